@@ -1,0 +1,10 @@
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels.h"
+
+#define LEVEL baseline
+#define TABLE kLanesBaseline
+#include "table.h"

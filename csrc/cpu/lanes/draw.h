@@ -1,0 +1,107 @@
+// One triangle at a time, of any size and type.
+#pragma once
+
+#include "../../raster.h"
+#include "kernels.h"
+
+namespace facerender {
+LEVEL_BEGIN
+
+constexpr int kStep = 16;  // pixels of a row that are judged together
+
+template <class T>
+HD void vertices_to_screen(const MeshView<T>& mesh, const ScreenArrays<T>& out, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    const Vec4<T> p = load4(mesh.clip + 4 * i);
+    const auto s = screen_vertex<T, int32_t>(p.x, p.y, p.z, p.w, mesh.width, mesh.height);
+    out.x[i] = s.x, out.y[i] = s.y, out.z[i] = s.z, out.cell[i] = s.cell;
+  }
+}
+
+// Where a covered pixel goes. Threads that share an image take the minimum by compare-and-swap; a minimum has no order.
+struct Target : KeyBuffer {
+  int32_t width;
+
+  HD void put(int32_t col, int32_t row, float depth, int32_t face) const {
+    if (in_depth_range(depth)) put(int64_t(row) * width + col, visibility_key(depth, face));
+  }
+  HD void put(int64_t i, uint64_t key) const {
+    if (in_front && key <= in_front[i]) return;
+    if (!shared) {
+      if (key < keys[i]) keys[i] = key;
+      return;
+    }
+    uint64_t seen = __atomic_load_n(keys + i, __ATOMIC_RELAXED);
+    while (key < seen && !__atomic_compare_exchange_n(keys + i, &seen, key, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+  }
+  template <class Ints, class Floats>
+  HD void put_lanes(const Ints& pixel, const Floats& depth, const int32_t* face, uint32_t lanes) const {
+    for (; lanes; lanes &= lanes - 1) {
+      const int l = __builtin_ctz(lanes);
+      if (in_depth_range(depth[l])) put(pixel[l], visibility_key(depth[l], face[l]));
+    }
+  }
+};
+
+template <class T>
+void draw_homogeneous(const MeshView<T>& mesh, const Target& target, const Corners& f, int32_t face) {
+  HomogeneousVertex v[3];
+  for (int i = 0; i < 3; ++i) {
+    const Vec4<T> clip = load4(mesh.clip + int64_t(f.v[i]) * 4);
+    if (!(is_finite(clip.x) && is_finite(clip.y) && is_finite(clip.z) && is_finite(clip.w))) return;
+    v[i] = homogeneous_vertex(clip, mesh.width, mesh.height);
+  }
+  const HomogeneousSetup setup(v, mesh.width, mesh.height, mesh.cull);
+  if (!setup.drawn) return;
+  float depth;
+  for (int32_t row = 0; row < mesh.height; ++row)
+    for (int32_t col = 0; col < mesh.width; ++col)
+      if (setup.covers(col, row, depth)) target.put(col, row, depth, face);
+}
+
+// One triangle, pixels of a row in step.
+template <class T, class I>
+void draw_rows(const Setup<T, I>& s, const Box& box, const Target& target, int32_t face) {
+  if (!s.drawn) return;
+  const I left0 = s.e0(), left1 = s.e1, left2 = s.e2;
+  for (int32_t row = box.y0; row < box.y1; ++row) {
+    const I down = I(row - box.y0) << kSubpixelBits;
+    const I r0 = left0 + s.dx0 * down, r1 = left1 + s.dx1 * down, r2 = left2 + s.dx2 * down;
+    for (int32_t col = box.x0; col < box.x1; col += kStep) {
+      I inside[kStep];
+      float depth[kStep];
+      const int32_t lanes = box.x1 - col < kStep ? box.x1 - col : kStep;
+      for (int l = 0; l < kStep; ++l) {
+        const I right = I(col - box.x0 + l) << kSubpixelBits;
+        const I e0 = r0 - s.dy0 * right, e1 = r1 - s.dy1 * right, e2 = r2 - s.dy2 * right;
+        inside[l] = (e0 + s.tie0) | (e1 + s.tie1) | (e2 + s.tie2);
+        depth[l] = float(plane_depth(s.z0, s.dz1, s.dz2, s.inv_area, e1, e2));
+      }
+      for (int l = 0; l < lanes; ++l)
+        if (inside[l] >= 0) target.put(col + l, row, depth[l], face);
+    }
+  }
+}
+
+template <class T>
+HD ScreenVertex<T> at(const ScreenArrays<T>& screen, int64_t i) {
+  return {screen.x[i], screen.y[i], screen.z[i], screen.cell[i]};
+}
+
+template <class T>
+HD void draw_triangle(const MeshView<T>& mesh, const ScreenArrays<T>& screen, const Target& target, int32_t face) {
+  Corners f;
+  if (!load_corners(mesh.faces, face, mesh.num_vertices, f)) return;
+  const ScreenVertex<T> a = at(screen, f.v[0]), b = at(screen, f.v[1]), c = at(screen, f.v[2]);
+  if (needs_homogeneous(a.cell, b.cell, c.cell)) return draw_homogeneous(mesh, target, f, face);
+  const Box box = centre_box(a.cell, b.cell, c.cell);
+  const int32_t wide = max3(a.x, b.x, c.x) - min3(a.x, b.x, c.x), high = max3(a.y, b.y, c.y) - min3(a.y, b.y, c.y);
+  if (wide < kNarrow * kSubpixels && high < kNarrow * kSubpixels)
+    draw_rows(triangle_setup<T, int32_t>(a, b, c, box, mesh.cull), box, target, face);
+  else
+    draw_rows(triangle_setup<T, int64_t>(a, b, c, box, mesh.cull), box, target, face);
+}
+
+LEVEL_END
+}  // namespace facerender

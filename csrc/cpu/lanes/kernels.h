@@ -1,0 +1,54 @@
+// The hot loops of the CPU back end over float32, sixteen lanes at a time: one table of functions for each x86-64 level,
+// compiled from the same source, and the best that this machine can run. Everything that crosses is plain data.
+#pragma once
+
+#include <cstdint>
+
+namespace facerender {
+
+template <class T>
+struct MeshView {
+  const T* clip;         // [V,4]
+  const int32_t* faces;  // [F,3]
+  int64_t num_vertices, num_faces;
+  int32_t height, width;
+  int64_t cull;
+};
+
+// ScreenVertex, one array per member.
+template <class T>
+struct ScreenArrays {
+  int32_t *x, *y, *cell;
+  T* z;
+};
+
+// The visibility keys of an image. `in_front`: null, or the keys of the layer before, of which only larger ones count.
+// `shared`: other threads draw into the same keys.
+struct KeyBuffer {
+  uint64_t* keys;
+  const uint64_t* in_front;
+  bool shared;
+};
+
+struct LaneKernels {
+  uint32_t (*largest_index)(const int32_t* indices, int64_t n);  // a negative index counts as a large one
+  void (*to_screen)(const MeshView<float>&, const ScreenArrays<float>&, int64_t begin, int64_t end);
+  void (*draw_faces)(const MeshView<float>&, const ScreenArrays<float>&, const KeyBuffer&, int64_t begin, int64_t end);
+  void (*resolve)(const MeshView<float>&, const uint64_t* keys, int64_t begin, int64_t end, int64_t stride, int32_t* face_id, float* bary,
+                  float* depth);
+};
+
+extern const LaneKernels kLanesV4, kLanesV3, kLanesBaseline;
+
+inline const LaneKernels& lanes() {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(FACERENDER_SANITIZE)
+  static const LaneKernels& best = __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") ? kLanesV4
+                                   : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") ? kLanesV3
+                                                                                                     : kLanesBaseline;
+  return best;
+#else
+  return kLanesBaseline;
+#endif
+}
+
+}  // namespace facerender

@@ -1,0 +1,127 @@
+// Sixteen lanes of int32 and float, on GCC's and Clang's vector types; what has no operator there (gather, mask, compress)
+// uses the instructions at hand.
+#pragma once
+
+#include "../../math.h"
+
+namespace facerender {
+LEVEL_BEGIN
+
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef float Floats __attribute__((vector_size(64)));
+
+HD Ints load(const int32_t* p) {
+  Ints v;
+  memcpy(&v, p, 64);
+  return v;
+}
+HD Floats load(const float* p) { return (Floats)load(reinterpret_cast<const int32_t*>(p)); }
+HD void store(int32_t* p, Ints v) { memcpy(p, &v, 64); }
+HD void store(float* p, Floats v) { memcpy(p, &v, 64); }
+
+HD Ints gather(const int32_t* base, Ints index) {
+#ifdef LANES_AVX512
+  return (Ints)_mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 0xFFFF, (__m512i)index, base, 4);
+#elif defined(LANES_AVX2)
+  union {
+    Ints all;
+    __m256i half[2];
+  } v{index};
+  v.half[0] = _mm256_i32gather_epi32(base, v.half[0], 4);
+  v.half[1] = _mm256_i32gather_epi32(base, v.half[1], 4);
+  return v.all;
+#else
+  Ints v;
+  for (int l = 0; l < 16; ++l) v[l] = base[index[l]];
+  return v;
+#endif
+}
+HD Floats gather(const float* base, Ints index) { return (Floats)gather(reinterpret_cast<const int32_t*>(base), index); }
+
+// Bit l is set where lane l is negative.
+HD uint32_t negative(Ints v) {
+#ifdef LANES_AVX512
+  return _mm512_movepi32_mask((__m512i)v);
+#elif defined(LANES_AVX2)
+  union {
+    Ints all;
+    __m256 half[2];
+  } u{v};
+  return uint32_t(_mm256_movemask_ps(u.half[0])) | uint32_t(_mm256_movemask_ps(u.half[1])) << 8;
+#else
+  uint32_t m = 0;
+  for (int l = 0; l < 16; ++l) m |= (uint32_t(v[l]) >> 31) << l;
+  return m;
+#endif
+}
+
+// Writes the lanes of `mask` one after the other; up to 16 elements beyond may be overwritten.
+HD void compress(int32_t* out, Ints v, uint32_t mask) {
+#ifdef LANES_AVX512
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(__mmask16(mask), (__m512i)v));
+#else
+  for (int n = 0; mask; mask &= mask - 1) out[n++] = v[__builtin_ctz(mask)];
+#endif
+}
+
+HD Ints smaller(Ints a, Ints b) { return a < b ? a : b; }
+HD Ints larger(Ints a, Ints b) { return a > b ? a : b; }
+HD int32_t largest(Ints v) {
+  int32_t m = v[0];
+  for (int l = 1; l < 16; ++l) m = v[l] > m ? v[l] : m;
+  return m;
+}
+HD Ints iota() { return Ints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
+HD Ints shuffle(Ints a, Ints b, Ints index) {
+#ifdef __clang__
+  Ints v;
+  for (int l = 0; l < 16; ++l) v[l] = index[l] < 16 ? a[index[l]] : b[index[l] - 16];
+  return v;
+#else
+  return __builtin_shuffle(a, b, index);
+#endif
+}
+
+// x[3i], x[3i+1], x[3i+2] for sixteen i.
+HD void load_triples(const int32_t* p, Ints& x, Ints& y, Ints& z) {
+  const Ints a = load(p), b = load(p + 16), c = load(p + 32);
+  x = shuffle(shuffle(a, b, Ints{0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0}), c,
+              Ints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29});
+  y = shuffle(shuffle(a, b, Ints{1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 0, 0, 0, 0, 0}), c,
+              Ints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 18, 21, 24, 27, 30});
+  z = shuffle(shuffle(a, b, Ints{2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 0, 0, 0, 0, 0, 0}), c,
+              Ints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 19, 22, 25, 28, 31});
+}
+
+// a[i], b[i], c[i] to x[3i], x[3i+1], x[3i+2].
+HD void store_triples(float* p, Floats a, Floats b, Floats c) {
+  const Ints x = (Ints)a, y = (Ints)b, z = (Ints)c;
+  store(p, (Floats)shuffle(shuffle(x, y, Ints{0, 16, 0, 1, 17, 0, 2, 18, 0, 3, 19, 0, 4, 20, 0, 5}), z,
+                           Ints{0, 1, 16, 3, 4, 17, 6, 7, 18, 9, 10, 19, 12, 13, 20, 15}));
+  store(p + 16, (Floats)shuffle(shuffle(x, y, Ints{21, 0, 6, 22, 0, 7, 23, 0, 8, 24, 0, 9, 25, 0, 10, 26}), z,
+                                Ints{0, 21, 2, 3, 22, 5, 6, 23, 8, 9, 24, 11, 12, 25, 14, 15}));
+  store(p + 32, (Floats)shuffle(shuffle(x, y, Ints{0, 11, 27, 0, 12, 28, 0, 13, 29, 0, 14, 30, 0, 15, 31, 0}), z,
+                                Ints{26, 1, 2, 27, 4, 5, 28, 7, 8, 29, 10, 11, 30, 13, 14, 31}));
+}
+
+// The low 32 bits of sixteen 64-bit integers.
+HD Ints load_low_halves(const uint64_t* p) {
+  return shuffle(load(reinterpret_cast<const int32_t*>(p)), load(reinterpret_cast<const int32_t*>(p + 8)), iota() * 2);
+}
+
+// p[4i .. 4i+3] for sixteen i.
+HD Vec4<Floats> load_quads(const float* p) {
+  const Ints r0 = (Ints)load(p), r1 = (Ints)load(p + 16), r2 = (Ints)load(p + 32), r3 = (Ints)load(p + 48);
+  const Ints even{0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29}, odd = even + 2;
+  const Ints xy01 = shuffle(r0, r1, even), xy23 = shuffle(r2, r3, even), zw01 = shuffle(r0, r1, odd), zw23 = shuffle(r2, r3, odd);
+  const Ints lower{0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}, upper = lower + 8;
+  return {(Floats)shuffle(xy01, xy23, lower), (Floats)shuffle(xy01, xy23, upper), (Floats)shuffle(zw01, zw23, lower),
+          (Floats)shuffle(zw01, zw23, upper)};
+}
+HD Vec4<Floats> gather_quads(const float* p, Ints index) {
+  const Ints i = index * 4;
+  return {gather(p, i), gather(p + 1, i), gather(p + 2, i), gather(p + 3, i)};
+}
+
+LEVEL_END
+}  // namespace facerender

@@ -1,0 +1,115 @@
+// Drawing triangles sixteen at a time.
+#pragma once
+
+#include "draw.h"
+#include "vectors.h"
+
+namespace facerender {
+LEVEL_BEGIN
+
+// Triangles that wait until sixteen of like size have come together.
+struct Queue {
+  static constexpr int kCapacity = 48;
+  int32_t face[kCapacity], a[kCapacity], b[kCapacity], c[kCapacity], origin[kCapacity], extent[kCapacity];
+  int n = 0;
+};
+
+// Sixteen triangles in step over the pixels of their boxes; those of unused lanes are empty.
+HD void draw_sixteen(const MeshView<float>& mesh, const ScreenArrays<float>& screen, const Target& target, Queue& q) {
+  const int n = q.n < 16 ? q.n : 16;
+  const Ints used = (iota() - n) >> 31;
+  const Ints ia = load(q.a) & used, ib = load(q.b) & used, ic = load(q.c) & used;
+  const Ints origin = load(q.origin), extent = load(q.extent) & used;
+  const Ints col = origin & 0xFFFF, row = origin >> 16, cols = extent & 0xFFFF, rows = extent >> 16;
+  const Setup<Floats, Ints> s(gather(screen.x, ia), gather(screen.y, ia), gather(screen.z, ia), gather(screen.x, ib), gather(screen.y, ib),
+                              gather(screen.z, ib), gather(screen.x, ic), gather(screen.y, ic), gather(screen.z, ic), col, row, mesh.cull);
+  const Ints unused = ~(used & s.drawn);
+  Ints left0 = s.e0(), left1 = s.e1, left2 = s.e2;
+  const int32_t width = largest(cols), height = largest(rows);
+  const Ints first_pixel = row * target.width + col;
+  for (int32_t y = 0; y < height; ++y) {
+    Ints e0 = left0, e1 = left1, e2 = left2;
+    const Ints below = unused | (rows - 1 - y);
+    for (int32_t x = 0; x < width; ++x) {
+      const Ints outside = (e0 + s.tie0) | (e1 + s.tie1) | (e2 + s.tie2) | (cols - 1 - x) | below;
+      uint32_t hit = ~negative(outside) & 0xFFFF;
+      if (hit) {
+        const Floats depth = plane_depth(s.z0, s.dz1, s.dz2, s.inv_area, e1, e2);
+        target.put_lanes(first_pixel + (y * target.width + x), depth, q.face, hit);
+      }
+      e0 -= s.dy0 << kSubpixelBits, e1 -= s.dy1 << kSubpixelBits, e2 -= s.dy2 << kSubpixelBits;
+    }
+    left0 += s.dx0 << kSubpixelBits, left1 += s.dx1 << kSubpixelBits, left2 += s.dx2 << kSubpixelBits;
+  }
+  q.n -= n;
+  int32_t* const members[] = {q.face, q.a, q.b, q.c, q.origin, q.extent};
+  for (int32_t* p : members) store(p, load(p + 16)), store(p + 16, load(p + 32));
+}
+
+static void draw_faces(const MeshView<float>& mesh, const ScreenArrays<float>& screen, const KeyBuffer& out, int64_t begin, int64_t end) {
+  const Target target{out, mesh.width};
+  const int32_t* cell = screen.cell;
+  Queue queues[4];  // by the longer side of the box: 1, 2, 3..4, 5..8 pixels
+  memset(static_cast<void*>(queues), 0, sizeof(queues));
+  alignas(64) int32_t indices[48];
+  for (int64_t start = begin; start < end; start += 16) {
+    const int32_t* faces = mesh.faces + start * 3;
+    uint32_t valid = 0xFFFF;
+    if (start + 16 > end) {
+      const int64_t n = end - start;
+      valid = (1u << n) - 1;
+      memset(indices, 0, sizeof(indices));
+      memcpy(indices, faces, size_t(n) * 12);
+      faces = indices;
+    }
+    Ints a, b, c;
+    load_triples(faces, a, b, c);
+    const Ints ca = gather(cell, a), cb = gather(cell, b), cc = gather(cell, c);
+    const Ints differ = (ca ^ cb) | (ca ^ cc);
+    const Ints some_col = -(differ & 0xFFFF), some_row = differ & int32_t(0xFFFF0000);
+    const Ints spread = some_col & ((some_row | -some_row) & int32_t(0x80000000));  // negative where both differ
+    const Ints flags = ca | cb | cc;  // negative where a corner needs the homogeneous path
+    const uint32_t alive = (negative(spread) | negative(flags)) & valid;
+    if (!alive) continue;
+    const Ints ax = ca & 0xFFFF, bx = cb & 0xFFFF, cx = cc & 0xFFFF, ay = ca >> 16, by = cb >> 16, cy = cc >> 16;
+    const Ints x0 = smaller(smaller(ax, bx), cx), y0 = smaller(smaller(ay, by), cy);
+    const Ints cols = larger(larger(ax, bx), cx) - x0, rows = larger(larger(ay, by), cy) - y0;
+    const Ints side = larger(cols, rows), face = iota() + int32_t(start);
+    const Ints origin = x0 | y0 << 16, extent = cols | rows << 16;
+    const uint32_t large = alive & (negative(8 - side) | negative(flags));
+    const uint32_t up_to_1 = ~negative(1 - side), up_to_2 = ~negative(2 - side), up_to_4 = ~negative(4 - side);
+    const uint32_t small = alive & ~large;
+    const uint32_t masks[4] = {small & up_to_1, small & up_to_2 & ~up_to_1, small & up_to_4 & ~up_to_2, small & ~up_to_4};
+    for (int i = 0; i < 4; ++i) {
+      if (!masks[i]) continue;
+      Queue& q = queues[i];
+      compress(q.face + q.n, face, masks[i]);
+      compress(q.a + q.n, a, masks[i]), compress(q.b + q.n, b, masks[i]), compress(q.c + q.n, c, masks[i]);
+      compress(q.origin + q.n, origin, masks[i]), compress(q.extent + q.n, extent, masks[i]);
+      q.n += __builtin_popcount(masks[i]);
+      if (q.n >= 16) draw_sixteen(mesh, screen, target, q);
+    }
+    for (uint32_t m = large; m; m &= m - 1) draw_triangle(mesh, screen, target, int32_t(start) + __builtin_ctz(m));
+  }
+  for (Queue& q : queues)
+    while (q.n > 0) draw_sixteen(mesh, screen, target, q);
+}
+
+static void to_screen(const MeshView<float>& mesh, const ScreenArrays<float>& out, int64_t begin, int64_t end) {
+  int64_t i = begin;
+  for (; i + 16 <= end; i += 16) {
+    const Vec4<Floats> p = load_quads(mesh.clip + 4 * i);
+    const auto s = screen_vertex<Floats, Ints>(p.x, p.y, p.z, p.w, mesh.width, mesh.height);
+    store(out.x + i, s.x), store(out.y + i, s.y), store(out.z + i, s.z), store(out.cell + i, s.cell);
+  }
+  vertices_to_screen(mesh, out, i, end);
+}
+
+static uint32_t largest_index(const int32_t* indices, int64_t n) {
+  uint32_t m = 0;
+  for (int64_t i = 0; i < n; ++i) m = uint32_t(indices[i]) > m ? uint32_t(indices[i]) : m;
+  return m;
+}
+
+LEVEL_END
+}  // namespace facerender

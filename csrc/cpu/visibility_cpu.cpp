@@ -1,0 +1,48 @@
+// Triangles in three steps: all vertices to the screen; sixteen faces at a time, drop those whose bounding box holds no
+// pixel centre (most of a face's triangles at training size); the rest by size, sixteen triangles in step where they are
+// small, sixteen pixels of a row in step where they are large.
+#include "visibility_cpu.h"
+
+#include "lanes/draw.h"
+#include "parallel.h"
+
+namespace facerender {
+namespace {
+
+template <class T>
+struct ScreenVertices : ScreenArrays<T> {
+  std::unique_ptr<char[]> memory;
+
+  explicit ScreenVertices(int64_t n) : memory(new char[size_t(n) * (12 + sizeof(T))]) {
+    this->z = reinterpret_cast<T*>(memory.get());
+    this->x = reinterpret_cast<int32_t*>(this->z + n);
+    this->y = this->x + n, this->cell = this->y + n;
+  }
+};
+
+void to_screen(const MeshView<float>& mesh, const ScreenArrays<float>& out, int64_t begin, int64_t end) { lanes().to_screen(mesh, out, begin, end); }
+void to_screen(const MeshView<double>& mesh, const ScreenArrays<double>& out, int64_t begin, int64_t end) {
+  vertices_to_screen(mesh, out, begin, end);
+}
+void draw_faces(const MeshView<float>& mesh, const ScreenArrays<float>& screen, const KeyBuffer& out, int64_t begin, int64_t end) {
+  lanes().draw_faces(mesh, screen, out, begin, end);
+}
+void draw_faces(const MeshView<double>& mesh, const ScreenArrays<double>& screen, const KeyBuffer& out, int64_t begin, int64_t end) {
+  for (int64_t face = begin; face < end; ++face) draw_triangle(mesh, screen, Target{out, mesh.width}, int32_t(face));
+}
+
+}  // namespace
+
+template <class T>
+void find_visible(const MeshView<T>& mesh, const uint64_t* in_front, uint64_t* keys, bool threads) {
+  const ScreenVertices<T> screen(mesh.num_vertices);
+  for_range(mesh.num_vertices, 4096, threads, [&](int64_t begin, int64_t end) { to_screen(mesh, screen, begin, end); });
+  memset(keys, 0xFF, size_t(mesh.height) * mesh.width * 8);
+  const KeyBuffer out{keys, in_front, threads};
+  for_range(mesh.num_faces, 4096, threads, [&](int64_t begin, int64_t end) { draw_faces(mesh, screen, out, begin, end); });
+}
+
+template void find_visible(const MeshView<float>&, const uint64_t*, uint64_t*, bool);
+template void find_visible(const MeshView<double>&, const uint64_t*, uint64_t*, bool);
+
+}  // namespace facerender

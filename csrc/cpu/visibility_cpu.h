@@ -1,0 +1,17 @@
+// Which face each pixel of one image sees: the part of rasterization that `rasterize` and `render_face` share on the CPU.
+#pragma once
+
+#include <memory>
+
+#include "../raster.h"
+#include "../tensors.h"
+#include "lanes/kernels.h"
+
+namespace facerender {
+
+// Fills keys [H*W] with the smallest visibility_key of each pixel, kEmpty where there is none. With `in_front`, the keys
+// of the layer before, only larger keys count. `threads` above 1 splits the one image over threads; the result is the same.
+template <class T>
+void find_visible(const MeshView<T>& mesh, const uint64_t* in_front, uint64_t* keys, bool threads);
+
+}  // namespace facerender

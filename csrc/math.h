@@ -1,0 +1,139 @@
+// Arithmetic that every op shares. Free of torch; the CPU loops and the CUDA kernels both include it.
+//
+// Both back ends promise the same bits, so nothing here may be re-associated or contracted: the build passes
+// -ffp-contract=off to the host compiler and --fmad=false to nvcc, and refuses fast-math.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#ifdef __FAST_MATH__
+#error "facerender must not be compiled with -ffast-math: coverage decisions rely on IEEE arithmetic"
+#endif
+
+#ifdef __CUDACC__
+#define HD __host__ __device__ __forceinline__
+#else
+#define HD inline __attribute__((always_inline))
+#endif
+
+// The CPU compiles this once more for each instruction set (csrc/cpu/lanes), in an inline namespace named after it.
+#ifdef LEVEL
+#define LEVEL_BEGIN inline namespace LEVEL {
+#define LEVEL_END }
+#else
+#define LEVEL_BEGIN
+#define LEVEL_END
+#endif
+
+namespace facerender {
+LEVEL_BEGIN
+
+template <class T>
+struct Vec3 {
+  T x, y, z;
+};
+
+template <class T>
+HD Vec3<T> operator+(Vec3<T> a, Vec3<T> b) {
+  return {a.x + b.x, a.y + b.y, a.z + b.z};
+}
+template <class T>
+HD Vec3<T> operator-(Vec3<T> a, Vec3<T> b) {
+  return {a.x - b.x, a.y - b.y, a.z - b.z};
+}
+template <class T>
+HD Vec3<T> operator*(Vec3<T> a, T s) {
+  return {a.x * s, a.y * s, a.z * s};
+}
+template <class T>
+HD T dot(Vec3<T> a, Vec3<T> b) {
+  return a.x * b.x + a.y * b.y + a.z * b.z;
+}
+template <class T>
+HD Vec3<T> cross(Vec3<T> a, Vec3<T> b) {
+  return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
+}
+template <class T, class S>
+HD Vec3<T> load3(const S* p) {
+  return {T(p[0]), T(p[1]), T(p[2])};
+}
+
+template <class T>
+struct Vec4 {
+  T x, y, z, w;
+};
+template <class T>
+HD Vec4<T> load4(const T* p) {
+  return {p[0], p[1], p[2], p[3]};
+}
+
+// The functions below also take vectors of sixteen lanes, whose comparisons give masks; so they are written without branches.
+template <class T>
+HD T select(bool condition, T yes, T no) {
+  return condition ? yes : no;
+}
+#ifndef __CUDACC__
+template <class M, class T, class = std::enable_if_t<!std::is_arithmetic_v<M>>>
+HD T select(M mask, T yes, T no) {
+  return mask ? yes : no;
+}
+#endif
+
+template <class T>
+HD auto is_finite(T a) {
+  return a - a == 0.0f;
+}
+
+template <class T>
+HD T clamp01(T a) {
+  const T zero = a - a, low = select(a < 0.0f, zero, a);  // NaN stays NaN
+  return select(low > 1.0f, zero + 1.0f, low);
+}
+
+// T(a), where T and the type of `a` may also be vectors of equal length.
+template <class T, class I>
+HD T convert(I a) {
+#ifdef __CUDACC__
+  return T(a);
+#else
+  if constexpr (std::is_arithmetic_v<I>)
+    return T(a);
+  else
+    return __builtin_convertvector(a, T);
+#endif
+}
+
+// Nearest integer, ties to even; |a| <= 2^22.
+template <class I, class T>
+HD I round_to_int(T a) {
+  if constexpr (std::is_same_v<T, double>) {
+    const double shift = 6755399441055744.0;  // 1.5 * 2^52
+    return I((a + shift) - shift);
+  } else {
+    const float shift = 12582912.0f;  // 1.5 * 2^23
+    return convert<I>((a + shift) - shift);
+  }
+}
+
+HD uint32_t float_bits(float a) {
+  uint32_t bits;
+  memcpy(&bits, &a, 4);
+  return bits;
+}
+
+// The three vertices of a face, or false where an index is out of range: such a face covers nothing.
+struct Corners {
+  int32_t v[3];
+};
+HD bool load_corners(const int32_t* faces, int64_t face, int64_t num_vertices, Corners& out) {
+  const int32_t* f = faces + face * 3;
+  out.v[0] = f[0], out.v[1] = f[1], out.v[2] = f[2];
+  const uint64_t n = uint64_t(num_vertices);
+  return uint64_t(uint32_t(f[0])) < n && uint64_t(uint32_t(f[1])) < n && uint64_t(uint32_t(f[2])) < n;
+}
+
+LEVEL_END
+}  // namespace facerender

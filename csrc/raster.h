@@ -1,0 +1,301 @@
+// Which pixels a triangle covers, at which depth, and with which barycentrics.
+//
+// Coverage is exact. Vertices are snapped to 1/256 pixel and every decision is an integer comparison, so CPU, CUDA and
+// the oracle agree bit for bit. A pixel centre on an edge is judged as if it lay at (x + e, y + e^2) for an infinitely
+// small e, which is the top-left rule: it belongs to exactly one of the triangles around it.
+//
+// A triangle with a corner at or behind the camera plane, or too far outside the image for 24.8 fixed point, is rasterized
+// without clipping, by the sign of homogeneous determinants (Olano and Greer 1997, "Triangle scan conversion using 2D
+// homogeneous coordinates"), on integers again. An edge that it shares with an ordinary triangle has the same line in both.
+#pragma once
+
+#include "math.h"
+
+namespace facerender {
+LEVEL_BEGIN
+
+enum Cull : int64_t { kCullNone = 0, kCullBack = 1, kCullFront = 2 };
+
+constexpr int kSubpixelBits = 8;
+constexpr int32_t kSubpixels = 1 << kSubpixelBits;
+constexpr int64_t kMaxImageSide = 16384;   // so that a column index and a flag fit 16 bits
+constexpr float kGuardBand = 16384.f;      // pixels from the image's corner; beyond it a vertex takes the homogeneous path
+constexpr uint64_t kEmpty = ~uint64_t(0);  // a visibility entry that no triangle has claimed
+
+// A vertex on the screen. `cell` packs the first pixel column and row whose centre is not left of / above the vertex,
+// clamped to the image: a triangle whose three cells agree in column or in row holds no pixel centre.
+template <class T, class I = int32_t>
+struct ScreenVertex {
+  I x, y;  // 24.8 fixed point, y down
+  T z;     // z/w
+  I cell;
+};
+constexpr int32_t kHomogeneousCell = int32_t(0x80008000u);  // this vertex needs the homogeneous path
+constexpr int32_t kInvalidCell = int32_t(0xC000C000u);      // a coordinate is NaN or infinite
+
+template <class I>
+HD I first_centre(I fixed, int32_t side) {
+  const I c = (fixed + (kSubpixels / 2 - 1)) >> kSubpixelBits, zero = c - c;
+  const I low = select(c < 0, zero, c);
+  return select(low > side, zero + side, low);
+}
+
+template <class T, class I>
+HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t height) {
+  ScreenVertex<T, I> s;
+  const T zero = x - x;
+  const T inv = 1.0f / w;
+  const T px = (x * inv + 1.0f) * (float(width) * 0.5f);
+  const T py = (1.0f - y * inv) * (float(height) * 0.5f);
+  s.z = z * inv;
+  const auto near = (w > 0.0f) & (px >= -kGuardBand) & (px <= kGuardBand) & (py >= -kGuardBand) & (py <= kGuardBand) & is_finite(s.z);
+  s.x = round_to_int<I>(select(near, px, zero) * float(kSubpixels));
+  s.y = round_to_int<I>(select(near, py, zero) * float(kSubpixels));
+  const I cell = first_centre(s.x, width) | first_centre(s.y, height) << 16, none = cell - cell;
+  s.cell = select(near, cell, none + kHomogeneousCell);
+  s.cell = select(is_finite((x - x) + (y - y) + (z - z) + (w - w)), s.cell, none + kInvalidCell);
+  return s;
+}
+
+HD bool needs_homogeneous(int32_t c0, int32_t c1, int32_t c2) {
+  return ((c0 | c1 | c2) & kHomogeneousCell) != 0;
+}
+HD bool holds_no_centre(int32_t c0, int32_t c1, int32_t c2) {
+  const int32_t differ = (c0 ^ c1) | (c0 ^ c2);
+  return (differ & 0xFFFF) == 0 || (differ >> 16) == 0;
+}
+
+// Pixel columns [x0, x1) and rows [y0, y1) whose centres the bounding box holds.
+struct Box {
+  int32_t x0, x1, y0, y1;
+};
+HD int32_t min3(int32_t a, int32_t b, int32_t c) {
+  const int32_t m = a < b ? a : b;
+  return m < c ? m : c;
+}
+HD int32_t max3(int32_t a, int32_t b, int32_t c) {
+  const int32_t m = a > b ? a : b;
+  return m > c ? m : c;
+}
+HD Box centre_box(int32_t c0, int32_t c1, int32_t c2) {
+  const int32_t x0 = c0 & 0xFFFF, x1 = c1 & 0xFFFF, x2 = c2 & 0xFFFF, y0 = c0 >> 16, y1 = c1 >> 16, y2 = c2 >> 16;
+  return {min3(x0, x1, x2), max3(x0, x1, x2), min3(y0, y1, y2), max3(y0, y1, y2)};
+}
+
+// Edge functions of a triangle, oriented so that inside is positive. `I` is int32 where the triangle is narrower than
+// kNarrow pixels (every product fits), int64 otherwise; both give the same values. The CPU also passes vectors of sixteen
+// triangles, so this is free of branches: `a >> sign_shift` is -1 where a is negative, else 0.
+constexpr int32_t kNarrow = 120;
+
+template <class I>
+struct SignShift {
+  static constexpr int value = 31;
+};
+template <>
+struct SignShift<int64_t> {
+  static constexpr int value = 63;
+};
+
+// 0 where a centre on this edge is inside (the interior lies to its right, or below it where it is level), else -1.
+template <class I>
+HD I tie_break(I dx, I dy) {
+  constexpr int sign = SignShift<I>::value;
+  return ~((dy + dy + ((-dx) >> sign)) >> sign);
+}
+
+template <class T, class I>
+struct Setup {
+  I e1, e2, area;  // edge functions at the centre of pixel (col, row); e0 = area - e1 - e2
+  I dx0, dy0, dx1, dy1, dx2, dy2;
+  I tie0, tie1, tie2;
+  I drawn;  // -1 or 0
+  T z0, dz1, dz2, inv_area;
+
+  HD I e0() const { return area - e1 - e2; }
+  HD Setup(I ax, I ay, T az, I bx, I by, T bz, I cx, I cy, T cz, I col, I row, int64_t cull) {
+    constexpr int sign = SignShift<I>::value;
+    const I abx = bx - ax, aby = by - ay, acx = cx - ax, acy = cy - ay;
+    const I signed_area = abx * acy - aby * acx;  // y points down, so counter-clockwise on screen is negative
+    const I clockwise = (-signed_area) >> sign, counter = signed_area >> sign;
+    drawn = cull == kCullBack ? counter : (cull == kCullFront ? clockwise : (clockwise | counter));
+    const I s = counter | 1;
+    area = s * signed_area;
+    dx0 = s * (acx - abx), dy0 = s * (acy - aby);  // edge b -> c
+    dx1 = -s * acx, dy1 = -s * acy;                // edge c -> a
+    dx2 = s * abx, dy2 = s * aby;                  // edge a -> b
+    tie0 = tie_break(dx0, dy0), tie1 = tie_break(dx1, dy1), tie2 = tie_break(dx2, dy2);
+    const I px = (col << kSubpixelBits) + kSubpixels / 2 - ax, py = (row << kSubpixelBits) + kSubpixels / 2 - ay;
+    e1 = dx1 * py - dy1 * px;  // both edges pass through a
+    e2 = dx2 * py - dy2 * px;
+    z0 = az, dz1 = bz - az, dz2 = cz - az;
+    inv_area = 1.0f / convert<T>(area);
+  }
+};
+template <class T, class I>
+HD Setup<T, I> triangle_setup(const ScreenVertex<T>& a, const ScreenVertex<T>& b, const ScreenVertex<T>& c, const Box& box, int64_t cull) {
+  return Setup<T, I>(I(a.x), I(a.y), a.z, I(b.x), I(b.y), b.z, I(c.x), I(c.y), c.z, I(box.x0), I(box.y0), cull);
+}
+
+// z/w is affine on the screen. Visibility compares it as float32 whatever T is.
+template <class T, class I>
+HD T plane_depth(T z0, T dz1, T dz2, T inv_area, I e1, I e2) {
+  return z0 + (convert<T>(e1) * dz1 + convert<T>(e2) * dz2) * inv_area;
+}
+
+HD bool in_depth_range(float depth) { return depth >= -1.f && depth <= 1.f; }
+
+// Smaller key: nearer, or equally near with the lower face index.
+HD uint64_t visibility_key(float depth, int32_t face) {
+  const uint32_t bits = float_bits(depth + 0.f);  // -0 becomes +0
+  const uint32_t ordered = bits ^ (uint32_t(int32_t(bits) >> 31) | 0x80000000u);
+  return uint64_t(ordered) << 32 | uint32_t(face);
+}
+HD int32_t key_face(uint64_t key) { return key == kEmpty ? -1 : int32_t(uint32_t(key)); }
+
+// --- the homogeneous path -------------------------------------------------------------------------------------------
+
+using Wide = __int128;
+
+HD double wide_to_double(Wide a) { return double(int64_t(a >> 64)) * 18446744073709551616.0 + double(uint64_t(a)); }
+
+struct HomogeneousVertex {
+  int64_t x, y, w;  // the vertex is at (x/w, y/w) in 1/256 pixel; |x|, |y|, |w| <= 2^28
+  double z, scaled_w;
+};
+
+template <class T>
+HD HomogeneousVertex homogeneous_vertex(Vec4<T> clip, int32_t width, int32_t height) {
+  const auto s = screen_vertex<T, int32_t>(clip.x, clip.y, clip.z, clip.w, width, height);
+  if (s.cell != kHomogeneousCell) return {s.x, s.y, 1, double(s.z), 1.0};  // the same line as in an ordinary neighbour
+  const double w = double(clip.w);
+  const double x = (double(clip.x) + w) * (double(width) * (kSubpixels / 2));
+  const double y = (w - double(clip.y)) * (double(height) * (kSubpixels / 2));
+  double largest = fabs(x) > fabs(y) ? fabs(x) : fabs(y);
+  largest = fabs(w) > largest ? fabs(w) : largest;
+  int exponent;
+  frexp(largest, &exponent);  // largest < 2^exponent
+  exponent = exponent < -900 ? -900 : exponent;
+  const double scale = ldexp(1.0, 28 - exponent);
+  return {int64_t(rint(x * scale)), int64_t(rint(y * scale)), int64_t(rint(w * scale)), double(clip.z) * scale, w * scale};
+}
+
+struct HomogeneousSetup {
+  int64_t a[3], b[3];  // E_i(x, y) = a x + b y + c with x, y in 1/256 pixel, positive inside
+  Wide c[3];
+  double z[3], w[3];
+  bool drawn;
+
+  HD HomogeneousSetup(const HomogeneousVertex* v, int32_t width, int32_t height, int64_t cull) {
+    // Wholly outside one plane of the view volume: nothing to draw.
+    bool left = true, right = true, above = true, below = true, behind = true;
+    const int64_t right_edge = int64_t(width) * kSubpixels, lower_edge = int64_t(height) * kSubpixels;
+    for (int i = 0; i < 3; ++i) {
+      left &= v[i].x < 0, above &= v[i].y < 0, behind &= v[i].scaled_w <= 0;
+      right &= Wide(v[i].x) > Wide(v[i].w) * right_edge, below &= Wide(v[i].y) > Wide(v[i].w) * lower_edge;
+    }
+    Wide det = 0;
+    for (int i = 0; i < 3; ++i) {
+      const HomogeneousVertex &p = v[(i + 1) % 3], &q = v[(i + 2) % 3];
+      a[i] = p.y * q.w - p.w * q.y;
+      b[i] = p.w * q.x - p.x * q.w;
+      c[i] = Wide(p.x) * q.y - Wide(p.y) * q.x;
+      z[i] = v[i].z, w[i] = v[i].scaled_w;
+    }
+    det = Wide(a[0]) * v[0].x + Wide(b[0]) * v[0].y + c[0] * v[0].w;
+    const int s = det < 0 ? -1 : 1;
+    for (int i = 0; i < 3; ++i) a[i] *= s, b[i] *= s, c[i] *= s;
+    drawn = det != 0 && !(left || right || above || below || behind) && !(cull == kCullBack && s > 0) &&
+            !(cull == kCullFront && s < 0);
+  }
+
+  // True where the pixel's centre is inside and its depth in range.
+  HD bool covers(int32_t col, int32_t row, float& depth) const {
+    const int64_t x = (int64_t(col) << kSubpixelBits) + kSubpixels / 2, y = (int64_t(row) << kSubpixelBits) + kSubpixels / 2;
+    double zsum = 0, wsum = 0;
+    for (int i = 0; i < 3; ++i) {
+      const Wide e = Wide(a[i]) * x + Wide(b[i]) * y + c[i];
+      if (e < 0 || (e == 0 && !(a[i] > 0 || (a[i] == 0 && b[i] > 0)))) return false;
+      const double weight = wide_to_double(e);
+      zsum += weight * z[i], wsum += weight * w[i];
+    }
+    depth = float(zsum / wsum);
+    return wsum > 0 && in_depth_range(depth);
+  }
+};
+
+// --- barycentrics -----------------------------------------------------------------------------------------------------
+
+// Perspective-correct barycentrics of a pixel centre, from the unsnapped vertices, with their derivative.
+// With u_i = w_i (x_i - px), v_i = w_i (y_i - py) in pixels, m_i = u_j v_k - v_j u_k and bary_i = m_i / sum(m).
+// Snapping may put a centre up to 1/512 pixel outside: each bary is clamped to [0, 1] and the three sum to 1 again.
+template <class T>
+struct Barycentrics {
+  T u[3], v[3], raw[3], b[3], inv_sum, inv_clamped, ox, oy;
+  float half_w, half_h;
+
+  template <class I>
+  HD Barycentrics(const Vec4<T>* clip, I col, I row, int32_t width, int32_t height) {
+    half_w = float(width) * 0.5f, half_h = float(height) * 0.5f;
+    ox = half_w - (convert<T>(col) + 0.5f), oy = half_h - (convert<T>(row) + 0.5f);
+    for (int i = 0; i < 3; ++i) {
+      u[i] = clip[i].x * half_w + clip[i].w * ox;
+      v[i] = clip[i].w * oy - clip[i].y * half_h;
+    }
+    T m[3];
+    for (int i = 0; i < 3; ++i) {
+      const int j = (i + 1) % 3, k = (i + 2) % 3;
+      m[i] = u[j] * v[k] - v[j] * u[k];
+    }
+    inv_sum = 1.0f / (m[0] + m[1] + m[2]);
+    for (int i = 0; i < 3; ++i) raw[i] = m[i] * inv_sum;
+    const T c0 = clamp01(raw[0]), c1 = clamp01(raw[1]), c2 = clamp01(raw[2]);
+    inv_clamped = 1.0f / (c0 + c1 + c2);
+    b[0] = c0 * inv_clamped, b[1] = c1 * inv_clamped, b[2] = c2 * inv_clamped;
+    // A triangle that is degenerate before snapping has no barycentrics of its own: a point inside, and no gradient.
+    const auto sound = is_finite((raw[0] + raw[1]) + raw[2]) & is_finite(inv_clamped);
+    const T zero = ox - ox;
+    for (int i = 0; i < 3; ++i) {
+      raw[i] = select(sound, raw[i], zero - 1.0f);
+      b[i] = select(sound, b[i], zero + (i == 2 ? 0.5f : 0.25f));
+    }
+    inv_sum = select(sound, inv_sum, zero), inv_clamped = select(sound, inv_clamped, zero);
+  }
+
+  // Adds d loss / d clip (x, y, w of each corner) for d loss / d b = g.
+  HD void backward(const T* g, Vec4<T>* grad) const {
+    const T along = g[0] * b[0] + g[1] * b[1] + g[2] * b[2];
+    T graw[3];
+    for (int i = 0; i < 3; ++i) graw[i] = raw[i] >= T(0) && raw[i] <= T(1) ? (g[i] - along) * inv_clamped : T(0);
+    const T along_raw = graw[0] * raw[0] + graw[1] * raw[1] + graw[2] * raw[2];
+    T gm[3];
+    for (int i = 0; i < 3; ++i) gm[i] = (graw[i] - along_raw) * inv_sum;
+    for (int i = 0; i < 3; ++i) {
+      const int j = (i + 1) % 3, k = (i + 2) % 3;
+      const T gu = gm[k] * v[j] - gm[j] * v[k];
+      const T gv = gm[j] * u[k] - gm[k] * u[j];
+      grad[i].x += gu * half_w;
+      grad[i].y -= gv * half_h;
+      grad[i].w += gu * ox + gv * oy;
+    }
+  }
+};
+
+// z/w at the pixel, and its derivative with respect to clip z, clip w and the barycentrics.
+template <class T>
+HD T interpolated_depth(const Vec4<T>* clip, const T* b) {
+  return (b[0] * clip[0].z + b[1] * clip[1].z + b[2] * clip[2].z) / (b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w);
+}
+template <class T>
+HD void interpolated_depth_backward(const Vec4<T>* clip, const T* b, T grad_depth, T* grad_b, Vec4<T>* grad) {
+  const T inv_w = T(1) / (b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w);
+  const T depth = (b[0] * clip[0].z + b[1] * clip[1].z + b[2] * clip[2].z) * inv_w;
+  const T g = grad_depth * inv_w;
+  for (int i = 0; i < 3; ++i) {
+    grad_b[i] += g * (clip[i].z - depth * clip[i].w);
+    grad[i].z += g * b[i];
+    grad[i].w -= g * b[i] * depth;
+  }
+}
+
+LEVEL_END
+}  // namespace facerender

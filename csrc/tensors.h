@@ -1,0 +1,87 @@
+// What the host side of every op needs of torch's stable ABI, and the checks that guard memory. Messages for users are
+// raised in Python, with names and shapes; these only keep a raw call from reading out of bounds.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+// The CUDA sources compile a second time as C++ for the kernel tests, under a library name of their own.
+#ifndef FACERENDER_LIBRARY
+#define FACERENDER_LIBRARY facerender
+#endif
+
+namespace facerender {
+
+using torch::headeronly::BFloat16;
+using torch::headeronly::Half;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline void check(bool ok, const char* message) {
+  if (!ok) throw std::runtime_error(message);
+}
+
+// Every tensor of a call lives on the device of the first.
+inline void check_same_device(const Tensor&) {}
+template <class... Rest>
+void check_same_device(const Tensor& first, const Tensor& second, const Rest&... rest) {
+  check(first.device() == second.device(), "facerender: all tensors of a call must be on one device");
+  check_same_device(first, rest...);
+}
+
+inline Tensor empty(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
+  return torch::stable::new_empty(like, sizes, dtype);
+}
+inline Tensor zeros(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
+  return torch::stable::new_zeros(like, sizes, dtype);
+}
+inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+
+template <class T>
+const T* data(const Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+template <class T>
+T* mutable_data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+// Elements from one batch item to the next: 0 for a leading 1, which is shared by the batch without a copy.
+inline int64_t batch_stride(const Tensor& t, int64_t batch) {
+  if (t.size(0) == 1 || batch == 0) return 0;
+  return t.numel() / t.size(0);
+}
+
+// Calls f with a value of the geometry type: float32, or float64 for verification.
+template <class F>
+void dispatch_geometry(ScalarType dtype, F&& f) {
+  if (dtype == ScalarType::Float) return f(float{});
+  if (dtype == ScalarType::Double) return f(double{});
+  throw std::runtime_error("facerender: geometry must be float32 or float64");
+}
+
+// Calls f with a value of the attribute type: the geometry type itself, or a 16-bit type beside float32.
+template <class F>
+void dispatch_attribute(ScalarType geometry, ScalarType attribute, F&& f) {
+  if (geometry == ScalarType::Double) {
+    check(attribute == ScalarType::Double, "facerender: attributes must be float64 beside float64 geometry");
+    return f(double{}, double{});
+  }
+  check(geometry == ScalarType::Float, "facerender: geometry must be float32 or float64");
+  if (attribute == ScalarType::Float) return f(float{}, float{});
+  if (attribute == ScalarType::Half) return f(float{}, Half{});
+  if (attribute == ScalarType::BFloat16) return f(float{}, BFloat16{});
+  throw std::runtime_error("facerender: attributes must be float32, float16 or bfloat16 beside float32 geometry");
+}
+
+}  // namespace facerender
