@@ -73,6 +73,13 @@ setup(
             extra_link_args=sanitizers[:1],
             py_limited_api=True,
         ),
+        CppExtension(
+            "facerender._host",
+            ["csrc/host.cpp"],
+            include_dirs=[pybind11.get_include()],
+            extra_compile_args={"cxx": ["-Wall", *optimise, *sanitizers]},
+            extra_link_args=sanitizers[:1],
+        ),
     ],
     cmdclass={"build_ext": BuildExtension},
 )

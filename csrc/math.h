@@ -135,5 +135,10 @@ HD bool load_corners(const int32_t* faces, int64_t face, int64_t num_vertices, C
   return uint64_t(uint32_t(f[0])) < n && uint64_t(uint32_t(f[1])) < n && uint64_t(uint32_t(f[2])) < n;
 }
 
+// The corners of the face that a pixel sees, or false for background and for ids that no face has.
+HD bool seen_corners(const int32_t* faces, int32_t face, int64_t num_faces, int64_t num_vertices, Corners& out) {
+  return face >= 0 && face < num_faces && load_corners(faces, face, num_vertices, out);
+}
+
 LEVEL_END
 }  // namespace facerender

@@ -8,5 +8,23 @@ extern "C" PyObject* PyInit__C(void) {  // importing facerender._C runs the regi
 }
 
 STABLE_TORCH_LIBRARY(facerender, m) {
-  m.def("rasterize(Tensor clip, Tensor faces, int height, int width, int cull, int layers) -> (Tensor, Tensor, Tensor)");
+  m.def("rasterize(Tensor clip, Tensor faces, int height, int width, int cull, int layers) -> (Tensor face_id, Tensor bary, Tensor depth)");
+  m.def("rasterize_backward(Tensor? grad_bary, Tensor? grad_depth, Tensor clip, Tensor faces, Tensor face_id, bool deterministic) -> Tensor");
+  m.def("interpolate(Tensor attributes, Tensor faces, Tensor face_id, Tensor bary, Tensor? background) -> Tensor");
+  m.def(
+      "interpolate_backward(Tensor grad, Tensor attributes, Tensor faces, Tensor face_id, Tensor bary, bool want_attributes, bool want_bary, "
+      "bool deterministic) -> (Tensor, Tensor)");
+  m.def("vertex_normals(Tensor vertices, Tensor faces, Tensor offsets, Tensor corners) -> Tensor");
+  m.def("vertex_normals_backward(Tensor grad, Tensor vertices, Tensor faces, Tensor offsets, Tensor corners) -> Tensor");
+  m.def("sh_shade(Tensor albedo, Tensor normals, Tensor coefficients, int preset) -> Tensor");
+  m.def(
+      "sh_shade_backward(Tensor grad, Tensor albedo, Tensor normals, Tensor coefficients, int preset, bool want_albedo, bool want_normals, "
+      "bool want_coefficients) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "render_face(Tensor clip, Tensor? normals, Tensor albedo, Tensor? coefficients, Tensor faces, Tensor? background, int height, int width, "
+      "int cull, int preset) -> (Tensor image, Tensor face_id)");
+  m.def(
+      "render_face_backward(Tensor grad, Tensor clip, Tensor? normals, Tensor albedo, Tensor? coefficients, Tensor faces, Tensor face_id, int preset, "
+      "bool want_clip, bool want_normals, bool want_albedo, bool want_coefficients, bool deterministic) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("edge_gradients_backward(Tensor grad, Tensor image, Tensor clip, Tensor faces, Tensor neighbours, Tensor face_id, bool deterministic) -> Tensor");
 }

@@ -30,4 +30,22 @@ void for_images(int64_t batch, const F& f) {
   });
 }
 
+// For gradients that many pixels add to one vertex: f(n0, n1, v0, v1) may add to vertices [v0, v1) of images [n0, n1), and to
+// nothing else; it meets the pixels in order, so sums do not depend on the number of threads. `shared`: all images add to one
+// set of vertices.
+template <class F>
+void for_vertices(int64_t batch, int64_t num_vertices, bool shared, const F& f) {
+  const int64_t threads = int64_t(torch::stable::get_num_threads());
+  if (!shared && batch >= threads) {
+    return for_range(batch, 1, true, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) f(n, n + 1, int64_t(0), num_vertices);
+    });
+  }
+  for (int64_t n = 0; n < (shared ? 1 : batch); ++n) {
+    for_range(threads, 1, true, [&](int64_t begin, int64_t end) {
+      f(n, shared ? batch : n + 1, num_vertices * begin / threads, num_vertices * end / threads);
+    });
+  }
+}
+
 }  // namespace facerender

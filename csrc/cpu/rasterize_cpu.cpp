@@ -41,10 +41,50 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tens
   return {face_id, bary, depth};
 }
 
+// d loss / d clip [N,V,4] for those of bary [N,H,W,K,3] and depth [N,H,W,K], either of which may be missing
+Tensor rasterize_backward_cpu(const std::optional<Tensor>& grad_bary_, const std::optional<Tensor>& grad_depth_, const Tensor& clip_, const Tensor& faces_,
+                              const Tensor& face_id_, bool) {
+  const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_);
+  check_same_device(clip, faces, face_id);
+  const int64_t batch = clip.size(0), num_vertices = clip.size(1), num_faces = faces.size(0), height = face_id.size(1), width = face_id.size(2);
+  const int64_t layers = face_id.size(3), pixels = height * width;
+  const Tensor grad_bary = grad_bary_ ? as_contiguous(*grad_bary_) : clip, grad_depth = grad_depth_ ? as_contiguous(*grad_depth_) : clip;
+  check(face_id.size(0) == batch && (!grad_bary_ || grad_bary.numel() == face_id.numel() * 3) && (!grad_depth_ || grad_depth.numel() == face_id.numel()) &&
+            grad_bary.scalar_type() == clip.scalar_type() && grad_depth.scalar_type() == clip.scalar_type(),
+        "facerender: rasterize_backward got shapes that do not fit");
+  Tensor out = zeros(clip, {batch, num_vertices, 4}, clip.scalar_type());
+  dispatch_geometry(clip.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    for_vertices(batch, num_vertices, false, [&](int64_t n, int64_t, int64_t v0, int64_t v1) {
+      const T* positions = data<T>(clip) + n * num_vertices * 4;
+      T* total = mutable_data<T>(out) + n * num_vertices * 4;
+      for (int64_t row = 0; row < height; ++row)
+        for (int64_t col = 0; col < width; ++col)
+          for (int64_t k = 0; k < layers; ++k) {
+            const int64_t i = (n * pixels + row * width + col) * layers + k;
+            Corners f;
+            if (!seen_corners(data<int32_t>(faces), data<int32_t>(face_id)[i], num_faces, num_vertices, f)) continue;
+            const auto mine = [&](int32_t v) { return v >= v0 && v < v1; };
+            if (!mine(f.v[0]) && !mine(f.v[1]) && !mine(f.v[2])) continue;
+            Vec4<T> grad[3];
+            fragment_backward(positions, f.v, int32_t(row), int32_t(col), int32_t(height), int32_t(width),
+                              grad_bary_ ? data<T>(grad_bary) + 3 * i : nullptr, grad_depth_ ? data<T>(grad_depth) + i : nullptr, grad);
+            for (int c = 0; c < 3; ++c) {
+              if (!mine(f.v[c])) continue;
+              T* o = total + int64_t(f.v[c]) * 4;
+              o[0] += grad[c].x, o[1] += grad[c].y, o[2] += grad[c].z, o[3] += grad[c].w;
+            }
+          }
+    });
+  });
+  return out;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(facerender, CPU, m) {
   m.impl("rasterize", TORCH_BOX(&rasterize_cpu));
+  m.impl("rasterize_backward", TORCH_BOX(&rasterize_backward_cpu));
 }
 
 }  // namespace facerender

@@ -36,6 +36,13 @@ struct LaneKernels {
   void (*draw_faces)(const MeshView<float>&, const ScreenArrays<float>&, const KeyBuffer&, int64_t begin, int64_t end);
   void (*resolve)(const MeshView<float>&, const uint64_t* keys, int64_t begin, int64_t end, int64_t stride, int32_t* face_id, float* bary,
                   float* depth);
+  // These return where they stopped, at most fifteen points before the end.
+  int64_t (*interpolate3)(const float* attributes, const int32_t* faces, int64_t num_faces, const int32_t* face_id, const float* bary,
+                          const float* background, int64_t begin, int64_t end, float* out);
+  int64_t (*shade)(const float* albedo, const float* normals, const float* light, int64_t begin, int64_t end, float* out);
+  int64_t (*render_row)(const float* clip, const float* normals, const float* albedo, const int32_t* faces, const float* background,
+                        int64_t background_step, int32_t height, int32_t width, const float* light, const uint64_t* keys, int64_t row, float* out,
+                        int32_t* face_id);
 };
 
 extern const LaneKernels kLanesV4, kLanesV3, kLanesBaseline;

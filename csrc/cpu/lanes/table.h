@@ -1,7 +1,9 @@
 // Defines the table TABLE from all lane kernels. A level's .cpp includes the standard headers first, then sets its target.
+#include "interpolate.h"
 #include "resolve.h"
+#include "shade.h"
 #include "visibility.h"
 
 namespace facerender {
-const LaneKernels TABLE{largest_index, to_screen, draw_faces, resolve};
+const LaneKernels TABLE{largest_index, to_screen, draw_faces, resolve, interpolate3, shade, render_row};
 }

@@ -93,6 +93,12 @@ HD void load_triples(const int32_t* p, Ints& x, Ints& y, Ints& z) {
               Ints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 19, 22, 25, 28, 31});
 }
 
+HD void load_triples(const float* p, Floats& x, Floats& y, Floats& z) {
+  Ints a, b, c;
+  load_triples(reinterpret_cast<const int32_t*>(p), a, b, c);
+  x = (Floats)a, y = (Floats)b, z = (Floats)c;
+}
+
 // a[i], b[i], c[i] to x[3i], x[3i+1], x[3i+2].
 HD void store_triples(float* p, Floats a, Floats b, Floats c) {
   const Ints x = (Ints)a, y = (Ints)b, z = (Ints)c;

@@ -1,0 +1,186 @@
+#include "../fused.h"
+
+#include "parallel.h"
+#include "visibility_cpu.h"
+
+namespace facerender {
+namespace {
+
+constexpr int64_t kRows = 16;  // rows whose light gradients are summed together, in order
+
+struct Inputs {
+  Tensor clip, normals, albedo, coefficients, faces, background;
+  bool lit, has_background;
+  int64_t batch, num_vertices, num_faces, height, width;
+
+  Inputs(const Tensor& clip_, const std::optional<Tensor>& normals_, const Tensor& albedo_, const std::optional<Tensor>& coefficients_,
+         const Tensor& faces_, const std::optional<Tensor>& background_, int64_t height_, int64_t width_)
+      : clip(as_contiguous(clip_)), albedo(as_contiguous(albedo_)), faces(as_contiguous(faces_)), lit(normals_.has_value()),
+        has_background(background_.has_value()), height(height_), width(width_) {
+    check_same_device(clip, albedo, faces);
+    batch = clip.size(0), num_vertices = clip.size(1), num_faces = faces.size(0);
+    check(lit == coefficients_.has_value(), "facerender: render_face takes normals and coefficients together");
+    normals = lit ? as_contiguous(*normals_) : albedo;
+    coefficients = lit ? as_contiguous(*coefficients_) : clip;
+    background = has_background ? as_contiguous(*background_) : albedo;
+    check_same_device(clip, normals, coefficients, background);
+    const auto fits = [&](const Tensor& t) { return t.dim() == 3 && (t.size(0) == batch || t.size(0) == 1) && t.size(1) == num_vertices && t.size(2) == 3; };
+    check(fits(albedo) && fits(normals) && normals.scalar_type() == albedo.scalar_type(), "facerender: render_face got attributes that do not fit");
+    check(!lit || (coefficients.numel() == coefficients.size(0) * 27 && (coefficients.size(0) == batch || coefficients.size(0) == 1) &&
+                   coefficients.scalar_type() == clip.scalar_type()),
+          "facerender: render_face got coefficients that do not fit");
+    check(!has_background || (background.scalar_type() == albedo.scalar_type() &&
+                              (background.numel() == 3 || ((background.size(0) == batch || background.size(0) == 1) &&
+                                                           background.numel() == background.size(0) * height * width * 3))),
+          "facerender: render_face got a background that does not fit");
+  }
+
+  template <class T, class A>
+  FaceView<T, A> view(int64_t n) const {
+    const bool one_colour = background.numel() == 3;
+    return {data<T>(clip) + n * num_vertices * 4,
+            lit ? data<A>(normals) + n * batch_stride(normals, batch) : nullptr,
+            data<A>(albedo) + n * batch_stride(albedo, batch),
+            data<int32_t>(faces),
+            has_background ? data<A>(background) + (one_colour ? 0 : n * batch_stride(background, batch)) : nullptr,
+            one_colour ? 0 : 3,
+            num_vertices,
+            int32_t(height),
+            int32_t(width)};
+  }
+  template <class T>
+  ShLight<T> light(int64_t n, const ShPreset& preset) const {
+    return lit ? sh_light(data<T>(coefficients) + n * batch_stride(coefficients, batch), preset) : ShLight<T>{};
+  }
+};
+
+// (image [N,H,W,3], face_id [N,H,W])
+std::tuple<Tensor, Tensor> render_face_cpu(const Tensor& clip, const std::optional<Tensor>& normals, const Tensor& albedo,
+                                           const std::optional<Tensor>& coefficients, const Tensor& faces, const std::optional<Tensor>& background,
+                                           int64_t height, int64_t width, int64_t cull, int64_t preset) {
+  const Inputs in(clip, normals, albedo, coefficients, faces, background, height, width);
+  const int64_t pixels = height * width;
+  check_face_indices(data<int32_t>(in.faces), in.num_faces, in.num_vertices);
+  Tensor image = empty(in.clip, {in.batch, height, width, 3}, in.albedo.scalar_type());
+  Tensor face_id = empty(in.clip, {in.batch, height, width}, ScalarType::Int);
+  dispatch_attribute(in.clip.scalar_type(), in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
+    using T = decltype(geometry);
+    using A = decltype(attribute);
+    const ShPreset p = sh_preset(preset);
+    for_images(in.batch, [&](int64_t n, bool split) {
+      const FaceView<T, A> view = in.view<T, A>(n);
+      const MeshView<T> mesh{view.clip, view.faces, in.num_vertices, in.num_faces, view.height, view.width, cull};
+      const ShLight<T> light = in.light<T>(n, p);
+      const std::unique_ptr<uint64_t[]> keys(new uint64_t[static_cast<size_t>(pixels)]);
+      find_visible(mesh, static_cast<const uint64_t*>(nullptr), keys.get(), split);
+      A* out = mutable_data<A>(image) + n * pixels * 3;
+      int32_t* ids = mutable_data<int32_t>(face_id) + n * pixels;
+      for_range(height, 8, split, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+          int64_t col = 0;
+          if constexpr (std::is_same_v<A, float>) col = lanes().render_row(view.clip, view.normals, view.albedo, view.faces, view.background, view.background_step, view.height, view.width, light.k[0], keys.get(), row, out, ids);
+          for (; col < width; ++col) {
+            const int64_t i = row * width + col;
+            ids[i] = key_face(keys[i]);
+            const Vec3<T> c = face_pixel(view, light, ids[i], int32_t(row), int32_t(col));
+            out[3 * i] = A(c.x), out[3 * i + 1] = A(c.y), out[3 * i + 2] = A(c.z);
+          }
+        }
+      });
+    });
+  });
+  return {image, face_id};
+}
+
+// Adds to the vertices of one range; a null array is not wanted.
+template <class T>
+struct RangeSink {
+  T *clip_out, *normals_out, *albedo_out;
+  int64_t v0, v1;
+  bool mine(int32_t v) const { return v >= v0 && v < v1; }
+  void clip(int32_t v, Vec4<T> g) const {
+    if (!mine(v)) return;
+    T* o = clip_out + int64_t(v) * 4;
+    o[0] += g.x, o[1] += g.y, o[3] += g.w;
+  }
+  void add3(T* out, int32_t v, Vec3<T> g) const {
+    if (!mine(v)) return;
+    T* o = out + int64_t(v) * 3;
+    o[0] += g.x, o[1] += g.y, o[2] += g.z;
+  }
+  void normal(int32_t v, Vec3<T> g) const { add3(normals_out, v, g); }
+  void albedo(int32_t v, Vec3<T> g) const { add3(albedo_out, v, g); }
+};
+template <class T>
+struct NoSink {
+  void clip(int32_t, Vec4<T>) const {}
+  void normal(int32_t, Vec3<T>) const {}
+  void albedo(int32_t, Vec3<T>) const {}
+};
+
+// (d clip [N,V,4], d normals [N or 1,V,3], d albedo [N or 1,V,3], d coefficients [N or 1,9,3]) in the geometry's dtype; empty
+// where not wanted
+std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(const Tensor& grad_, const Tensor& clip, const std::optional<Tensor>& normals,
+                                                                    const Tensor& albedo, const std::optional<Tensor>& coefficients, const Tensor& faces,
+                                                                    const Tensor& face_id_, int64_t preset, bool want_clip, bool want_normals,
+                                                                    bool want_albedo, bool want_coefficients, bool) {
+  const Tensor grad = as_contiguous(grad_), face_id = as_contiguous(face_id_);
+  const Inputs in(clip, normals, albedo, coefficients, faces, std::nullopt, face_id.size(1), face_id.size(2));
+  const int64_t pixels = in.height * in.width, V = in.num_vertices;
+  check_same_device(in.clip, grad, face_id);
+  check(face_id.size(0) == in.batch && grad.numel() == in.batch * pixels * 3 && grad.scalar_type() == in.albedo.scalar_type(),
+        "facerender: render_face_backward got a gradient that does not fit");
+  const auto dtype = in.clip.scalar_type();
+  const FaceWants wants{want_clip, want_normals && in.lit, want_albedo, want_coefficients && in.lit};
+  Tensor grad_clip = wants.clip ? zeros(in.clip, {in.batch, V, 4}, dtype) : empty(in.clip, {0}, dtype);
+  Tensor grad_normals = wants.normals ? zeros(in.clip, {in.normals.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
+  Tensor grad_albedo = wants.albedo ? zeros(in.clip, {in.albedo.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
+  Tensor grad_coefficients = wants.light ? zeros(in.clip, {in.coefficients.size(0), 9, 3}, dtype) : empty(in.clip, {0}, dtype);
+  const bool shared = in.batch > 1 && ((wants.normals && in.normals.size(0) == 1) || (wants.albedo && in.albedo.size(0) == 1));
+  const bool ranges = shared || split_images(in.batch);
+  const int64_t bands = (in.height + kRows - 1) / kRows;
+  dispatch_attribute(dtype, in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
+    using T = decltype(geometry);
+    using A = decltype(attribute);
+    const ShPreset p = sh_preset(preset);
+    std::vector<T> partial(wants.light ? size_t(in.batch * bands * 27) : 0, T(0));
+    const auto for_band = [&](int64_t n, int64_t band, const FaceWants& now, T* light_gradient, const auto& sink) {
+      const FaceView<T, A> view = in.view<T, A>(n);
+      const ShLight<T> light = in.light<T>(n, p);
+      for (int64_t row = band * kRows; row < std::min(in.height, (band + 1) * kRows); ++row)
+        for (int64_t col = 0; col < in.width; ++col) {
+          const int64_t i = n * pixels + row * in.width + col;
+          Corners f;
+          if (!seen_corners(view.faces, data<int32_t>(face_id)[i], in.num_faces, V, f)) continue;
+          if constexpr (!std::is_same_v<std::decay_t<decltype(sink)>, NoSink<T>>)
+            if (!light_gradient && !(sink.mine(f.v[0]) || sink.mine(f.v[1]) || sink.mine(f.v[2]))) continue;
+          face_pixel_backward(view, light, now, f.v, int32_t(row), int32_t(col), load3<T>(data<A>(grad) + i * 3), sink, light_gradient);
+        }
+    };
+    if (wants.light && ranges) {  // each vertex range meets every pixel, so the light is summed beforehand, once
+      for_range(in.batch * bands, 1, true, [&](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k) for_band(k / bands, k % bands, FaceWants{false, false, false, true}, partial.data() + k * 27, NoSink<T>{});
+      });
+    }
+    for_vertices(in.batch, V, shared, [&](int64_t n0, int64_t n1, int64_t v0, int64_t v1) {
+      for (int64_t n = n0; n < n1; ++n) {
+        const RangeSink<T> sink{wants.clip ? mutable_data<T>(grad_clip) + n * V * 4 : nullptr,
+                                wants.normals ? mutable_data<T>(grad_normals) + n * batch_stride(in.normals, in.batch) : nullptr,
+                                wants.albedo ? mutable_data<T>(grad_albedo) + n * batch_stride(in.albedo, in.batch) : nullptr, v0, v1};
+        for (int64_t band = 0; band < bands; ++band)
+          for_band(n, band, wants, wants.light && !ranges ? partial.data() + (n * bands + band) * 27 : nullptr, sink);
+      }
+    });
+    if (wants.light) add_light_gradients(partial.data(), in.batch, bands, batch_stride(in.coefficients, in.batch), p, mutable_data<T>(grad_coefficients));
+  });
+  return {grad_clip, grad_normals, grad_albedo, grad_coefficients};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(facerender, CPU, m) {
+  m.impl("render_face", TORCH_BOX(&render_face_cpu));
+  m.impl("render_face_backward", TORCH_BOX(&render_face_backward_cpu));
+}
+
+}  // namespace facerender

@@ -1,0 +1,69 @@
+// Shading and the fused pass, sixteen points at a time.
+#pragma once
+
+#include "../../fused.h"
+#include "vectors.h"
+
+namespace facerender {
+LEVEL_BEGIN
+
+static ShLight<float> as_light(const float* k) {
+  ShLight<float> light;
+  memcpy(light.k, k, sizeof(light.k));
+  return light;
+}
+
+// Points [begin, end); returns where it stopped, at most fifteen before the end.
+static int64_t shade(const float* albedo, const float* normals, const float* light_, int64_t begin, int64_t end, float* out) {
+  const ShLight<float> light = as_light(light_);
+  int64_t i = begin;
+  for (; i + 16 <= end; i += 16) {
+    Vec3<Floats> a, n;
+    load_triples(albedo + 3 * i, a.x, a.y, a.z);
+    load_triples(normals + 3 * i, n.x, n.y, n.z);
+    const Vec3<Floats> s = sh_irradiance(light, n);
+    store_triples(out + 3 * i, a.x * s.x, a.y * s.y, a.z * s.z);
+  }
+  return i;
+}
+
+HD Vec3<Floats> interpolate3(const float* attributes, const Ints* corner, const Floats* b) {
+  Floats out[3];
+  for (int c = 0; c < 3; ++c)
+    out[c] = gather(attributes + c, corner[0]) * b[0] + gather(attributes + c, corner[1]) * b[1] + gather(attributes + c, corner[2]) * b[2];
+  return {out[0], out[1], out[2]};
+}
+
+// One row of render_face; returns the column where it stopped.
+static int64_t render_row(const float* clip, const float* normals, const float* albedo, const int32_t* faces, const float* background,
+                          int64_t background_step, int32_t height, int32_t width, const float* light_, const uint64_t* keys, int64_t row, float* out,
+                          int32_t* face_id) {
+  const ShLight<float> light = as_light(light_);
+  int32_t col = 0;
+  for (; col + 16 <= width; col += 16) {
+    const int64_t i = row * width + col;
+    const Ints face = load_low_halves(keys + i), hit = face >= 0;  // -1 for kEmpty
+    store(face_id + i, face);
+    Vec3<Floats> behind{Floats{}, Floats{}, Floats{}};
+    if (background && background_step) load_triples(background + 3 * i, behind.x, behind.y, behind.z);
+    if (background && !background_step) behind = {Floats{} + background[0], Floats{} + background[1], Floats{} + background[2]};
+    if (negative(hit)) {
+      const Ints first = (face & hit) * 3;
+      Ints corner[3] = {gather(faces, first), gather(faces + 1, first), gather(faces + 2, first)};
+      const Vec4<Floats> p[3] = {gather_quads(clip, corner[0]), gather_quads(clip, corner[1]), gather_quads(clip, corner[2])};
+      const Barycentrics<Floats> b(p, iota() + col, Ints{} + int32_t(row), width, height);
+      for (Ints& c : corner) c *= 3;
+      Vec3<Floats> colour = interpolate3(albedo, corner, b.b);
+      if (normals) {
+        const Vec3<Floats> s = sh_irradiance(light, interpolate3(normals, corner, b.b));
+        colour = {colour.x * s.x, colour.y * s.y, colour.z * s.z};
+      }
+      behind = {select(hit, colour.x, behind.x), select(hit, colour.y, behind.y), select(hit, colour.z, behind.z)};
+    }
+    store_triples(out + 3 * i, behind.x, behind.y, behind.z);
+  }
+  return col;
+}
+
+LEVEL_END
+}  // namespace facerender

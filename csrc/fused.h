@@ -1,0 +1,84 @@
+// One pixel of render_face, forward and backward: barycentrics, attributes, shading and compositing without an image between
+// them. The arithmetic is that of rasterize, interpolate and sh_shade, in the same order.
+#pragma once
+
+#include "raster.h"
+#include "shade.h"
+
+namespace facerender {
+LEVEL_BEGIN
+
+// The inputs of one image. Without normals and light, the albedo is the colour.
+template <class T, class A>
+struct FaceView {
+  const T* clip;         // [V,4]
+  const A* normals;      // [V,3] or null
+  const A* albedo;       // [V,3]
+  const int32_t* faces;  // [F,3]
+  const A* background;   // null for black
+  int64_t background_step;  // elements from one pixel of the background to the next: 3, or 0 for one colour
+  int64_t num_vertices;
+  int32_t height, width;
+};
+
+template <class T, class A>
+HD Vec3<T> interpolate3(const A* attributes, const int32_t* corner, const T* b) {
+  const Vec3<T> p = load3<T>(attributes + int64_t(corner[0]) * 3), q = load3<T>(attributes + int64_t(corner[1]) * 3),
+                r = load3<T>(attributes + int64_t(corner[2]) * 3);
+  return {p.x * b[0] + q.x * b[1] + r.x * b[2], p.y * b[0] + q.y * b[1] + r.y * b[2], p.z * b[0] + q.z * b[1] + r.z * b[2]};
+}
+
+template <class T, class A>
+HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32_t face, int32_t row, int32_t col) {
+  if (face < 0) {
+    if (!view.background) return {T(0), T(0), T(0)};
+    return load3<T>(view.background + (int64_t(row) * view.width + col) * view.background_step);
+  }
+  const int32_t* corner = view.faces + int64_t(face) * 3;
+  const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
+  const Barycentrics<T> p(clip, col, row, view.width, view.height);
+  const Vec3<T> albedo = interpolate3<T>(view.albedo, corner, p.b);
+  if (!view.normals) return albedo;
+  const Vec3<T> shading = sh_irradiance(light, interpolate3<T>(view.normals, corner, p.b));
+  return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
+}
+
+// Gives the gradients of one covered pixel to sink.clip(vertex, Vec4), sink.normal(vertex, Vec3), sink.albedo(vertex, Vec3) and
+// adds to light_gradient [27] where it is not null. `wants`: which of them.
+struct FaceWants {
+  bool clip, normals, albedo, light;
+};
+template <class T, class A, class Sink>
+HD void face_pixel_backward(const FaceView<T, A>& view, const ShLight<T>& light, const FaceWants& wants, const int32_t* corner, int32_t row,
+                            int32_t col, const Vec3<T>& grad, Sink& sink, T* light_gradient) {
+  const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
+  const Barycentrics<T> p(clip, col, row, view.width, view.height);
+  T grad_b[3] = {T(0), T(0), T(0)};
+  Vec3<T> grad_albedo = grad;
+  if (view.normals) {
+    const Vec3<T> albedo = interpolate3<T>(view.albedo, corner, p.b), normal = interpolate3<T>(view.normals, corner, p.b);
+    const Vec3<T> shading = sh_irradiance(light, normal);
+    grad_albedo = {grad.x * shading.x, grad.y * shading.y, grad.z * shading.z};
+    const Vec3<T> grad_shading = {grad.x * albedo.x, grad.y * albedo.y, grad.z * albedo.z};
+    if (light_gradient) sh_light_gradient(normal, grad_shading, light_gradient);
+    if (wants.normals || wants.clip) {
+      const Vec3<T> grad_normal = sh_normal_gradient(light, normal, grad_shading);
+      for (int k = 0; k < 3; ++k) {
+        if (wants.normals) sink.normal(corner[k], grad_normal * p.b[k]);
+        if (wants.clip) grad_b[k] += dot(grad_normal, load3<T>(view.normals + int64_t(corner[k]) * 3));
+      }
+    }
+  }
+  for (int k = 0; k < 3; ++k) {
+    if (wants.albedo) sink.albedo(corner[k], grad_albedo * p.b[k]);
+    if (wants.clip) grad_b[k] += dot(grad_albedo, load3<T>(view.albedo + int64_t(corner[k]) * 3));
+  }
+  if (wants.clip) {
+    Vec4<T> grad_clip[3] = {};
+    p.backward(grad_b, grad_clip);
+    for (int k = 0; k < 3; ++k) sink.clip(corner[k], grad_clip[k]);
+  }
+}
+
+LEVEL_END
+}  // namespace facerender

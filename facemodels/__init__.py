@@ -1,0 +1,1 @@
+"""Morphable face models and the reconstruction methods that stand on facerender."""

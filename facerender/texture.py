@@ -1,0 +1,86 @@
+"""Textures over a UV atlas: looking them up, and baking them from an image. Plain torch on the ops.
+
+UV has (0, 0) at the lower left corner of the texture and (1, 1) at the upper right, as OBJ and glTF-after-flip have it; texture row 0 is
+the top.
+"""
+
+import torch
+from torch import Tensor
+
+from ._checks import ATTRIBUTE, GEOMETRY, check_tensor
+from .camera import to_pixels
+from .interpolate import interpolate
+from .rasterize import Fragments, rasterize
+from .topology import faces_of
+
+
+def sample_texture(texture: Tensor, uv: Tensor, mode: str = "bilinear", wrap: str = "clamp") -> Tensor:
+    """Looks a texture up.
+
+    Args:
+        texture: [N,Ht,Wt,C], or [1,Ht,Wt,C] shared by the batch.
+        uv: [N,...,2] of the texture's dtype.
+        mode: "bilinear" or "nearest". wrap: "clamp", or "repeat".
+
+    Returns:
+        [N,...,C]; differentiable to both (bilinear).
+    """
+    check_tensor("texture", texture, "N H W C", ATTRIBUTE)
+    check_tensor("uv", uv, "... 2", ATTRIBUTE)
+    if wrap not in ("clamp", "repeat"):
+        raise ValueError(f"wrap must be 'clamp' or 'repeat', got {wrap!r}")
+    if texture.shape[0] not in (1, uv.shape[0]):
+        raise ValueError(f"texture must have a batch of 1 or {uv.shape[0]} like uv, got {list(texture.shape)}")
+    n, shape = uv.shape[0], uv.shape[1:-1]
+    if wrap == "repeat":
+        uv = uv - uv.detach().floor()
+    grid = torch.stack([uv[..., 0] * 2 - 1, 1 - uv[..., 1] * 2], -1).reshape(n, 1, -1, 2)
+    planes = texture.movedim(-1, 1).expand(n, -1, -1, -1)
+    out = torch.nn.functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
+    return out[:, :, 0].movedim(1, -1).reshape(n, *shape, texture.shape[-1])
+
+
+def rasterize_uv(uv: Tensor, uv_faces, size: tuple[int, int]) -> Fragments:
+    """Fragments [1,Ht,Wt] of an atlas: which face each texel shows. uv [Vt,2], uv_faces [F,3] int32."""
+    check_tensor("uv", uv, "Vt 2", GEOMETRY)
+    clip = torch.cat([uv * 2 - 1, torch.zeros_like(uv[:, :1]), torch.ones_like(uv[:, :1])], -1)
+    return rasterize(clip[None], uv_faces, size)
+
+
+def bake_texture(
+    image: Tensor, clip: Tensor, faces, uv: Tensor, uv_faces: Tensor, size: tuple[int, int], normals: Tensor | None = None, tolerance: float = 0.01
+) -> tuple[Tensor, Tensor]:
+    """Takes the texture of a mesh from an image of it.
+
+    Args:
+        image: [N,H,W,C], in which the mesh lies at `clip` [N,V,4].
+        faces: [F,3] int32 or a `Topology`; uv [Vt,2] and uv_faces [F,3] int32: the atlas, with the faces in the same order.
+        size: (Ht, Wt) of the texture.
+        normals: [N,V,3] in camera space (z towards the viewer), to weigh surfaces seen at a slant less.
+        tolerance: how much deeper than the visible surface, in z/w, a texel may be and still count as visible.
+
+    Returns:
+        (texture [N,Ht,Wt,C], weight [N,Ht,Wt]): the weight is 0 where the texel is hidden, outside the image or outside the atlas (the
+        texture is then whatever the image shows there, or 0), else the cosine to the viewer, 1 without normals. Differentiable to the image.
+    """
+    sizes = check_tensor("image", image, "N H W C", GEOMETRY)
+    check_tensor("clip", clip, "N V 4", GEOMETRY, sizes)
+    check_tensor("uv_faces", uv_faces, "F 3", (torch.int32,))
+    if faces_of(faces).shape[0] != uv_faces.shape[0]:
+        raise ValueError(f"uv_faces must have one row for each of the {faces_of(faces).shape[0]} faces, got {uv_faces.shape[0]}")
+    n, height, width = image.shape[:3]
+    atlas = rasterize_uv(uv.to(clip.dtype), uv_faces, size)
+    shared = Fragments(atlas.face_id.expand(n, -1, -1), atlas.bary.expand(n, -1, -1, -1), atlas.depth.expand(n, -1, -1))
+    at = interpolate(clip, faces, shared)  # the clip position of every texel
+    inside = shared.face_id >= 0
+    w = torch.where(inside, at[..., 3], torch.ones_like(at[..., 3]))
+    pixel = to_pixels(torch.cat([at[..., :3], w[..., None]], -1), (height, width))
+    grid = torch.stack([pixel[..., 0] * (2 / width) - 1, pixel[..., 1] * (2 / height) - 1], -1)
+    texture = torch.nn.functional.grid_sample(image.movedim(-1, 1), grid, padding_mode="border", align_corners=False).movedim(1, -1)
+    seen = rasterize(clip, faces, (height, width)).depth
+    front = torch.nn.functional.grid_sample(seen[:, None], grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0]
+    visible = inside & (grid.abs().amax(-1) <= 1) & (w > 0) & (at[..., 2] / w <= front + tolerance)
+    weight = visible.to(clip.dtype)
+    if normals is not None:
+        weight = weight * torch.nn.functional.normalize(interpolate(normals, faces, shared), dim=-1)[..., 2].clamp(min=0)
+    return torch.where(inside[..., None], texture, torch.zeros_like(texture)), weight
