@@ -91,10 +91,10 @@ HD Outline<T> walk(const SurfaceView<T>& s, int32_t face, int32_t target, int32_
       const int32_t other = g.v[0] != f.v[j] && g.v[0] != f.v[k] ? g.v[0] : (g.v[1] != f.v[j] && g.v[1] != f.v[k] ? g.v[1] : g.v[2]);
       const PixelPoint<T> o = pixel_point(s, other, row, col, vertical, sign);
       if (!o.ahead) return out;
+      // Ahead of the edge is where the walk points. A triangle seen edge-on is neither, and is walked through.
       const T ex = p[k].along - p[j].along, ey = p[k].across - p[j].across;
-      const T here = ex * (p[leave].across - p[j].across) - ey * (p[leave].along - p[j].along);
       const T there = ex * (o.across - p[j].across) - ey * (o.along - p[j].along);
-      ends = (here > T(0)) == (there > T(0)) && here != T(0) && there != T(0);
+      ends = ey > T(0) ? there > T(0) : there < T(0);
     }
     if (ends) {
       const Vec4<T> q0 = load4(s.clip + int64_t(f.v[j]) * 4), q1 = load4(s.clip + int64_t(f.v[k]) * 4);

@@ -229,8 +229,10 @@ def _walk(topology, face, goal, along, across, clip):
             other = next(c for c in topology.faces[following].tolist() if c not in (j, k))
             if clip[other, 3] <= 0:
                 return None
-            sides = [(along[k] - along[j]) * (across[c] - across[j]) - (across[k] - across[j]) * (along[c] - along[j]) for c in (corners[i], other)]
-            ends = bool(sides[0] > 0) == bool(sides[1] > 0) and bool(sides[0] != 0) and bool(sides[1] != 0)
+            # Ahead of the edge is where the walk points; a triangle seen edge-on is neither ahead nor behind, and is walked through.
+            edge = (along[k] - along[j], across[k] - across[j])
+            side = edge[0] * (across[other] - across[j]) - edge[1] * (along[other] - along[j])
+            ends = bool(side > 0) if edge[1] > 0 else bool(side < 0)
         if ends:
             return j, k, t, min(max(at, at.new_zeros(())), at.new_ones(()))
         came_from, face = face, following
