@@ -68,7 +68,6 @@ setup(
         (CUDAExtension if cuda else CppExtension)(
             "facerender._C",
             sources,
-            include_dirs=[str(root.resolve() / "csrc")],
             extra_compile_args={"cxx": cxx, "nvcc": nvcc},
             extra_link_args=sanitizers[:1],
             py_limited_api=True,

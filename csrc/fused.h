@@ -44,7 +44,7 @@ HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32
 }
 
 // Gives the gradients of one covered pixel to sink.clip(vertex, Vec4), sink.normal(vertex, Vec3), sink.albedo(vertex, Vec3) and
-// adds to light_gradient [27] where it is not null. `wants`: which of them.
+// adds to light_gradient [27]. `wants`: which of them; the others may be missing.
 struct FaceWants {
   bool clip, normals, albedo, light;
 };
@@ -60,7 +60,7 @@ HD void face_pixel_backward(const FaceView<T, A>& view, const ShLight<T>& light,
     const Vec3<T> shading = sh_irradiance(light, normal);
     grad_albedo = {grad.x * shading.x, grad.y * shading.y, grad.z * shading.z};
     const Vec3<T> grad_shading = {grad.x * albedo.x, grad.y * albedo.y, grad.z * albedo.z};
-    if (light_gradient) sh_light_gradient(normal, grad_shading, light_gradient);
+    if (wants.light) sh_light_gradient(normal, grad_shading, light_gradient);
     if (wants.normals || wants.clip) {
       const Vec3<T> grad_normal = sh_normal_gradient(light, normal, grad_shading);
       for (int k = 0; k < 3; ++k) {

@@ -2,7 +2,7 @@
 // the sum vanishes. Gathered per vertex in the order of its list of corners, so every back end adds in the same order.
 #pragma once
 
-#include "math.h"
+#include "arithmetic.h"
 
 namespace facerender {
 LEVEL_BEGIN

@@ -7,7 +7,8 @@ extern "C" PyObject* PyInit__C(void) {  // importing facerender._C runs the regi
   return PyModule_Create(&module);
 }
 
-STABLE_TORCH_LIBRARY(facerender, m) {
+#define DEFINE_LIBRARY(name, m) STABLE_TORCH_LIBRARY(name, m)
+DEFINE_LIBRARY(FACERENDER_LIBRARY, m) {
   m.def("rasterize(Tensor clip, Tensor faces, int height, int width, int cull, int layers) -> (Tensor face_id, Tensor bary, Tensor depth)");
   m.def("rasterize_backward(Tensor? grad_bary, Tensor? grad_depth, Tensor clip, Tensor faces, Tensor face_id, bool deterministic) -> Tensor");
   m.def("interpolate(Tensor attributes, Tensor faces, Tensor face_id, Tensor bary, Tensor? background) -> Tensor");

@@ -9,7 +9,7 @@
 // homogeneous coordinates"), on integers again. An edge that it shares with an ordinary triangle has the same line in both.
 #pragma once
 
-#include "math.h"
+#include "arithmetic.h"
 
 namespace facerender {
 LEVEL_BEGIN

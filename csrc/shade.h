@@ -1,7 +1,7 @@
 // Spherical-harmonic shading with nine real bands: colour = albedo * sum_k basis_k(normal) * coefficient_k, per channel.
 #pragma once
 
-#include "math.h"
+#include "arithmetic.h"
 
 namespace facerender {
 LEVEL_BEGIN
@@ -68,6 +68,7 @@ HD Vec3<T> sh_normal_gradient(const ShLight<T>& l, const Vec3<T>& n, const Vec3<
 template <class T>
 HD void sh_light_gradient(const Vec3<T>& n, const Vec3<T>& g, T* out) {
   const T p[9] = {T(1), n.x, n.y, n.z, n.x * n.y, n.y * n.z, n.x * n.z, T(3) * n.z * n.z - T(1), n.x * n.x - n.y * n.y};
+  UNROLL
   for (int b = 0; b < 9; ++b) {
     out[b * 3] += p[b] * g.x;
     out[b * 3 + 1] += p[b] * g.y;

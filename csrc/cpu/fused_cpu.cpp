@@ -167,8 +167,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(const Tensor
         const RangeSink<T> sink{wants.clip ? mutable_data<T>(grad_clip) + n * V * 4 : nullptr,
                                 wants.normals ? mutable_data<T>(grad_normals) + n * batch_stride(in.normals, in.batch) : nullptr,
                                 wants.albedo ? mutable_data<T>(grad_albedo) + n * batch_stride(in.albedo, in.batch) : nullptr, v0, v1};
+        FaceWants now = wants;
+        now.light = wants.light && !ranges;
         for (int64_t band = 0; band < bands; ++band)
-          for_band(n, band, wants, wants.light && !ranges ? partial.data() + (n * bands + band) * 27 : nullptr, sink);
+          for_band(n, band, now, now.light ? partial.data() + (n * bands + band) * 27 : nullptr, sink);
       }
     });
     if (wants.light) add_light_gradients(partial.data(), in.batch, bands, batch_stride(in.coefficients, in.batch), p, mutable_data<T>(grad_coefficients));

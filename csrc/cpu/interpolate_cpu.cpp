@@ -1,5 +1,5 @@
 #include "../tensors.h"
-#include "../math.h"
+#include "../arithmetic.h"
 #include "lanes/kernels.h"
 #include "parallel.h"
 

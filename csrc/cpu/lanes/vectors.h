@@ -2,7 +2,7 @@
 // uses the instructions at hand.
 #pragma once
 
-#include "../../math.h"
+#include "../../arithmetic.h"
 
 namespace facerender {
 LEVEL_BEGIN

@@ -15,7 +15,9 @@
 
 #ifdef __CUDACC__
 #define HD __host__ __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
 #else
+#define UNROLL
 #define HD inline __attribute__((always_inline))
 #endif
 

@@ -1,0 +1,164 @@
+// What every CUDA file needs: launches on the current stream and device, blocks that belong to one image, and sums into
+// vertices. The kernel tests compile these files as C++ against a header that runs a kernel thread by thread; FACERENDER_SHIM
+// names it.
+#pragma once
+
+#include "../arithmetic.h"
+#include "../tensors.h"
+
+#ifdef FACERENDER_SHIM
+#include FACERENDER_SHIM
+#define CUDA_LIBRARY_(ns, m) STABLE_TORCH_LIBRARY_IMPL(ns, CPU, m)
+#define CUDA_LIBRARY(m) CUDA_LIBRARY_(FACERENDER_LIBRARY, m)
+#else
+#include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#define CUDA_LIBRARY(m) STABLE_TORCH_LIBRARY_IMPL(facerender, CUDA, m)
+#define LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
+#endif
+
+namespace facerender {
+
+constexpr unsigned kBlock = 256;
+constexpr unsigned kWarp = 32;
+constexpr unsigned kAllLanes = 0xFFFFFFFFu;
+
+#ifndef FACERENDER_SHIM
+// The device of a tensor and its current stream, for the length of a call.
+struct Device {
+  torch::stable::accelerator::DeviceGuard guard;
+  cudaStream_t stream;
+
+  explicit Device(const Tensor& t) : guard(t.get_device_index()) {
+    void* current = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &current));
+    stream = static_cast<cudaStream_t>(current);
+  }
+  void fill_bytes(void* p, int value, int64_t bytes) const {
+    if (bytes) throw_on_error(cudaMemsetAsync(p, value, size_t(bytes), stream));
+  }
+  static void throw_on_error(cudaError_t error) {
+    if (error != cudaSuccess) throw std::runtime_error(std::string("facerender: CUDA: ") + cudaGetErrorString(error));
+  }
+  static void launched() { throw_on_error(cudaGetLastError()); }
+};
+#endif
+
+// One thread for each of `count` items of each image; images beyond the grid's limit are met in a loop (for_image).
+inline dim3 grid_of(int64_t count, int64_t images) {
+  return dim3(unsigned((count + kBlock - 1) / kBlock), unsigned(images < 65535 ? images : 65535));
+}
+__device__ inline int64_t item() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+// How a gradient reaches a vertex that many pixels share.
+//   kAdd: float atomics; the order of a sum, and so its last bits, may differ between runs.
+//   kMeasure, then kFixed: the largest contribution, then integer atomics in units of 2^-38 of it. Integer sums have no order.
+enum Mode { kAdd, kMeasure, kFixed };
+
+template <class T>
+struct VertexSums {
+  T* values;                  // [vertices, width]
+  unsigned long long* fixed;  // likewise
+  unsigned* largest;          // bits of the largest |contribution|, as float32
+};
+
+// 2^38 over the power of two above the largest contribution.
+__device__ inline double fixed_scale(unsigned largest_bits) {
+  const int exponent = int(largest_bits >> 23 & 255) - 126;
+  const uint64_t bits = uint64_t(1023 + 38 - exponent) << 52;
+  double scale;
+  memcpy(&scale, &bits, 8);
+  return scale;
+}
+
+template <class T, Mode mode>
+__device__ inline void add_to(const VertexSums<T>& s, int64_t i, T g) {
+  if (mode == kAdd) {
+    atomicAdd(s.values + i, g);
+  } else if (mode == kMeasure) {
+    const float size = fabsf(float(g)) * 1.0000002f;
+    if (is_finite(size)) atomicMax(s.largest, float_bits(size));
+  } else if (is_finite(g) && g != T(0)) {
+    atomicAdd(s.fixed + i, static_cast<unsigned long long>(static_cast<long long>(rint(double(g) * fixed_scale(*s.largest)))));
+  }
+}
+template <class T, Mode mode>
+__device__ inline void add3(const VertexSums<T>& s, int32_t v, Vec3<T> g) {
+  add_to<T, mode>(s, int64_t(v) * 3, g.x);
+  add_to<T, mode>(s, int64_t(v) * 3 + 1, g.y);
+  add_to<T, mode>(s, int64_t(v) * 3 + 2, g.z);
+}
+template <class T, Mode mode>
+__device__ inline void add4(const VertexSums<T>& s, int32_t v, Vec4<T> g) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if constexpr (mode == kAdd && sizeof(T) == 4) {  // one 16-byte reduction
+    atomicAdd(reinterpret_cast<float4*>(s.values) + v, make_float4(g.x, g.y, g.z, g.w));
+    return;
+  }
+#endif
+  add_to<T, mode>(s, int64_t(v) * 4, g.x);
+  add_to<T, mode>(s, int64_t(v) * 4 + 1, g.y);
+  if (g.z != T(0)) add_to<T, mode>(s, int64_t(v) * 4 + 2, g.z);
+  add_to<T, mode>(s, int64_t(v) * 4 + 3, g.w);
+}
+
+template <class T>
+__global__ void from_fixed(VertexSums<T> s, int64_t n) {
+  const int64_t i = item();
+  if (i < n) s.values[i] = T(double(static_cast<long long>(s.fixed[i])) / fixed_scale(*s.largest));
+}
+
+// The buffers of one summed gradient. `run(sums, mode)` launches the kernel; it is called once, or twice where the sum must not
+// depend on order.
+template <class T>
+struct GradientBuffer {
+  Tensor values, fixed, largest;
+
+  GradientBuffer(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype, bool wanted, bool deterministic)
+      : values(zeros(like, wanted ? sizes : std::vector<int64_t>{0}, dtype)),
+        fixed(zeros(like, wanted && deterministic ? sizes : std::vector<int64_t>{0}, ScalarType::Long)),
+        largest(zeros(like, {1}, ScalarType::Int)) {}
+  VertexSums<T> sums() const {
+    return {mutable_data<T>(values), reinterpret_cast<unsigned long long*>(fixed.mutable_data_ptr()), reinterpret_cast<unsigned*>(largest.mutable_data_ptr())};
+  }
+  void finish(const Device& device) const {
+    if (fixed.numel()) {
+      LAUNCH((from_fixed<T>), grid_of(fixed.numel(), 1), kBlock, device.stream, sums(), fixed.numel());
+      device.launched();
+    }
+  }
+};
+template <Mode m>
+struct ModeTag {
+  static constexpr Mode mode = m;
+};
+template <class F>
+void accumulate(bool deterministic, const F& run) {
+  if (!deterministic) return run(ModeTag<kAdd>{});
+  run(ModeTag<kMeasure>{});
+  run(ModeTag<kFixed>{});
+}
+
+// Adds the 27 numbers of every thread of a block, in a fixed order, and writes the sums to `out`. Every thread must come.
+template <class T>
+__device__ inline void block_sum27(const T* mine, T* out) {
+  __shared__ T sums[kBlock / kWarp][27];
+  const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  UNROLL
+  for (int k = 0; k < 27; ++k) {
+    T v = mine[k];
+    UNROLL
+    for (unsigned step = kWarp / 2; step; step /= 2) v += __shfl_down_sync(kAllLanes, v, step);
+    if (lane == 0) sums[warp][k] = v;
+  }
+  __syncthreads();
+  if (threadIdx.x < 27) {
+    T v = T(0);
+    for (unsigned w = 0; w < kBlock / kWarp; ++w) v += sums[w][threadIdx.x];
+    out[threadIdx.x] = v;
+  }
+  __syncthreads();
+}
+
+}  // namespace facerender

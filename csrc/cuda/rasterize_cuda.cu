@@ -1,0 +1,105 @@
+#include "visibility.cuh"
+
+namespace facerender {
+namespace {
+
+template <class T>
+__global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth) {
+  const int64_t pixels = int64_t(mesh.height) * mesh.width, i = item();
+  if (i >= pixels) return;
+  for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
+    const int64_t o = (n * pixels + i) * layers + layer;
+    const int32_t face = key_face(keys[n * pixels + i]);
+    T b[3] = {T(0), T(0), T(0)}, d = T(1);
+    if (face >= 0) {
+      const int32_t* f = mesh.faces + int64_t(face) * 3;
+      const T* base = mesh.clip + n * mesh.num_vertices * 4;
+      const Vec4<T> clip[3] = {load4(base + int64_t(f[0]) * 4), load4(base + int64_t(f[1]) * 4), load4(base + int64_t(f[2]) * 4)};
+      const Barycentrics<T> p(clip, int32_t(i % mesh.width), int32_t(i / mesh.width), mesh.width, mesh.height);
+      b[0] = p.b[0], b[1] = p.b[1], b[2] = p.b[2];
+      d = interpolated_depth(clip, p.b);
+    }
+    face_id[o] = face;
+    bary[3 * o] = b[0], bary[3 * o + 1] = b[1], bary[3 * o + 2] = b[2];
+    depth[o] = d;
+  }
+}
+
+std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers) {
+  const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_);
+  check_same_device(clip, faces);
+  const Device device(clip);
+  const int64_t batch = clip.size(0), pixels = height * width;
+  Tensor face_id = empty(clip, {batch, height, width, layers}, ScalarType::Int);
+  Tensor bary = empty(clip, {batch, height, width, layers, 3}, clip.scalar_type());
+  Tensor depth = empty(clip, {batch, height, width, layers}, clip.scalar_type());
+  Tensor keys = empty(clip, {layers > 1 ? 2 : 1, batch, height, width}, ScalarType::Long);
+  dispatch_geometry(clip.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), cull};
+    uint64_t* all = static_cast<uint64_t*>(keys.mutable_data_ptr());
+    for (int64_t k = 0; k < layers; ++k) {
+      uint64_t* now = all + (k % 2) * batch * pixels;
+      find_visible(device, clip, mesh, k ? all + ((k + 1) % 2) * batch * pixels : nullptr, now);
+      if (batch == 0 || pixels == 0) continue;
+      LAUNCH((resolve<T>), grid_of(pixels, batch), kBlock, device.stream, mesh, now, layers, k, mutable_data<int32_t>(face_id), mutable_data<T>(bary), mutable_data<T>(depth));
+      device.launched();
+    }
+  });
+  return {face_id, bary, depth};
+}
+
+template <class T, Mode mode>
+__global__ void __launch_bounds__(kBlock)
+    fragments_backward(BatchMesh<T> mesh, const T* grad_bary, const T* grad_depth, const int32_t* face_id, int64_t layers, VertexSums<T> out) {
+  const int64_t fragments = int64_t(mesh.height) * mesh.width * layers, i = item();
+  if (i >= fragments) return;
+  for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
+    const int64_t at = n * fragments + i, pixel = i / layers;
+    Corners f;
+    if (!seen_corners(mesh.faces, face_id[at], mesh.num_faces, mesh.num_vertices, f)) continue;
+    Vec4<T> grad[3];
+    fragment_backward(mesh.clip + n * mesh.num_vertices * 4, f.v, int32_t(pixel / mesh.width), int32_t(pixel % mesh.width), mesh.height, mesh.width,
+                      grad_bary ? grad_bary + 3 * at : nullptr, grad_depth ? grad_depth + at : nullptr, grad);
+    VertexSums<T> image = out;
+    image.values += n * mesh.num_vertices * 4, image.fixed += n * mesh.num_vertices * 4;
+    for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
+  }
+}
+
+Tensor rasterize_backward_cuda(const std::optional<Tensor>& grad_bary_, const std::optional<Tensor>& grad_depth_, const Tensor& clip_, const Tensor& faces_,
+                               const Tensor& face_id_, bool deterministic) {
+  const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_);
+  const Tensor grad_bary = grad_bary_ ? as_contiguous(*grad_bary_) : clip, grad_depth = grad_depth_ ? as_contiguous(*grad_depth_) : clip;
+  check_same_device(clip, faces, face_id, grad_bary, grad_depth);
+  const Device device(clip);
+  const int64_t batch = clip.size(0), height = face_id.size(1), width = face_id.size(2), layers = face_id.size(3);
+  check(face_id.size(0) == batch && (!grad_bary_ || grad_bary.numel() == face_id.numel() * 3) && (!grad_depth_ || grad_depth.numel() == face_id.numel()) &&
+            grad_bary.scalar_type() == clip.scalar_type() && grad_depth.scalar_type() == clip.scalar_type(),
+        "facerender: rasterize_backward got shapes that do not fit");
+  Tensor result;
+  dispatch_geometry(clip.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    const GradientBuffer<T> out(clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic);
+    const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), 0};
+    if (face_id.numel()) {
+      accumulate(deterministic, [&](auto tag) {
+        LAUNCH((fragments_backward<T, decltype(tag)::mode>), grid_of(height * width * layers, batch), kBlock, device.stream, mesh,
+               grad_bary_ ? data<T>(grad_bary) : nullptr, grad_depth_ ? data<T>(grad_depth) : nullptr, data<int32_t>(face_id), layers, out.sums());
+        device.launched();
+      });
+      out.finish(device);
+    }
+    result = out.values;
+  });
+  return result;
+}
+
+}  // namespace
+
+CUDA_LIBRARY(m) {
+  m.impl("rasterize", TORCH_BOX(&rasterize_cuda));
+  m.impl("rasterize_backward", TORCH_BOX(&rasterize_backward_cuda));
+}
+
+}  // namespace facerender

@@ -1,0 +1,187 @@
+// Just enough of CUDA to run the kernels of csrc/cuda on the CPU, so that their tests need no GPU. A block's threads are fibers
+// that take turns; one that waits (a barrier, a ballot, a shuffle) yields until the others have come. Blocks run one after the
+// other. What this cannot show: races between threads, and speed.
+#pragma once
+
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#define __global__ static
+#define __device__
+#define __shared__ static
+#define __grid_constant__
+#define __launch_bounds__(...)
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+namespace cuda_shim {
+
+struct Barrier {
+  unsigned members = 0, arrived = 0, generation = 0;
+};
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack{new char[1 << 16]};
+  bool done = false;
+};
+struct Block {
+  ucontext_t scheduler;
+  std::vector<Fiber> fibers;
+  std::function<void()> body;
+  Barrier all;
+  std::vector<Barrier> warps;
+  std::vector<uint64_t> mailbox;  // one for each thread, for ballots and shuffles
+  unsigned current = 0;
+};
+inline Block* block = nullptr;
+inline dim3 block_index, block_size, grid_size;
+
+inline void yield() { swapcontext(&block->fibers[block->current].context, &block->scheduler); }
+inline void release_if_complete(Barrier& b) {
+  if (b.members && b.arrived == b.members) b.arrived = 0, ++b.generation;
+}
+inline void wait(Barrier& b) {
+  const unsigned generation = b.generation;
+  ++b.arrived;
+  release_if_complete(b);
+  while (b.generation == generation) yield();
+}
+inline void run_fiber() {
+  block->body();
+  block->fibers[block->current].done = true;
+  --block->all.members, release_if_complete(block->all);
+  Barrier& warp = block->warps[block->current / 32];
+  --warp.members, release_if_complete(warp);
+  swapcontext(&block->fibers[block->current].context, &block->scheduler);
+}
+
+inline void launch(dim3 grid, dim3 size, const std::function<void()>& body) {
+  if (grid.x == 0 || grid.y == 0 || grid.y > 65535 || size.x == 0 || size.x > 1024) throw std::runtime_error("cuda_shim: invalid launch configuration");
+  grid_size = grid, block_size = size;
+  Block b;
+  b.fibers.resize(size.x);
+  b.body = body;
+  block = &b;
+  for (unsigned y = 0; y < grid.y; ++y)
+    for (unsigned x = 0; x < grid.x; ++x) {
+      block_index = dim3(x, y);
+      b.all = Barrier{size.x};
+      b.warps.assign((size.x + 31) / 32, Barrier{});
+      b.mailbox.assign(size.x, 0);
+      for (unsigned t = 0; t < size.x; ++t) {
+        ++b.warps[t / 32].members;
+        Fiber& f = b.fibers[t];
+        f.done = false;
+        getcontext(&f.context);
+        f.context.uc_stack.ss_sp = f.stack.get();
+        f.context.uc_stack.ss_size = 1 << 16;
+        f.context.uc_link = nullptr;
+        makecontext(&f.context, run_fiber, 0);
+      }
+      for (unsigned left = size.x, stuck = 0; left; ++stuck) {
+        const unsigned before = left;
+        left = 0;
+        for (b.current = 0; b.current < size.x; ++b.current) {
+          if (b.fibers[b.current].done) continue;
+          swapcontext(&b.scheduler, &b.fibers[b.current].context);
+          left += !b.fibers[b.current].done;
+        }
+        if (left < before) stuck = 0;
+        if (stuck > 100000) throw std::runtime_error("cuda_shim: a kernel's threads wait for each other forever");
+      }
+    }
+  block = nullptr;
+}
+
+struct ThreadIndex {
+  struct X {
+    operator unsigned() const { return block->current; }
+  } x;
+};
+
+}  // namespace cuda_shim
+
+inline cuda_shim::ThreadIndex threadIdx;
+#define blockIdx cuda_shim::block_index
+#define blockDim cuda_shim::block_size
+#define gridDim cuda_shim::grid_size
+
+inline void __syncthreads() { cuda_shim::wait(cuda_shim::block->all); }
+
+// Every lane of a warp sends 8 bytes, then reads one lane's.
+template <class T>
+inline std::vector<uint64_t> exchange(T value) {
+  using cuda_shim::block;
+  uint64_t bits = 0;
+  memcpy(&bits, &value, sizeof(T));
+  const unsigned first = block->current / 32 * 32;
+  cuda_shim::Barrier& warp = block->warps[block->current / 32];
+  if (warp.members != 32) throw std::runtime_error("cuda_shim: a warp operation names lanes that have ended");
+  block->mailbox[block->current] = bits;
+  cuda_shim::wait(warp);
+  std::vector<uint64_t> all(block->mailbox.begin() + first, block->mailbox.begin() + first + 32);
+  cuda_shim::wait(warp);
+  return all;
+}
+inline unsigned __ballot_sync(unsigned, bool predicate) {
+  unsigned mask = 0;
+  const std::vector<uint64_t> all = exchange<uint64_t>(predicate);
+  for (int l = 0; l < 32; ++l) mask |= unsigned(all[l] != 0) << l;
+  return mask;
+}
+template <class T>
+inline T __shfl_sync(unsigned, T value, int lane) {
+  const uint64_t bits = exchange(value)[lane & 31];
+  T out;
+  memcpy(&out, &bits, sizeof(T));
+  return out;
+}
+template <class T>
+inline T __shfl_down_sync(unsigned, T value, unsigned step) {
+  const unsigned lane = cuda_shim::block->current % 32;
+  const uint64_t bits = exchange(value)[lane + step < 32 ? lane + step : lane];
+  T out;
+  memcpy(&out, &bits, sizeof(T));
+  return out;
+}
+inline int __ffs(int a) { return __builtin_ffs(a); }
+
+template <class T>
+inline T atomicAdd(T* p, T v) {
+  const T old = *p;
+  *p = old + v;
+  return old;
+}
+template <class T>
+inline T atomicMin(T* p, T v) {
+  const T old = *p;
+  *p = v < old ? v : old;
+  return old;
+}
+template <class T>
+inline T atomicMax(T* p, T v) {
+  const T old = *p;
+  *p = v > old ? v : old;
+  return old;
+}
+
+#define LAUNCH(kernel, grid, block_, stream, ...) cuda_shim::launch(grid, block_, [&] { kernel(__VA_ARGS__); })
+
+namespace facerender {
+struct Device {
+  int stream = 0;
+  explicit Device(const Tensor&) {}
+  void fill_bytes(void* p, int value, int64_t bytes) const { memset(p, value, size_t(bytes)); }
+  static void launched() {}
+};
+}  // namespace facerender
