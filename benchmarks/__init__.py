@@ -1,0 +1,1 @@
+"""python -m benchmarks.<name>: each prints a table and writes JSON."""
