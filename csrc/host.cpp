@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "cpu/lanes/kernels.h"
+
 namespace py = pybind11;
 using Indices = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 
@@ -83,19 +85,14 @@ py::array_t<int64_t> morton_order(const py::array_t<double, py::array::c_style |
   return order;
 }
 
-std::string cpu_level() {
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(FACERENDER_SANITIZE)
-  if (__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) return "x86-64-v4";
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return "x86-64-v3";
-#endif
-  return "baseline";
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_host, m) {
   m.def("vertex_corners", &vertex_corners);
   m.def("face_neighbours", &face_neighbours);
   m.def("morton_order", &morton_order);
-  m.def("cpu_level", &cpu_level);
+  m.def("cpu_level", [] {
+    const int level = facerender::cpu_level();
+    return level ? "x86-64-v" + std::to_string(level) : std::string("baseline");
+  });
 }

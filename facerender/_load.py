@@ -27,6 +27,7 @@ def load():
 
 
 def has_cuda_kernels() -> bool:
+    """Whether this build can render CUDA tensors."""
     return torch._C._dispatch_has_kernel_for_dispatch_key("facerender::rasterize", "CUDA")
 
 

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ._checks import ATTRIBUTE, GEOMETRY, check_attributes_fit_geometry, check_device, check_tensor, deterministic, full_precision
+from ._once import once
 from .rasterize import Fragments
 from .topology import topology_of
 
@@ -51,12 +51,11 @@ class _EdgeGradients(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         image, face_id, clip, faces, neighbours = ctx.saved_tensors
         grad_clip = None
         if ctx.needs_input_grad[2]:
-            grad_clip = torch.ops.facerender.edge_gradients_backward(grad.to(clip.dtype), image, clip, faces, neighbours, face_id, deterministic())
+            grad_clip = once(torch.ops.facerender.edge_gradients_backward, grad.to(clip.dtype), image, clip, faces, neighbours, face_id, deterministic())
         return grad, None, grad_clip, None, None
 
 

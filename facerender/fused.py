@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ._checks import (
     ATTRIBUTE,
@@ -17,6 +16,7 @@ from ._checks import (
     deterministic,
     full_precision,
 )
+from ._once import once
 from .rasterize import CULL
 from .shading import PRESETS
 from .topology import faces_of
@@ -98,14 +98,12 @@ class _RenderFace(torch.autograd.Function):
         ctx.preset = inputs[9]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad, _):
         clip, normals, albedo, coefficients, faces, face_id = ctx.saved_tensors
         wants = ctx.needs_input_grad[:4]
         grads, grad_background = (None,) * 4, None
         if grad is not None and any(wants):
-            found = torch.ops.facerender.render_face_backward(
-                grad, clip, normals, albedo, coefficients, faces, face_id, ctx.preset, *wants, deterministic()
+            found = once(torch.ops.facerender.render_face_backward, grad, clip, normals, albedo, coefficients, faces, face_id, ctx.preset, *wants, deterministic()
             )
             grads = tuple(g.to(t.dtype) if want else None for g, t, want in zip(found, (clip, normals, albedo, coefficients), wants))
         if grad is not None and ctx.needs_input_grad[5]:

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ._checks import (
     ATTRIBUTE,
@@ -15,6 +14,7 @@ from ._checks import (
     deterministic,
     full_precision,
 )
+from ._once import once
 from .rasterize import Fragments, bary_derivatives
 from .topology import faces_of
 
@@ -78,14 +78,12 @@ class _Interpolate(torch.autograd.Function):
         ctx.save_for_backward(*inputs[:4])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         attributes, faces, face_id, bary = ctx.saved_tensors
         want_attributes, _, _, want_bary, want_background = ctx.needs_input_grad
         grad_attributes = grad_bary = grad_background = None
         if want_attributes or want_bary:
-            grad_attributes, grad_bary = torch.ops.facerender.interpolate_backward(
-                grad, attributes, faces, face_id, bary, want_attributes, want_bary, deterministic()
+            grad_attributes, grad_bary = once(torch.ops.facerender.interpolate_backward, grad, attributes, faces, face_id, bary, want_attributes, want_bary, deterministic()
             )
         if want_background:
             outside = (face_id < 0).unsqueeze(-1)

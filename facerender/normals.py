@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ._checks import GEOMETRY, check_device, check_tensor, full_precision
+from ._once import once
 from .topology import Topology, topology_of
 
 
@@ -39,9 +39,8 @@ class _VertexNormals(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
-        return torch.ops.facerender.vertex_normals_backward(grad, *ctx.saved_tensors), None, None, None
+        return once(torch.ops.facerender.vertex_normals_backward, grad, *ctx.saved_tensors), None, None, None
 
 
 @torch.library.register_fake("facerender::vertex_normals")

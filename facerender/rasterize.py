@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ._checks import GEOMETRY, check_choice, check_device, check_faces, check_size, check_tensor, deterministic, full_precision
+from ._once import once
 from .topology import faces_of
 
 CULL = ("none", "back", "front")
@@ -72,12 +72,11 @@ class _Rasterize(torch.autograd.Function):
         ctx.save_for_backward(clip, faces, output[0])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, _, grad_bary, grad_depth):
         if not ctx.needs_input_grad[0] or (grad_bary is None and grad_depth is None):
             return None, None, None, None, None, None
         clip, faces, face_id = ctx.saved_tensors
-        grad = torch.ops.facerender.rasterize_backward(grad_bary, grad_depth, clip, faces, face_id, deterministic())
+        grad = once(torch.ops.facerender.rasterize_backward, grad_bary, grad_depth, clip, faces, face_id, deterministic())
         return grad, None, None, None, None, None
 
 

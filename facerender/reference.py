@@ -134,7 +134,8 @@ def vertex_normals(vertices: Tensor, topology) -> Tensor:
     """As `facerender.vertex_normals`."""
     faces = faces_of(topology).long()
     a, b, c = (vertices[:, faces[:, i]] for i in range(3))
-    cross = torch.linalg.cross(b - a, c - a)
+    (ux, uy, uz), (vx, vy, vz) = (b - a).unbind(-1), (c - a).unbind(-1)
+    cross = torch.stack([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx], -1)  # exactly 0 for a face that names a vertex twice
     total = torch.zeros_like(vertices)
     for i in range(3):
         total = total.index_add(1, faces[:, i], cross)

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ._checks import ATTRIBUTE, GEOMETRY, check_attributes_fit_geometry, check_choice, check_device, check_same_dtype, check_tensor, full_precision
+from ._once import once
 
 PRESETS = ("standard", "deep3d", "deca")
 
@@ -56,11 +56,10 @@ class _ShShade(torch.autograd.Function):
         ctx.preset = inputs[3]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         albedo, normals, coefficients = ctx.saved_tensors
         wants = ctx.needs_input_grad[:3]
-        grads = torch.ops.facerender.sh_shade_backward(grad, albedo, normals, coefficients, ctx.preset, *wants)
+        grads = once(torch.ops.facerender.sh_shade_backward, grad, albedo, normals, coefficients, ctx.preset, *wants)
         return *(g.to(t.dtype) if want else None for g, t, want in zip(grads, (albedo, normals, coefficients), wants)), None
 
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 
 namespace facerender {
 
@@ -47,12 +49,24 @@ struct LaneKernels {
 
 extern const LaneKernels kLanesV4, kLanesV3, kLanesBaseline;
 
+// The level that this machine runs: 4, 3, or 0 for the baseline. FACERENDER_CPU_LEVEL=x86-64-v3 or =baseline asks for a lower one.
+inline int cpu_level() {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(FACERENDER_SANITIZE)
+  const char* wanted = std::getenv("FACERENDER_CPU_LEVEL");
+  if (wanted && !std::strcmp(wanted, "baseline")) return 0;
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd");
+  if (wanted && !std::strcmp(wanted, "x86-64-v3")) return v3 ? 3 : 0;
+  return v4 ? 4 : (v3 ? 3 : 0);
+#else
+  return 0;
+#endif
+}
 inline const LaneKernels& lanes() {
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(FACERENDER_SANITIZE)
-  static const LaneKernels& best = __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") ? kLanesV4
-                                   : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") ? kLanesV3
-                                                                                                     : kLanesBaseline;
-  return best;
+  static const int level = cpu_level();
+  return level == 4 ? kLanesV4 : (level == 3 ? kLanesV3 : kLanesBaseline);
 #else
   return kLanesBaseline;
 #endif

@@ -1,0 +1,184 @@
+"""The CUDA kernels, run thread by thread on the CPU (shim/cuda_shim.h), against the CPU back end; and compiled by nvcc where it is."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+import facerender as fr
+
+from . import shim
+from .ops import random, scene
+
+ROOT = Path(__file__).parents[1]
+SIZE = (20, 27)
+BLOCK = (1, 3)  # batch sizes
+
+
+@pytest.fixture(scope="session")
+def kernels():
+    if fr.build_info()["sanitize"]:
+        pytest.skip("the shim's fibers cannot run under AddressSanitizer")
+    if shutil.which("g++") is None:
+        pytest.skip("the shim needs g++")
+    return shim.load()
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+CPU = torch.ops.facerender
+
+
+def same(got, want):
+    for g, w in zip(got if isinstance(got, tuple) else (got,), want if isinstance(want, tuple) else (want,)):
+        assert torch.equal(g, w)
+
+
+def close(got, want):
+    for g, w in zip(got if isinstance(got, tuple) else (got,), want if isinstance(want, tuple) else (want,)):
+        assert g.shape == w.shape
+        scale = max(1.0, float(w.abs().max())) if w.numel() else 1.0
+        torch.testing.assert_close(g, w, rtol=1e-4 if g.dtype == torch.float32 else 1e-8, atol=(1e-5 if g.dtype == torch.float32 else 1e-9) * scale)
+
+
+@pytest.mark.parametrize("cull", [0, 1, 2])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("kind", ["across the camera", "in front", "sub-pixel", "large"])
+def test_rasterize_has_the_same_bits(kernels, dtype, cull, layers, kind):
+    clip, topology = scene(dtype, batch=3, vertices=60, faces=150)
+    if kind != "across the camera":
+        clip[..., 3] = 1
+    if kind == "sub-pixel":
+        clip[..., :2] = clip[:, :1, :2] + clip[..., :2] * 0.02
+    if kind == "large":
+        clip[..., :2] *= 30
+    same(kernels.rasterize(clip, topology.faces, *SIZE, cull, layers), CPU.rasterize(clip, topology.faces, *SIZE, cull, layers))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_rasterize_backward(kernels, dtype, deterministic):
+    clip, topology = scene(dtype, batch=3, vertices=40, faces=60)
+    face_id, bary, depth = CPU.rasterize(clip, topology.faces, *SIZE, 0, 2)
+    grads = random(bary.shape, dtype, "cpu", 1), random(depth.shape, dtype, "cpu", 2)
+    for pair in (grads, (grads[0], None), (None, grads[1])):
+        arguments = (*pair, clip, topology.faces, face_id, deterministic)
+        close(kernels.rasterize_backward(*arguments), CPU.rasterize_backward(*arguments))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("batch", BLOCK)
+def test_interpolate(kernels, dtype, batch, deterministic):
+    clip, topology = scene(dtype, batch=3, vertices=40, faces=60)
+    face_id, bary, _ = CPU.rasterize(clip, topology.faces, *SIZE, 0, 2)
+    attributes, background = random((batch, 40, 5), dtype, "cpu", 1), random((5,), dtype, "cpu", 2)
+    for fill in (None, background):
+        same(kernels.interpolate(attributes, topology.faces, face_id, bary, fill), CPU.interpolate(attributes, topology.faces, face_id, bary, fill))
+    grad = random((*face_id.shape, 5), dtype, "cpu", 3)
+    for wants in ((True, True), (True, False), (False, True)):
+        arguments = (grad, attributes, topology.faces, face_id, bary, *wants, deterministic)
+        close(kernels.interpolate_backward(*arguments), CPU.interpolate_backward(*arguments))
+
+
+@pytest.mark.parametrize("attribute", [torch.float16, torch.bfloat16])
+def test_attributes_of_16_bits(kernels, attribute):
+    clip, topology = scene(batch=3, vertices=40, faces=60)
+    face_id, bary, _ = CPU.rasterize(clip, topology.faces, *SIZE, 0, 1)
+    a = [random((3, 40, 3), attribute, "cpu", k) for k in range(2)]
+    light = random((3, 9, 3), torch.float32, "cpu", 3)
+    same(kernels.interpolate(a[0], topology.faces, face_id, bary, None), CPU.interpolate(a[0], topology.faces, face_id, bary, None))
+    same(kernels.sh_shade(*a, light, 1), CPU.sh_shade(*a, light, 1))
+    arguments = (clip, *a, light, topology.faces, None, *SIZE, 0, 1)
+    same(kernels.render_face(*arguments), CPU.render_face(*arguments))
+
+
+def test_vertex_normals_have_the_same_bits(kernels, dtype):
+    _, topology = scene(dtype, vertices=300, faces=500)
+    v, g = random((3, 300, 3), dtype, "cpu", 1), random((3, 300, 3), dtype, "cpu", 2)
+    mesh = (topology.faces, topology.offsets, topology.corners)
+    same(kernels.vertex_normals(v, *mesh), CPU.vertex_normals(v, *mesh))
+    same(kernels.vertex_normals_backward(g, v, *mesh), CPU.vertex_normals_backward(g, v, *mesh))
+
+
+@pytest.mark.parametrize("albedo_batch", BLOCK)
+@pytest.mark.parametrize("light_batch", BLOCK)
+def test_sh_shade(kernels, dtype, albedo_batch, light_batch):
+    albedo, normals, grad = random((albedo_batch, 700, 3), dtype, "cpu", 1), random((3, 700, 3), dtype, "cpu", 2), random((3, 700, 3), dtype, "cpu", 4)
+    light = random((light_batch, 9, 3), dtype, "cpu", 3)
+    for preset in range(3):
+        same(kernels.sh_shade(albedo, normals, light, preset), CPU.sh_shade(albedo, normals, light, preset))
+    for wants in ((True, True, True), (True, False, False), (False, False, True)):
+        arguments = (grad, albedo, normals, light, 2, *wants)
+        close(kernels.sh_shade_backward(*arguments), CPU.sh_shade_backward(*arguments))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("shared", BLOCK)
+def test_render_face(kernels, dtype, shared, deterministic):
+    clip, topology = scene(dtype, batch=3, vertices=60, faces=150)
+    normals, albedo, light = random((3, 60, 3), dtype, "cpu", 1), random((shared, 60, 3), dtype, "cpu", 2), random((shared, 9, 3), dtype, "cpu", 3)
+    for background in (None, random((3,), dtype, "cpu", 4), random((shared, *SIZE, 3), dtype, "cpu", 5)):
+        for lit in (True, False):
+            arguments = (clip, normals if lit else None, albedo, light if lit else None, topology.faces, background, *SIZE, 0, 1)
+            same(kernels.render_face(*arguments), CPU.render_face(*arguments))
+    face_id = CPU.render_face(clip, normals, albedo, light, topology.faces, None, *SIZE, 0, 1)[1]
+    grad = random((3, *SIZE, 3), dtype, "cpu", 6)
+    for wants in ((True,) * 4, (True, False, False, False), (False, False, True, True)):
+        arguments = (grad, clip, normals, albedo, light, topology.faces, face_id, 1, *wants, deterministic)
+        close(kernels.render_face_backward(*arguments), CPU.render_face_backward(*arguments))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_edge_gradients(kernels, dtype, deterministic):
+    clip, topology = scene(dtype, batch=3, vertices=40, faces=60)
+    clip[..., 3] = clip[..., 3].abs()
+    face_id = CPU.rasterize(clip, topology.faces, *SIZE, 0, 1)[0][..., 0].contiguous()
+    image, grad = random((3, *SIZE, 4), dtype, "cpu", 1), random((3, *SIZE, 4), dtype, "cpu", 2)
+    arguments = (grad, image, clip, topology.faces, topology.neighbours, face_id, deterministic)
+    got = kernels.edge_gradients_backward(*arguments)
+    assert got.abs().max() > 0
+    close(got, CPU.edge_gradients_backward(*arguments))
+
+
+def test_faces_that_name_no_vertex_are_left_out(kernels, dtype):
+    clip, topology = scene(dtype, batch=2, vertices=40, faces=60)
+    broken = topology.faces.clone()
+    broken[::3, 1] = torch.tensor([40, -1, 2**31 - 1, -(2**31)] * 5, dtype=torch.int32)
+    sound = torch.where((torch.arange(60) % 3 == 0)[:, None], topology.faces[:, :1].expand(-1, 3), topology.faces)  # without area instead
+    got, want = kernels.rasterize(clip, broken, *SIZE, 0, 1), CPU.rasterize(clip, sound.contiguous(), *SIZE, 0, 1)
+    same(got, want)
+    grad = kernels.rasterize_backward(got[1], got[2], clip, broken, torch.full_like(got[0], 70), False)  # ids that no face has
+    assert (grad == 0).all()
+
+
+def test_deterministic_sums_do_not_depend_on_order(kernels):
+    """The shim runs threads in order; running the images of a batch in another order changes float sums, but not these."""
+    clip, topology = scene(batch=6, vertices=8, faces=30)
+    attributes = random((1, 8, 3), torch.float32, "cpu", 1)
+    face_id, bary, _ = CPU.rasterize(clip, topology.faces, *SIZE, 0, 1)
+    grad = random((*face_id.shape, 3), torch.float32, "cpu", 2) * 10.0 ** torch.randint(-6, 6, (*face_id.shape, 3)).float()
+    order = torch.tensor([3, 1, 5, 0, 4, 2])
+    sums = [kernels.interpolate_backward(grad[o], attributes, topology.faces, face_id[o], bary[o], True, False, True)[0] for o in (torch.arange(6), order)]
+    assert torch.equal(*sums)
+
+
+SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("standard", ["c++17", "c++20"])
+def test_compiles_with_nvcc_without_spills(source, standard):
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("nvcc is not on the path")
+    command = [
+        nvcc, f"-std={standard}", "-arch=sm_90", "-O3", "--fmad=false", "-Xptxas", "-v,-warn-spills", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020b000000000000",
+        f"-I{Path(torch.__file__).parent / 'include'}", "-c", str(source), "-o", "/dev/null",
+    ]  # fmt: skip
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "Registers are spilled" not in run.stderr and "warning" not in run.stderr, [line for line in run.stderr.splitlines() if "warning" in line]
