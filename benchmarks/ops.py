@@ -1,0 +1,173 @@
+"""Times every op, forward and backward, and the peers that are installed, on the same inputs.
+
+python -m benchmarks.ops [--device cpu|cuda] [--json FILE]
+
+Two parts. First the peers: one mesh of 93,000 triangles, one image, one thread on the CPU; visibility, depth and three
+interpolated colours, in turn in one run. Then each op by itself over sizes, batches and meshes, beside the time that its
+tensors alone would take at the device's measured copy bandwidth (its floor).
+"""
+
+import argparse
+
+import torch
+
+import facerender as fr
+
+from . import common
+from .meshes import face_mesh
+from .peers import Scene, installed, ours, ours_fused
+
+PEER_MESH = 12 * 88 * 88  # 92,928 triangles
+
+
+def main(arguments=None) -> dict:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ops", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.ops --device cpu --json ops.json")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() and fr.has_cuda_kernels() else "cpu")
+    parser.add_argument("--json", help="also write the numbers here")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[112, 224, 512, 1024])
+    parser.add_argument("--batches", type=int, nargs="+", help="default: 1 and 8 on the CPU, 1 to 256 on CUDA")
+    parser.add_argument("--triangles", type=int, nargs="+", default=[5_000, 18_000, 74_000])
+    parser.add_argument("--mesh", help="an OBJ, PLY or GLB file for the comparison with peers, in place of the head made by formula")
+    parser.add_argument("--quick", action="store_true", help="the comparison with peers and a few rows only")
+    parser.add_argument("--peers-only", action="store_true")
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    options.batches = options.batches or ([1, 8] if device.type == "cpu" else [1, 8, 64, 256])
+    if options.quick:
+        options.sizes, options.batches, options.triangles = options.sizes[:2], options.batches[:1], options.triangles[-1:]
+    threads = torch.get_num_threads()
+    result = {"environment": common.environment(device)}
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    result["peers"] = compare(options, device)
+    torch.set_num_threads(threads)
+    if device.type == "cpu":
+        result["threads"] = scaling(threads)
+    if not options.peers_only:
+        result["copy_bandwidth_gb_per_s"] = common.copy_bandwidth(device) / 1e9
+        print(f"\n## Each op, {threads if device.type == 'cpu' else 'CUDA'} {'threads' if device.type == 'cpu' else ''}, copy bandwidth {result['copy_bandwidth_gb_per_s']:.1f} GB/s\n")
+        result["ops"] = each_op(options, device, result["copy_bandwidth_gb_per_s"] * 1e9)
+    common.write_json(options.json, result)
+    return result
+
+
+def compare(options, device) -> list[dict]:
+    if options.mesh:
+        from facerender.meshes import load_mesh
+
+        mesh = load_mesh(options.mesh)
+        vertices, faces, name = mesh.vertices, mesh.faces, options.mesh
+    else:
+        vertices, faces = face_mesh(PEER_MESH)
+        name = "head made by formula (benchmarks.meshes)"
+    batch = 1 if device.type == "cpu" else 64
+    print(f"## Peers: {len(vertices):,} vertices, {len(faces):,} triangles, batch {batch}, {'one CPU thread' if device.type == 'cpu' else device}; {name}\n")
+    rows, missing = [], {}
+    for size in common.progress(options.sizes, "peers"):
+        scene = Scene(vertices, faces, size, batch, device)
+        names = [p for p in ("Sim3DR", "DRTK", "pytorch3d", "nvdiffrast") if not (p == "pytorch3d" and device.type == "cpu")]  # minutes a frame
+        peers, missing = installed(scene, names)
+        mine = {"rasterize + interpolate": ours(scene), "render_face": ours_fused(scene)}
+        forward = common.time_in_turn({k: f for k, (f, _) in {**mine, **peers}.items()}, device)
+        backward = common.time_in_turn({k: b for k, (_, b) in {**mine, **peers}.items() if b}, device)
+        for name, times in (("forward", forward), ("backward", backward)):
+            row = {"pixels": size, "pass": name, "vertices": len(vertices), "triangles": len(faces), "batch": batch, "ms": {k: t["ms"] for k, t in times.items()}}
+            best = min((t["ms"] for k, t in times.items() if k in peers), default=None)
+            if best:
+                row["best_peer"] = min((k for k in times if k in peers), key=lambda k: times[k]["ms"])
+                row["ratio"] = {k: best / times[k]["ms"] for k in mine}
+            rows.append(row)
+    columns = ["pixels", "pass", *rows[0]["ms"], "ratio", "ratio fused"]
+    print(common.table([{"pixels": r["pixels"], "pass": r["pass"], **{k: common.milliseconds(v) for k, v in r["ms"].items()},
+                         "ratio": f"{r['ratio']['rasterize + interpolate']:.1f}" if "ratio" in r else "",
+                         "ratio fused": f"{r['ratio']['render_face']:.1f}" if "ratio" in r else ""} for r in rows], columns))  # fmt: skip
+    print("\nMilliseconds, medians. ratio: the fastest peer's time over ours (rasterize + interpolate; fused: render_face).")
+    for name, why in missing.items():
+        print(f"{name}: not measured ({why})")
+    return rows
+
+
+def scaling(threads: int) -> list[dict]:
+    """How much each added thread brings: time on one over (threads x time on all)."""
+    vertices, faces = face_mesh(PEER_MESH)
+    rows = []
+    for batch, size in ((1, 224), (1, 512), (8, 224)):
+        scene = Scene(vertices, faces, size, batch, torch.device("cpu"))
+        f, b = ours_fused(scene)
+        g, h = ours(scene)
+        row = {"batch": batch, "pixels": size, "threads": threads}
+        for name, run in (("render_face", f), ("render_face backward", b), ("rasterize + interpolate", g), ("their backward", h)):
+            torch.set_num_threads(1)
+            one = common.time_in_turn({"": run}, scene.device, 0.5)[""]["ms"]
+            torch.set_num_threads(threads)
+            all_ = common.time_in_turn({"": run}, scene.device, 0.5)[""]["ms"]
+            row[name] = one / (threads * all_)
+        rows.append(row)
+    print(f"\n## Efficiency of {threads} threads (time on one thread / threads / time on all)\n")
+    print(common.table([{k: f"{v:.2f}" if isinstance(v, float) else v for k, v in r.items()} for r in rows], list(rows[0])))
+    return rows
+
+
+def each_op(options, device, bandwidth: float) -> list[dict]:
+    rows = []
+    settings = [(t, b, s) for t in options.triangles for b in options.batches for s in options.sizes]
+    for triangles, batch, size in common.progress(settings, "ops"):
+        pixels = batch * size * size
+        if pixels * 40 > (2 << 30 if device.type == "cpu" else 40 << 30):
+            continue  # outputs and gradients would not fit well
+        for name, forward, backward, read, written in cases(triangles, batch, size, device):
+            times = common.time_in_turn({"forward": forward, "backward": backward}, device, 0.15, 3)
+            row = {"op": name, "triangles": triangles, "batch": batch, "pixels": size, "floor_ms": (read + written) / bandwidth * 1e3}
+            for part, t in times.items():
+                row[f"{part}_ms"] = t.get("device_ms", t["ms"])
+                row[f"{part}_wall_ms"] = t["ms"]
+            rows.append(row)
+    shown = [{**r, **{k: common.milliseconds(r[k]) for k in ("forward_ms", "backward_ms", "floor_ms")}} for r in rows]
+    print(common.table(shown, ["op", "triangles", "batch", "pixels", "forward_ms", "backward_ms", "floor_ms"]))
+    print("\nfloor: the bytes of the forward pass's inputs and outputs at the measured copy bandwidth.")
+    return rows
+
+
+def cases(triangles, batch, size, device):
+    """(name, forward, backward, bytes read, bytes written) of each op."""
+    vertices, faces = face_mesh(triangles)
+    s = Scene(vertices, faces, size, batch, device)
+    topology = fr.Topology(s.faces, s.clip.shape[1])
+    V, P = batch * s.clip.shape[1], batch * size * size
+    normals = fr.vertex_normals(s.clip[..., :3].contiguous(), topology)
+    light = fr.lighting.studio(batch, device=device)
+    clip, colours, normals, light = (t.detach().clone().requires_grad_() for t in (s.clip, s.colours, normals, light))
+    position = clip.detach()[..., :3].contiguous().requires_grad_()
+    fragments = fr.rasterize(clip, s.faces, (size, size))
+    fixed = fr.Fragments(fragments.face_id, fragments.bary.detach().requires_grad_(), fragments.depth.detach())
+    pixel_normals, pixel_albedo = (fr.interpolate(t, s.faces, fixed).detach().requires_grad_() for t in (normals, colours))
+
+    def case(name, run, leaves, read, written):
+        out = run()
+        grad = torch.randn_like(out)
+
+        def forward():
+            with torch.no_grad():
+                return run()
+
+        return name, forward, lambda: torch.autograd.grad(out, leaves, grad, retain_graph=True), read, written
+
+    ids = 12 * s.faces.shape[0]
+    yield case("rasterize", lambda: fr.rasterize(clip, s.faces, (size, size)).bary, (clip,), 16 * V + ids, 20 * P)
+    yield case("interpolate 3", lambda: fr.interpolate(colours, s.faces, fixed), (colours, fixed.bary), 12 * V + ids + 16 * P, 12 * P)
+    yield case("vertex_normals", lambda: fr.vertex_normals(position, topology), (position,), 12 * V + ids, 12 * V)
+    yield case("sh_shade vertices", lambda: fr.sh_shade(colours, normals, light), (colours, normals, light), 24 * V, 12 * V)
+    yield case("sh_shade pixels", lambda: fr.sh_shade(pixel_albedo, pixel_normals, light), (pixel_albedo, pixel_normals, light), 24 * P, 12 * P)
+    yield case("render_face", lambda: fr.render_face(clip, normals, colours, light, s.faces, (size, size))[0], (clip, normals, colours, light), 40 * V + ids, 16 * P)
+
+    def composed():
+        f = fr.rasterize(clip, s.faces, (size, size))
+        return fr.sh_shade(fr.interpolate(colours, s.faces, f), fr.interpolate(normals, s.faces, f), light)
+
+    yield case("the same, op by op", composed, (clip, normals, colours, light), 40 * V + ids, 16 * P)
+    image = fr.interpolate(colours, s.faces, fixed).detach()
+    yield case("edge_gradients", lambda: fr.edge_gradients(image, fragments, clip, topology), (clip,), 12 * P, 12 * P)
+
+
+if __name__ == "__main__":
+    main()
