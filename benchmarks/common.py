@@ -19,10 +19,11 @@ def sync(device):
         torch.cuda.synchronize(device)
 
 
-def time_in_turn(functions: dict, device, seconds: float = 0.6, least: int = 5) -> dict:
-    """Median milliseconds of each function. They run in turn, round after round, so that a drift of the machine hits all alike.
+def time_in_turn(functions: dict, device, seconds: float = 0.6, rounds: int = 6) -> dict:
+    """Median milliseconds of each function. They take turns in blocks of many calls, round after round: a drift of the machine hits all
+    alike, and each is timed with its own data in the caches, as in a loop of its own.
 
-    On CUDA, "wall" is what the caller waits (with a synchronisation), and "events" what the stream was busy.
+    On CUDA, "ms" is what the caller waits (with a synchronisation), and "device_ms" what the stream was busy.
     """
     for f in functions.values():
         for _ in range(2):
@@ -30,25 +31,24 @@ def time_in_turn(functions: dict, device, seconds: float = 0.6, least: int = 5) 
     sync(device)
     times = {name: [] for name in functions}
     busy = {name: [] for name in functions}
-    spent, rounds = 0.0, 0
-    while rounds < least or spent < seconds * len(functions):
+    for _ in range(rounds):
         for name, f in functions.items():
-            if device.type == "cuda":
-                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-                start.record()
-            t = time.perf_counter()
-            f()
-            if device.type == "cuda":
-                end.record()
-            sync(device)
-            t = time.perf_counter() - t
-            if device.type == "cuda":
-                busy[name].append(start.elapsed_time(end))
-            times[name].append(t * 1e3)
-            spent += t
-        rounds += 1
-        if rounds >= 2000:
-            break
+            f()  # warms the caches, not counted
+            spent = 0.0
+            while spent < seconds / rounds and len(times[name]) < 20000:
+                if device.type == "cuda":
+                    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+                    start.record()
+                t = time.perf_counter()
+                f()
+                if device.type == "cuda":
+                    end.record()
+                sync(device)
+                t = time.perf_counter() - t
+                if device.type == "cuda":
+                    busy[name].append(start.elapsed_time(end))
+                times[name].append(t * 1e3)
+                spent += t
     out = {name: {"ms": statistics.median(t), "fastest_ms": min(t), "runs": len(t)} for name, t in times.items()}
     for name, t in busy.items():
         if t:

@@ -116,7 +116,7 @@ def each_op(options, device, bandwidth: float) -> list[dict]:
         if pixels * 40 > (2 << 30 if device.type == "cpu" else 40 << 30):
             continue  # outputs and gradients would not fit well
         for name, forward, backward, read, written in cases(triangles, batch, size, device):
-            times = common.time_in_turn({"forward": forward, "backward": backward}, device, 0.15, 3)
+            times = common.time_in_turn({"forward": forward, "backward": backward}, device, 0.1, 2)
             row = {"op": name, "triangles": triangles, "batch": batch, "pixels": size, "floor_ms": (read + written) / bandwidth * 1e3}
             for part, t in times.items():
                 row[f"{part}_ms"] = t.get("device_ms", t["ms"])

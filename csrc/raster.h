@@ -263,11 +263,10 @@ struct Barycentrics {
 
   // Adds d loss / d clip (x, y, w of each corner) for d loss / d b = g.
   HD void backward(const T* g, Vec4<T>* grad) const {
-    const T along = g[0] * b[0] + g[1] * b[1] + g[2] * b[2];
-    T graw[3];
-    for (int i = 0; i < 3; ++i) graw[i] = raw[i] >= T(0) && raw[i] <= T(1) ? (g[i] - along) * inv_clamped : T(0);
+    const T along = g[0] * b[0] + g[1] * b[1] + g[2] * b[2], zero = along - along;
+    T graw[3], gm[3];
+    for (int i = 0; i < 3; ++i) graw[i] = select((raw[i] >= 0.0f) & (raw[i] <= 1.0f), (g[i] - along) * inv_clamped, zero);
     const T along_raw = graw[0] * raw[0] + graw[1] * raw[1] + graw[2] * raw[2];
-    T gm[3];
     for (int i = 0; i < 3; ++i) gm[i] = (graw[i] - along_raw) * inv_sum;
     for (int i = 0; i < 3; ++i) {
       const int j = (i + 1) % 3, k = (i + 2) % 3;
@@ -287,7 +286,7 @@ HD T interpolated_depth(const Vec4<T>* clip, const T* b) {
 }
 template <class T>
 HD void interpolated_depth_backward(const Vec4<T>* clip, const T* b, T grad_depth, T* grad_b, Vec4<T>* grad) {
-  const T inv_w = T(1) / (b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w);
+  const T inv_w = 1.0f / (b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w);
   const T depth = (b[0] * clip[0].z + b[1] * clip[1].z + b[2] * clip[2].z) * inv_w;
   const T g = grad_depth * inv_w;
   for (int i = 0; i < 3; ++i) {

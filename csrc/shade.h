@@ -56,18 +56,18 @@ HD Vec3<T> sh_irradiance(const ShLight<S>& l, const Vec3<T>& n) {
 }
 
 // d loss / d normal for d loss / d irradiance = g.
-template <class T>
-HD Vec3<T> sh_normal_gradient(const ShLight<T>& l, const Vec3<T>& n, const Vec3<T>& g) {
+template <class T, class S>
+HD Vec3<T> sh_normal_gradient(const ShLight<S>& l, const Vec3<T>& n, const Vec3<T>& g) {
   T w[9];
-  for (int b = 1; b < 9; ++b) w[b] = l.k[b][0] * g.x + l.k[b][1] * g.y + l.k[b][2] * g.z;
-  return {w[1] + w[4] * n.y + w[6] * n.z + T(2) * w[8] * n.x, w[2] + w[4] * n.x + w[5] * n.z - T(2) * w[8] * n.y,
-          w[3] + w[5] * n.y + w[6] * n.x + T(6) * w[7] * n.z};
+  for (int b = 1; b < 9; ++b) w[b] = g.x * l.k[b][0] + g.y * l.k[b][1] + g.z * l.k[b][2];
+  return {w[1] + w[4] * n.y + w[6] * n.z + w[8] * n.x * 2.0f, w[2] + w[4] * n.x + w[5] * n.z - w[8] * n.y * 2.0f,
+          w[3] + w[5] * n.y + w[6] * n.x + w[7] * n.z * 6.0f};
 }
 
 // Adds d loss / d light (in the order of p, unscaled) for d loss / d irradiance = g.
 template <class T>
 HD void sh_light_gradient(const Vec3<T>& n, const Vec3<T>& g, T* out) {
-  const T p[9] = {T(1), n.x, n.y, n.z, n.x * n.y, n.y * n.z, n.x * n.z, T(3) * n.z * n.z - T(1), n.x * n.x - n.y * n.y};
+  const T p[9] = {n.x - n.x + 1.0f, n.x, n.y, n.z, n.x * n.y, n.y * n.z, n.x * n.z, n.z * n.z * 3.0f - 1.0f, n.x * n.x - n.y * n.y};
   UNROLL
   for (int b = 0; b < 9; ++b) {
     out[b * 3] += p[b] * g.x;

@@ -75,7 +75,7 @@ std::tuple<Tensor, Tensor> render_face_cpu(const Tensor& clip, const std::option
       find_visible(mesh, static_cast<const uint64_t*>(nullptr), keys.get(), split);
       A* out = mutable_data<A>(image) + n * pixels * 3;
       int32_t* ids = mutable_data<int32_t>(face_id) + n * pixels;
-      for_range(height, 8, split, [&](int64_t begin, int64_t end) {
+      for_chunks(height, 16, split, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
           int64_t col = 0;
           if constexpr (std::is_same_v<A, float>) col = lanes().render_row(view.clip, view.normals, view.albedo, view.faces, view.background, view.background_step, view.height, view.width, light.k[0], keys.get(), row, out, ids);
@@ -95,8 +95,8 @@ std::tuple<Tensor, Tensor> render_face_cpu(const Tensor& clip, const std::option
 // Adds to the vertices of one range; a null array is not wanted.
 template <class T>
 struct RangeSink {
-  T *clip_out, *normals_out, *albedo_out;
-  int64_t v0, v1;
+  T *clip_out = nullptr, *normals_out = nullptr, *albedo_out = nullptr;
+  int64_t v0 = 0, v1 = 0;
   bool mine(int32_t v) const { return v >= v0 && v < v1; }
   void clip(int32_t v, Vec4<T> g) const {
     if (!mine(v)) return;
@@ -111,13 +111,6 @@ struct RangeSink {
   void normal(int32_t v, Vec3<T> g) const { add3(normals_out, v, g); }
   void albedo(int32_t v, Vec3<T> g) const { add3(albedo_out, v, g); }
 };
-template <class T>
-struct NoSink {
-  void clip(int32_t, Vec4<T>) const {}
-  void normal(int32_t, Vec3<T>) const {}
-  void albedo(int32_t, Vec3<T>) const {}
-};
-
 // (d clip [N,V,4], d normals [N or 1,V,3], d albedo [N or 1,V,3], d coefficients [N or 1,9,3]) in the geometry's dtype; empty
 // where not wanted
 std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(const Tensor& grad_, const Tensor& clip, const std::optional<Tensor>& normals,
@@ -144,25 +137,33 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(const Tensor
     using A = decltype(attribute);
     const ShPreset p = sh_preset(preset);
     std::vector<T> partial(wants.light ? size_t(in.batch * bands * 27) : 0, T(0));
-    const auto for_band = [&](int64_t n, int64_t band, const FaceWants& now, T* light_gradient, const auto& sink) {
+    const auto for_band = [&](int64_t n, int64_t band, const FaceWants& now, T* light_gradient, const RangeSink<T>& sink) {
       const FaceView<T, A> view = in.view<T, A>(n);
       const ShLight<T> light = in.light<T>(n, p);
-      for (int64_t row = band * kRows; row < std::min(in.height, (band + 1) * kRows); ++row)
-        for (int64_t col = 0; col < in.width; ++col) {
-          const int64_t i = n * pixels + row * in.width + col;
+      for (int64_t row = band * kRows; row < std::min(in.height, (band + 1) * kRows); ++row) {
+        const int64_t first = n * pixels + row * in.width;
+        const int32_t* ids = data<int32_t>(face_id) + first;
+        const A* g = data<A>(grad) + 3 * first;
+        int64_t col = 0;
+        if constexpr (std::is_same_v<A, float>)
+          col = lanes().render_row_backward(view.clip, view.normals, view.albedo, view.faces, view.height, view.width, light.k[0], row, ids, g,
+                                            {in.num_faces, V, sink.v0, sink.v1}, now.clip ? sink.clip_out : nullptr, now.normals ? sink.normals_out : nullptr,
+                                            now.albedo ? sink.albedo_out : nullptr, now.light ? light_gradient : nullptr);
+        for (; col < in.width; ++col) {
           Corners f;
-          if (!seen_corners(view.faces, data<int32_t>(face_id)[i], in.num_faces, V, f)) continue;
-          if constexpr (!std::is_same_v<std::decay_t<decltype(sink)>, NoSink<T>>)
-            if (!light_gradient && !(sink.mine(f.v[0]) || sink.mine(f.v[1]) || sink.mine(f.v[2]))) continue;
-          face_pixel_backward(view, light, now, f.v, int32_t(row), int32_t(col), load3<T>(data<A>(grad) + i * 3), sink, light_gradient);
+          if (!seen_corners(view.faces, ids[col], in.num_faces, V, f)) continue;
+          if (!now.light && !(sink.mine(f.v[0]) || sink.mine(f.v[1]) || sink.mine(f.v[2]))) continue;
+          face_pixel_backward(view, light, now, f.v, int32_t(row), int32_t(col), load3<T>(g + 3 * col), sink, light_gradient);
         }
+      }
     };
     if (wants.light && ranges) {  // each vertex range meets every pixel, so the light is summed beforehand, once
       for_range(in.batch * bands, 1, true, [&](int64_t begin, int64_t end) {
-        for (int64_t k = begin; k < end; ++k) for_band(k / bands, k % bands, FaceWants{false, false, false, true}, partial.data() + k * 27, NoSink<T>{});
+        for (int64_t k = begin; k < end; ++k) for_band(k / bands, k % bands, FaceWants{false, false, false, true}, partial.data() + k * 27, RangeSink<T>{});
       });
     }
-    for_vertices(in.batch, V, shared, [&](int64_t n0, int64_t n1, int64_t v0, int64_t v1) {
+    const Corner0 seen{data<int32_t>(face_id), data<int32_t>(in.faces), pixels, in.num_faces, V};
+    for_vertices(in.batch, shared, seen, [&](int64_t n0, int64_t n1, int64_t v0, int64_t v1) {
       for (int64_t n = n0; n < n1; ++n) {
         const RangeSink<T> sink{wants.clip ? mutable_data<T>(grad_clip) + n * V * 4 : nullptr,
                                 wants.normals ? mutable_data<T>(grad_normals) + n * batch_stride(in.normals, in.batch) : nullptr,

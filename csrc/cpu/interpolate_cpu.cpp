@@ -73,40 +73,53 @@ std::tuple<Tensor, Tensor> interpolate_backward_cpu(const Tensor& grad_, const T
     using A = decltype(attribute);
     const int64_t C = s.channels, stride = batch_stride(attributes, s.batch);
     const int32_t* f_all = data<int32_t>(faces);
-    if (want_bary) {
-      for_range(s.batch * s.pixels, 2048, true, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          T* out = mutable_data<T>(grad_bary) + 3 * i;
-          out[0] = out[1] = out[2] = T(0);
-          Corners f;
-          if (!seen_corners(f_all, data<int32_t>(face_id)[i], s.num_faces, s.num_vertices, f)) continue;
-          const A *a = data<A>(attributes) + i / s.pixels * stride, *g = data<A>(grad) + i * C;
-          for (int k = 0; k < 3; ++k) {
+    // d bary belongs to pixels and d attributes to vertices. On one thread an image's rows give both at once.
+    const int64_t rows = face_id.size(1), row_pixels = rows ? s.pixels / rows : 0;
+    const auto row_backward = [&](int64_t n, int64_t row, int64_t v0, int64_t v1, T* to_bary, T* to_attributes) {
+      const int64_t first = n * s.pixels + row * row_pixels;
+      const int32_t* ids = data<int32_t>(face_id) + first;
+      const A *a = data<A>(attributes) + n * stride, *g_all = data<A>(grad) + first * C;
+      const T* b = data<T>(bary) + 3 * first;
+      if (to_bary) to_bary += 3 * first;
+      int64_t i = 0;
+      if constexpr (std::is_same_v<A, float>) {
+        if (C == 3 && s.num_vertices < (1 << 29))
+          i = lanes().interpolate3_row_backward(a, f_all, int32_t(row_pixels), ids, b, g_all, {s.num_faces, s.num_vertices, v0, v1}, to_bary, to_attributes);
+      }
+      for (; i < row_pixels; ++i) {
+        if (to_bary) to_bary[3 * i] = to_bary[3 * i + 1] = to_bary[3 * i + 2] = T(0);
+        Corners f;
+        if (!seen_corners(f_all, ids[i], s.num_faces, s.num_vertices, f)) continue;
+        const A* g = g_all + i * C;
+        for (int k = 0; k < 3; ++k) {
+          if (to_bary) {
             const A* p = a + f.v[k] * C;
             T sum = T(0);
             for (int64_t c = 0; c < C; ++c) sum += T(g[c]) * T(p[c]);
-            out[k] = sum;
+            to_bary[3 * i + k] = sum;
+          }
+          if (to_attributes && f.v[k] >= v0 && f.v[k] < v1) {
+            const T w = b[3 * i + k];
+            T* o = to_attributes + f.v[k] * C;
+            for (int64_t c = 0; c < C; ++c) o[c] += w * T(g[c]);
           }
         }
+      }
+    };
+    const bool shared = stride == 0 && s.batch > 1, apart = want_bary && (!want_attributes || shared || split_images(s.batch));
+    T* all_bary = want_bary ? mutable_data<T>(grad_bary) : nullptr;
+    if (apart) {
+      for_range(s.batch * rows, 4, true, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) row_backward(r / rows, r % rows, 0, s.num_vertices, all_bary, nullptr);
       });
     }
     if (want_attributes) {
       const int64_t out_stride = stride ? s.num_vertices * C : 0;
-      for_vertices(s.batch, s.num_vertices, stride == 0 && s.batch > 1, [&](int64_t n0, int64_t n1, int64_t v0, int64_t v1) {
-        for (int64_t n = n0; n < n1; ++n) {
-          T* out = mutable_data<T>(grad_attributes) + n * out_stride;
-          for (int64_t i = n * s.pixels; i < (n + 1) * s.pixels; ++i) {
-            Corners f;
-            if (!seen_corners(f_all, data<int32_t>(face_id)[i], s.num_faces, s.num_vertices, f)) continue;
-            const A* g = data<A>(grad) + i * C;
-            for (int k = 0; k < 3; ++k) {
-              if (f.v[k] < v0 || f.v[k] >= v1) continue;
-              const T b = data<T>(bary)[3 * i + k];
-              T* o = out + f.v[k] * C;
-              for (int64_t c = 0; c < C; ++c) o[c] += b * T(g[c]);
-            }
-          }
-        }
+      const Corner0 seen{data<int32_t>(face_id), f_all, s.pixels, s.num_faces, s.num_vertices};
+      for_vertices(s.batch, shared, seen, [&](int64_t n0, int64_t n1, int64_t v0, int64_t v1) {
+        for (int64_t n = n0; n < n1; ++n)
+          for (int64_t row = 0; row < rows; ++row)
+            row_backward(n, row, v0, v1, apart ? nullptr : all_bary, mutable_data<T>(grad_attributes) + n * out_stride);
       });
     }
   });

@@ -4,6 +4,9 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <vector>
 
 namespace facerender {
 
@@ -30,21 +33,43 @@ void for_images(int64_t batch, const F& f) {
   });
 }
 
+// As for_range, in pieces of `chunk` that idle threads fetch: for work whose cost varies along the range. The pieces must not care
+// about their order.
+template <class F>
+void for_chunks(int64_t n, int64_t chunk, bool threads, const F& f) {
+  if (n <= 0) return;
+  if (!threads || n <= chunk) return f(int64_t(0), n);
+  std::atomic<int64_t> next{0};
+  const int64_t workers = std::min<int64_t>(torch::stable::get_num_threads(), (n + chunk - 1) / chunk);
+  torch::stable::parallel_for(0, workers, 1, [&](int64_t, int64_t) {
+    for (int64_t begin; (begin = next.fetch_add(chunk, std::memory_order_relaxed)) < n;) f(begin, std::min(n, begin + chunk));
+  });
+}
+
+// The first corner of the face that each of some pixels sees: a sample of where the gradients of an image go.
+struct Corner0 {
+  const int32_t *face_id, *faces;
+  int64_t pixels, num_faces, num_vertices;  // pixels of one image
+
+  // Vertices 0 = b[0] <= b[1] <= ... <= b[parts] = V, such that the pixels of images [n0, n1) meet each range about equally.
+  std::vector<int64_t> balanced(int64_t n0, int64_t n1, int64_t parts) const;
+};
+
 // For gradients that many pixels add to one vertex: f(n0, n1, v0, v1) may add to vertices [v0, v1) of images [n0, n1), and to
 // nothing else; it meets the pixels in order, so sums do not depend on the number of threads. `shared`: all images add to one
 // set of vertices.
 template <class F>
-void for_vertices(int64_t batch, int64_t num_vertices, bool shared, const F& f) {
+void for_vertices(int64_t batch, bool shared, const Corner0& seen, const F& f) {
   const int64_t threads = int64_t(torch::stable::get_num_threads());
   if (!shared && batch >= threads) {
     return for_range(batch, 1, true, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) f(n, n + 1, int64_t(0), num_vertices);
+      for (int64_t n = begin; n < end; ++n) f(n, n + 1, int64_t(0), seen.num_vertices);
     });
   }
-  for (int64_t n = 0; n < (shared ? 1 : batch); ++n) {
-    for_range(threads, 1, true, [&](int64_t begin, int64_t end) {
-      f(n, shared ? batch : n + 1, num_vertices * begin / threads, num_vertices * end / threads);
-    });
+  for (int64_t n = 0; n < (shared ? std::min<int64_t>(batch, 1) : batch); ++n) {
+    const int64_t end = shared ? batch : n + 1;
+    const std::vector<int64_t> bounds = seen.balanced(n, end, threads);
+    for_range(threads, 1, true, [&](int64_t first, int64_t last) { f(n, end, bounds[first], bounds[last]); });
   }
 }
 

@@ -31,7 +31,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tens
       for (int64_t k = 0; k < layers; ++k) {
         uint64_t* now = keys.get() + (k % 2) * pixels;
         find_visible(mesh, k ? keys.get() + ((k + 1) % 2) * pixels : nullptr, now, split);
-        for_range(pixels, 8192, split, [&](int64_t begin, int64_t end) {
+        for_chunks(pixels, 8192, split, [&](int64_t begin, int64_t end) {
           const int64_t o = n * pixels * layers + k;
           resolve(mesh, now, begin, end, layers, mutable_data<int32_t>(face_id) + o, mutable_data<T>(bary) + 3 * o, mutable_data<T>(depth) + o);
         });
@@ -55,26 +55,35 @@ Tensor rasterize_backward_cpu(const std::optional<Tensor>& grad_bary_, const std
   Tensor out = zeros(clip, {batch, num_vertices, 4}, clip.scalar_type());
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    for_vertices(batch, num_vertices, false, [&](int64_t n, int64_t, int64_t v0, int64_t v1) {
+    for_vertices(batch, false, Corner0{data<int32_t>(face_id), data<int32_t>(faces), pixels * layers, num_faces, num_vertices}, [&](int64_t n, int64_t, int64_t v0, int64_t v1) {
       const T* positions = data<T>(clip) + n * num_vertices * 4;
       T* total = mutable_data<T>(out) + n * num_vertices * 4;
-      for (int64_t row = 0; row < height; ++row)
-        for (int64_t col = 0; col < width; ++col)
-          for (int64_t k = 0; k < layers; ++k) {
-            const int64_t i = (n * pixels + row * width + col) * layers + k;
-            Corners f;
-            if (!seen_corners(data<int32_t>(faces), data<int32_t>(face_id)[i], num_faces, num_vertices, f)) continue;
-            const auto mine = [&](int32_t v) { return v >= v0 && v < v1; };
-            if (!mine(f.v[0]) && !mine(f.v[1]) && !mine(f.v[2])) continue;
-            Vec4<T> grad[3];
-            fragment_backward(positions, f.v, int32_t(row), int32_t(col), int32_t(height), int32_t(width),
-                              grad_bary_ ? data<T>(grad_bary) + 3 * i : nullptr, grad_depth_ ? data<T>(grad_depth) + i : nullptr, grad);
-            for (int c = 0; c < 3; ++c) {
-              if (!mine(f.v[c])) continue;
-              T* o = total + int64_t(f.v[c]) * 4;
-              o[0] += grad[c].x, o[1] += grad[c].y, o[2] += grad[c].z, o[3] += grad[c].w;
-            }
+      const auto mine = [&](int32_t v) { return v >= v0 && v < v1; };
+      for (int64_t row = 0; row < height; ++row) {
+        const int64_t first = (n * height + row) * width * layers;
+        const int32_t* ids = data<int32_t>(face_id) + first;
+        const T* to_bary = grad_bary_ ? data<T>(grad_bary) + 3 * first : nullptr;
+        const T* to_depth = grad_depth_ ? data<T>(grad_depth) + first : nullptr;
+        int64_t i = 0;
+        if constexpr (std::is_same_v<T, float>) {
+          if (layers == 1)
+            i = lanes().rasterize_row_backward(positions, data<int32_t>(faces), int32_t(height), int32_t(width), row, ids, to_bary, to_depth,
+                                               {num_faces, num_vertices, v0, v1}, total);
+        }
+        for (; i < width * layers; ++i) {
+          Corners f;
+          if (!seen_corners(data<int32_t>(faces), ids[i], num_faces, num_vertices, f)) continue;
+          if (!mine(f.v[0]) && !mine(f.v[1]) && !mine(f.v[2])) continue;
+          Vec4<T> grad[3];
+          fragment_backward(positions, f.v, int32_t(row), int32_t(i / layers), int32_t(height), int32_t(width), to_bary ? to_bary + 3 * i : nullptr,
+                            to_depth ? to_depth + i : nullptr, grad);
+          for (int c = 0; c < 3; ++c) {
+            if (!mine(f.v[c])) continue;
+            T* o = total + int64_t(f.v[c]) * 4;
+            o[0] += grad[c].x, o[1] += grad[c].y, o[2] += grad[c].z, o[3] += grad[c].w;
           }
+        }
+      }
     });
   });
   return out;

@@ -37,9 +37,9 @@ template <class T>
 void find_visible(const MeshView<T>& mesh, const uint64_t* in_front, uint64_t* keys, bool threads) {
   const ScreenVertices<T> screen(mesh.num_vertices);
   for_range(mesh.num_vertices, 4096, threads, [&](int64_t begin, int64_t end) { to_screen(mesh, screen, begin, end); });
-  memset(keys, 0xFF, size_t(mesh.height) * mesh.width * 8);
+  for_range(int64_t(mesh.height) * mesh.width, 65536, threads, [&](int64_t begin, int64_t end) { memset(keys + begin, 0xFF, size_t(end - begin) * 8); });
   const KeyBuffer out{keys, in_front, threads};
-  for_range(mesh.num_faces, 4096, threads, [&](int64_t begin, int64_t end) { draw_faces(mesh, screen, out, begin, end); });
+  for_chunks(mesh.num_faces, 2048, threads, [&](int64_t begin, int64_t end) { draw_faces(mesh, screen, out, begin, end); });
 }
 
 template void find_visible(const MeshView<float>&, const uint64_t*, uint64_t*, bool);

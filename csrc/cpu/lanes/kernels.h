@@ -32,6 +32,11 @@ struct KeyBuffer {
   bool shared;
 };
 
+// Gradients are added to vertices [v0, v1) only, so that threads can share an image; face ids and corners are checked.
+struct GradientTarget {
+  int64_t num_faces, num_vertices, v0, v1;
+};
+
 struct LaneKernels {
   uint32_t (*largest_index)(const int32_t* indices, int64_t n);  // a negative index counts as a large one
   void (*to_screen)(const MeshView<float>&, const ScreenArrays<float>&, int64_t begin, int64_t end);
@@ -45,6 +50,14 @@ struct LaneKernels {
   int64_t (*render_row)(const float* clip, const float* normals, const float* albedo, const int32_t* faces, const float* background,
                         int64_t background_step, int32_t height, int32_t width, const float* light, const uint64_t* keys, int64_t row, float* out,
                         int32_t* face_id);
+  // Backward passes of one row; in backward.h.
+  int64_t (*rasterize_row_backward)(const float* clip, const int32_t* faces, int32_t height, int32_t width, int64_t row, const int32_t* face_id,
+                                    const float* grad_bary, const float* grad_depth, const GradientTarget& to, float* out);
+  int64_t (*interpolate3_row_backward)(const float* attributes, const int32_t* faces, int32_t width, const int32_t* face_id, const float* bary,
+                                       const float* grad, const GradientTarget& to, float* grad_bary, float* grad_attributes);
+  int64_t (*render_row_backward)(const float* clip, const float* normals, const float* albedo, const int32_t* faces, int32_t height, int32_t width,
+                                 const float* light, int64_t row, const int32_t* face_id, const float* grad, const GradientTarget& to, float* grad_clip,
+                                 float* grad_normals, float* grad_albedo, float* light_gradient);
 };
 
 extern const LaneKernels kLanesV4, kLanesV3, kLanesBaseline;

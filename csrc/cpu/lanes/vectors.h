@@ -124,9 +124,24 @@ HD Vec4<Floats> load_quads(const float* p) {
   return {(Floats)shuffle(xy01, xy23, lower), (Floats)shuffle(xy01, xy23, upper), (Floats)shuffle(zw01, zw23, lower),
           (Floats)shuffle(zw01, zw23, upper)};
 }
+HD void store_quads(float* p, const Vec4<Floats>& v) {
+  const Ints lower{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23}, upper = lower + 8;
+  const Ints xz0 = shuffle((Ints)v.x, (Ints)v.z, lower), xz1 = shuffle((Ints)v.x, (Ints)v.z, upper);
+  const Ints yw0 = shuffle((Ints)v.y, (Ints)v.w, lower), yw1 = shuffle((Ints)v.y, (Ints)v.w, upper);
+  store(p, (Floats)shuffle(xz0, yw0, lower)), store(p + 16, (Floats)shuffle(xz0, yw0, upper));
+  store(p + 32, (Floats)shuffle(xz1, yw1, lower)), store(p + 48, (Floats)shuffle(xz1, yw1, upper));
+}
 HD Vec4<Floats> gather_quads(const float* p, Ints index) {
   const Ints i = index * 4;
   return {gather(p, i), gather(p + 1, i), gather(p + 2, i), gather(p + 3, i)};
+}
+
+typedef float Quad __attribute__((vector_size(16)));
+HD void add_quad(float* out, const float* q) {
+  Quad sum, more;
+  memcpy(&sum, out, 16), memcpy(&more, q, 16);
+  sum += more;
+  memcpy(out, &sum, 16);
 }
 
 LEVEL_END
