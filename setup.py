@@ -39,7 +39,7 @@ abi = ["-DTORCH_TARGET_VERSION=0x020b000000000000"]
 exact = ["-ffp-contract=off", "-fno-math-errno"]
 sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-DFACERENDER_SANITIZE"] if sanitize else []
 optimise = ["-O1", "-g"] if sanitize else ["-O3", "-g0"]
-cxx = ["-Wall", "-Wno-psabi", *optimise, *exact, *sanitizers, *abi] + ["-DUSE_CUDA"] * cuda
+cxx = ["-Wall", "-Wno-psabi", "-Wno-maybe-uninitialized", *optimise, *exact, *sanitizers, *abi] + ["-DUSE_CUDA"] * cuda
 nvcc = ["-O3", "-lineinfo", "--fmad=false", "-DUSE_CUDA", *abi]
 
 root = Path(__file__).parent

@@ -8,6 +8,7 @@ from ._load import has_cuda_kernels
 
 GEOMETRY = (torch.float32, torch.float64)
 ATTRIBUTE = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
 CHECKED = os.environ.get("FACERENDER_CHECKS", "0") == "1"  # on CUDA, look at face indices too; that waits for the device
 
 
@@ -17,39 +18,45 @@ def describe(value) -> str:
     return f"{type(value).__name__} {value!r}"
 
 
+def shape_text(shape) -> str:
+    return "[" + ",".join("..." if word is ... else str(word) for word in shape) + "]"
+
+
 def check_tensor(name, value, shape, dtypes, sizes=None):
-    """`shape` names one dimension a word, a number is a fixed size, and '...' in front stands for any number of dimensions. `sizes`
-    collects what the names were bound to; a name bound before must agree, and 'N|1' may also be 1."""
+    """`shape` is a tuple: a word names a dimension, a number is a fixed size, and ... in front stands for any number of dimensions.
+    `sizes` collects what the words were bound to; one bound before must agree, and "N|1" may also be 1."""
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor [{shape.replace(' ', ',')}], got {describe(value)}")
+        raise TypeError(f"{name} must be a tensor {shape_text(shape)}, got {describe(value)}")
     if value.dtype not in dtypes:
         wanted = " or ".join(str(d).removeprefix("torch.") for d in dtypes)
-        raise TypeError(f"{name} must be {wanted} [{shape.replace(' ', ',')}], got {describe(value)}")
+        raise TypeError(f"{name} must be {wanted} {shape_text(shape)}, got {describe(value)}")
     sizes = {} if sizes is None else sizes
-    words = shape.split()
-    free = words[0] == "..."
-    words = words[1:] if free else words
-    got = value.shape[value.dim() - len(words) :] if free else value.shape
-    ok = value.dim() >= len(words) if free else value.dim() == len(words)
+    got, words = value.shape, shape
+    if shape[0] is ...:
+        words = shape[1:]
+        got = got[len(got) - len(words) :]
+    ok = len(got) == len(words)
     if ok:
         for word, size in zip(words, got):
-            base = word.removesuffix("|1")
-            if base.isdigit():
-                ok = ok and size == int(base)
-            elif base != word and size == 1:
+            if isinstance(word, int):
+                ok = ok and size == word
                 continue
-            elif base in sizes:
-                ok = ok and size == sizes[base]
+            if word == "N|1":
+                if size == 1:
+                    continue
+                word = "N"
+            if word in sizes:
+                ok = ok and size == sizes[word]
             else:
-                sizes[base] = size
+                sizes[word] = size
     if not ok:
-        bound = ", ".join(f"{k}={v}" for k, v in sizes.items() if k in shape)
-        raise ValueError(f"{name} must be [{shape.replace(' ', ',')}]{f' with {bound}' if bound else ''}, got {describe(value)}")
+        bound = ", ".join(f"{k}={v}" for k, v in sizes.items() if k in shape or k + "|1" in shape)
+        raise ValueError(f"{name} must be {shape_text(shape)}{f' with {bound}' if bound else ''}, got {describe(value)}")
     return sizes
 
 
 def check_faces(faces, num_vertices=None):
-    check_tensor("faces", faces, "F 3", (torch.int32,))
+    check_tensor("faces", faces, ("F", 3), (torch.int32,))
     if CHECKED and num_vertices is not None and faces.is_cuda and faces.numel() and not torch.compiler.is_compiling():
         low, high = int(faces.min()), int(faces.max())
         if low < 0 or high >= num_vertices:
@@ -57,16 +64,21 @@ def check_faces(faces, num_vertices=None):
 
 
 def check_device(**tensors):
-    named = [(name, t) for name, t in tensors.items() if t is not None]
-    first_name, first = named[0]
-    for name, t in named[1:]:
-        if t.device != first.device:
-            raise ValueError(f"{name} must be on the device of {first_name}, {first.device}, got {t.device}")
-    if first.device.type not in ("cpu", "cuda", "meta"):
-        raise ValueError(f"{first_name} must be on a cpu or cuda device, got {first.device}")
-    if first.is_cuda and not has_cuda_kernels():
+    first = first_name = None
+    for name, t in tensors.items():
+        if t is None:
+            continue
+        if first is None:
+            first, first_name = t.device, name
+        elif t.device != first:
+            raise ValueError(f"{name} must be on the device of {first_name}, {first}, got {t.device}")
+    if first.type == "cpu" or first.type == "meta":
+        return
+    if first.type != "cuda":
+        raise ValueError(f"{first_name} must be on a cpu or cuda device, got {first}")
+    if not has_cuda_kernels():
         raise RuntimeError(
-            f"{first_name} is on {first.device}, but this facerender was built without CUDA. Rebuild it where nvcc is found: "
+            f"{first_name} is on {first}, but this facerender was built without CUDA. Rebuild it where nvcc is found: "
             "FACERENDER_CUDA=1 pip install --no-build-isolation --force-reinstall --no-deps -e ."
         )
 
@@ -105,7 +117,7 @@ def full_precision(*tensors):
     """Inside autocast, 16-bit tensors as float32: autocast must not reach geometry."""
     out = []
     for t in tensors:
-        if isinstance(t, torch.Tensor) and t.dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(t.device.type):
+        if isinstance(t, torch.Tensor) and t.dtype in HALF and torch.is_autocast_enabled(t.device.type):
             t = t.float()
         out.append(t)
     return out if len(out) > 1 else out[0]

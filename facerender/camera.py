@@ -14,7 +14,7 @@ from ._checks import GEOMETRY, check_choice, check_tensor
 
 def euler_rotation(angles: Tensor) -> Tensor:
     """[N,3] (pitch about x, yaw about y, roll about z) to R = Rz Ry Rx, [N,3,3], for column vectors."""
-    check_tensor("angles", angles, "N 3", GEOMETRY)
+    check_tensor("angles", angles, ("N", 3), GEOMETRY)
     (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(-1), angles.sin().unbind(-1)
     rows = [
         [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
@@ -38,7 +38,7 @@ def transform(vertices: Tensor, rotation: Tensor | None = None, translation: Ten
 def orthographic(vertices: Tensor, half_height: float | Tensor, aspect: float = 1.0, depth: float | Tensor | None = None) -> Tensor:
     """Parallel projection, w = 1: y = +-half_height at the upper and lower border, x = +-half_height * aspect (= W/H) at the sides, z in
     -depth..depth visible, nearer where z is larger. `half_height` and `depth` are numbers or [N]; depth defaults to 4 * half_height."""
-    check_tensor("vertices", vertices, "N V 3", GEOMETRY)
+    check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     depth = 4 * half_height if depth is None else depth
     h, d = (torch.as_tensor(a, dtype=vertices.dtype, device=vertices.device).reshape(-1, 1) for a in (half_height, depth))
     x, y, z = vertices.unbind(-1)
@@ -52,7 +52,7 @@ def weak_perspective(vertices: Tensor, scale: Tensor, rotation: Tensor, translat
     vertices [N,V,3]; scale [N], pixels per unit; rotation [N,3,3]; translation [N,2] or [N,3], pixels; size (H, W); scale * z within
     +-depth image heights is visible.
     """
-    check_tensor("vertices", vertices, "N V 3", GEOMETRY)
+    check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     height, width = size
     p = transform(vertices, rotation, None, scale)
     x = (p[..., 0] + translation[:, None, 0]) * (2 / width) - 1
@@ -67,7 +67,7 @@ def pinhole(vertices: Tensor, focal: float, center: tuple[float, float], size: t
     focal, center (x, y) and size (H, W) in pixels, y of the centre from the top; near < far are distances in the vertices' unit. w is the
     distance along the view axis.
     """
-    check_tensor("vertices", vertices, "N V 3", GEOMETRY)
+    check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     if not 0 < near < far:
         raise ValueError(f"near and far must be 0 < near < far, got {near} and {far}")
     height, width = size
@@ -108,7 +108,7 @@ def framing(vertices: Tensor, size: tuple[int, int], projection: str = "pinhole"
     "pinhole" has a field of view of 20 degrees, that of a portrait; "orthographic" has none. `fill` is the share of the smaller image side
     that the bounding sphere's diameter takes.
     """
-    check_tensor("vertices", vertices, "N V 3", GEOMETRY)
+    check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     check_choice("projection", projection, ("pinhole", "orthographic"))
     height, width = size
     middle = (vertices.amax(1) + vertices.amin(1)) / 2

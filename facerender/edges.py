@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from ._autograd import Op, once
 from ._checks import ATTRIBUTE, GEOMETRY, check_attributes_fit_geometry, check_device, check_tensor, deterministic, full_precision
-from ._once import once
 from .rasterize import Fragments
 from .topology import topology_of
 
@@ -30,18 +30,16 @@ def edge_gradients(image: Tensor, fragments: Fragments, clip: Tensor, topology) 
     Differentiability: to `image` (as it is) and to `clip`; once.
     """
     image, clip = full_precision(image, clip)
-    sizes = check_tensor("clip", clip, "N V 4", GEOMETRY)
+    sizes = check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
     topology = topology_of(topology, sizes["V"])
-    check_tensor("fragments.face_id", fragments.face_id, "N H W", (torch.int32,), sizes)
-    check_tensor("image", image, "N H W C", ATTRIBUTE, sizes)
+    check_tensor("fragments.face_id", fragments.face_id, ("N", "H", "W"), (torch.int32,), sizes)
+    check_tensor("image", image, ("N", "H", "W", "C"), ATTRIBUTE, sizes)
     check_attributes_fit_geometry("image", image, "clip", clip)
     check_device(image=image, face_id=fragments.face_id, clip=clip, topology=topology.faces)
-    return _EdgeGradients.apply(image, fragments.face_id, clip, topology.faces, topology.neighbours)
+    return _EdgeGradients.call(image, fragments.face_id, clip, topology.faces, topology.neighbours)
 
 
-class _EdgeGradients(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _EdgeGradients(Op):
     @staticmethod
     def forward(image, face_id, clip, faces, neighbours):
         return image.clone()  # a view of the input would not do: the output's gradient is a different one

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ._autograd import Op, once
 from ._checks import (
     ATTRIBUTE,
     GEOMETRY,
@@ -16,7 +17,6 @@ from ._checks import (
     deterministic,
     full_precision,
 )
-from ._once import once
 from .rasterize import CULL
 from .shading import PRESETS
 from .topology import faces_of
@@ -57,33 +57,31 @@ def render_face(
     """
     faces = faces_of(topology)
     clip, normals, albedo, coefficients, background = full_precision(clip, normals, albedo, coefficients, background)
-    sizes = check_tensor("clip", clip, "N V 4", GEOMETRY)
-    check_tensor("albedo", albedo, "N|1 V 3", ATTRIBUTE, sizes)
+    sizes = check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
+    check_tensor("albedo", albedo, ("N|1", "V", 3), ATTRIBUTE, sizes)
     check_faces(faces, sizes["V"])
     if (normals is None) != (coefficients is None):
         raise ValueError("normals and coefficients must be given together, or both be None")
     if normals is not None:
-        check_tensor("normals", normals, "N|1 V 3", ATTRIBUTE, sizes)
-        check_tensor("coefficients", coefficients, "N|1 9 3", GEOMETRY, sizes)
+        check_tensor("normals", normals, ("N|1", "V", 3), ATTRIBUTE, sizes)
+        check_tensor("coefficients", coefficients, ("N|1", 9, 3), GEOMETRY, sizes)
         check_same_dtype(albedo=albedo, normals=normals)
         check_same_dtype(clip=clip, coefficients=coefficients)
     height, width = check_size(size)
     if background is not None:
         if isinstance(background, Tensor) and background.dim() == 1:
-            check_tensor("background", background, "3", ATTRIBUTE)
+            check_tensor("background", background, (3,), ATTRIBUTE)
         else:
-            check_tensor("background", background, "N|1 H W 3", ATTRIBUTE, {"N": clip.shape[0], "H": height, "W": width})
+            check_tensor("background", background, ("N|1", "H", "W", 3), ATTRIBUTE, {"N": clip.shape[0], "H": height, "W": width})
         check_same_dtype(albedo=albedo, background=background)
     check_attributes_fit_geometry("albedo", albedo, "clip", clip)
     check_device(clip=clip, normals=normals, albedo=albedo, coefficients=coefficients, faces=faces, background=background)
-    return _RenderFace.apply(
+    return _RenderFace.call(
         clip, normals, albedo, coefficients, faces, background, height, width, check_choice("cull", cull, CULL), check_choice("preset", preset, PRESETS)
     )
 
 
-class _RenderFace(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _RenderFace(Op):
     @staticmethod
     def forward(clip, normals, albedo, coefficients, faces, background, height, width, cull, preset):
         return torch.ops.facerender.render_face(clip, normals, albedo, coefficients, faces, background, height, width, cull, preset)

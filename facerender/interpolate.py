@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ._autograd import Op, once
 from ._checks import (
     ATTRIBUTE,
     GEOMETRY,
@@ -14,7 +15,6 @@ from ._checks import (
     deterministic,
     full_precision,
 )
-from ._once import once
 from .rasterize import Fragments, bary_derivatives
 from .topology import faces_of
 
@@ -39,36 +39,34 @@ def interpolate(attributes: Tensor, faces, fragments: Fragments, background: flo
     """
     faces = faces_of(faces)
     attributes, bary = full_precision(attributes, fragments.bary)
-    sizes = check_tensor("attributes", attributes, "N|1 V C", ATTRIBUTE)
+    sizes = check_tensor("attributes", attributes, ("N|1", "V", "C"), ATTRIBUTE)
     layered = fragments.face_id.dim() == 4
     batch = fragments.face_id.shape[0]
-    check_tensor("fragments.face_id", fragments.face_id, "N H W K" if layered else "N H W", (torch.int32,), sizes)
-    check_tensor("fragments.bary", bary, "N H W K 3" if layered else "N H W 3", GEOMETRY, sizes)
+    check_tensor("fragments.face_id", fragments.face_id, ("N", "H", "W", "K") if layered else ("N", "H", "W"), (torch.int32,), sizes)
+    check_tensor("fragments.bary", bary, ("N", "H", "W", "K", 3) if layered else ("N", "H", "W", 3), GEOMETRY, sizes)
     check_faces(faces, sizes["V"])
     check_attributes_fit_geometry("attributes", attributes, "fragments.bary", bary)
     check_device(attributes=attributes, faces=faces, bary=bary, face_id=fragments.face_id)
     if isinstance(background, Tensor):
         background = full_precision(background)
-        check_tensor("background", background, "C", ATTRIBUTE, sizes)
+        check_tensor("background", background, ("C",), ATTRIBUTE, sizes)
         check_same_dtype(attributes=attributes, background=background)
         check_device(attributes=attributes, background=background)
     elif background != 0:
         background = attributes.new_full((attributes.shape[2],), float(background))
     else:
         background = None
-    out = _Interpolate.apply(attributes, faces, fragments.face_id, bary, background)
+    out = _Interpolate.call(attributes, faces, fragments.face_id, bary, background)
     if derivatives_of is None:
         return out
     if layered:
         raise ValueError("derivatives_of is for fragments of one layer, got fragments.face_id " + str(list(fragments.face_id.shape)))
     slopes = bary_derivatives(full_precision(derivatives_of), faces, fragments)
-    along = [_Interpolate.apply(attributes, faces, fragments.face_id, slopes[..., axis].contiguous(), None) for axis in (0, 1)]
+    along = [_Interpolate.call(attributes, faces, fragments.face_id, slopes[..., axis].contiguous(), None) for axis in (0, 1)]
     return out, torch.stack(along, -1) if batch else out.new_zeros((*out.shape, 2))
 
 
-class _Interpolate(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _Interpolate(Op):
     @staticmethod
     def forward(attributes, faces, face_id, bary, background):
         return torch.ops.facerender.interpolate(attributes, faces, face_id, bary, background)

@@ -27,7 +27,7 @@ _FACTORS = {
 
 def sh_basis(normals: Tensor, preset: str = "deep3d") -> Tensor:
     """The nine basis functions of a preset (see `sh_shade`) at normals [...,3]: [...,9]."""
-    check_tensor("normals", normals, "... 3", GEOMETRY)
+    check_tensor("normals", normals, (..., 3), GEOMETRY)
     check_choice("preset", preset, PRESETS)
     x, y, z = normals.unbind(-1)
     terms = [torch.ones_like(x), x, y, z, x * y, y * z, x * z, 3 * z * z - 1, x * x - y * y]
@@ -44,7 +44,7 @@ def ambient_and_directional(ambient: Tensor, direction: Tensor, intensity: Tenso
 
     ambient [N,3]; direction [N,3], towards the light, any length; intensity [N,3] -> [N,9,3].
     """
-    check_tensor("direction", direction, "N 3", GEOMETRY)
+    check_tensor("direction", direction, ("N", 3), GEOMETRY)
     d = torch.nn.functional.normalize(direction, dim=-1)
     # max(0, cos) = 1/4 + cos/2 + 5/16 (cos^2 - 1/3) * 3/2 + ...: per band l, the factor of the addition theorem.
     band = torch.tensor([math.pi] + [2 * math.pi / 3] * 3 + [math.pi / 4] * 5, dtype=d.dtype, device=d.device)
@@ -57,7 +57,7 @@ def ambient_and_directional(ambient: Tensor, direction: Tensor, intensity: Tenso
 
 def convert(coefficients: Tensor, source: str, target: str) -> Tensor:
     """Coefficients [N,9,3] of one preset as those of another that give the same colours."""
-    check_tensor("coefficients", coefficients, "N 9 3", GEOMETRY)
+    check_tensor("coefficients", coefficients, ("N", 9, 3), GEOMETRY)
     check_choice("source", source, PRESETS), check_choice("target", target, PRESETS)
     (f0, b0), (f1, b1) = _FACTORS[source], _FACTORS[target]
     order = [b0[b1.index(k)] for k in range(9)]
@@ -67,7 +67,7 @@ def convert(coefficients: Tensor, source: str, target: str) -> Tensor:
 
 def deep3d_coefficients(gamma: Tensor) -> Tensor:
     """The 27 lighting numbers of Deep3DFaceReconstruction [N,27] (three channels of nine, 0.8 to be added to the first band) as [N,9,3]."""
-    check_tensor("gamma", gamma, "N 27", GEOMETRY)
+    check_tensor("gamma", gamma, ("N", 27), GEOMETRY)
     first = torch.zeros(9, dtype=gamma.dtype, device=gamma.device)
     first[0] = 0.8
     return (gamma.reshape(-1, 3, 9) + first).transpose(1, 2)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from ._autograd import Op, once
 from ._checks import GEOMETRY, check_device, check_tensor, full_precision
-from ._once import once
 from .topology import Topology, topology_of
 
 
@@ -21,15 +21,13 @@ def vertex_normals(vertices: Tensor, topology: Topology) -> Tensor:
     Differentiability: to `vertices`, once. Sums run in a fixed order, so both directions are deterministic.
     """
     vertices = full_precision(vertices)
-    sizes = check_tensor("vertices", vertices, "N V 3", GEOMETRY)
+    sizes = check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     topology = topology_of(topology, sizes["V"])
     check_device(vertices=vertices, topology=topology.faces)
-    return _VertexNormals.apply(vertices, topology.faces, topology.offsets, topology.corners)
+    return _VertexNormals.call(vertices, topology.faces, topology.offsets, topology.corners)
 
 
-class _VertexNormals(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _VertexNormals(Op):
     @staticmethod
     def forward(vertices, faces, offsets, corners):
         return torch.ops.facerender.vertex_normals(vertices, faces, offsets, corners)

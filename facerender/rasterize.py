@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ._autograd import Op, once
 from ._checks import GEOMETRY, check_choice, check_device, check_faces, check_size, check_tensor, deterministic, full_precision
-from ._once import once
 from .topology import faces_of
 
 CULL = ("none", "back", "front")
@@ -44,22 +44,20 @@ def rasterize(clip: Tensor, faces, size: tuple[int, int], cull: str = "none", la
         of range. On CUDA such a face is not drawn, and FACERENDER_CHECKS=1 in the environment makes it an error.
     """
     clip, faces = full_precision(clip), faces_of(faces)
-    sizes = check_tensor("clip", clip, "N V 4", GEOMETRY)
+    sizes = check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
     check_faces(faces, sizes["V"])
     check_device(clip=clip, faces=faces)
     height, width = check_size(size)
     culled = check_choice("cull", cull, CULL)
     if not isinstance(layers, int) or layers < 1:
         raise ValueError(f"layers must be a positive integer, got {layers!r}")
-    face_id, bary, depth = _Rasterize.apply(clip, faces, height, width, culled, layers)
+    face_id, bary, depth = _Rasterize.call(clip, faces, height, width, culled, layers)
     if layers == 1:
         face_id, bary, depth = face_id.squeeze(3), bary.squeeze(3), depth.squeeze(3)
     return Fragments(face_id, bary, depth)
 
 
-class _Rasterize(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _Rasterize(Op):
     @staticmethod
     def forward(clip, faces, height, width, cull, layers):
         return torch.ops.facerender.rasterize(clip, faces, height, width, cull, layers)
@@ -97,9 +95,9 @@ def bary_derivatives(clip: Tensor, faces, fragments: Fragments) -> Tensor:
     Plain torch on [N,H,W] gathers, so differentiable as often as wanted; unclamped barycentrics are meant.
     """
     faces = faces_of(faces)
-    sizes = check_tensor("clip", clip, "N V 4", GEOMETRY)
+    sizes = check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
     face_id = fragments.face_id
-    check_tensor("fragments.face_id", face_id, "N H W", (torch.int32,), sizes)
+    check_tensor("fragments.face_id", face_id, ("N", "H", "W"), (torch.int32,), sizes)
     n, height, width = face_id.shape
     hit = face_id >= 0
     corners = faces[face_id.clamp(min=0).long()].long()  # [N,H,W,3]

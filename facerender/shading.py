@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from ._autograd import Op, once
 from ._checks import ATTRIBUTE, GEOMETRY, check_attributes_fit_geometry, check_choice, check_device, check_same_dtype, check_tensor, full_precision
-from ._once import once
 
 PRESETS = ("standard", "deep3d", "deca")
 
@@ -26,26 +26,24 @@ def sh_shade(albedo: Tensor, normals: Tensor, coefficients: Tensor, preset: str 
     Differentiability: to all three, once. Deterministic.
     """
     albedo, normals, coefficients = full_precision(albedo, normals, coefficients)
-    check_tensor("normals", normals, "... 3", ATTRIBUTE)
-    check_tensor("albedo", albedo, "... 3", ATTRIBUTE)
+    check_tensor("normals", normals, (..., 3), ATTRIBUTE)
+    check_tensor("albedo", albedo, (..., 3), ATTRIBUTE)
     if normals.dim() < 2:
         raise ValueError(f"normals must be [N,...,3], got {list(normals.shape)}")
     if albedo.shape != normals.shape and albedo.shape != (1, *normals.shape[1:]):
         raise ValueError(f"albedo must be {list(normals.shape)} like normals, or {[1, *normals.shape[1:]]}, got {list(albedo.shape)}")
-    check_tensor("coefficients", coefficients, "N|1 9 3", GEOMETRY, {"N": normals.shape[0]})
+    check_tensor("coefficients", coefficients, ("N|1", 9, 3), GEOMETRY, {"N": normals.shape[0]})
     check_same_dtype(normals=normals, albedo=albedo)
     check_attributes_fit_geometry("normals", normals, "coefficients", coefficients)
     check_device(normals=normals, albedo=albedo, coefficients=coefficients)
     points = normals[0].numel() // 3 if normals.shape[0] else 0
-    flat = _ShShade.apply(
+    flat = _ShShade.call(
         albedo.reshape(albedo.shape[0], points, 3), normals.reshape(normals.shape[0], points, 3), coefficients, check_choice("preset", preset, PRESETS)
     )
     return flat.reshape(normals.shape)
 
 
-class _ShShade(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _ShShade(Op):
     @staticmethod
     def forward(albedo, normals, coefficients, preset):
         return torch.ops.facerender.sh_shade(albedo, normals, coefficients, preset)

@@ -25,8 +25,8 @@ def sample_texture(texture: Tensor, uv: Tensor, mode: str = "bilinear", wrap: st
     Returns:
         [N,...,C]; differentiable to both (bilinear).
     """
-    check_tensor("texture", texture, "N H W C", ATTRIBUTE)
-    check_tensor("uv", uv, "... 2", ATTRIBUTE)
+    check_tensor("texture", texture, ("N", "H", "W", "C"), ATTRIBUTE)
+    check_tensor("uv", uv, (..., 2), ATTRIBUTE)
     if wrap not in ("clamp", "repeat"):
         raise ValueError(f"wrap must be 'clamp' or 'repeat', got {wrap!r}")
     if texture.shape[0] not in (1, uv.shape[0]):
@@ -42,7 +42,7 @@ def sample_texture(texture: Tensor, uv: Tensor, mode: str = "bilinear", wrap: st
 
 def rasterize_uv(uv: Tensor, uv_faces, size: tuple[int, int]) -> Fragments:
     """Fragments [1,Ht,Wt] of an atlas: which face each texel shows. uv [Vt,2], uv_faces [F,3] int32."""
-    check_tensor("uv", uv, "Vt 2", GEOMETRY)
+    check_tensor("uv", uv, ("Vt", 2), GEOMETRY)
     clip = torch.cat([uv * 2 - 1, torch.zeros_like(uv[:, :1]), torch.ones_like(uv[:, :1])], -1)
     return rasterize(clip[None], uv_faces, size)
 
@@ -63,9 +63,9 @@ def bake_texture(
         (texture [N,Ht,Wt,C], weight [N,Ht,Wt]): the weight is 0 where the texel is hidden, outside the image or outside the atlas (the
         texture is then whatever the image shows there, or 0), else the cosine to the viewer, 1 without normals. Differentiable to the image.
     """
-    sizes = check_tensor("image", image, "N H W C", GEOMETRY)
-    check_tensor("clip", clip, "N V 4", GEOMETRY, sizes)
-    check_tensor("uv_faces", uv_faces, "F 3", (torch.int32,))
+    sizes = check_tensor("image", image, ("N", "H", "W", "C"), GEOMETRY)
+    check_tensor("clip", clip, ("N", "V", 4), GEOMETRY, sizes)
+    check_tensor("uv_faces", uv_faces, ("F", 3), (torch.int32,))
     if faces_of(faces).shape[0] != uv_faces.shape[0]:
         raise ValueError(f"uv_faces must have one row for each of the {faces_of(faces).shape[0]} faces, got {uv_faces.shape[0]}")
     n, height, width = image.shape[:3]

@@ -27,7 +27,7 @@ class Topology:
     """
 
     def __init__(self, faces: Tensor, num_vertices: int):
-        check_tensor("faces", faces, "F 3", (torch.int32,))
+        check_tensor("faces", faces, ("F", 3), (torch.int32,))
         self.faces, self.num_vertices = faces.contiguous(), int(num_vertices)
         host = self.faces.detach().cpu().numpy()
         if host.size and (host.min() < 0 or host.max() >= self.num_vertices):
@@ -68,8 +68,8 @@ def locality_order(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Ten
         (vertex_order int64 [V], face_order int64 [F], faces int32 [F,3]): ``vertices[vertex_order]`` with the returned faces is the same
         mesh; ``face_order[face_id]`` gives ids of the old list. A face keeps its corners' order.
     """
-    check_tensor("vertices", vertices, "V 3", (torch.float32, torch.float64))
-    check_tensor("faces", faces, "F 3", (torch.int32,))
+    check_tensor("vertices", vertices, ("V", 3), (torch.float32, torch.float64))
+    check_tensor("faces", faces, ("F", 3), (torch.int32,))
     v, f = vertices.detach().cpu().numpy().astype(np.float64), faces.detach().cpu().numpy()
     vertex_order = _host.morton_order(v)
     rank = np.empty(len(v), np.int32)

@@ -78,7 +78,7 @@ std::tuple<Tensor, Tensor> render_face_cpu(const Tensor& clip, const std::option
       for_chunks(height, 16, split, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
           int64_t col = 0;
-          if constexpr (std::is_same_v<A, float>) col = lanes().render_row(view.clip, view.normals, view.albedo, view.faces, view.background, view.background_step, view.height, view.width, light.k[0], keys.get(), row, out, ids);
+          if constexpr (std::is_same_v<A, float>) col = lanes().render_row(view.clip, view.normals, view.albedo, view.faces, view.background, view.background_step, view.height, view.width, in.num_vertices, light.k[0], keys.get(), row, out, ids);
           for (; col < width; ++col) {
             const int64_t i = row * width + col;
             ids[i] = key_face(keys[i]);

@@ -21,7 +21,7 @@ Shape shape_of(const Tensor& attributes, const Tensor& faces, const Tensor& face
 Tensor interpolate_cpu(const Tensor& attributes_, const Tensor& faces_, const Tensor& face_id_, const Tensor& bary_, const std::optional<Tensor>& background_) {
   const Tensor attributes = as_contiguous(attributes_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_), bary = as_contiguous(bary_);
   const Shape s = shape_of(attributes, faces, face_id, bary);
-  check_face_indices(data<int32_t>(faces), s.num_faces, s.num_vertices);
+  std::atomic<bool> broken{false};  // a face that is seen names a vertex that is not there
   std::vector<int64_t> sizes(face_id.sizes().begin(), face_id.sizes().end());
   sizes.push_back(s.channels);
   Tensor out = empty(attributes, sizes, attributes.scalar_type());
@@ -39,11 +39,16 @@ Tensor interpolate_cpu(const Tensor& attributes_, const Tensor& faces_, const Te
       A* o = mutable_data<A>(out) + n * s.pixels * C;
       for_range(s.pixels, 4096, split, [&](int64_t begin, int64_t end) {
         if constexpr (std::is_same_v<A, float>) {
-          if (C == 3 && s.num_vertices < (1 << 29)) begin = lanes().interpolate3(a, data<int32_t>(faces), s.num_faces, ids, b, fill, begin, end, o);
+          if (C == 3 && s.num_vertices < (1 << 29)) begin = lanes().interpolate3(a, data<int32_t>(faces), s.num_faces, s.num_vertices, ids, b, fill, begin, end, o);
+          if (begin < 0) {
+            broken = true;
+            return;
+          }
         }
         for (int64_t i = begin; i < end; ++i) {
           Corners f;
           if (!seen_corners(data<int32_t>(faces), ids[i], s.num_faces, s.num_vertices, f)) {
+            if (ids[i] >= 0 && ids[i] < s.num_faces) broken = true;
             for (int64_t c = 0; c < C; ++c) o[i * C + c] = fill[c];
             continue;
           }
@@ -54,6 +59,7 @@ Tensor interpolate_cpu(const Tensor& attributes_, const Tensor& faces_, const Te
       });
     });
   });
+  if (broken) check_face_indices(data<int32_t>(faces), s.num_faces, s.num_vertices);
   return out;
 }
 

@@ -11,12 +11,11 @@ namespace {
 
 template <class T>
 struct ScreenVertices : ScreenArrays<T> {
-  std::unique_ptr<char[]> memory;
+  std::unique_ptr<ScreenVertex<T>[]> memory;
+  std::unique_ptr<int32_t[]> more;
 
-  explicit ScreenVertices(int64_t n) : memory(new char[size_t(n) * (12 + sizeof(T))]) {
-    this->z = reinterpret_cast<T*>(memory.get());
-    this->x = reinterpret_cast<int32_t*>(this->z + n);
-    this->y = this->x + n, this->cell = this->y + n;
+  explicit ScreenVertices(int64_t n) : memory(new ScreenVertex<T>[size_t(n)]), more(new int32_t[size_t(n)]) {
+    this->vertices = memory.get(), this->cells = more.get();
   }
 };
 

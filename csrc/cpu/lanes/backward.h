@@ -88,9 +88,7 @@ static int64_t interpolate3_row_backward(const float* attributes, const int32_t*
       load_triples(grad + 3 * col, g.x, g.y, g.z);
       if (grad_bary) {
         for (int k = 0; k < 3; ++k) {
-          const Ints at = seen.corner[k] * 3;
-          const Floats sum = g.x * gather(attributes, at) + g.y * gather(attributes + 1, at) + g.z * gather(attributes + 2, at);
-          out[k] = select(seen.hit, sum, Floats{});
+          out[k] = select(seen.hit, dot(g, gather_triples(attributes, seen.corner[k], to.num_vertices - 1)), Floats{});
         }
       }
       if (grad_attributes) {
@@ -120,9 +118,8 @@ static int64_t render_row_backward(const float* clip, const float* normals, cons
     Vec3<Floats> g, a[3], n[3];
     load_triples(grad + 3 * col, g.x, g.y, g.z);
     for (int k = 0; k < 3; ++k) {
-      const Ints at = seen.corner[k] * 3;
-      a[k] = {gather(albedo, at), gather(albedo + 1, at), gather(albedo + 2, at)};
-      if (normals) n[k] = {gather(normals, at), gather(normals + 1, at), gather(normals + 2, at)};
+      a[k] = gather_triples(albedo, seen.corner[k], to.num_vertices - 1);
+      if (normals) n[k] = gather_triples(normals, seen.corner[k], to.num_vertices - 1);
     }
     const auto mixed = [&](const Vec3<Floats>* v) { return v[0] * b.b[0] + v[1] * b.b[1] + v[2] * b.b[2]; };
     Floats grad_b[3] = {};

@@ -14,7 +14,8 @@ HD void vertices_to_screen(const MeshView<T>& mesh, const ScreenArrays<T>& out, 
   for (int64_t i = begin; i < end; ++i) {
     const Vec4<T> p = load4(mesh.clip + 4 * i);
     const auto s = screen_vertex<T, int32_t>(p.x, p.y, p.z, p.w, mesh.width, mesh.height);
-    out.x[i] = s.x, out.y[i] = s.y, out.z[i] = s.z, out.cell[i] = s.cell;
+    static_cast<ScreenVertex<T>*>(out.vertices)[i] = s;
+    out.cells[i] = s.cell;
   }
 }
 
@@ -86,7 +87,7 @@ void draw_rows(const Setup<T, I>& s, const Box& box, const Target& target, int32
 
 template <class T>
 HD ScreenVertex<T> at(const ScreenArrays<T>& screen, int64_t i) {
-  return {screen.x[i], screen.y[i], screen.z[i], screen.cell[i]};
+  return static_cast<const ScreenVertex<T>*>(screen.vertices)[i];
 }
 
 template <class T>

@@ -17,11 +17,12 @@ struct MeshView {
   int64_t cull;
 };
 
-// ScreenVertex, one array per member.
+// The vertices on the screen: ScreenVertex<T> [V], and their cells once more in an array of their own, which is all that most
+// triangles need.
 template <class T>
 struct ScreenArrays {
-  int32_t *x, *y, *cell;
-  T* z;
+  void* vertices;
+  int32_t* cells;
 };
 
 // The visibility keys of an image. `in_front`: null, or the keys of the layer before, of which only larger ones count.
@@ -43,13 +44,13 @@ struct LaneKernels {
   void (*draw_faces)(const MeshView<float>&, const ScreenArrays<float>&, const KeyBuffer&, int64_t begin, int64_t end);
   void (*resolve)(const MeshView<float>&, const uint64_t* keys, int64_t begin, int64_t end, int64_t stride, int32_t* face_id, float* bary,
                   float* depth);
-  // These return where they stopped, at most fifteen points before the end.
-  int64_t (*interpolate3)(const float* attributes, const int32_t* faces, int64_t num_faces, const int32_t* face_id, const float* bary,
+  // These return where they stopped, at most fifteen points before the end; interpolate3, -1 where a face names no vertex.
+  int64_t (*interpolate3)(const float* attributes, const int32_t* faces, int64_t num_faces, int64_t num_vertices, const int32_t* face_id, const float* bary,
                           const float* background, int64_t begin, int64_t end, float* out);
   int64_t (*shade)(const float* albedo, const float* normals, const float* light, int64_t begin, int64_t end, float* out);
   int64_t (*render_row)(const float* clip, const float* normals, const float* albedo, const int32_t* faces, const float* background,
-                        int64_t background_step, int32_t height, int32_t width, const float* light, const uint64_t* keys, int64_t row, float* out,
-                        int32_t* face_id);
+                        int64_t background_step, int32_t height, int32_t width, int64_t num_vertices, const float* light, const uint64_t* keys,
+                        int64_t row, float* out, int32_t* face_id);
   // Backward passes of one row; in backward.h.
   int64_t (*rasterize_row_backward)(const float* clip, const int32_t* faces, int32_t height, int32_t width, int64_t row, const int32_t* face_id,
                                     const float* grad_bary, const float* grad_depth, const GradientTarget& to, float* out);

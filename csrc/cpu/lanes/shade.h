@@ -27,17 +27,14 @@ static int64_t shade(const float* albedo, const float* normals, const float* lig
   return i;
 }
 
-HD Vec3<Floats> interpolate3(const float* attributes, const Ints* corner, const Floats* b) {
-  Floats out[3];
-  for (int c = 0; c < 3; ++c)
-    out[c] = gather(attributes + c, corner[0]) * b[0] + gather(attributes + c, corner[1]) * b[1] + gather(attributes + c, corner[2]) * b[2];
-  return {out[0], out[1], out[2]};
+HD Vec3<Floats> interpolate3(const float* attributes, const Ints* corner, const Floats* b, int64_t last) {
+  return gather_triples(attributes, corner[0], last) * b[0] + gather_triples(attributes, corner[1], last) * b[1] + gather_triples(attributes, corner[2], last) * b[2];
 }
 
 // One row of render_face; returns the column where it stopped.
 static int64_t render_row(const float* clip, const float* normals, const float* albedo, const int32_t* faces, const float* background,
-                          int64_t background_step, int32_t height, int32_t width, const float* light_, const uint64_t* keys, int64_t row, float* out,
-                          int32_t* face_id) {
+                          int64_t background_step, int32_t height, int32_t width, int64_t num_vertices, const float* light_, const uint64_t* keys,
+                          int64_t row, float* out, int32_t* face_id) {
   const ShLight<float> light = as_light(light_);
   int32_t col = 0;
   for (; col + 16 <= width; col += 16) {
@@ -49,13 +46,12 @@ static int64_t render_row(const float* clip, const float* normals, const float* 
     if (background && !background_step) behind = {Floats{} + background[0], Floats{} + background[1], Floats{} + background[2]};
     if (negative(hit)) {
       const Ints first = (face & hit) * 3;
-      Ints corner[3] = {gather(faces, first), gather(faces + 1, first), gather(faces + 2, first)};
+      const Ints corner[3] = {gather(faces, first), gather(faces + 1, first), gather(faces + 2, first)};
       const Vec4<Floats> p[3] = {gather_quads(clip, corner[0]), gather_quads(clip, corner[1]), gather_quads(clip, corner[2])};
       const Barycentrics<Floats> b(p, iota() + col, Ints{} + int32_t(row), width, height);
-      for (Ints& c : corner) c *= 3;
-      Vec3<Floats> colour = interpolate3(albedo, corner, b.b);
+      Vec3<Floats> colour = interpolate3(albedo, corner, b.b, num_vertices - 1);
       if (normals) {
-        const Vec3<Floats> s = sh_irradiance(light, interpolate3(normals, corner, b.b));
+        const Vec3<Floats> s = sh_irradiance(light, interpolate3(normals, corner, b.b, num_vertices - 1));
         colour = {colour.x * s.x, colour.y * s.y, colour.z * s.z};
       }
       behind = {select(hit, colour.x, behind.x), select(hit, colour.y, behind.y), select(hit, colour.z, behind.z)};

@@ -131,9 +131,41 @@ HD void store_quads(float* p, const Vec4<Floats>& v) {
   store(p, (Floats)shuffle(xz0, yw0, lower)), store(p + 16, (Floats)shuffle(xz0, yw0, upper));
   store(p + 32, (Floats)shuffle(xz1, yw1, lower)), store(p + 48, (Floats)shuffle(xz1, yw1, upper));
 }
-HD Vec4<Floats> gather_quads(const float* p, Ints index) {
-  const Ints i = index * 4;
-  return {gather(p, i), gather(p + 1, i), gather(p + 2, i), gather(p + 3, i)};
+// p[stride i .. stride i + 3] for sixteen i.
+template <int stride>
+HD Vec4<Floats> gather_rows(const float* p, Ints index) {
+  alignas(64) int32_t i[16];
+  store(i, index);
+#ifdef LANES_AVX512
+  const auto rows = [&](int l) {
+    __m512 r = _mm512_castps128_ps512(_mm_loadu_ps(p + stride * int64_t(i[l])));
+    r = _mm512_insertf32x4(r, _mm_loadu_ps(p + stride * int64_t(i[l + 4])), 1);
+    r = _mm512_insertf32x4(r, _mm_loadu_ps(p + stride * int64_t(i[l + 8])), 2);
+    return _mm512_insertf32x4(r, _mm_loadu_ps(p + stride * int64_t(i[l + 12])), 3);
+  };
+  const __m512 r0 = rows(0), r1 = rows(1), r2 = rows(2), r3 = rows(3);
+  const __m512d xy0 = _mm512_castps_pd(_mm512_unpacklo_ps(r0, r1)), zw0 = _mm512_castps_pd(_mm512_unpackhi_ps(r0, r1));
+  const __m512d xy1 = _mm512_castps_pd(_mm512_unpacklo_ps(r2, r3)), zw1 = _mm512_castps_pd(_mm512_unpackhi_ps(r2, r3));
+  return {(Floats)_mm512_unpacklo_pd(xy0, xy1), (Floats)_mm512_unpackhi_pd(xy0, xy1), (Floats)_mm512_unpacklo_pd(zw0, zw1),
+          (Floats)_mm512_unpackhi_pd(zw0, zw1)};
+#else
+  alignas(64) float quads[64];
+  for (int l = 0; l < 16; ++l) memcpy(quads + 4 * l, p + stride * int64_t(i[l]), 16);
+  return load_quads(quads);
+#endif
+}
+
+// p[4i .. 4i+3] for the sixteen i of `index`: sixteen loads of 16 bytes and a transposition, where a gather would be 64 loads.
+HD Vec4<Floats> gather_quads(const float* p, Ints index) { return gather_rows<4>(p, index); }
+
+// p[3i .. 3i+2] for the sixteen i of `index`, of which the largest that exists is `last`: likewise, reading one float beyond.
+HD Vec3<Floats> gather_triples(const float* p, Ints index, int64_t last) {
+  if (negative(index >= int32_t(last))) {  // nothing lies beyond that one
+    const Ints at = index * 3;
+    return {gather(p, at), gather(p + 1, at), gather(p + 2, at)};
+  }
+  const Vec4<Floats> v = gather_rows<3>(p, index);
+  return {v.x, v.y, v.z};
 }
 
 typedef float Quad __attribute__((vector_size(16)));

@@ -21,8 +21,9 @@ HD void draw_sixteen(const MeshView<float>& mesh, const ScreenArrays<float>& scr
   const Ints ia = load(q.a) & used, ib = load(q.b) & used, ic = load(q.c) & used;
   const Ints origin = load(q.origin), extent = load(q.extent) & used;
   const Ints col = origin & 0xFFFF, row = origin >> 16, cols = extent & 0xFFFF, rows = extent >> 16;
-  const Setup<Floats, Ints> s(gather(screen.x, ia), gather(screen.y, ia), gather(screen.z, ia), gather(screen.x, ib), gather(screen.y, ib),
-                              gather(screen.z, ib), gather(screen.x, ic), gather(screen.y, ic), gather(screen.z, ic), col, row, mesh.cull);
+  const float* vertices = static_cast<const float*>(screen.vertices);  // x and y are integers in there
+  const Vec4<Floats> a = gather_quads(vertices, ia), b = gather_quads(vertices, ib), c = gather_quads(vertices, ic);
+  const Setup<Floats, Ints> s((Ints)a.x, (Ints)a.y, a.z, (Ints)b.x, (Ints)b.y, b.z, (Ints)c.x, (Ints)c.y, c.z, col, row, mesh.cull);
   const Ints unused = ~(used & s.drawn);
   Ints left0 = s.e0(), left1 = s.e1, left2 = s.e2;
   const int32_t width = largest(cols), height = largest(rows);
@@ -48,7 +49,7 @@ HD void draw_sixteen(const MeshView<float>& mesh, const ScreenArrays<float>& scr
 
 static void draw_faces(const MeshView<float>& mesh, const ScreenArrays<float>& screen, const KeyBuffer& out, int64_t begin, int64_t end) {
   const Target target{out, mesh.width};
-  const int32_t* cell = screen.cell;
+  const int32_t* cell = screen.cells;
   Queue queues[4];  // by the longer side of the box: 1, 2, 3..4, 5..8 pixels
   memset(static_cast<void*>(queues), 0, sizeof(queues));
   alignas(64) int32_t indices[48];
@@ -63,6 +64,7 @@ static void draw_faces(const MeshView<float>& mesh, const ScreenArrays<float>& s
       faces = indices;
     }
     Ints a, b, c;
+    __builtin_prefetch(mesh.faces + start * 3 + 512), __builtin_prefetch(mesh.faces + start * 3 + 528), __builtin_prefetch(mesh.faces + start * 3 + 544);
     load_triples(faces, a, b, c);
     const Ints ca = gather(cell, a), cb = gather(cell, b), cc = gather(cell, c);
     const Ints differ = (ca ^ cb) | (ca ^ cc);
@@ -100,7 +102,8 @@ static void to_screen(const MeshView<float>& mesh, const ScreenArrays<float>& ou
   for (; i + 16 <= end; i += 16) {
     const Vec4<Floats> p = load_quads(mesh.clip + 4 * i);
     const auto s = screen_vertex<Floats, Ints>(p.x, p.y, p.z, p.w, mesh.width, mesh.height);
-    store(out.x + i, s.x), store(out.y + i, s.y), store(out.z + i, s.z), store(out.cell + i, s.cell);
+    store_quads(static_cast<float*>(out.vertices) + 4 * i, {(Floats)s.x, (Floats)s.y, s.z, (Floats)s.cell});
+    store(out.cells + i, s.cell);
   }
   vertices_to_screen(mesh, out, i, end);
 }
