@@ -6,7 +6,7 @@ namespace {
 
 // One thread for each pair of neighbouring pixels: even threads look right, odd ones down.
 template <class T, class A, Mode mode>
-__global__ void __launch_bounds__(kBlock) backward(SurfaceView<T> surface, int64_t batch, const T* grad, const A* image, const int32_t* face_id, int64_t channels, VertexSums<T> out) {
+__global__ void __launch_bounds__(kBlock, 2) backward(SurfaceView<T> surface, int64_t batch, const T* grad, const A* image, const int32_t* face_id, int64_t channels, VertexSums<T> out) {
   const int64_t pixels = int64_t(surface.height) * surface.width, i = item() / 2;
   const bool vertical = item() % 2;
   if (i >= pixels) return;

@@ -15,7 +15,7 @@ Shape shape_of(const Tensor& attributes, const Tensor& faces, const Tensor& face
 }
 
 template <class T, class A>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, 4)
     forward(Shape s, const A* attributes, const int32_t* faces, const int32_t* face_id, const T* bary, const A* background, A* out) {
   const int64_t i = item(), C = s.channels;
   if (i >= s.pixels) return;
