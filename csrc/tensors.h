@@ -39,6 +39,22 @@ void check_same_device(const Tensor& first, const Tensor& second, const Rest&...
   check_same_device(first, rest...);
 }
 
+// A list of faces: int32 [F,3], few enough that a corner's number fits 32 bits.
+inline void check_faces(const Tensor& faces) {
+  check(faces.dim() == 2 && faces.size(1) == 3 && faces.scalar_type() == ScalarType::Int, "facerender: faces must be int32 [F,3]");
+  check(faces.size(0) < (int64_t(1) << 31) / 3, "facerender: at most 715,827,882 faces");
+}
+// Positions [N,V,width] and faces [F,3].
+inline void check_mesh(const Tensor& positions, int64_t width, const Tensor& faces) {
+  check(positions.dim() == 3 && positions.size(2) == width, "facerender: positions must be [N,V,4], or [N,V,3] for normals");
+  check(positions.size(1) < (int64_t(1) << 31) / 3, "facerender: at most 715,827,882 vertices");
+  check_faces(faces);
+}
+inline void check_ids(const Tensor& face_id) { check(face_id.scalar_type() == ScalarType::Int && face_id.dim() >= 3, "facerender: face ids must be int32 [N,H,W]"); }
+inline void check_size(int64_t height, int64_t width, int64_t layers) {
+  check(height >= 0 && width >= 0 && height <= 16384 && width <= 16384 && layers >= 1, "facerender: a side must be 0 to 16384 pixels");
+}
+
 inline Tensor empty(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
   return torch::stable::new_empty(like, sizes, dtype);
 }

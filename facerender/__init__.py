@@ -10,7 +10,7 @@ Conventions, kept by every op:
   shared by the batch. Background is -1 in `face_id`, 0 in `bary`, 1 in `depth`.
 * Both windings are drawn unless culling is asked for. Counter-clockwise on the screen is the front.
 * Geometry is float32, or float64 for verification; attributes and images may be float16 or bfloat16.
-* Nothing waits for the device, nothing is global, and an op computes only the gradients that are asked for. Backward passes are
+* No op waits for the device (building a `Topology` does), nothing is global, and an op computes only the gradients that are asked for. Backward passes are
   deterministic on the CPU, and on CUDA under ``torch.use_deterministic_algorithms(True)``. Derivatives are first order: a second raises.
 """
 

@@ -9,7 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
-from . import Topology, camera, edge_gradients, interpolate, lighting, rasterize, render_face, sample_texture, sh_shade, vertex_normals  # noqa: F401
+from . import camera, interpolate, lighting, rasterize, sample_texture, sh_shade
 from .meshes import Mesh, MeshError, load_mesh
 
 PASSES = ("shaded", "normals", "depth", "albedo", "face_id")
@@ -34,8 +34,10 @@ def main(arguments=None) -> int:
     parser.add_argument("--frames", type=int, default=48, help="frames of the turntable (default: 48)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     options = parser.parse_args(arguments)
-    output = options.output or (None if options.turntable else options.mesh.with_suffix(".png"))
     try:
+        if not options.mesh.is_file():
+            raise MeshError(f"{options.mesh}: there is no such file")
+        output = options.output or (None if options.turntable else options.mesh.with_suffix(".png"))
         check_options(options, output)
         mesh = load_mesh(options.mesh).to(options.device)
         if output:
@@ -52,13 +54,15 @@ def main(arguments=None) -> int:
 
 def check_options(options, output):
     if not 1 <= options.size <= 4096 or not 1 <= options.samples <= 8 or options.size * options.samples > 16384:
-        raise MeshError(f"--size must be 1 to 4096 and --samples 1 to 8, got {options.size} and {options.samples}")
+        raise MeshError(f"--size must be 1 to 4096, --samples 1 to 8, and their product at most 16384, got {options.size} and {options.samples}")
     if options.frames < 1:
         raise MeshError(f"--frames must be at least 1, got {options.frames}")
     if output and output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise MeshError(f"{output}: pictures are written as .png or .jpg")
     if options.turntable and options.turntable.suffix.lower() not in (".gif", ".mp4"):
         raise MeshError(f"{options.turntable}: turntables are written as .gif or .mp4")
+    if options.device.split(":")[0] not in ("cpu", "cuda"):
+        raise MeshError(f"--device must be cpu or cuda, got {options.device}")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise MeshError(f"--device {options.device}: torch finds no CUDA device here; leave it out to render on the CPU")
     for path in (output, options.turntable):
@@ -142,8 +146,11 @@ def write_turntable(path: Path, mesh: Mesh, options):
     if path.suffix.lower() == ".gif":
         iio.imwrite(path, frames, duration=1000 / 24, loop=0)
         return
+    even = options.size // 2 * 2  # video wants even sides
+    if even == 0:
+        raise MeshError(f"{path}: a video needs --size 2 or more")
     try:
-        iio.imwrite(path, frames, fps=24, plugin="FFMPEG", macro_block_size=1)
+        iio.imwrite(path, [f[:even, :even] for f in frames], fps=24, plugin="FFMPEG", macro_block_size=1)
     except ImportError:
         raise MeshError(f"{path}: writing .mp4 needs imageio-ffmpeg. Run: pip install imageio-ffmpeg, or write a .gif") from None
 

@@ -106,14 +106,16 @@ def framing(vertices: Tensor, size: tuple[int, int], projection: str = "pinhole"
     """A camera that frames the mesh by itself, from the front (+z) after `rotation` [N,3,3] about its middle.
 
     "pinhole" has a field of view of 20 degrees, that of a portrait; "orthographic" has none. `fill` is the share of the smaller image side
-    that the bounding sphere's diameter takes.
+    that the bounding sphere's diameter takes, that of the largest mesh of a batch. Waits for the device.
     """
     check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     check_choice("projection", projection, ("pinhole", "orthographic"))
     height, width = size
+    if min(height, width) < 1 or min(vertices.shape[:2]) < 1:
+        raise ValueError(f"vertices and size must not be empty, got {list(vertices.shape)} and {tuple(size)}")
     middle = (vertices.amax(1) + vertices.amin(1)) / 2
     p = vertices - middle[:, None]
-    radius = p.norm(dim=-1).amax().clamp(min=1e-12).item() if vertices.shape[1] else 1.0
+    radius = p.norm(dim=-1).amax().clamp(min=1e-12).item()
     if rotation is not None:
         p = p @ rotation.transpose(-1, -2)
     side = min(height, width)

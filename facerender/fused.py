@@ -55,10 +55,10 @@ def render_face(
     Differentiability: the image to clip (inside triangles; wrap it in `edge_gradients` for outlines), normals, albedo, coefficients and
     background; once. Only the gradients that are asked for are computed.
     """
-    faces = faces_of(topology)
     clip, normals, albedo, coefficients, background = full_precision(clip, normals, albedo, coefficients, background)
     sizes = check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
     check_tensor("albedo", albedo, ("N|1", "V", 3), ATTRIBUTE, sizes)
+    faces = faces_of(topology, sizes["V"])
     check_faces(faces, sizes["V"])
     if (normals is None) != (coefficients is None):
         raise ValueError("normals and coefficients must be given together, or both be None")

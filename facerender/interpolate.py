@@ -12,6 +12,7 @@ from ._checks import (
     check_faces,
     check_same_dtype,
     check_tensor,
+    describe,
     deterministic,
     full_precision,
 )
@@ -37,11 +38,10 @@ def interpolate(attributes: Tensor, faces, fragments: Fragments, background: flo
 
     Differentiability: to `attributes`, to `fragments.bary` (and through it to the positions) and to a tensor `background`; once.
     """
-    faces = faces_of(faces)
     attributes, bary = full_precision(attributes, fragments.bary)
     sizes = check_tensor("attributes", attributes, ("N|1", "V", "C"), ATTRIBUTE)
+    faces = faces_of(faces, sizes["V"])
     layered = fragments.face_id.dim() == 4
-    batch = fragments.face_id.shape[0]
     check_tensor("fragments.face_id", fragments.face_id, ("N", "H", "W", "K") if layered else ("N", "H", "W"), (torch.int32,), sizes)
     check_tensor("fragments.bary", bary, ("N", "H", "W", "K", 3) if layered else ("N", "H", "W", 3), GEOMETRY, sizes)
     check_faces(faces, sizes["V"])
@@ -52,18 +52,22 @@ def interpolate(attributes: Tensor, faces, fragments: Fragments, background: flo
         check_tensor("background", background, ("C",), ATTRIBUTE, sizes)
         check_same_dtype(attributes=attributes, background=background)
         check_device(attributes=attributes, background=background)
-    elif background != 0:
-        background = attributes.new_full((attributes.shape[2],), float(background))
+    elif isinstance(background, (int, float)):
+        background = attributes.new_full((attributes.shape[2],), float(background)) if background != 0 else None
     else:
-        background = None
+        raise TypeError(f"background must be a number or a tensor [C], got {describe(background)}")
+    if derivatives_of is not None:
+        if layered:
+            raise ValueError(f"derivatives_of is for fragments of one layer, got fragments.face_id {list(fragments.face_id.shape)}")
+        derivatives_of = full_precision(derivatives_of)
+        check_tensor("derivatives_of", derivatives_of, ("N", "V", 4), GEOMETRY, sizes)
+        check_same_dtype(bary=bary, derivatives_of=derivatives_of)
     out = _Interpolate.call(attributes, faces, fragments.face_id, bary, background)
     if derivatives_of is None:
         return out
-    if layered:
-        raise ValueError("derivatives_of is for fragments of one layer, got fragments.face_id " + str(list(fragments.face_id.shape)))
-    slopes = bary_derivatives(full_precision(derivatives_of), faces, fragments)
+    slopes = bary_derivatives(derivatives_of, faces, fragments)
     along = [_Interpolate.call(attributes, faces, fragments.face_id, slopes[..., axis].contiguous(), None) for axis in (0, 1)]
-    return out, torch.stack(along, -1) if batch else out.new_zeros((*out.shape, 2))
+    return out, torch.stack(along, -1)
 
 
 class _Interpolate(Op):

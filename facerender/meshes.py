@@ -60,9 +60,11 @@ def load_mesh(path: Path) -> Mesh:
         raise MeshError(f"{path}: the file holds no triangles")
     if not np.isfinite(vertices).all():
         raise MeshError(f"{path}: a vertex is NaN or infinite")
+    if np.abs(vertices).max() > 1e12:
+        raise MeshError(f"{path}: a coordinate of {np.abs(vertices).max():.3g} is too large to draw; scale the mesh down")
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise MeshError(f"{path}: a triangle names a vertex that is not there")
-    colours, uv, texture = _appearance(loaded, len(vertices))
+    colours, uv, texture = _appearance(loaded, len(vertices), linear=kind == ".glb")
     return make_mesh(torch.from_numpy(np.ascontiguousarray(vertices)), torch.from_numpy(faces.astype(np.int32)), colours, uv, texture)
 
 
@@ -77,20 +79,27 @@ def make_mesh(vertices: Tensor, faces: Tensor, colours: Tensor | None = None, uv
     return Mesh(vertices, faces, normals, colours, uv, texture, bool((topology.neighbours[proper] < 0).any()))
 
 
-def _appearance(loaded, count):
-    """(colours [V,3] linear or None, uv [V,2] or None, texture [Ht,Wt,3] linear or None) of a trimesh.Trimesh."""
+def _appearance(loaded, count, linear):
+    """(colours [V,3] linear or None, uv [V,2] or None, texture [Ht,Wt,3] linear or None) of a trimesh.Trimesh. `linear`: the file's
+    colours and factors are linear, as glTF has them, and only its textures are sRGB."""
+    decode = torch.from_numpy if linear else _linear
     visual = loaded.visual
     uv = getattr(visual, "uv", None)
     image = _texture_image(getattr(visual, "material", None))
     if uv is not None and image is not None and len(uv) == count:
-        return None, torch.from_numpy(np.asarray(uv, np.float32)), _linear(np.asarray(image.convert("RGB"), np.float32) / 255)
+        factor = getattr(visual.material, "baseColorFactor", None)
+        tint = None if factor is None else decode(np.tile(np.asarray(factor, np.float32)[:3] / 255, (count, 1)))
+        return tint, torch.from_numpy(np.asarray(uv, np.float32)), _linear(np.asarray(image.convert("RGB"), np.float32) / 255)
     if visual.kind in ("vertex", "face"):
         rgba = np.asarray(visual.vertex_colors, np.float32)
         if len(rgba) == count:
-            return _linear(rgba[:, :3] / 255), None, None
-    factor = getattr(getattr(visual, "material", None), "baseColorFactor", None)
+            return decode(np.ascontiguousarray(rgba[:, :3] / 255)), None, None
+    material = getattr(visual, "material", None)
+    factor = getattr(material, "baseColorFactor", None)
+    if factor is None and image is None:
+        factor = getattr(material, "diffuse", None)  # an OBJ material's Kd
     if factor is not None:
-        return _linear(np.tile(np.asarray(factor, np.float32)[:3] / 255, (count, 1))), None, None
+        return decode(np.tile(np.asarray(factor, np.float32)[:3] / 255, (count, 1))), None, None
     return None, None, None
 
 

@@ -43,8 +43,9 @@ def rasterize(clip: Tensor, faces, size: tuple[int, int], cull: str = "none", la
         TypeError, ValueError: an argument has the wrong type, dtype, rank, size or device. RuntimeError: on the CPU, a face index out
         of range. On CUDA such a face is not drawn, and FACERENDER_CHECKS=1 in the environment makes it an error.
     """
-    clip, faces = full_precision(clip), faces_of(faces)
+    clip = full_precision(clip)
     sizes = check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
+    faces = faces_of(faces, sizes["V"])
     check_faces(faces, sizes["V"])
     check_device(clip=clip, faces=faces)
     height, width = check_size(size)
@@ -94,11 +95,15 @@ def bary_derivatives(clip: Tensor, faces, fragments: Fragments) -> Tensor:
 
     Plain torch on [N,H,W] gathers, so differentiable as often as wanted; unclamped barycentrics are meant.
     """
-    faces = faces_of(faces)
     sizes = check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
+    faces = faces_of(faces, sizes["V"])
+    check_faces(faces, sizes["V"])
     face_id = fragments.face_id
     check_tensor("fragments.face_id", face_id, ("N", "H", "W"), (torch.int32,), sizes)
+    check_device(clip=clip, faces=faces, face_id=face_id)
     n, height, width = face_id.shape
+    if not len(faces) or not sizes["V"]:
+        return clip.new_zeros((n, height, width, 3, 2))
     hit = face_id >= 0
     corners = faces[face_id.clamp(min=0).long()].long()  # [N,H,W,3]
     image = torch.arange(n, device=clip.device)[:, None, None, None]

@@ -1,5 +1,7 @@
 """Spherical-harmonic shading with nine bands."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -36,7 +38,7 @@ def sh_shade(albedo: Tensor, normals: Tensor, coefficients: Tensor, preset: str 
     check_same_dtype(normals=normals, albedo=albedo)
     check_attributes_fit_geometry("normals", normals, "coefficients", coefficients)
     check_device(normals=normals, albedo=albedo, coefficients=coefficients)
-    points = normals[0].numel() // 3 if normals.shape[0] else 0
+    points = math.prod(normals.shape[1:-1])
     flat = _ShShade.call(
         albedo.reshape(albedo.shape[0], points, 3), normals.reshape(normals.shape[0], points, 3), coefficients, check_choice("preset", preset, PRESETS)
     )

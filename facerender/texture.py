@@ -4,10 +4,12 @@ UV has (0, 0) at the lower left corner of the texture and (1, 1) at the upper ri
 the top.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
-from ._checks import ATTRIBUTE, GEOMETRY, check_tensor
+from ._checks import ATTRIBUTE, GEOMETRY, check_same_dtype, check_tensor, describe
 from .camera import to_pixels
 from .interpolate import interpolate
 from .rasterize import Fragments, rasterize
@@ -27,15 +29,24 @@ def sample_texture(texture: Tensor, uv: Tensor, mode: str = "bilinear", wrap: st
     """
     check_tensor("texture", texture, ("N", "H", "W", "C"), ATTRIBUTE)
     check_tensor("uv", uv, (..., 2), ATTRIBUTE)
+    check_same_dtype(texture=texture, uv=uv)
+    if uv.dim() < 2:
+        raise ValueError(f"uv must be [N,...,2], got {describe(uv)}")
+    if mode not in ("bilinear", "nearest"):
+        raise ValueError(f"mode must be 'bilinear' or 'nearest', got {mode!r}")
     if wrap not in ("clamp", "repeat"):
         raise ValueError(f"wrap must be 'clamp' or 'repeat', got {wrap!r}")
     if texture.shape[0] not in (1, uv.shape[0]):
         raise ValueError(f"texture must have a batch of 1 or {uv.shape[0]} like uv, got {list(texture.shape)}")
     n, shape = uv.shape[0], uv.shape[1:-1]
-    if wrap == "repeat":
-        uv = uv - uv.detach().floor()
-    grid = torch.stack([uv[..., 0] * 2 - 1, 1 - uv[..., 1] * 2], -1).reshape(n, 1, -1, 2)
+    points = math.prod(shape)
     planes = texture.movedim(-1, 1).expand(n, -1, -1, -1)
+    u, v = uv.unbind(-1)
+    if wrap == "repeat":  # a border of one texel from the other side
+        height, width = texture.shape[1:3]
+        planes = torch.nn.functional.pad(planes, (1, 1, 1, 1), mode="circular")
+        u, v = ((a - a.detach().floor()) * (side / (side + 2)) + 1 / (side + 2) for a, side in ((u, width), (v, height)))
+    grid = torch.stack([u * 2 - 1, 1 - v * 2], -1).reshape(n, 1, points, 2)
     out = torch.nn.functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
     return out[:, :, 0].movedim(1, -1).reshape(n, *shape, texture.shape[-1])
 
@@ -65,7 +76,12 @@ def bake_texture(
     """
     sizes = check_tensor("image", image, ("N", "H", "W", "C"), GEOMETRY)
     check_tensor("clip", clip, ("N", "V", 4), GEOMETRY, sizes)
+    check_same_dtype(clip=clip, image=image)
+    check_tensor("uv", uv, ("Vt", 2), GEOMETRY)
     check_tensor("uv_faces", uv_faces, ("F", 3), (torch.int32,))
+    check_tensor("faces", faces_of(faces), ("F", 3), (torch.int32,))
+    if normals is not None:
+        check_tensor("normals", normals, ("N", "V", 3), GEOMETRY, sizes)
     if faces_of(faces).shape[0] != uv_faces.shape[0]:
         raise ValueError(f"uv_faces must have one row for each of the {faces_of(faces).shape[0]} faces, got {uv_faces.shape[0]}")
     n, height, width = image.shape[:3]

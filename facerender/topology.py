@@ -28,6 +28,8 @@ class Topology:
 
     def __init__(self, faces: Tensor, num_vertices: int):
         check_tensor("faces", faces, ("F", 3), (torch.int32,))
+        if not isinstance(num_vertices, (int, np.integer)) or num_vertices < 0:
+            raise ValueError(f"num_vertices must be a count, got {num_vertices!r}")
         self.faces, self.num_vertices = faces.contiguous(), int(num_vertices)
         host = self.faces.detach().cpu().numpy()
         if host.size and (host.min() < 0 or host.max() >= self.num_vertices):
@@ -43,7 +45,7 @@ class Topology:
 
     def to(self, device) -> "Topology":
         """A copy on another device; this one if it is there already."""
-        if self.faces.device == torch.device(device):
+        if self.faces.to(device) is self.faces:
             return self
         other = object.__new__(Topology)
         other.num_vertices = self.num_vertices
@@ -71,6 +73,10 @@ def locality_order(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Ten
     check_tensor("vertices", vertices, ("V", 3), (torch.float32, torch.float64))
     check_tensor("faces", faces, ("F", 3), (torch.int32,))
     v, f = vertices.detach().cpu().numpy().astype(np.float64), faces.detach().cpu().numpy()
+    if not np.isfinite(v).all():
+        raise ValueError("vertices must be finite")
+    if f.size and (f.min() < 0 or f.max() >= len(v)):
+        raise ValueError(f"faces must hold indices in 0..{len(v) - 1}, got {f.min()}..{f.max()}")
     vertex_order = _host.morton_order(v)
     rank = np.empty(len(v), np.int32)
     rank[vertex_order] = np.arange(len(v), dtype=np.int32)
@@ -79,8 +85,11 @@ def locality_order(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Ten
     return tuple(torch.from_numpy(np.ascontiguousarray(a)).to(faces.device) for a in (vertex_order, face_order, reordered.astype(np.int32)))
 
 
-def faces_of(faces) -> Tensor:
-    return faces.faces if isinstance(faces, Topology) else faces
+def faces_of(faces, num_vertices: int | None = None) -> Tensor:
+    """The face list of a Topology, whose mesh must have `num_vertices`; or faces themselves."""
+    if not isinstance(faces, Topology):
+        return faces
+    return topology_of(faces, faces.num_vertices if num_vertices is None else num_vertices).faces
 
 
 def topology_of(topology, num_vertices: int) -> Topology:

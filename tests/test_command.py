@@ -93,6 +93,8 @@ def broken_files(tmp_path):
         "points.obj": b"v 0 0 0\nv 1 0 0\nv 0 1 0\n",
         "nan.obj": b"v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n",
         "index.obj": b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n",
+        "far.obj": b"v 0 0 0\nv 1e25 0 0\nv 0 1e25 0\nf 1 2 3\n",
+        ".": None,
     }
     for name, content in files.items():
         if content is not None:
@@ -113,6 +115,7 @@ def test_wrong_options_get_one_sentence(ply, tmp_path, capsys):
         (["-o", str(tmp_path / "out.tiff")], ".png or .jpg"),
         (["--turntable", str(tmp_path / "out.avi")], ".gif or .mp4"),
         (["--size", "0"], "--size must be 1 to 4096"),
+        (["--device", "xpu"], "--device must be cpu or cuda"),
         (["--frames", "0"], "--frames must be at least 1"),
     ):
         assert main([str(ply), *options]) == 1

@@ -180,6 +180,13 @@ def test_strides_do_not_matter(op, device):
         torch.testing.assert_close(g, w)
 
 
+def test_attributes_of_no_vertices_are_an_error_not_a_crash():
+    fragments = fr.rasterize(torch.tensor([[[-1.0, -1, 0, 1], [3, -1, 0, 1], [-1, 3, 0, 1]]]), torch.tensor([[0, 1, 2]], dtype=torch.int32), (4, 40))
+    for channels in (3, 4):
+        with pytest.raises(RuntimeError, match="there are 0 vertices"):
+            fr.interpolate(torch.zeros(1, 0, channels), torch.tensor([[0, 1, 2]], dtype=torch.int32), fragments)
+
+
 @each
 @pytest.mark.parametrize("sizes", [dict(batch=0), dict(faces=0), dict(batch=0, vertices=0, faces=0), dict(vertices=0, faces=0)], ids=str)
 def test_empty_inputs(op, sizes, device):
@@ -203,8 +210,9 @@ def test_wrong_arguments_are_named(op):
 
 
 @each
-def test_results_do_not_depend_on_the_number_of_threads(op):
-    case, tensors = op.tensors(torch.float32, torch.device("cpu"), batch=1, vertices=300, faces=5000)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_results_do_not_depend_on_the_number_of_threads(op, batch):
+    case, tensors = op.tensors(torch.float32, torch.device("cpu"), batch=batch, vertices=300, faces=5000)
     before, results = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 5):

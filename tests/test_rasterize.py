@@ -103,6 +103,23 @@ def test_ids_are_those_of_the_reference_with_depth(name, pixels, index, cull, de
     assert (got.face_id >= 0).any() or name == "slivers"
 
 
+@pytest.mark.parametrize("size", [(8, 8), (4, 7), (1, 1), (300, 310)])
+@pytest.mark.parametrize("reach", [20, 150, 1000, 9000])
+def test_huge_triangles_of_which_the_image_shows_a_few_pixels(reach, size, device):
+    """Their clipped boxes are small, and their edge functions too large for 32 bits."""
+    g = torch.Generator().manual_seed(reach)
+    pixels = (torch.rand(3 * 40, 2, generator=g, dtype=torch.float64) * 2 - 1) * reach
+    pixels = pixels.reshape(40, 3, 2)
+    pixels[:, 0] = torch.rand(40, 2, generator=g, dtype=torch.float64) * 5  # one corner near the image's own
+    clip, faces = on_screen(pixels.reshape(-1, 2), size=size).float(), torch.arange(120, dtype=torch.int32).reshape(-1, 3)
+    near = (slice(None), slice(0, 12), slice(0, 12))
+    for f in range(40):
+        got = fr.rasterize(clip.to(device), faces[f : f + 1].to(device), size).face_id.cpu()[near]
+        crop = rational_coverage(clip[0], faces[f : f + 1], size) if size[0] < 10 else None
+        want = fr.rasterize(clip.double(), faces[f : f + 1], size).face_id[near] if crop is None else torch.from_numpy(crop[0].astype(np.int32) - 1)[None][near]
+        assert torch.equal(got, want)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_near_plane_crossings_are_those_of_the_reference(seed, device):
     g = torch.Generator().manual_seed(seed)
@@ -294,6 +311,9 @@ def test_every_cpu_level_gives_the_same_bits():
         "a = [random((2, 400, 3), torch.float32, 'cpu', k) for k in range(2)]; light = random((2, 9, 3), torch.float32, 'cpu', 3)\n"
         "out = [*fr.rasterize(clip, topology, (75, 91)), *fr.render_face(clip, *a, light, topology, (75, 91))]\n"
         "out += [fr.interpolate(a[0], topology, fr.rasterize(clip, topology, (75, 91))), fr.sh_shade(*a, light)]\n"
+        "leaves = [t.requires_grad_() for t in (clip, *a, light)]\n"
+        "image = fr.render_face(*leaves, topology, (75, 91))[0] + fr.interpolate(a[1], topology, fr.rasterize(clip, topology, (75, 91)))\n"
+        "out = [o.detach() for o in out] + list(torch.autograd.grad((image * random(image.shape, torch.float32, 'cpu', 5)).sum(), leaves[:3]))\n"
         "print(fr.build_info()['cpu_level'], hashlib.sha256(b''.join(o.numpy().tobytes() for o in out)).hexdigest())\n"
     )
     results = {}

@@ -14,6 +14,12 @@ def test_texel_centres_return_their_texel_and_rows_run_down():
     torch.testing.assert_close(texture.sample_texture(image, uv, mode="nearest"), image)
 
 
+def test_repeat_blends_across_the_seam():
+    image = torch.tensor([0.0, 1.0]).reshape(1, 1, 2, 1)
+    at = torch.tensor([[[0.0, 0.5], [1.0, 0.5], [2.0, 0.5], [0.25, 0.5]]])
+    torch.testing.assert_close(texture.sample_texture(image, at, wrap="repeat").flatten(), torch.tensor([0.5, 0.5, 0.5, 0.0]))
+
+
 def test_sampling_is_differentiable_to_texture_and_place():
     image, uv = torch.rand(2, 5, 5, 2, dtype=torch.float64, requires_grad=True), (torch.rand(2, 7, 2, dtype=torch.float64) * 0.8 + 0.1).requires_grad_()
     assert torch.autograd.gradcheck(texture.sample_texture, (image, uv))

@@ -14,6 +14,8 @@ Tensor edge_gradients_backward_cpu(const Tensor& grad_, const Tensor& image_, co
   const Tensor grad = as_contiguous(grad_), image = as_contiguous(image_), clip = as_contiguous(clip_), faces = as_contiguous(faces_),
                neighbours = as_contiguous(neighbours_), face_id = as_contiguous(face_id_);
   check_same_device(grad, image, clip, faces, neighbours, face_id);
+  check_mesh(clip, 4, faces), check_faces(neighbours), check_ids(face_id);
+  check(image.dim() == 4, "facerender: edge_gradients takes an image [N,H,W,C]");
   const int64_t batch = clip.size(0), num_vertices = clip.size(1), num_faces = faces.size(0), height = face_id.size(1), width = face_id.size(2);
   const int64_t channels = image.size(3), pixels = height * width;
   check(face_id.size(0) == batch && image.numel() == batch * pixels * channels && grad.numel() == image.numel() &&

@@ -18,6 +18,7 @@ struct Inputs {
       : clip(as_contiguous(clip_)), albedo(as_contiguous(albedo_)), faces(as_contiguous(faces_)), lit(normals_.has_value()),
         has_background(background_.has_value()), height(height_), width(width_) {
     check_same_device(clip, albedo, faces);
+    check_mesh(clip, 4, faces), check_size(height, width, 1);
     batch = clip.size(0), num_vertices = clip.size(1), num_faces = faces.size(0);
     check(lit == coefficients_.has_value(), "facerender: render_face takes normals and coefficients together");
     normals = lit ? as_contiguous(*normals_) : albedo;
@@ -60,7 +61,6 @@ std::tuple<Tensor, Tensor> render_face_cpu(const Tensor& clip, const std::option
                                            int64_t height, int64_t width, int64_t cull, int64_t preset) {
   const Inputs in(clip, normals, albedo, coefficients, faces, background, height, width);
   const int64_t pixels = height * width;
-  check_face_indices(data<int32_t>(in.faces), in.num_faces, in.num_vertices);
   Tensor image = empty(in.clip, {in.batch, height, width, 3}, in.albedo.scalar_type());
   Tensor face_id = empty(in.clip, {in.batch, height, width}, ScalarType::Int);
   dispatch_attribute(in.clip.scalar_type(), in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
@@ -118,6 +118,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(const Tensor
                                                                     const Tensor& face_id_, int64_t preset, bool want_clip, bool want_normals,
                                                                     bool want_albedo, bool want_coefficients, bool) {
   const Tensor grad = as_contiguous(grad_), face_id = as_contiguous(face_id_);
+  check_ids(face_id);
   const Inputs in(clip, normals, albedo, coefficients, faces, std::nullopt, face_id.size(1), face_id.size(2));
   const int64_t pixels = in.height * in.width, V = in.num_vertices;
   check_same_device(in.clip, grad, face_id);
@@ -125,9 +126,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(const Tensor
         "facerender: render_face_backward got a gradient that does not fit");
   const auto dtype = in.clip.scalar_type();
   const FaceWants wants{want_clip, want_normals && in.lit, want_albedo, want_coefficients && in.lit};
-  Tensor grad_clip = wants.clip ? zeros(in.clip, {in.batch, V, 4}, dtype) : empty(in.clip, {0}, dtype);
-  Tensor grad_normals = wants.normals ? zeros(in.clip, {in.normals.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
-  Tensor grad_albedo = wants.albedo ? zeros(in.clip, {in.albedo.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
+  Tensor grad_clip = wants.clip ? empty(in.clip, {in.batch, V, 4}, dtype) : empty(in.clip, {0}, dtype);
+  Tensor grad_normals = wants.normals ? empty(in.clip, {in.normals.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
+  Tensor grad_albedo = wants.albedo ? empty(in.clip, {in.albedo.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
   Tensor grad_coefficients = wants.light ? zeros(in.clip, {in.coefficients.size(0), 9, 3}, dtype) : empty(in.clip, {0}, dtype);
   const bool shared = in.batch > 1 && ((wants.normals && in.normals.size(0) == 1) || (wants.albedo && in.albedo.size(0) == 1));
   const bool ranges = shared || split_images(in.batch);
@@ -164,10 +165,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(const Tensor
     }
     const Corner0 seen{data<int32_t>(face_id), data<int32_t>(in.faces), pixels, in.num_faces, V};
     for_vertices(in.batch, shared, seen, [&](int64_t n0, int64_t n1, int64_t v0, int64_t v1) {
+      // An array that all images share is cleared with the first of them, the others with their own.
       for (int64_t n = n0; n < n1; ++n) {
         const RangeSink<T> sink{wants.clip ? mutable_data<T>(grad_clip) + n * V * 4 : nullptr,
                                 wants.normals ? mutable_data<T>(grad_normals) + n * batch_stride(in.normals, in.batch) : nullptr,
                                 wants.albedo ? mutable_data<T>(grad_albedo) + n * batch_stride(in.albedo, in.batch) : nullptr, v0, v1};
+        clear(sink.clip_out, 4, v0, v1);
+        if (n == n0 || in.normals.size(0) > 1) clear(sink.normals_out, 3, v0, v1);
+        if (n == n0 || in.albedo.size(0) > 1) clear(sink.albedo_out, 3, v0, v1);
         FaceWants now = wants;
         now.light = wants.light && !ranges;
         for (int64_t band = 0; band < bands; ++band)

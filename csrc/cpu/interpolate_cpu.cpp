@@ -11,6 +11,7 @@ struct Shape {
 };
 Shape shape_of(const Tensor& attributes, const Tensor& faces, const Tensor& face_id, const Tensor& bary) {
   check_same_device(attributes, faces, face_id, bary);
+  check_faces(faces), check_ids(face_id);
   check(attributes.dim() == 3 && bary.numel() == face_id.numel() * 3, "facerender: interpolate got shapes that do not fit");
   const int64_t batch = face_id.size(0);
   check(attributes.size(0) == batch || attributes.size(0) == 1, "facerender: interpolate got attributes of another batch size");
@@ -71,7 +72,7 @@ std::tuple<Tensor, Tensor> interpolate_backward_cpu(const Tensor& grad_, const T
   const Shape s = shape_of(attributes, faces, face_id, bary);
   check(grad.numel() == s.batch * s.pixels * s.channels && grad.scalar_type() == attributes.scalar_type(), "facerender: interpolate_backward got a gradient that does not fit");
   const auto dtype = bary.scalar_type();
-  Tensor grad_attributes = want_attributes ? zeros(attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype) : empty(attributes, {0}, dtype);
+  Tensor grad_attributes = want_attributes ? empty(attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype) : empty(attributes, {0}, dtype);
   std::vector<int64_t> sizes(bary.sizes().begin(), bary.sizes().end());
   Tensor grad_bary = want_bary ? empty(attributes, sizes, dtype) : empty(attributes, {0}, dtype);
   dispatch_attribute(dtype, attributes.scalar_type(), [&](auto geometry, auto attribute) {
@@ -123,9 +124,11 @@ std::tuple<Tensor, Tensor> interpolate_backward_cpu(const Tensor& grad_, const T
       const int64_t out_stride = stride ? s.num_vertices * C : 0;
       const Corner0 seen{data<int32_t>(face_id), f_all, s.pixels, s.num_faces, s.num_vertices};
       for_vertices(s.batch, shared, seen, [&](int64_t n0, int64_t n1, int64_t v0, int64_t v1) {
-        for (int64_t n = n0; n < n1; ++n)
-          for (int64_t row = 0; row < rows; ++row)
-            row_backward(n, row, v0, v1, apart ? nullptr : all_bary, mutable_data<T>(grad_attributes) + n * out_stride);
+        for (int64_t n = n0; n < n1; ++n) {
+          T* out = mutable_data<T>(grad_attributes) + n * out_stride;
+          if (n == n0 || !shared) clear(out, C, v0, v1);
+          for (int64_t row = 0; row < rows; ++row) row_backward(n, row, v0, v1, apart ? nullptr : all_bary, out);
+        }
       });
     }
   });

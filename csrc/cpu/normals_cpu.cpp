@@ -32,6 +32,8 @@ std::unique_ptr<T[]> face_crosses(const Mesh& mesh, const T* vertices, bool spli
 
 Mesh checked_mesh(const Tensor& vertices, const Tensor& faces, const Tensor& offsets, const Tensor& corners) {
   check_same_device(vertices, faces, offsets, corners);
+  check_mesh(vertices, 3, faces);
+  check(offsets.scalar_type() == ScalarType::Int && corners.scalar_type() == ScalarType::Int, "facerender: a topology is int32");
   check(offsets.numel() == vertices.size(1) + 1 && corners.numel() == faces.numel(), "facerender: vertex_normals got a topology of another mesh");
   const Mesh mesh{data<int32_t>(faces), data<int32_t>(offsets), data<int32_t>(corners), vertices.size(1), faces.size(0)};
   check_face_indices(mesh.faces, mesh.num_faces, mesh.num_vertices);

@@ -18,10 +18,11 @@ void for_range(int64_t n, int64_t grain, bool threads, const F& f) {
   torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) { f(begin, end); });
 }
 
-// Images of a batch go to threads whole where there are enough of them; else each image is split.
-// Throws where a face names a vertex that is not there.
+// Throws where a face names a vertex that is not there; `largest`: the largest index, a negative one taken as a large one.
+void check_face_index(uint32_t largest, int64_t num_faces, int64_t num_vertices);
 void check_face_indices(const int32_t* faces, int64_t num_faces, int64_t num_vertices);
 
+// Images of a batch go to threads whole where there are enough of them; else each image is split.
 inline bool split_images(int64_t batch) { return batch < int64_t(torch::stable::get_num_threads()); }
 
 // f(n, split) for each image.
@@ -57,7 +58,7 @@ struct Corner0 {
 
 // For gradients that many pixels add to one vertex: f(n0, n1, v0, v1) may add to vertices [v0, v1) of images [n0, n1), and to
 // nothing else; it meets the pixels in order, so sums do not depend on the number of threads. `shared`: all images add to one
-// set of vertices.
+// set of vertices. Each vertex of each set is in one call's range, which also has to clear it.
 template <class F>
 void for_vertices(int64_t batch, bool shared, const Corner0& seen, const F& f) {
   const int64_t threads = int64_t(torch::stable::get_num_threads());
@@ -71,6 +72,12 @@ void for_vertices(int64_t batch, bool shared, const Corner0& seen, const F& f) {
     const std::vector<int64_t> bounds = seen.balanced(n, end, threads);
     for_range(threads, 1, true, [&](int64_t first, int64_t last) { f(n, end, bounds[first], bounds[last]); });
   }
+}
+
+// Zeros for vertices [v0, v1) of `width` numbers each.
+template <class T>
+void clear(T* vertices, int64_t width, int64_t v0, int64_t v1) {
+  if (vertices) std::fill(vertices + v0 * width, vertices + v1 * width, T(0));
 }
 
 }  // namespace facerender

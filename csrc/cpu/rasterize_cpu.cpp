@@ -18,8 +18,9 @@ void resolve(const MeshView<double>& mesh, const uint64_t* keys, int64_t begin, 
 // (face_id [N,H,W,K], bary [N,H,W,K,3], depth [N,H,W,K])
 std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers) {
   const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_);
+  check_same_device(clip, faces);
+  check_mesh(clip, 4, faces), check_size(height, width, layers);
   const int64_t batch = clip.size(0), num_vertices = clip.size(1), num_faces = faces.size(0), pixels = height * width;
-  check_face_indices(data<int32_t>(faces), num_faces, num_vertices);
   Tensor face_id = empty(clip, {batch, height, width, layers}, ScalarType::Int);
   Tensor bary = empty(clip, {batch, height, width, layers, 3}, clip.scalar_type());
   Tensor depth = empty(clip, {batch, height, width, layers}, clip.scalar_type());
@@ -45,6 +46,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tens
 Tensor rasterize_backward_cpu(const std::optional<Tensor>& grad_bary_, const std::optional<Tensor>& grad_depth_, const Tensor& clip_, const Tensor& faces_,
                               const Tensor& face_id_, bool) {
   const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_);
+  check_mesh(clip, 4, faces), check_ids(face_id), check(face_id.dim() == 4, "facerender: rasterize_backward takes face ids [N,H,W,K]");
   check_same_device(clip, faces, face_id);
   const int64_t batch = clip.size(0), num_vertices = clip.size(1), num_faces = faces.size(0), height = face_id.size(1), width = face_id.size(2);
   const int64_t layers = face_id.size(3), pixels = height * width;
@@ -52,12 +54,13 @@ Tensor rasterize_backward_cpu(const std::optional<Tensor>& grad_bary_, const std
   check(face_id.size(0) == batch && (!grad_bary_ || grad_bary.numel() == face_id.numel() * 3) && (!grad_depth_ || grad_depth.numel() == face_id.numel()) &&
             grad_bary.scalar_type() == clip.scalar_type() && grad_depth.scalar_type() == clip.scalar_type(),
         "facerender: rasterize_backward got shapes that do not fit");
-  Tensor out = zeros(clip, {batch, num_vertices, 4}, clip.scalar_type());
+  Tensor out = empty(clip, {batch, num_vertices, 4}, clip.scalar_type());
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     for_vertices(batch, false, Corner0{data<int32_t>(face_id), data<int32_t>(faces), pixels * layers, num_faces, num_vertices}, [&](int64_t n, int64_t, int64_t v0, int64_t v1) {
       const T* positions = data<T>(clip) + n * num_vertices * 4;
       T* total = mutable_data<T>(out) + n * num_vertices * 4;
+      clear(total, 4, v0, v1);
       const auto mine = [&](int32_t v) { return v >= v0 && v < v1; };
       for (int64_t row = 0; row < height; ++row) {
         const int64_t first = (n * height + row) * width * layers;

@@ -16,7 +16,7 @@ Shape shape_of(const Tensor& albedo, const Tensor& normals, const Tensor& coeffi
   check_same_device(albedo, normals, coefficients);
   check(normals.dim() == 3 && albedo.dim() == 3 && coefficients.dim() == 3, "facerender: sh_shade takes [N,P,3], [N,P,3] and [N,9,3]");
   const int64_t batch = normals.size(0), points = normals.size(1);
-  check(albedo.size(1) == points && (albedo.size(0) == batch || albedo.size(0) == 1) && coefficients.size(1) == 9 &&
+  check(albedo.size(1) == points && (albedo.size(0) == batch || albedo.size(0) == 1) && coefficients.size(1) == 9 && coefficients.size(2) == 3 && albedo.size(2) == 3 && normals.size(2) == 3 &&
             (coefficients.size(0) == batch || coefficients.size(0) == 1) && albedo.scalar_type() == normals.scalar_type(),
         "facerender: sh_shade got shapes that do not fit");
   return {batch, points, batch_stride(albedo, batch), batch_stride(coefficients, batch)};

@@ -3,6 +3,8 @@
 // small, sixteen pixels of a row in step where they are large.
 #include "visibility_cpu.h"
 
+#include <vector>
+
 #include "lanes/draw.h"
 #include "parallel.h"
 
@@ -35,8 +37,17 @@ void draw_faces(const MeshView<double>& mesh, const ScreenArrays<double>& screen
 template <class T>
 void find_visible(const MeshView<T>& mesh, const uint64_t* in_front, uint64_t* keys, bool threads) {
   const ScreenVertices<T> screen(mesh.num_vertices);
-  for_range(mesh.num_vertices, 4096, threads, [&](int64_t begin, int64_t end) { to_screen(mesh, screen, begin, end); });
-  for_range(int64_t(mesh.height) * mesh.width, 65536, threads, [&](int64_t begin, int64_t end) { memset(keys + begin, 0xFF, size_t(end - begin) * 8); });
+  // What needs nothing of other threads, in one go: empty keys, vertices on the screen, and a look at the face indices.
+  const int64_t parts = threads ? torch::stable::get_num_threads() : 1, pixels = int64_t(mesh.height) * mesh.width;
+  std::vector<uint32_t> largest(size_t(parts), 0);
+  for_range(parts, 1, threads, [&](int64_t first, int64_t last) {
+    const auto share = [&](int64_t n, int64_t part) { return n * part / parts; };
+    const int64_t p0 = share(pixels, first), p1 = share(pixels, last), i0 = share(mesh.num_faces * 3, first), i1 = share(mesh.num_faces * 3, last);
+    memset(keys + p0, 0xFF, size_t(p1 - p0) * 8);
+    to_screen(mesh, screen, share(mesh.num_vertices, first), share(mesh.num_vertices, last));
+    largest[first] = lanes().largest_index(mesh.faces + i0, i1 - i0);
+  });
+  for (const uint32_t index : largest) check_face_index(index, mesh.num_faces, mesh.num_vertices);
   const KeyBuffer out{keys, in_front, threads};
   for_chunks(mesh.num_faces, 2048, threads, [&](int64_t begin, int64_t end) { draw_faces(mesh, screen, out, begin, end); });
 }

@@ -10,7 +10,8 @@
 namespace facerender {
 
 // Fills keys [H*W] with the smallest visibility_key of each pixel, kEmpty where there is none. With `in_front`, the keys
-// of the layer before, only larger keys count. `threads` above 1 splits the one image over threads; the result is the same.
+// of the layer before, only larger keys count. `threads` splits the one image over threads; the result is the same. Throws where a
+// face names a vertex that is not there.
 template <class T>
 void find_visible(const MeshView<T>& mesh, const uint64_t* in_front, uint64_t* keys, bool threads);
 

@@ -30,6 +30,8 @@ Tensor edge_gradients_backward_cuda(const Tensor& grad_, const Tensor& image_, c
   const Tensor grad = as_contiguous(grad_), image = as_contiguous(image_), clip = as_contiguous(clip_), faces = as_contiguous(faces_),
                neighbours = as_contiguous(neighbours_), face_id = as_contiguous(face_id_);
   check_same_device(grad, image, clip, faces, neighbours, face_id);
+  check_mesh(clip, 4, faces), check_faces(neighbours), check_ids(face_id);
+  check(image.dim() == 4, "facerender: edge_gradients takes an image [N,H,W,C]");
   const int64_t batch = clip.size(0), height = face_id.size(1), width = face_id.size(2), channels = image.size(3);
   check(face_id.size(0) == batch && image.numel() == face_id.numel() * channels && grad.numel() == image.numel() && neighbours.numel() == faces.numel() &&
             grad.scalar_type() == clip.scalar_type(),
@@ -39,7 +41,7 @@ Tensor edge_gradients_backward_cuda(const Tensor& grad_, const Tensor& image_, c
   dispatch_attribute(clip.scalar_type(), image.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    const GradientBuffer<T> out(clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic);
+    const GradientBuffer<T> out(clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic, face_id.numel() * 4);
     const SurfaceView<T> surface{data<T>(clip), data<int32_t>(faces), data<int32_t>(neighbours), clip.size(1), faces.size(0), int32_t(height), int32_t(width)};
     if (face_id.numel()) {
       accumulate(deterministic, [&](auto tag) {

@@ -18,6 +18,7 @@ struct Inputs {
         background(as_contiguous(background_ ? *background_ : albedo_)), lit(normals_.has_value()), has_background(background_.has_value()),
         batch(clip.size(0)), num_vertices(clip.size(1)), num_faces(faces.size(0)), height(height_), width(width_) {
     check_same_device(clip, normals, albedo, coefficients, faces, background);
+    check_mesh(clip, 4, faces), check_size(height, width, 1);
     check(lit == coefficients_.has_value(), "facerender: render_face takes normals and coefficients together");
     const auto fits = [&](const Tensor& t) { return t.dim() == 3 && (t.size(0) == batch || t.size(0) == 1) && t.size(1) == num_vertices && t.size(2) == 3; };
     check(fits(albedo) && fits(normals) && normals.scalar_type() == albedo.scalar_type(), "facerender: render_face got attributes that do not fit");
@@ -123,6 +124,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
                                                                      const Tensor& face_id_, int64_t preset, bool want_clip, bool want_normals,
                                                                      bool want_albedo, bool want_coefficients, bool deterministic) {
   const Tensor grad = as_contiguous(grad_), face_id = as_contiguous(face_id_);
+  check_ids(face_id);
   const Inputs in(clip, normals, albedo, coefficients, faces, std::nullopt, face_id.size(1), face_id.size(2));
   check_same_device(in.clip, grad, face_id);
   check(face_id.size(0) == in.batch && grad.numel() == face_id.numel() * 3 && grad.scalar_type() == in.albedo.scalar_type(),
@@ -136,9 +138,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
   dispatch_attribute(dtype, in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    const GradientBuffer<T> clip_out(in.clip, {in.batch, in.num_vertices, 4}, dtype, wants.clip, deterministic);
-    const GradientBuffer<T> normals_out(in.clip, {in.normals.size(0), in.num_vertices, 3}, dtype, wants.normals, deterministic);
-    const GradientBuffer<T> albedo_out(in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic);
+    const GradientBuffer<T> clip_out(in.clip, {in.batch, in.num_vertices, 4}, dtype, wants.clip, deterministic, face_id.numel() * 3);
+    const GradientBuffer<T> normals_out(in.clip, {in.normals.size(0), in.num_vertices, 3}, dtype, wants.normals, deterministic, face_id.numel() * 3);
+    const GradientBuffer<T> albedo_out(in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
     if (face_id.numel()) {
       const dim3 grid = grid_of(in.height * in.width, in.batch);
       Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, int64_t(grid.x), 27} : Sizes{0}, dtype);

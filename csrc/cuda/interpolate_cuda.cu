@@ -8,6 +8,7 @@ struct Shape {
 };
 Shape shape_of(const Tensor& attributes, const Tensor& faces, const Tensor& face_id, const Tensor& bary) {
   check_same_device(attributes, faces, face_id, bary);
+  check_faces(faces), check_ids(face_id);
   const int64_t batch = face_id.size(0);
   check(attributes.dim() == 3 && bary.numel() == face_id.numel() * 3 && (attributes.size(0) == batch || attributes.size(0) == 1),
         "facerender: interpolate got shapes that do not fit");
@@ -95,7 +96,7 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
   dispatch_attribute(dtype, attributes.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    const GradientBuffer<T> out(attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype, want_attributes, deterministic);
+    const GradientBuffer<T> out(attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype, want_attributes, deterministic, face_id.numel() * 3);
     if (face_id.numel()) {
       accumulate(deterministic && want_attributes, [&](auto tag) {
         LAUNCH((backward<T, A, decltype(tag)::mode>), grid_of(s.pixels, s.batch), kBlock, device.stream, s, data<A>(grad), data<A>(attributes), data<int32_t>(faces),

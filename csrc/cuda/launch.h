@@ -45,7 +45,7 @@ struct Device {
 };
 #endif
 
-// One thread for each of `count` items of each image; images beyond the grid's limit are met in a loop (for_image).
+// One thread for each of `count` items of each image; images beyond the grid's limit are met in a loop.
 inline dim3 grid_of(int64_t count, int64_t images) {
   return dim3(unsigned((count + kBlock - 1) / kBlock), unsigned(images < 65535 ? images : 65535));
 }
@@ -53,7 +53,8 @@ __device__ inline int64_t item() { return int64_t(blockIdx.x) * blockDim.x + thr
 
 // How a gradient reaches a vertex that many pixels share.
 //   kAdd: float atomics; the order of a sum, and so its last bits, may differ between runs.
-//   kMeasure, then kFixed: the largest contribution, then integer atomics in units of 2^-38 of it. Integer sums have no order.
+//   kMeasure, then kFixed: the largest contribution, then integer atomics in units of 2^-38 of it (fewer bits where there are very
+//   many pixels). Integer sums have no order. A contribution that is not finite makes its sum NaN.
 enum Mode { kAdd, kMeasure, kFixed };
 
 template <class T>
@@ -61,12 +62,14 @@ struct VertexSums {
   T* values;                  // [vertices, width]
   unsigned long long* fixed;  // likewise
   unsigned* largest;          // bits of the largest |contribution|, as float32
+  int bits;                   // the largest contribution is below 2^bits units, so that all of them together fit 63 bits
 };
 
-// 2^38 over the power of two above the largest contribution.
-__device__ inline double fixed_scale(unsigned largest_bits) {
-  const int exponent = int(largest_bits >> 23 & 255) - 126;
-  const uint64_t bits = uint64_t(1023 + 38 - exponent) << 52;
+// 2^bits over the power of two above the largest contribution.
+template <class T>
+__device__ inline double fixed_scale(const VertexSums<T>& s) {
+  const int exponent = int(*s.largest >> 23 & 255) - 126;
+  const uint64_t bits = uint64_t(1023 + s.bits - exponent) << 52;
   double scale;
   memcpy(&scale, &bits, 8);
   return scale;
@@ -79,8 +82,10 @@ __device__ inline void add_to(const VertexSums<T>& s, int64_t i, T g) {
   } else if (mode == kMeasure) {
     const float size = fabsf(float(g)) * 1.0000002f;
     if (is_finite(size)) atomicMax(s.largest, float_bits(size));
-  } else if (is_finite(g) && g != T(0)) {
-    atomicAdd(s.fixed + i, static_cast<unsigned long long>(static_cast<long long>(rint(double(g) * fixed_scale(*s.largest)))));
+  } else if (!is_finite(g)) {
+    s.values[i] = g - g;  // NaN, whoever comes first
+  } else if (g != T(0)) {
+    atomicAdd(s.fixed + i, static_cast<unsigned long long>(static_cast<long long>(rint(double(g) * fixed_scale(s)))));
   }
 }
 template <class T, Mode mode>
@@ -106,21 +111,23 @@ __device__ inline void add4(const VertexSums<T>& s, int32_t v, Vec4<T> g) {
 template <class T>
 __global__ void from_fixed(VertexSums<T> s, int64_t n) {
   const int64_t i = item();
-  if (i < n) s.values[i] = T(double(static_cast<long long>(s.fixed[i])) / fixed_scale(*s.largest));
+  if (i < n && is_finite(s.values[i])) s.values[i] = T(double(static_cast<long long>(s.fixed[i])) / fixed_scale(s));
 }
 
-// The buffers of one summed gradient. `run(sums, mode)` launches the kernel; it is called once, or twice where the sum must not
-// depend on order.
+// The buffers of one gradient that is summed from `fragments` pixels.
 template <class T>
 struct GradientBuffer {
   Tensor values, fixed, largest;
+  int bits = 38;
 
-  GradientBuffer(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype, bool wanted, bool deterministic)
+  GradientBuffer(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype, bool wanted, bool deterministic, int64_t fragments)
       : values(zeros(like, wanted ? sizes : std::vector<int64_t>{0}, dtype)),
         fixed(zeros(like, wanted && deterministic ? sizes : std::vector<int64_t>{0}, ScalarType::Long)),
-        largest(zeros(like, {1}, ScalarType::Int)) {}
+        largest(zeros(like, {1}, ScalarType::Int)) {
+    while (bits > 0 && (fragments >> (62 - bits)) > 0) --bits;
+  }
   VertexSums<T> sums() const {
-    return {mutable_data<T>(values), reinterpret_cast<unsigned long long*>(fixed.mutable_data_ptr()), reinterpret_cast<unsigned*>(largest.mutable_data_ptr())};
+    return {mutable_data<T>(values), reinterpret_cast<unsigned long long*>(fixed.mutable_data_ptr()), reinterpret_cast<unsigned*>(largest.mutable_data_ptr()), bits};
   }
   void finish(const Device& device) const {
     if (fixed.numel()) {
@@ -133,6 +140,7 @@ template <Mode m>
 struct ModeTag {
   static constexpr Mode mode = m;
 };
+// run(mode) launches the kernel: once, or twice where the sum must not depend on order.
 template <class F>
 void accumulate(bool deterministic, const F& run) {
   if (!deterministic) return run(ModeTag<kAdd>{});

@@ -69,6 +69,8 @@ __global__ void __launch_bounds__(kBlock) vertices_backward(Mesh mesh, const T* 
 
 Mesh mesh_of(const Tensor& vertices, const Tensor& faces, const Tensor& offsets, const Tensor& corners) {
   check_same_device(vertices, faces, offsets, corners);
+  check_mesh(vertices, 3, faces);
+  check(offsets.scalar_type() == ScalarType::Int && corners.scalar_type() == ScalarType::Int, "facerender: a topology is int32");
   check(offsets.numel() == vertices.size(1) + 1 && corners.numel() == faces.numel(), "facerender: vertex_normals got a topology of another mesh");
   return {data<int32_t>(faces), data<int32_t>(offsets), data<int32_t>(corners), vertices.size(0), vertices.size(1), faces.size(0)};
 }

@@ -27,6 +27,7 @@ __global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint6
 
 std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers) {
   const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_);
+  check_mesh(clip, 4, faces), check_size(height, width, layers);
   check_same_device(clip, faces);
   const Device device(clip);
   const int64_t batch = clip.size(0), pixels = height * width;
@@ -70,6 +71,7 @@ __global__ void __launch_bounds__(kBlock)
 Tensor rasterize_backward_cuda(const std::optional<Tensor>& grad_bary_, const std::optional<Tensor>& grad_depth_, const Tensor& clip_, const Tensor& faces_,
                                const Tensor& face_id_, bool deterministic) {
   const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_);
+  check_mesh(clip, 4, faces), check_ids(face_id), check(face_id.dim() == 4, "facerender: rasterize_backward takes face ids [N,H,W,K]");
   const Tensor grad_bary = grad_bary_ ? as_contiguous(*grad_bary_) : clip, grad_depth = grad_depth_ ? as_contiguous(*grad_depth_) : clip;
   check_same_device(clip, faces, face_id, grad_bary, grad_depth);
   const Device device(clip);
@@ -80,7 +82,7 @@ Tensor rasterize_backward_cuda(const std::optional<Tensor>& grad_bary_, const st
   Tensor result;
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const GradientBuffer<T> out(clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic);
+    const GradientBuffer<T> out(clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic, face_id.numel() * 3);
     const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), 0};
     if (face_id.numel()) {
       accumulate(deterministic, [&](auto tag) {

@@ -17,15 +17,13 @@ static int64_t interpolate3(const float* attributes, const int32_t* faces, int64
       Floats b[3];
       load_triples(bary + 3 * i, b[0], b[1], b[2]);
       const Ints first = (face & hit) * 3;
-      Vec3<Floats> v[3];
+      const Ints corner[3] = {gather(faces, first), gather(faces + 1, first), gather(faces + 2, first)};
       Ints sound = hit;
-      for (int k = 0; k < 3; ++k) {
-        const Ints corner = gather(faces + k, first);
-        sound &= (corner >= 0) & (corner < int32_t(num_vertices));
-        v[k] = gather_triples(attributes, corner & sound, num_vertices - 1);
-      }
+      for (const Ints& c : corner) sound &= (c >= 0) & (c < int32_t(num_vertices));
       if (negative(hit & ~sound)) return -1;
-      const Vec3<Floats> mixed = v[0] * b[0] + v[1] * b[1] + v[2] * b[2];
+      const int64_t last = num_vertices - 1;
+      const Vec3<Floats> mixed = gather_triples(attributes, corner[0] & hit, last) * b[0] + gather_triples(attributes, corner[1] & hit, last) * b[1] +
+                                 gather_triples(attributes, corner[2] & hit, last) * b[2];
       sum[0] = select(hit, mixed.x, sum[0]), sum[1] = select(hit, mixed.y, sum[1]), sum[2] = select(hit, mixed.z, sum[2]);
     }
     store_triples(out + 3 * i, sum[0], sum[1], sum[2]);

@@ -24,7 +24,12 @@ HD void draw_sixteen(const MeshView<float>& mesh, const ScreenArrays<float>& scr
   const float* vertices = static_cast<const float*>(screen.vertices);  // x and y are integers in there
   const Vec4<Floats> a = gather_quads(vertices, ia), b = gather_quads(vertices, ib), c = gather_quads(vertices, ic);
   const Setup<Floats, Ints> s((Ints)a.x, (Ints)a.y, a.z, (Ints)b.x, (Ints)b.y, b.z, (Ints)c.x, (Ints)c.y, c.z, col, row, mesh.cull);
-  const Ints unused = ~(used & s.drawn);
+  // A box clipped by the image's border says little of the triangle: one too wide for int32 is drawn by itself.
+  const Ints ax = (Ints)a.x, bx = (Ints)b.x, cx = (Ints)c.x, ay = (Ints)a.y, by = (Ints)b.y, cy = (Ints)c.y;
+  const Ints wide = larger(larger(ax, bx), cx) - smaller(smaller(ax, bx), cx), high = larger(larger(ay, by), cy) - smaller(smaller(ay, by), cy);
+  const Ints too_wide = used & (larger(wide, high) >= kNarrow * kSubpixels);
+  for (uint32_t m = negative(too_wide); m; m &= m - 1) draw_triangle(mesh, screen, target, q.face[__builtin_ctz(m)]);
+  const Ints unused = ~(used & s.drawn & ~too_wide);
   Ints left0 = s.e0(), left1 = s.e1, left2 = s.e2;
   const int32_t width = largest(cols), height = largest(rows);
   const Ints first_pixel = row * target.width + col;
