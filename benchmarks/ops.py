@@ -89,6 +89,14 @@ def compare(options, device) -> list[dict]:
 
 def scaling(threads: int) -> list[dict]:
     """How much each added thread brings: time on one over (threads x time on all)."""
+    def at(count, run):
+        def on_threads():
+            if torch.get_num_threads() != count:
+                torch.set_num_threads(count)
+            return run()
+
+        return on_threads
+
     vertices, faces = face_mesh(PEER_MESH)
     rows = []
     for batch, size in ((1, 224), (1, 512), (8, 224)):
@@ -97,12 +105,10 @@ def scaling(threads: int) -> list[dict]:
         g, h = ours(scene)
         row = {"batch": batch, "pixels": size, "threads": threads}
         for name, run in (("render_face", f), ("render_face backward", b), ("rasterize + interpolate", g), ("their backward", h)):
-            torch.set_num_threads(1)
-            one = common.time_in_turn({"": run}, scene.device, 0.5)[""]["ms"]
-            torch.set_num_threads(threads)
-            all_ = common.time_in_turn({"": run}, scene.device, 0.5)[""]["ms"]
-            row[name] = one / (threads * all_)
+            times = common.time_in_turn({n: at(n, run) for n in (1, threads)}, scene.device, 0.8, 10)
+            row[name] = times[1]["ms"] / (threads * times[threads]["ms"])
         rows.append(row)
+    torch.set_num_threads(threads)
     print(f"\n## Efficiency of {threads} threads (time on one thread / threads / time on all)\n")
     print(common.table([{k: f"{v:.2f}" if isinstance(v, float) else v for k, v in r.items()} for r in rows], list(rows[0])))
     return rows

@@ -68,7 +68,13 @@ std::tuple<Tensor, Tensor, Tensor> sh_shade_backward_cpu(const Tensor& grad_, co
         const ShLight<T> light = sh_light(data<T>(coefficients) + n * s.light_stride, p);
         for (int64_t block = first; block < last; ++block) {
           T* light_gradient = want_coefficients ? partial.data() + (n * blocks + block) * 27 : nullptr;
-          for (int64_t i = block * kBlock; i < std::min(s.points, (block + 1) * kBlock); ++i) {
+          const int64_t end = std::min(s.points, (block + 1) * kBlock);
+          int64_t i = block * kBlock;
+          if constexpr (std::is_same_v<A, float>)
+            i = lanes().shade_backward(data<A>(grad) + n * s.points * 3, data<A>(albedo) + n * s.albedo_stride, data<A>(normals) + n * s.points * 3, light.k[0], i, end,
+                                       want_albedo ? mutable_data<T>(grad_albedo) + n * s.albedo_stride : nullptr,
+                                       want_normals ? mutable_data<T>(grad_normals) + n * s.points * 3 : nullptr, light_gradient);
+          for (; i < end; ++i) {
             const int64_t at = (n * s.points + i) * 3, at_albedo = n * s.albedo_stride + i * 3;
             const Vec3<T> g = load3<T>(data<A>(grad) + at), normal = load3<T>(data<A>(normals) + at), a = load3<T>(data<A>(albedo) + at_albedo);
             if (want_albedo) {

@@ -48,6 +48,8 @@ struct LaneKernels {
   int64_t (*interpolate3)(const float* attributes, const int32_t* faces, int64_t num_faces, int64_t num_vertices, const int32_t* face_id, const float* bary,
                           const float* background, int64_t begin, int64_t end, float* out);
   int64_t (*shade)(const float* albedo, const float* normals, const float* light, int64_t begin, int64_t end, float* out);
+  int64_t (*shade_backward)(const float* grad, const float* albedo, const float* normals, const float* light, int64_t begin, int64_t end, float* grad_albedo,
+                            float* grad_normals, float* light_gradient);
   int64_t (*render_row)(const float* clip, const float* normals, const float* albedo, const int32_t* faces, const float* background,
                         int64_t background_step, int32_t height, int32_t width, int64_t num_vertices, const float* light, const uint64_t* keys,
                         int64_t row, float* out, int32_t* face_id);

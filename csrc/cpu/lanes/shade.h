@@ -27,6 +27,37 @@ static int64_t shade(const float* albedo, const float* normals, const float* lig
   return i;
 }
 
+// Backward, likewise: grad_albedo is added to, grad_normals written, light_gradient [27] added to; each may be null.
+static int64_t shade_backward(const float* grad, const float* albedo, const float* normals, const float* light_, int64_t begin, int64_t end, float* grad_albedo,
+                              float* grad_normals, float* light_gradient) {
+  const ShLight<float> light = as_light(light_);
+  Floats light_sums[27] = {};
+  int64_t i = begin;
+  for (; i + 16 <= end; i += 16) {
+    Vec3<Floats> g, a, n;
+    load_triples(grad + 3 * i, g.x, g.y, g.z);
+    load_triples(normals + 3 * i, n.x, n.y, n.z);
+    if (grad_albedo) {
+      const Vec3<Floats> s = sh_irradiance(light, n);
+      Vec3<Floats> sum;
+      load_triples(grad_albedo + 3 * i, sum.x, sum.y, sum.z);
+      store_triples(grad_albedo + 3 * i, sum.x + g.x * s.x, sum.y + g.y * s.y, sum.z + g.z * s.z);
+    }
+    if (!grad_normals && !light_gradient) continue;
+    load_triples(albedo + 3 * i, a.x, a.y, a.z);
+    const Vec3<Floats> to_shading = {g.x * a.x, g.y * a.y, g.z * a.z};
+    if (grad_normals) {
+      const Vec3<Floats> d = sh_normal_gradient(light, n, to_shading);
+      store_triples(grad_normals + 3 * i, d.x, d.y, d.z);
+    }
+    if (light_gradient) sh_light_gradient(n, to_shading, light_sums);
+  }
+  if (light_gradient)
+    for (int k = 0; k < 27; ++k)
+      for (int l = 0; l < 16; ++l) light_gradient[k] += light_sums[k][l];
+  return i;
+}
+
 HD Vec3<Floats> interpolate3(const float* attributes, const Ints* corner, const Floats* b, int64_t last) {
   return gather_triples(attributes, corner[0], last) * b[0] + gather_triples(attributes, corner[1], last) * b[1] + gather_triples(attributes, corner[2], last) * b[2];
 }

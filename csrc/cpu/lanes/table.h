@@ -6,6 +6,6 @@
 #include "visibility.h"
 
 namespace facerender {
-const LaneKernels TABLE{largest_index, to_screen, draw_faces, resolve, interpolate3, shade, render_row,
+const LaneKernels TABLE{largest_index, to_screen, draw_faces, resolve, interpolate3, shade, shade_backward, render_row,
                         rasterize_row_backward, interpolate3_row_backward, render_row_backward};
 }
