@@ -61,6 +61,10 @@ inline Tensor empty(const Tensor& like, std::vector<int64_t> sizes, ScalarType d
 inline Tensor zeros(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
   return torch::stable::new_zeros(like, sizes, dtype);
 }
+// Memory for gradients that each image clears for itself: without images, nobody does.
+inline Tensor empty_for(int64_t batch, const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
+  return batch ? empty(like, sizes, dtype) : zeros(like, sizes, dtype);
+}
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 template <class T>

@@ -67,18 +67,23 @@ std::tuple<Tensor, Tensor> render_face_cpu(const Tensor& clip, const std::option
     using T = decltype(geometry);
     using A = decltype(attribute);
     const ShPreset p = sh_preset(preset);
-    for_images(in.batch, [&](int64_t n, bool split) {
+    struct Scratch {
+      ScreenVertices<T> screen;
+      std::unique_ptr<uint64_t[]> keys;
+    };
+    const auto make = [&] { return Scratch{ScreenVertices<T>(in.num_vertices), std::unique_ptr<uint64_t[]>(new uint64_t[static_cast<size_t>(pixels)])}; };
+    for_images(in.batch, make, [&](int64_t n, bool split, const Scratch& scratch) {
       const FaceView<T, A> view = in.view<T, A>(n);
       const MeshView<T> mesh{view.clip, view.faces, in.num_vertices, in.num_faces, view.height, view.width, cull};
       const ShLight<T> light = in.light<T>(n, p);
-      const std::unique_ptr<uint64_t[]> keys(new uint64_t[static_cast<size_t>(pixels)]);
-      find_visible(mesh, static_cast<const uint64_t*>(nullptr), keys.get(), split);
+      const uint64_t* keys = scratch.keys.get();
+      find_visible(mesh, scratch.screen, static_cast<const uint64_t*>(nullptr), scratch.keys.get(), split);
       A* out = mutable_data<A>(image) + n * pixels * 3;
       int32_t* ids = mutable_data<int32_t>(face_id) + n * pixels;
       for_chunks(height, 16, split, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
           int64_t col = 0;
-          if constexpr (std::is_same_v<A, float>) col = lanes().render_row(view.clip, view.normals, view.albedo, view.faces, view.background, view.background_step, view.height, view.width, in.num_vertices, light.k[0], keys.get(), row, out, ids);
+          if constexpr (std::is_same_v<A, float>) col = lanes().render_row(view.clip, view.normals, view.albedo, view.faces, view.background, view.background_step, view.height, view.width, in.num_vertices, light.k[0], keys, row, out, ids);
           for (; col < width; ++col) {
             const int64_t i = row * width + col;
             ids[i] = key_face(keys[i]);
@@ -126,9 +131,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(const Tensor
         "facerender: render_face_backward got a gradient that does not fit");
   const auto dtype = in.clip.scalar_type();
   const FaceWants wants{want_clip, want_normals && in.lit, want_albedo, want_coefficients && in.lit};
-  Tensor grad_clip = wants.clip ? empty(in.clip, {in.batch, V, 4}, dtype) : empty(in.clip, {0}, dtype);
-  Tensor grad_normals = wants.normals ? empty(in.clip, {in.normals.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
-  Tensor grad_albedo = wants.albedo ? empty(in.clip, {in.albedo.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
+  Tensor grad_clip = wants.clip ? empty_for(in.batch, in.clip, {in.batch, V, 4}, dtype) : empty(in.clip, {0}, dtype);
+  Tensor grad_normals = wants.normals ? empty_for(in.batch, in.clip, {in.normals.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
+  Tensor grad_albedo = wants.albedo ? empty_for(in.batch, in.clip, {in.albedo.size(0), V, 3}, dtype) : empty(in.clip, {0}, dtype);
   Tensor grad_coefficients = wants.light ? zeros(in.clip, {in.coefficients.size(0), 9, 3}, dtype) : empty(in.clip, {0}, dtype);
   const bool shared = in.batch > 1 && ((wants.normals && in.normals.size(0) == 1) || (wants.albedo && in.albedo.size(0) == 1));
   const bool ranges = shared || split_images(in.batch);

@@ -72,7 +72,7 @@ std::tuple<Tensor, Tensor> interpolate_backward_cpu(const Tensor& grad_, const T
   const Shape s = shape_of(attributes, faces, face_id, bary);
   check(grad.numel() == s.batch * s.pixels * s.channels && grad.scalar_type() == attributes.scalar_type(), "facerender: interpolate_backward got a gradient that does not fit");
   const auto dtype = bary.scalar_type();
-  Tensor grad_attributes = want_attributes ? empty(attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype) : empty(attributes, {0}, dtype);
+  Tensor grad_attributes = want_attributes ? empty_for(s.batch, attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype) : empty(attributes, {0}, dtype);
   std::vector<int64_t> sizes(bary.sizes().begin(), bary.sizes().end());
   Tensor grad_bary = want_bary ? empty(attributes, sizes, dtype) : empty(attributes, {0}, dtype);
   dispatch_attribute(dtype, attributes.scalar_type(), [&](auto geometry, auto attribute) {

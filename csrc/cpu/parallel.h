@@ -25,13 +25,18 @@ void check_face_indices(const int32_t* faces, int64_t num_faces, int64_t num_ver
 // Images of a batch go to threads whole where there are enough of them; else each image is split.
 inline bool split_images(int64_t batch) { return batch < int64_t(torch::stable::get_num_threads()); }
 
-// f(n, split) for each image.
-template <class F>
-void for_images(int64_t batch, const F& f) {
+// f(n, split, scratch) for each image, with what make() returns once for each thread.
+template <class Make, class F>
+void for_images(int64_t batch, const Make& make, const F& f) {
   const bool split = split_images(batch);
   for_range(batch, 1, !split, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) f(n, split);
+    const auto scratch = make();
+    for (int64_t n = begin; n < end; ++n) f(n, split, scratch);
   });
+}
+template <class F>
+void for_images(int64_t batch, const F& f) {
+  for_images(batch, [] { return 0; }, [&](int64_t n, bool split, int) { f(n, split); });
 }
 
 // As for_range, in pieces of `chunk` that idle threads fetch: for work whose cost varies along the range. The pieces must not care

@@ -26,12 +26,16 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tens
   Tensor depth = empty(clip, {batch, height, width, layers}, clip.scalar_type());
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    for_images(batch, [&](int64_t n, bool split) {
+    struct Scratch {
+      ScreenVertices<T> screen;
+      std::unique_ptr<uint64_t[]> keys;
+    };
+    const auto make = [&] { return Scratch{ScreenVertices<T>(num_vertices), std::unique_ptr<uint64_t[]>(new uint64_t[size_t(pixels) * (layers > 1 ? 2 : 1)])}; };
+    for_images(batch, make, [&](int64_t n, bool split, const Scratch& scratch) {
       const MeshView<T> mesh{data<T>(clip) + n * num_vertices * 4, data<int32_t>(faces), num_vertices, num_faces, int32_t(height), int32_t(width), cull};
-      const std::unique_ptr<uint64_t[]> keys(new uint64_t[size_t(pixels) * 2]);
       for (int64_t k = 0; k < layers; ++k) {
-        uint64_t* now = keys.get() + (k % 2) * pixels;
-        find_visible(mesh, k ? keys.get() + ((k + 1) % 2) * pixels : nullptr, now, split);
+        uint64_t* now = scratch.keys.get() + (k % 2) * pixels;
+        find_visible(mesh, scratch.screen, k ? scratch.keys.get() + ((k + 1) % 2) * pixels : nullptr, now, split);
         for_chunks(pixels, 8192, split, [&](int64_t begin, int64_t end) {
           const int64_t o = n * pixels * layers + k;
           resolve(mesh, now, begin, end, layers, mutable_data<int32_t>(face_id) + o, mutable_data<T>(bary) + 3 * o, mutable_data<T>(depth) + o);

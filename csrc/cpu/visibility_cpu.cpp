@@ -11,16 +11,6 @@
 namespace facerender {
 namespace {
 
-template <class T>
-struct ScreenVertices : ScreenArrays<T> {
-  std::unique_ptr<ScreenVertex<T>[]> memory;
-  std::unique_ptr<int32_t[]> more;
-
-  explicit ScreenVertices(int64_t n) : memory(new ScreenVertex<T>[size_t(n)]), more(new int32_t[size_t(n)]) {
-    this->vertices = memory.get(), this->cells = more.get();
-  }
-};
-
 void to_screen(const MeshView<float>& mesh, const ScreenArrays<float>& out, int64_t begin, int64_t end) { lanes().to_screen(mesh, out, begin, end); }
 void to_screen(const MeshView<double>& mesh, const ScreenArrays<double>& out, int64_t begin, int64_t end) {
   vertices_to_screen(mesh, out, begin, end);
@@ -35,8 +25,7 @@ void draw_faces(const MeshView<double>& mesh, const ScreenArrays<double>& screen
 }  // namespace
 
 template <class T>
-void find_visible(const MeshView<T>& mesh, const uint64_t* in_front, uint64_t* keys, bool threads) {
-  const ScreenVertices<T> screen(mesh.num_vertices);
+void find_visible(const MeshView<T>& mesh, const ScreenVertices<T>& screen, const uint64_t* in_front, uint64_t* keys, bool threads) {
   // What needs nothing of other threads, in one go: empty keys, vertices on the screen, and a look at the face indices.
   const int64_t parts = threads ? torch::stable::get_num_threads() : 1, pixels = int64_t(mesh.height) * mesh.width;
   std::vector<uint32_t> largest(size_t(parts), 0);
@@ -52,7 +41,7 @@ void find_visible(const MeshView<T>& mesh, const uint64_t* in_front, uint64_t* k
   for_chunks(mesh.num_faces, 2048, threads, [&](int64_t begin, int64_t end) { draw_faces(mesh, screen, out, begin, end); });
 }
 
-template void find_visible(const MeshView<float>&, const uint64_t*, uint64_t*, bool);
-template void find_visible(const MeshView<double>&, const uint64_t*, uint64_t*, bool);
+template void find_visible(const MeshView<float>&, const ScreenVertices<float>&, const uint64_t*, uint64_t*, bool);
+template void find_visible(const MeshView<double>&, const ScreenVertices<double>&, const uint64_t*, uint64_t*, bool);
 
 }  // namespace facerender

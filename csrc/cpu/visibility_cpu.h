@@ -9,10 +9,21 @@
 
 namespace facerender {
 
+// The vertices of one image on the screen; memory that one thread uses for image after image.
+template <class T>
+struct ScreenVertices : ScreenArrays<T> {
+  std::unique_ptr<ScreenVertex<T>[]> memory;
+  std::unique_ptr<int32_t[]> more;
+
+  explicit ScreenVertices(int64_t n) : memory(new ScreenVertex<T>[size_t(n)]), more(new int32_t[size_t(n)]) {
+    this->vertices = memory.get(), this->cells = more.get();
+  }
+};
+
 // Fills keys [H*W] with the smallest visibility_key of each pixel, kEmpty where there is none. With `in_front`, the keys
 // of the layer before, only larger keys count. `threads` splits the one image over threads; the result is the same. Throws where a
 // face names a vertex that is not there.
 template <class T>
-void find_visible(const MeshView<T>& mesh, const uint64_t* in_front, uint64_t* keys, bool threads);
+void find_visible(const MeshView<T>& mesh, const ScreenVertices<T>& screen, const uint64_t* in_front, uint64_t* keys, bool threads);
 
 }  // namespace facerender
