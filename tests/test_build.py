@@ -36,7 +36,9 @@ def run_in_copy(tmp_path, prepare, program="import facerender"):
     package = tmp_path / "facerender"
     shutil.copytree(Path(fr.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     prepare(package)
-    return subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    # An editable install would find the real package's modules beside the copy.
+    alone = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+    return subprocess.run([sys.executable, "-c", alone + program], cwd=tmp_path, capture_output=True, text=True)
 
 
 def test_an_import_without_the_library_says_which_command_builds_it(tmp_path):

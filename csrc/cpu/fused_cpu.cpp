@@ -1,4 +1,5 @@
 #include "../fused.h"
+#include "../inputs.h"
 
 #include "parallel.h"
 #include "visibility_cpu.h"
@@ -8,33 +9,8 @@ namespace {
 
 constexpr int64_t kRows = 16;  // rows whose light gradients are summed together, in order
 
-struct Inputs {
-  Tensor clip, normals, albedo, coefficients, faces, background;
-  bool lit, has_background;
-  int64_t batch, num_vertices, num_faces, height, width;
-
-  Inputs(const Tensor& clip_, const std::optional<Tensor>& normals_, const Tensor& albedo_, const std::optional<Tensor>& coefficients_,
-         const Tensor& faces_, const std::optional<Tensor>& background_, int64_t height_, int64_t width_)
-      : clip(as_contiguous(clip_)), albedo(as_contiguous(albedo_)), faces(as_contiguous(faces_)), lit(normals_.has_value()),
-        has_background(background_.has_value()), height(height_), width(width_) {
-    check_same_device(clip, albedo, faces);
-    check_mesh(clip, 4, faces), check_size(height, width, 1);
-    batch = clip.size(0), num_vertices = clip.size(1), num_faces = faces.size(0);
-    check(lit == coefficients_.has_value(), "facerender: render_face takes normals and coefficients together");
-    normals = lit ? as_contiguous(*normals_) : albedo;
-    coefficients = lit ? as_contiguous(*coefficients_) : clip;
-    background = has_background ? as_contiguous(*background_) : albedo;
-    check_same_device(clip, normals, coefficients, background);
-    const auto fits = [&](const Tensor& t) { return t.dim() == 3 && (t.size(0) == batch || t.size(0) == 1) && t.size(1) == num_vertices && t.size(2) == 3; };
-    check(fits(albedo) && fits(normals) && normals.scalar_type() == albedo.scalar_type(), "facerender: render_face got attributes that do not fit");
-    check(!lit || (coefficients.numel() == coefficients.size(0) * 27 && (coefficients.size(0) == batch || coefficients.size(0) == 1) &&
-                   coefficients.scalar_type() == clip.scalar_type()),
-          "facerender: render_face got coefficients that do not fit");
-    check(!has_background || (background.scalar_type() == albedo.scalar_type() &&
-                              (background.numel() == 3 || ((background.size(0) == batch || background.size(0) == 1) &&
-                                                           background.numel() == background.size(0) * height * width * 3))),
-          "facerender: render_face got a background that does not fit");
-  }
+struct Inputs : RenderInputs {
+  using RenderInputs::RenderInputs;
 
   template <class T, class A>
   FaceView<T, A> view(int64_t n) const {

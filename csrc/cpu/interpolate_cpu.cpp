@@ -1,27 +1,15 @@
-#include "../tensors.h"
 #include "../arithmetic.h"
+#include "../inputs.h"
 #include "lanes/kernels.h"
 #include "parallel.h"
 
 namespace facerender {
 namespace {
 
-struct Shape {
-  int64_t batch, pixels, num_vertices, num_faces, channels;
-};
-Shape shape_of(const Tensor& attributes, const Tensor& faces, const Tensor& face_id, const Tensor& bary) {
-  check_same_device(attributes, faces, face_id, bary);
-  check_faces(faces), check_ids(face_id);
-  check(attributes.dim() == 3 && bary.numel() == face_id.numel() * 3, "facerender: interpolate got shapes that do not fit");
-  const int64_t batch = face_id.size(0);
-  check(attributes.size(0) == batch || attributes.size(0) == 1, "facerender: interpolate got attributes of another batch size");
-  return {batch, batch ? face_id.numel() / batch : 0, attributes.size(1), faces.size(0), attributes.size(2)};
-}
-
 // attributes [N or 1,V,C], faces [F,3], face_id [N,...], bary [N,...,3], background [C] or none -> [N,...,C]
 Tensor interpolate_cpu(const Tensor& attributes_, const Tensor& faces_, const Tensor& face_id_, const Tensor& bary_, const std::optional<Tensor>& background_) {
   const Tensor attributes = as_contiguous(attributes_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_), bary = as_contiguous(bary_);
-  const Shape s = shape_of(attributes, faces, face_id, bary);
+  const InterpolateShape s = interpolate_shape(attributes, faces, face_id, bary);
   std::atomic<bool> broken{false};  // a face that is seen names a vertex that is not there
   std::vector<int64_t> sizes(face_id.sizes().begin(), face_id.sizes().end());
   sizes.push_back(s.channels);
@@ -31,7 +19,7 @@ Tensor interpolate_cpu(const Tensor& attributes_, const Tensor& faces_, const Te
   dispatch_attribute(bary.scalar_type(), attributes.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    const int64_t C = s.channels, stride = batch_stride(attributes, s.batch);
+    const int64_t C = s.channels, stride = s.attribute_stride;
     const A* fill = data<A>(background);
     for_images(s.batch, [&](int64_t n, bool split) {
       const A* a = data<A>(attributes) + n * stride;
@@ -69,7 +57,7 @@ std::tuple<Tensor, Tensor> interpolate_backward_cpu(const Tensor& grad_, const T
                                                     const Tensor& bary_, bool want_attributes, bool want_bary, bool) {
   const Tensor grad = as_contiguous(grad_), attributes = as_contiguous(attributes_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_),
                bary = as_contiguous(bary_);
-  const Shape s = shape_of(attributes, faces, face_id, bary);
+  const InterpolateShape s = interpolate_shape(attributes, faces, face_id, bary);
   check(grad.numel() == s.batch * s.pixels * s.channels && grad.scalar_type() == attributes.scalar_type(), "facerender: interpolate_backward got a gradient that does not fit");
   const auto dtype = bary.scalar_type();
   Tensor grad_attributes = want_attributes ? empty_for(s.batch, attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype) : empty(attributes, {0}, dtype);
@@ -78,7 +66,7 @@ std::tuple<Tensor, Tensor> interpolate_backward_cpu(const Tensor& grad_, const T
   dispatch_attribute(dtype, attributes.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    const int64_t C = s.channels, stride = batch_stride(attributes, s.batch);
+    const int64_t C = s.channels, stride = s.attribute_stride;
     const int32_t* f_all = data<int32_t>(faces);
     // d bary belongs to pixels and d attributes to vertices. On one thread an image's rows give both at once.
     const int64_t rows = face_id.size(1), row_pixels = rows ? s.pixels / rows : 0;

@@ -1,6 +1,6 @@
 #include "../shade.h"
 
-#include "../tensors.h"
+#include "../inputs.h"
 #include "lanes/kernels.h"
 #include "parallel.h"
 
@@ -9,23 +9,10 @@ namespace {
 
 constexpr int64_t kBlock = 4096;  // pixels whose light gradients are summed together, in order
 
-struct Shape {
-  int64_t batch, points, albedo_stride, light_stride;
-};
-Shape shape_of(const Tensor& albedo, const Tensor& normals, const Tensor& coefficients) {
-  check_same_device(albedo, normals, coefficients);
-  check(normals.dim() == 3 && albedo.dim() == 3 && coefficients.dim() == 3, "facerender: sh_shade takes [N,P,3], [N,P,3] and [N,9,3]");
-  const int64_t batch = normals.size(0), points = normals.size(1);
-  check(albedo.size(1) == points && (albedo.size(0) == batch || albedo.size(0) == 1) && coefficients.size(1) == 9 && coefficients.size(2) == 3 && albedo.size(2) == 3 && normals.size(2) == 3 &&
-            (coefficients.size(0) == batch || coefficients.size(0) == 1) && albedo.scalar_type() == normals.scalar_type(),
-        "facerender: sh_shade got shapes that do not fit");
-  return {batch, points, batch_stride(albedo, batch), batch_stride(coefficients, batch)};
-}
-
 // albedo [N or 1,P,3], normals [N,P,3], coefficients [N or 1,9,3] -> colour [N,P,3]
 Tensor sh_shade_cpu(const Tensor& albedo_, const Tensor& normals_, const Tensor& coefficients_, int64_t preset) {
   const Tensor albedo = as_contiguous(albedo_), normals = as_contiguous(normals_), coefficients = as_contiguous(coefficients_);
-  const Shape s = shape_of(albedo, normals, coefficients);
+  const ShadeShape s = shade_shape(albedo, normals, coefficients);
   Tensor out = empty(normals, {s.batch, s.points, 3}, normals.scalar_type());
   dispatch_attribute(coefficients.scalar_type(), normals.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
@@ -50,7 +37,7 @@ Tensor sh_shade_cpu(const Tensor& albedo_, const Tensor& normals_, const Tensor&
 std::tuple<Tensor, Tensor, Tensor> sh_shade_backward_cpu(const Tensor& grad_, const Tensor& albedo_, const Tensor& normals_, const Tensor& coefficients_,
                                                          int64_t preset, bool want_albedo, bool want_normals, bool want_coefficients) {
   const Tensor grad = as_contiguous(grad_), albedo = as_contiguous(albedo_), normals = as_contiguous(normals_), coefficients = as_contiguous(coefficients_);
-  const Shape s = shape_of(albedo, normals, coefficients);
+  const ShadeShape s = shade_shape(albedo, normals, coefficients);
   check(grad.numel() == normals.numel() && grad.scalar_type() == normals.scalar_type(), "facerender: sh_shade_backward got a gradient that does not fit");
   const auto dtype = coefficients.scalar_type();
   const ShPreset p = sh_preset(preset);

@@ -1,36 +1,11 @@
 #include "../fused.h"
+#include "../inputs.h"
 
 #include "light.cuh"
 #include "visibility.cuh"
 
 namespace facerender {
 namespace {
-
-struct Inputs {
-  Tensor clip, normals, albedo, coefficients, faces, background;
-  bool lit, has_background;
-  int64_t batch, num_vertices, num_faces, height, width;
-
-  Inputs(const Tensor& clip_, const std::optional<Tensor>& normals_, const Tensor& albedo_, const std::optional<Tensor>& coefficients_,
-         const Tensor& faces_, const std::optional<Tensor>& background_, int64_t height_, int64_t width_)
-      : clip(as_contiguous(clip_)), normals(as_contiguous(normals_ ? *normals_ : albedo_)), albedo(as_contiguous(albedo_)),
-        coefficients(as_contiguous(coefficients_ ? *coefficients_ : clip_)), faces(as_contiguous(faces_)),
-        background(as_contiguous(background_ ? *background_ : albedo_)), lit(normals_.has_value()), has_background(background_.has_value()),
-        batch(clip.size(0)), num_vertices(clip.size(1)), num_faces(faces.size(0)), height(height_), width(width_) {
-    check_same_device(clip, normals, albedo, coefficients, faces, background);
-    check_mesh(clip, 4, faces), check_size(height, width, 1);
-    check(lit == coefficients_.has_value(), "facerender: render_face takes normals and coefficients together");
-    const auto fits = [&](const Tensor& t) { return t.dim() == 3 && (t.size(0) == batch || t.size(0) == 1) && t.size(1) == num_vertices && t.size(2) == 3; };
-    check(fits(albedo) && fits(normals) && normals.scalar_type() == albedo.scalar_type(), "facerender: render_face got attributes that do not fit");
-    check(!lit || (coefficients.numel() == coefficients.size(0) * 27 && (coefficients.size(0) == batch || coefficients.size(0) == 1) &&
-                   coefficients.scalar_type() == clip.scalar_type()),
-          "facerender: render_face got coefficients that do not fit");
-    check(!has_background || (background.scalar_type() == albedo.scalar_type() &&
-                              (background.numel() == 3 || ((background.size(0) == batch || background.size(0) == 1) &&
-                                                           background.numel() == background.size(0) * height * width * 3))),
-          "facerender: render_face got a background that does not fit");
-  }
-};
 
 // The views of all images: that of image n is this one, moved by n strides.
 template <class T, class A>
@@ -39,7 +14,7 @@ struct BatchView {
   const T* coefficients;
   int64_t batch, num_faces, normals_stride, albedo_stride, background_stride, light_stride;
 
-  explicit BatchView(const Inputs& in)
+  explicit BatchView(const RenderInputs& in)
       : first{data<T>(in.clip), in.lit ? data<A>(in.normals) : nullptr, data<A>(in.albedo), data<int32_t>(in.faces),
               in.has_background ? data<A>(in.background) : nullptr, in.background.numel() == 3 ? 0 : 3, in.num_vertices, int32_t(in.height), int32_t(in.width)},
         coefficients(in.lit ? data<T>(in.coefficients) : nullptr), batch(in.batch), num_faces(in.num_faces), normals_stride(batch_stride(in.normals, in.batch)),
@@ -72,7 +47,7 @@ __global__ void __launch_bounds__(kBlock) shade(BatchView<T, A> all, const __gri
 std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optional<Tensor>& normals, const Tensor& albedo,
                                             const std::optional<Tensor>& coefficients, const Tensor& faces, const std::optional<Tensor>& background,
                                             int64_t height, int64_t width, int64_t cull, int64_t preset) {
-  const Inputs in(clip, normals, albedo, coefficients, faces, background, height, width);
+  const RenderInputs in(clip, normals, albedo, coefficients, faces, background, height, width);
   const Device device(in.clip);
   Tensor image = empty(in.clip, {in.batch, height, width, 3}, in.albedo.scalar_type());
   Tensor face_id = empty(in.clip, {in.batch, height, width}, ScalarType::Int);
@@ -125,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
                                                                      bool want_albedo, bool want_coefficients, bool deterministic) {
   const Tensor grad = as_contiguous(grad_), face_id = as_contiguous(face_id_);
   check_ids(face_id);
-  const Inputs in(clip, normals, albedo, coefficients, faces, std::nullopt, face_id.size(1), face_id.size(2));
+  const RenderInputs in(clip, normals, albedo, coefficients, faces, std::nullopt, face_id.size(1), face_id.size(2));
   check_same_device(in.clip, grad, face_id);
   check(face_id.size(0) == in.batch && grad.numel() == face_id.numel() * 3 && grad.scalar_type() == in.albedo.scalar_type(),
         "facerender: render_face_backward got a gradient that does not fit");

@@ -1,23 +1,12 @@
+#include "../inputs.h"
 #include "launch.h"
 
 namespace facerender {
 namespace {
 
-struct Shape {
-  int64_t batch, pixels, num_vertices, num_faces, channels, attribute_stride;
-};
-Shape shape_of(const Tensor& attributes, const Tensor& faces, const Tensor& face_id, const Tensor& bary) {
-  check_same_device(attributes, faces, face_id, bary);
-  check_faces(faces), check_ids(face_id);
-  const int64_t batch = face_id.size(0);
-  check(attributes.dim() == 3 && bary.numel() == face_id.numel() * 3 && (attributes.size(0) == batch || attributes.size(0) == 1),
-        "facerender: interpolate got shapes that do not fit");
-  return {batch, batch ? face_id.numel() / batch : 0, attributes.size(1), faces.size(0), attributes.size(2), batch_stride(attributes, batch)};
-}
-
 template <class T, class A>
 __global__ void __launch_bounds__(kBlock, 4)
-    forward(Shape s, const A* attributes, const int32_t* faces, const int32_t* face_id, const T* bary, const A* background, A* out) {
+    forward(InterpolateShape s, const A* attributes, const int32_t* faces, const int32_t* face_id, const T* bary, const A* background, A* out) {
   const int64_t i = item(), C = s.channels;
   if (i >= s.pixels) return;
   for (int64_t n = blockIdx.y; n < s.batch; n += gridDim.y) {
@@ -38,7 +27,7 @@ __global__ void __launch_bounds__(kBlock, 4)
 Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const Tensor& face_id_, const Tensor& bary_, const std::optional<Tensor>& background_) {
   const Tensor attributes = as_contiguous(attributes_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_), bary = as_contiguous(bary_);
   const Tensor background = background_ ? as_contiguous(*background_) : attributes;
-  const Shape s = shape_of(attributes, faces, face_id, bary);
+  const InterpolateShape s = interpolate_shape(attributes, faces, face_id, bary);
   check_same_device(attributes, background);
   check(!background_ || (background.numel() == s.channels && background.scalar_type() == attributes.scalar_type()),
         "facerender: background must be [C] and of the attributes' dtype");
@@ -58,7 +47,7 @@ Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const T
 }
 
 template <class T, class A, Mode mode>
-__global__ void __launch_bounds__(kBlock, 4) backward(Shape s, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id, const T* bary,
+__global__ void __launch_bounds__(kBlock, 4) backward(InterpolateShape s, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id, const T* bary,
                                                    bool want_attributes, VertexSums<T> grad_attributes, T* grad_bary) {
   const int64_t i = item(), C = s.channels;
   if (i >= s.pixels) return;
@@ -86,7 +75,7 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
                                                      const Tensor& bary_, bool want_attributes, bool want_bary, bool deterministic) {
   const Tensor grad = as_contiguous(grad_), attributes = as_contiguous(attributes_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_),
                bary = as_contiguous(bary_);
-  const Shape s = shape_of(attributes, faces, face_id, bary);
+  const InterpolateShape s = interpolate_shape(attributes, faces, face_id, bary);
   check_same_device(grad, attributes);
   check(grad.numel() == s.batch * s.pixels * s.channels && grad.scalar_type() == attributes.scalar_type(), "facerender: interpolate_backward got a gradient that does not fit");
   const Device device(attributes);

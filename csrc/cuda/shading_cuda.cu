@@ -1,23 +1,11 @@
+#include "../inputs.h"
 #include "light.cuh"
 
 namespace facerender {
 namespace {
 
-struct Shape {
-  int64_t batch, points, albedo_stride, light_stride;
-};
-Shape shape_of(const Tensor& albedo, const Tensor& normals, const Tensor& coefficients) {
-  check_same_device(albedo, normals, coefficients);
-  check(normals.dim() == 3 && albedo.dim() == 3 && coefficients.dim() == 3, "facerender: sh_shade takes [N,P,3], [N,P,3] and [N,9,3]");
-  const int64_t batch = normals.size(0), points = normals.size(1);
-  check(albedo.size(1) == points && (albedo.size(0) == batch || albedo.size(0) == 1) && coefficients.size(1) == 9 && coefficients.size(2) == 3 && albedo.size(2) == 3 && normals.size(2) == 3 &&
-            (coefficients.size(0) == batch || coefficients.size(0) == 1) && albedo.scalar_type() == normals.scalar_type(),
-        "facerender: sh_shade got shapes that do not fit");
-  return {batch, points, batch_stride(albedo, batch), batch_stride(coefficients, batch)};
-}
-
 template <class T, class A>
-__global__ void __launch_bounds__(kBlock) forward(Shape s, const A* albedo, const A* normals, const T* coefficients, const __grid_constant__ ShPreset preset, A* out) {
+__global__ void __launch_bounds__(kBlock) forward(ShadeShape s, const A* albedo, const A* normals, const T* coefficients, const __grid_constant__ ShPreset preset, A* out) {
   __shared__ ShLight<T> light;
   const int64_t i = item();
   for (int64_t n = blockIdx.y; n < s.batch; n += gridDim.y) {
@@ -31,7 +19,7 @@ __global__ void __launch_bounds__(kBlock) forward(Shape s, const A* albedo, cons
 
 Tensor sh_shade_cuda(const Tensor& albedo_, const Tensor& normals_, const Tensor& coefficients_, int64_t preset) {
   const Tensor albedo = as_contiguous(albedo_), normals = as_contiguous(normals_), coefficients = as_contiguous(coefficients_);
-  const Shape s = shape_of(albedo, normals, coefficients);
+  const ShadeShape s = shade_shape(albedo, normals, coefficients);
   const Device device(normals);
   Tensor out = empty(normals, {s.batch, s.points, 3}, normals.scalar_type());
   if (out.numel() == 0) return out;
@@ -47,7 +35,7 @@ Tensor sh_shade_cuda(const Tensor& albedo_, const Tensor& normals_, const Tensor
 // A thread meets its point in every image of its column of the grid, which is all images where they share an albedo; so no
 // gradient of an albedo needs an atomic.
 template <class T, class A>
-__global__ void __launch_bounds__(kBlock) backward(Shape s, const A* grad, const A* albedo, const A* normals, const T* coefficients, const __grid_constant__ ShPreset preset,
+__global__ void __launch_bounds__(kBlock) backward(ShadeShape s, const A* grad, const A* albedo, const A* normals, const T* coefficients, const __grid_constant__ ShPreset preset,
                                                    T* grad_albedo, T* grad_normals, T* partial) {
   __shared__ ShLight<T> light;
   const int64_t i = item();
@@ -75,7 +63,7 @@ __global__ void __launch_bounds__(kBlock) backward(Shape s, const A* grad, const
 std::tuple<Tensor, Tensor, Tensor> sh_shade_backward_cuda(const Tensor& grad_, const Tensor& albedo_, const Tensor& normals_, const Tensor& coefficients_,
                                                           int64_t preset, bool want_albedo, bool want_normals, bool want_coefficients) {
   const Tensor grad = as_contiguous(grad_), albedo = as_contiguous(albedo_), normals = as_contiguous(normals_), coefficients = as_contiguous(coefficients_);
-  const Shape s = shape_of(albedo, normals, coefficients);
+  const ShadeShape s = shade_shape(albedo, normals, coefficients);
   check_same_device(grad, normals);
   check(grad.numel() == normals.numel() && grad.scalar_type() == normals.scalar_type(), "facerender: sh_shade_backward got a gradient that does not fit");
   const Device device(normals);
