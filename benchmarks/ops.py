@@ -15,7 +15,7 @@ import facerender as fr
 
 from . import common
 from .meshes import face_mesh
-from .peers import Scene, installed, ours, ours_fused
+from .peers import PEERS, Scene, installed, ours, ours_fused
 
 PEER_MESH = 12 * 88 * 88  # 92,928 triangles
 
@@ -30,6 +30,7 @@ def main(arguments=None) -> dict:
     parser.add_argument("--mesh", help="an OBJ, PLY or GLB file for the comparison with peers, in place of the head made by formula")
     parser.add_argument("--quick", action="store_true", help="the comparison with peers and a few rows only")
     parser.add_argument("--peers-only", action="store_true")
+    parser.add_argument("--slow-peers", action="store_true", help="pytorch3d on the CPU too, which takes seconds to minutes an image")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     options.batches = options.batches or ([1, 8] if device.type == "cpu" else [1, 8, 64, 256])
@@ -65,7 +66,7 @@ def compare(options, device) -> list[dict]:
     rows, missing = [], {}
     for size in common.progress(options.sizes, "peers"):
         scene = Scene(vertices, faces, size, batch, device)
-        names = [p for p in ("Sim3DR", "DRTK", "pytorch3d", "nvdiffrast") if not (p == "pytorch3d" and device.type == "cpu")]  # minutes a frame
+        names = [p for p in PEERS if p != "pytorch3d" or device.type == "cuda" or options.slow_peers]
         peers, missing = installed(scene, names)
         mine = {"rasterize + interpolate": ours(scene), "render_face": ours_fused(scene)}
         forward = common.time_in_turn({k: f for k, (f, _) in {**mine, **peers}.items()}, device)
