@@ -266,11 +266,14 @@ def test_nearly_degenerate_triangles_give_finite_barycentrics(device):
     assert torch.isfinite(grad).all()
 
 
-def test_an_index_out_of_range_is_an_error_on_the_cpu():
-    clip = on_screen([[1, 1], [19, 1], [10, 12]]).float()
+@pytest.mark.parametrize("batch", [1, 7])  # split over threads, and whole images on threads
+def test_an_index_out_of_range_is_an_error_on_the_cpu(batch):
+    clip = on_screen([[1, 1], [19, 1], [10, 12]]).float().repeat(batch, 1, 1)
     for index in (3, -1, 2**31 - 1, -(2**31)):
         with pytest.raises(RuntimeError, match=f"faces holds the vertex index {index}, but there are 3 vertices"):
             fr.rasterize(clip, faces_of([[0, 1, index]]), (HEIGHT, WIDTH))
+        with pytest.raises(RuntimeError, match=f"faces holds the vertex index {index}, but there are 3 vertices"):
+            fr.render_face(clip, None, torch.zeros(1, 3, 3), None, faces_of([[0, 1, index]]), (HEIGHT, WIDTH))
 
 
 def test_an_index_out_of_range_is_not_drawn_on_cuda(cuda):

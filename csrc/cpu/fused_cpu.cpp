@@ -37,6 +37,7 @@ std::tuple<Tensor, Tensor> render_face_cpu(const Tensor& clip, const std::option
                                            int64_t height, int64_t width, int64_t cull, int64_t preset) {
   const Inputs in(clip, normals, albedo, coefficients, faces, background, height, width);
   const int64_t pixels = height * width;
+  std::atomic<uint32_t> largest{0};
   Tensor image = empty(in.clip, {in.batch, height, width, 3}, in.albedo.scalar_type());
   Tensor face_id = empty(in.clip, {in.batch, height, width}, ScalarType::Int);
   dispatch_attribute(in.clip.scalar_type(), in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
@@ -53,7 +54,8 @@ std::tuple<Tensor, Tensor> render_face_cpu(const Tensor& clip, const std::option
       const MeshView<T> mesh{view.clip, view.faces, in.num_vertices, in.num_faces, view.height, view.width, cull};
       const ShLight<T> light = in.light<T>(n, p);
       const uint64_t* keys = scratch.keys.get();
-      find_visible(mesh, scratch.screen, static_cast<const uint64_t*>(nullptr), scratch.keys.get(), split);
+      const uint32_t index = find_visible(mesh, scratch.screen, static_cast<const uint64_t*>(nullptr), scratch.keys.get(), split);
+      if (int64_t(index) >= in.num_vertices) largest = index;
       A* out = mutable_data<A>(image) + n * pixels * 3;
       int32_t* ids = mutable_data<int32_t>(face_id) + n * pixels;
       for_chunks(height, 16, split, [&](int64_t begin, int64_t end) {
@@ -70,6 +72,7 @@ std::tuple<Tensor, Tensor> render_face_cpu(const Tensor& clip, const std::option
       });
     });
   });
+  check_face_index(largest, in.num_faces, in.num_vertices);
   return {image, face_id};
 }
 

@@ -24,6 +24,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tens
   Tensor face_id = empty(clip, {batch, height, width, layers}, ScalarType::Int);
   Tensor bary = empty(clip, {batch, height, width, layers, 3}, clip.scalar_type());
   Tensor depth = empty(clip, {batch, height, width, layers}, clip.scalar_type());
+  std::atomic<uint32_t> largest{0};
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     struct Scratch {
@@ -35,7 +36,8 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tens
       const MeshView<T> mesh{data<T>(clip) + n * num_vertices * 4, data<int32_t>(faces), num_vertices, num_faces, int32_t(height), int32_t(width), cull};
       for (int64_t k = 0; k < layers; ++k) {
         uint64_t* now = scratch.keys.get() + (k % 2) * pixels;
-        find_visible(mesh, scratch.screen, k ? scratch.keys.get() + ((k + 1) % 2) * pixels : nullptr, now, split);
+        const uint32_t index = find_visible(mesh, scratch.screen, k ? scratch.keys.get() + ((k + 1) % 2) * pixels : nullptr, now, split);
+        if (int64_t(index) >= num_vertices) largest = index;
         for_chunks(pixels, 8192, split, [&](int64_t begin, int64_t end) {
           const int64_t o = n * pixels * layers + k;
           resolve(mesh, now, begin, end, layers, mutable_data<int32_t>(face_id) + o, mutable_data<T>(bary) + 3 * o, mutable_data<T>(depth) + o);
@@ -43,6 +45,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tens
       }
     });
   });
+  check_face_index(largest, num_faces, num_vertices);
   return {face_id, bary, depth};
 }
 

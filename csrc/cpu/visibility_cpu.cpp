@@ -25,7 +25,7 @@ void draw_faces(const MeshView<double>& mesh, const ScreenArrays<double>& screen
 }  // namespace
 
 template <class T>
-void find_visible(const MeshView<T>& mesh, const ScreenVertices<T>& screen, const uint64_t* in_front, uint64_t* keys, bool threads) {
+uint32_t find_visible(const MeshView<T>& mesh, const ScreenVertices<T>& screen, const uint64_t* in_front, uint64_t* keys, bool threads) {
   // What needs nothing of other threads, in one go: empty keys, vertices on the screen, and a look at the face indices.
   const int64_t parts = threads ? torch::stable::get_num_threads() : 1, pixels = int64_t(mesh.height) * mesh.width;
   std::vector<uint32_t> largest(size_t(parts), 0);
@@ -36,12 +36,14 @@ void find_visible(const MeshView<T>& mesh, const ScreenVertices<T>& screen, cons
     to_screen(mesh, screen, share(mesh.num_vertices, first), share(mesh.num_vertices, last));
     largest[first] = lanes().largest_index(mesh.faces + i0, i1 - i0);
   });
-  for (const uint32_t index : largest) check_face_index(index, mesh.num_faces, mesh.num_vertices);
+  const uint32_t index = *std::max_element(largest.begin(), largest.end());
+  if (int64_t(index) >= mesh.num_vertices) return index;
   const KeyBuffer out{keys, in_front, threads};
   for_chunks(mesh.num_faces, 2048, threads, [&](int64_t begin, int64_t end) { draw_faces(mesh, screen, out, begin, end); });
+  return index;
 }
 
-template void find_visible(const MeshView<float>&, const ScreenVertices<float>&, const uint64_t*, uint64_t*, bool);
-template void find_visible(const MeshView<double>&, const ScreenVertices<double>&, const uint64_t*, uint64_t*, bool);
+template uint32_t find_visible(const MeshView<float>&, const ScreenVertices<float>&, const uint64_t*, uint64_t*, bool);
+template uint32_t find_visible(const MeshView<double>&, const ScreenVertices<double>&, const uint64_t*, uint64_t*, bool);
 
 }  // namespace facerender

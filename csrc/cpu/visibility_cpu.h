@@ -21,9 +21,10 @@ struct ScreenVertices : ScreenArrays<T> {
 };
 
 // Fills keys [H*W] with the smallest visibility_key of each pixel, kEmpty where there is none. With `in_front`, the keys
-// of the layer before, only larger keys count. `threads` splits the one image over threads; the result is the same. Throws where a
-// face names a vertex that is not there.
+// of the layer before, only larger keys count. `threads` splits the one image over threads; the result is the same. Returns
+// the largest index of a face (a negative one counts as large); where that is no vertex nothing is drawn, and the caller throws, outside
+// its threads: an exception that leaves one loses its message.
 template <class T>
-void find_visible(const MeshView<T>& mesh, const ScreenVertices<T>& screen, const uint64_t* in_front, uint64_t* keys, bool threads);
+uint32_t find_visible(const MeshView<T>& mesh, const ScreenVertices<T>& screen, const uint64_t* in_front, uint64_t* keys, bool threads);
 
 }  // namespace facerender
