@@ -18,7 +18,6 @@ enum Cull : int64_t { kCullNone = 0, kCullBack = 1, kCullFront = 2 };
 
 constexpr int kSubpixelBits = 8;
 constexpr int32_t kSubpixels = 1 << kSubpixelBits;
-constexpr int64_t kMaxImageSide = 16384;   // so that a column index and a flag fit 16 bits
 constexpr float kGuardBand = 16384.f;      // pixels from the image's corner; beyond it a vertex takes the homogeneous path
 constexpr uint64_t kEmpty = ~uint64_t(0);  // a visibility entry that no triangle has claimed
 
@@ -57,6 +56,7 @@ HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t h
   return s;
 }
 
+// A column, at most 16384 (check_size), leaves the sign bit of its half to the flag.
 HD bool needs_homogeneous(int32_t c0, int32_t c1, int32_t c2) {
   return ((c0 | c1 | c2) & kHomogeneousCell) != 0;
 }
@@ -84,7 +84,7 @@ HD Box centre_box(int32_t c0, int32_t c1, int32_t c2) {
 
 // Edge functions of a triangle, oriented so that inside is positive. `I` is int32 where the triangle is narrower than
 // kNarrow pixels (every product fits), int64 otherwise; both give the same values. The CPU also passes vectors of sixteen
-// triangles, so this is free of branches: `a >> sign_shift` is -1 where a is negative, else 0.
+// triangles, so this is free of branches: `a >> SignShift` is -1 where a is negative, else 0.
 constexpr int32_t kNarrow = 120;
 
 template <class I>

@@ -6,9 +6,10 @@
 namespace facerender {
 LEVEL_BEGIN
 
-// Pixels [begin, end); returns where it stopped, at most fifteen before the end, or -1 where a face names a vertex that is not there. `background`: three numbers.
-static int64_t interpolate3(const float* attributes, const int32_t* faces, int64_t num_faces, int64_t num_vertices, const int32_t* face_id, const float* bary, const float* background,
-                            int64_t begin, int64_t end, float* out) {
+// Pixels [begin, end); returns where it stopped, at most fifteen before the end, or -1 where a face names a vertex that is not
+// there. `background`: three numbers.
+static int64_t interpolate3(const float* attributes, const int32_t* faces, int64_t num_faces, int64_t num_vertices, const int32_t* face_id,
+                            const float* bary, const float* background, int64_t begin, int64_t end, float* out) {
   int64_t i = begin;
   for (; i + 16 <= end; i += 16) {
     const Ints face = load(face_id + i), hit = (face >= 0) & (face < int32_t(num_faces));
