@@ -27,13 +27,13 @@ _ROWS = {
     "forehead": "0 47 93.6, 6 47 93.6, 12 47 93, 18 47 91.6, 26 47 88.4, 36 47 82.6, 46.6 47 72.8, 56.2 47 57.6, 64 46 38, 69.8 45 12, 73 42 -23, 53 40 -74, 0 38 -93.5",
     "brow": "0 23 97.2, 6 23 97.3, 12 24 96.8, 18 25 95.8, 26 26 93.6, 36 26.5 89.2, 47.2 25 79, 57 22.5 63.5, 65 21.5 43, 70.5 21 16, 73.5 20 -23, 53 19 -74, 0 18 -94",
     "nasion": "0 8 93.8, 5.5 8 92.2, 11 8.5 87.2, 16.5 9.5 83.6, 26 11 86, 36 11 84.2, 47.2 9.5 77, 57 8 65.6, 65.5 7 45, 70 7 17, 72.5 7 -25, 52.5 6 -73, 0 5 -92",
-    "eyes": "0 -1 96.5, 5.5 -1 94.8, 10.5 -1 88.2, 16 -1 82.6, 26 -1 86, 36 -1 85, 46.6 -1 75.4, 57 -1 65.6, 66 -1.5 44.5, 69.8 -2 16, 71.5 -3 -27, 52 -5 -72, 0 -7 -89.5",
-    "infraorbital": "0 -16 105.5, 5.5 -16 103.6, 11 -16 95.6, 17 -16 88.6, 26 -16 86.5, 36 -16 84.4, 47.2 -16 77.4, 57.6 -16 65.4, 66.6 -16 44, 69.5 -15 15, 69.5 -15 -29, 50.5 -17 -71, 0 -19 -86",
-    "pronasale": "0 -34 117, 6.2 -34 113.4, 12.2 -34 104.6, 17.2 -34 95.6, 26 -34 91.2, 36 -33.5 86, 47.2 -32 77.2, 57.3 -30 64, 65.2 -27 43, 68 -25 14, 67 -24 -30, 48.5 -29 -69, 0 -32 -80",
-    "wing of the nose": "0 -40 111, 6.4 -40 109.6, 12.6 -40.4 105.6, 17 -40.6 98.4, 26 -39.5 91, 36 -39 85.4, 46.8 -37 76.4, 57 -34.5 63, 64.8 -31 42.4, 67.4 -28 13.5, 65.6 -28 -30, 47.5 -32.5 -68.5, 0 -36.5 -78",
-    "subnasale": "0 -44.5 101.2, 6 -44.5 101.2, 11.5 -44.4 100.6, 16.5 -44.2 96, 26 -44 90.4, 35.8 -44 84.8, 46.4 -42 75.6, 56.6 -39 62, 64.2 -35 41.8, 66.8 -31 13, 64 -31 -30, 46 -36 -67.5, 0 -41 -76",
-    "labrale superius": "0 -57 102.8, 6 -57 102.5, 12 -57 101, 17.5 -57 98, 26 -57 91, 34.8 -56 82.6, 44.6 -53 72, 54 -49 58, 61.4 -44 38.5, 64.6 -38 11.5, 62 -38 -29.5, 44 -43 -66.5, 0 -49 -74.5",
-    "stomion": "0 -65 102.4, 6 -65 101.8, 12 -65 99.6, 17.5 -65 95.4, 26 -65 87.8, 34.2 -64 80, 43.6 -61 69.6, 52.4 -57 55.6, 59.6 -51 36.6, 63 -44 10.5, 60.6 -44 -29, 43 -50 -65.5, 0 -56 -73",
+    "eyes": "0 -1 96.3, 5.5 -1 93.8, 10.5 -1 88.6, 16 -1 83.4, 26 -1 86, 36 -1 85, 46.6 -1 75.4, 57 -1 65.6, 66 -1.5 44.5, 69.8 -2 16, 71.5 -3 -27, 52 -5 -72, 0 -7 -89.5",
+    "infraorbital": "0 -16 104.6, 5.5 -16 102, 11 -16 95.6, 17 -16 89.6, 26 -16 86.5, 36 -16 84.4, 47.2 -16 77.4, 57.6 -16 65.4, 66.6 -16 44, 69.5 -15 15, 69.5 -15 -29, 50.5 -17 -71, 0 -19 -86",
+    "pronasale": "0 -34 117, 6.2 -34 114.4, 12.2 -34 106, 17.2 -34 95.8, 26 -34 91.2, 36 -33.5 86, 47.2 -32 77.2, 57.3 -30 64, 65.2 -27 43, 68 -25 14, 67 -24 -30, 48.5 -29 -69, 0 -32 -80",
+    "wing of the nose": "0 -40 111.4, 6.4 -40 109.8, 12.6 -40.2 105.4, 17 -40.4 98, 26 -39.5 91, 36 -39 85.4, 46.8 -37 76.4, 57 -34.5 63, 64.8 -31 42.4, 67.3 -28 13.5, 65.8 -28 -30, 47.5 -32.5 -68.5, 0 -36.5 -78",
+    "subnasale": "0 -44.5 101.2, 6 -44.5 101.2, 11.5 -44.4 100.6, 16.5 -44.2 96, 26 -44 90.4, 35.8 -44 84.8, 46.4 -42 75.6, 56.6 -39 62, 64.2 -35 41.8, 66.6 -31 13, 64.8 -31 -30, 46 -36 -67.5, 0 -41 -76",
+    "labrale superius": "0 -57 102.8, 6 -57 102.5, 12 -57 101, 17.5 -57 98, 26 -57 91, 34.8 -56 82.6, 44.6 -53 72, 54 -49 58, 61.4 -44 38.5, 64.6 -38 11.5, 62.5 -38 -29.5, 44 -43 -66.5, 0 -49 -74.5",
+    "stomion": "0 -65 102.4, 6 -65 101.8, 12 -65 99.6, 17.5 -65 95.4, 26 -65 87.8, 34.2 -64 80, 43.6 -61 69.6, 52.4 -57 55.6, 59.6 -51 36.6, 63 -44 10.5, 60.7 -44 -29, 43 -50 -65.5, 0 -56 -73",
     "labrale inferius": "0 -74 99.6, 6 -74 99.2, 12 -74 97, 17.5 -74 93.8, 25.6 -74 86.2, 33.6 -73 77.6, 42.4 -69 67, 50.8 -64 53, 58 -57.5 34.4, 61.6 -50 9.5, 59.4 -50 -28.5, 42 -57 -64.5, 0 -63 -72",
     "supramentale": "0 -84 95, 6 -84 94.6, 12 -84 92.4, 17.5 -84 89, 25 -83 81.8, 32.6 -81 73.2, 41 -77 62.6, 49 -71.5 49, 56.2 -64 31.6, 60.4 -56 8.5, 58.4 -56 -28, 41 -64 -63.5, 0 -70 -71",
     "pogonion": "0 -98 95.6, 6 -98 95, 12 -97.6 92.2, 17.5 -96.6 87.4, 24.4 -94.6 79, 31.6 -91.6 69.8, 39.4 -86.6 58.6, 47 -80 45, 54 -71.5 28.4, 58.8 -62 7, 57.4 -62 -27.8, 40 -72 -62.5, 0 -78 -70.5",
@@ -180,13 +180,13 @@ class _Builder:
 
 def _columns():
     """Positions of the grid's columns on the left half, from 0 to the middle of the back (mm): close in the face, wide behind."""
-    return _grade(LOFT.half_girth, [(0, 2.5), (22, 2.6), (40, 3.3), (72, 3.6), (110, 6.0), (150, 7.0), (200, 10.5), (LOFT.half_girth, 11.5)])
+    return _grade(LOFT.half_girth, [(0, 2.5), (22, 2.6), (40, 3.3), (72, 3.7), (105, 6.6), (132, 6.6), (158, 6.6), (200, 13.0), (LOFT.half_girth, 14.5)])
 
 
 def _rows_of_grid():
     t = LOFT.row_t
-    up = _grade(-t["crown"], [(0, 3.2), (30, 3.2), (60, 6.0), (-t["crown"], 9.0)])
-    down = _grade(t["neck base"], [(0, 3.2), (115, 3.2), (150, 6.0), (t["neck base"], 9.5)])
+    up = _grade(-t["crown"], [(0, 3.2), (30, 3.2), (60, 6.5), (-t["crown"], 10.0)])
+    down = _grade(t["neck base"], [(0, 3.2), (115, 3.2), (150, 6.5), (t["neck base"], 11)])
     return np.concatenate([-up[:0:-1], down])
 
 
@@ -259,23 +259,22 @@ def skin_surface(s, t):
 
 # name, (x, y, half width, half height) of the bump in mm, (dx, dy, dz) it moves by at most
 _FORMS = [
-    ("wing of the nose", (14.2, -38.6, 3.0, 3.9), (1.6, -0.4, 1.2)),
-    ("groove behind the wing", (19.8, -38.5, 1.9, 4.5), (-0.4, 0, -1.6)),
-    ("groove above the wing", (13.5, -29.8, 3.2, 2.1), (-0.5, 0, -1.4)),
-    ("tip of the nose", (0, -33.5, 6.0, 4.5), (0, 0.6, 1.2)),
-    ("domes of the tip", (4.6, -33.0, 3.0, 3.5), (0.8, 0, 0.8)),
-    ("soft triangle", (8.5, -38.0, 2.0, 2.6), (0, 0.5, -0.8)),
-    ("bridge", (5.5, -8.0, 2.8, 10.0), (0.6, 0, 1.0)),
+    ("wing of the nose", (14.0, -38.4, 2.7, 3.4), (1.9, -0.3, 1.6)),
+    ("groove behind the wing", (19.6, -38.5, 1.8, 4.5), (-0.2, 0, -1.0)),
+    ("groove above the wing", (12.6, -31.0, 2.6, 2.0), (-0.5, 0, -1.2)),
+    ("groove between wing and tip", (8.6, -36.0, 1.5, 3.0), (0, 0, -0.8)),
+    ("tip of the nose", (0, -33.5, 6.0, 4.5), (0, 0.6, 1.0)),
+    ("inner orbit", (17.5, 6.0, 4.0, 6.0), (0, 0, -1.2)),
     ("philtrum", (0, -50.5, 2.2, 4.5), (0, 0, -0.9)),
     ("ridge of the philtrum", (5.0, -50.5, 2.0, 5.0), (0, 0, 0.6)),
     ("fold from nose to mouth", (26.0, -50.0, 3.6, 8.0), (0, 0, -0.9)),
     ("cheek", (40.0, -34.0, 13.0, 13.0), (0.6, 0, 1.6)),
-    ("lower cheek", (44, -64, 12.0, 17.0), (1.4, 0, 2.6)),
+    ("lower cheek", (44, -68, 12.0, 17.0), (1.4, 0, 3.2)),
+    ("beside the mouth", (33, -72, 8.0, 12.0), (0.3, 0, 1.2)),
     ("angle of the jaw", (56, -64, 9.0, 15.0), (1.6, 0, 0.8)),
     ("upper orbit", (24, 15.5, 12.0, 6.0), (0, 0, 2.4)),
     ("chin", (0, -98.0, 11.0, 8.0), (0, 0, 1.0)),
     ("lateral brow", (40.0, 17.0, 9.0, 6.0), (0, 0, 1.6)),
-    ("inner orbit", (17.5, 6.0, 4.0, 6.0), (0, 0, -2.0)),
     ("lateral canthus", (48.5, 0.0, 4.5, 5.0), (0, 0, -0.8)),
 ]
 
@@ -293,7 +292,7 @@ def lid_margin(a, upper):
     base = CANTHI[0] + a[..., None] * (CANTHI[1] - CANTHI[0])
     skewed = a ** np.where(upper, 0.86, 1.12)  # the upper lid is highest towards the nose, the lower one lowest towards the ear
     arch = np.maximum(np.sin(np.pi * skewed), 0) ** np.where(upper, 0.80, 0.92)
-    y = base[..., 1] + arch * np.where(upper, 5.1, -4.9)
+    y = base[..., 1] + arch * np.where(upper, 5.5, -5.1)
     x = base[..., 0]
     radius = EYE_RADIUS + LID_THICKNESS * 0.75
     inside = radius**2 - (x - EYE[0]) ** 2 - (y - EYE[1]) ** 2
@@ -387,12 +386,12 @@ def _chart_of(points, start, steps=12):
 
 # Half of each curve, from the middle to the corner: (x, y, z).
 _LIPS = {
-    "upper border": "0 -57.2 104.0, 5.2 -55.7 104.0, 10 -57.4 102.2, 16 -60.6 97.9, 22 -64.2 91.5, 26.8 -66.0 87.6",
-    "upper lip": "0 -61.2 106.0, 5 -60.4 105.5, 10 -61.3 103.4, 16 -63.1 98.6, 22 -65.3 91.4, 26.4 -66.2 87.0",
-    "upper contact": "0 -65.3 102.4, 5 -64.8 102.1, 10 -65.1 100.4, 16 -65.9 95.8, 22 -66.5 89.0, 25.8 -66.3 86.0",
-    "lower contact": "0 -65.6 102.2, 5 -65.1 101.9, 10 -65.4 100.2, 16 -66.2 95.6, 22 -66.7 88.9, 25.8 -66.4 86.0",
-    "lower lip": "0 -70.2 104.8, 5 -70.2 104.5, 10 -69.9 102.6, 16 -69.0 97.6, 22 -67.6 90.5, 26.4 -66.4 87.0",
-    "lower border": "0 -75.2 101.2, 5 -75.2 101.0, 10 -74.4 99.3, 16 -72.2 95.4, 22 -69.2 89.8, 26.8 -66.6 87.6",
+    "upper border": "0 -57.2 104.0, 5.2 -55.7 104.0, 10 -57.4 102.2, 16 -60.2 97.9, 21.8 -63.2 91.8, 26.2 -65.0 88.0",
+    "upper lip": "0 -61.2 106.0, 5 -60.4 105.5, 10 -61.3 103.4, 16 -62.8 98.6, 21.8 -64.5 91.8, 25.8 -65.2 87.4",
+    "upper contact": "0 -65.3 102.4, 5 -64.8 102.1, 10 -65.1 100.4, 16 -65.5 95.8, 21.8 -65.6 89.6, 25.2 -65.3 86.4",
+    "lower contact": "0 -65.45 102.2, 5 -64.95 101.9, 10 -65.25 100.2, 16 -65.65 95.6, 21.8 -65.75 89.5, 25.2 -65.4 86.4",
+    "lower lip": "0 -70.2 104.8, 5 -70.2 104.5, 10 -69.9 102.6, 16 -68.8 97.6, 21.8 -67.0 91.0, 25.8 -65.4 87.4",
+    "lower border": "0 -75.2 101.2, 5 -75.2 101.0, 10 -74.4 99.3, 16 -72.2 95.4, 21.8 -68.8 90.4, 26.2 -65.6 88.0",
 }  # fmt: skip
 _LIP_CURVES = {}
 for _name, _text in _LIPS.items():
@@ -429,7 +428,7 @@ def _mouth(grid):
     middle = np.array([0, -66.0, 0])
     up = np.where(upper, 1.0, -1.0)
     bow = np.sqrt(np.maximum(1 - along**2, 0))
-    for dz, dy, widen in ((-3.5, 0.6, 1.0), (-7.0, 6.0, 1.02), (-13.0, 13.0, 1.08), (-34.0, 16.0, 0.95), (-52.0, 9.0, 0.6)):
+    for dz, dy, widen in ((-3.5, -0.35, 1.0), (-7.0, 6.0, 1.02), (-13.0, 13.0, 1.08), (-34.0, 16.0, 0.95), (-52.0, 9.0, 0.6)):
         p = contact.copy()
         p[:, 0] *= widen
         p[:, 1] = middle[1] + (p[:, 1] - middle[1]) + up * dy * (0.25 + 0.75 * bow)
@@ -445,11 +444,11 @@ def _mouth(grid):
 
 
 def _nostril(grid):
-    border = grid.cut(2.6, 10.6, 45, 54.8)
+    border = grid.cut(2.6, 13.2, 46, 56.2)
     outer = grid.chart[border[:, 0], border[:, 1]]
     centre = outer.mean(0)
     turn = np.arctan2(outer[:, 1] - centre[1], outer[:, 0] - centre[0])
-    rim = centre + np.stack([2.5 * np.cos(turn) + 0.7 * np.sin(turn), 3.2 * np.sin(turn)], -1)
+    rim = centre + np.stack([3.4 * np.cos(turn) + 1.0 * np.sin(turn), 3.3 * np.sin(turn)], -1)
     p = skin_surface(rim[:, 0], rim[:, 1])
     middle = p.mean(0)
     rings = [p + [0, -0.2, 0]]
@@ -719,3 +718,37 @@ def _between(p):
     """Height of the line from one corner of the eye to the other at each point's x."""
     a, b = p[p[:, 0].argmin()], p[p[:, 0].argmax()]
     return a[1] + (p[:, 0] - a[0]) / (b[0] - a[0]) * (b[1] - a[1])
+
+
+def regions(t: Template) -> dict[str, np.ndarray]:
+    """Named sets of vertices. "face" is the skin of the face without ears, neck and whatever lies inside the mouth and the nostrils."""
+    v = t.vertices
+    eye, mouth, ear, nostril = (t.rings[n] for n in ("left eye", "mouth", "left ear", "left nostril"))
+    lips_from, contact = len(_MOUTH_RINGS), len(mouth) - 6
+    inside = [mouth[contact + 1 :], t.parts["mouth end"]]
+    for side in ("left", "right"):
+        inside += [t.rings[f"{side} eye"][len(_EYE_RINGS) + 1 :], t.rings[f"{side} nostril"][2:], t.parts[f"{side} nostril end"], t.parts[f"{side} eye"]]
+    inside += [t.parts[n] for n in ("upper teeth", "lower teeth", "tongue")]
+    hidden = np.zeros(len(v), bool)
+    hidden[np.concatenate([p.ravel() for p in inside])] = True
+    ears = np.zeros(len(v), bool)
+    for side in ("left", "right"):
+        ears[t.rings[f"{side} ear"][1:]] = True
+        ears[t.parts[f"{side} ear end"]] = True
+    # The lower border of the face rises from the chin to the angle of the jaw.
+    jaw = np.interp(np.abs(v[:, 0]), [0, 24, 45, 55, 80], [-112, -107, -92, -76, -60])
+    face = ~hidden & ~ears & (v[:, 2] > 12) & (v[:, 1] > jaw) & (v[:, 1] < 66)
+    flat = np.zeros(len(v), bool)
+    flat[t.parts["left eye"]] = flat[t.parts["right eye"]] = True
+    out = {
+        "face": face,
+        "ears": ears,
+        "eyeballs": flat,
+        "neck": ~hidden & ~ears & ((v[:, 1] < jaw) & (v[:, 1] < -60)),
+        "nose": face & (np.abs(v[:, 0]) < np.interp(v[:, 1], [-45, -36, -10, 5], [17, 20, 14, 10])) & (v[:, 1] > -46) & (v[:, 1] < 6),
+    }
+    out = {k: np.flatnonzero(m) for k, m in out.items()}
+    out |= {"lips": np.unique(mouth[lips_from : contact + 1]), "mouth": np.unique(np.concatenate([mouth[contact + 1 :].ravel(), t.parts["mouth end"]]))}
+    out |= {"teeth": np.concatenate([t.parts["upper teeth"], t.parts["lower teeth"]]), "tongue": t.parts["tongue"]}
+    out |= {f"{side}_eye": t.parts[f"{side} eye"] for side in ("left", "right")}
+    return {k: np.asarray(i, np.int32) for k, i in out.items()}
