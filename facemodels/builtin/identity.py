@@ -18,9 +18,10 @@ from .template import _EYE_RINGS, EYE, EYE_RADIUS, Template
 MODES = 100
 # Width of the kernel and standard deviation of the field, mm; how much of it there is outside the face.
 _SCALES = ((95.0, 2.4, 1.0), (42.0, 1.6, 0.8), (22.0, 1.05, 0.5), (12.0, 0.6, 0.25))
-_ASYMMETRY = 0.12  # of the standard deviation
-_INDUCING = 340
-_EVEN, _ODD, _UNEVEN = 130, 100, 16  # features kept of each part
+_ASYMMETRY = 0.25  # of the standard deviation
+_MEASUREMENT_WEIGHT = 250.0  # of a measurement, beside that of a vertex of mean area
+_INDUCING = 280
+_EVEN, _ODD, _UNEVEN = 115, 90, 14  # features kept of each part
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ def identity(template: Template) -> Identity:
     """The modes of identity and the named directions among them."""
     v = template.vertices
     area = vertex_areas(v, template.faces)
-    inner = np.zeros(len(v), bool)
-    inner[np.concatenate([p for n, p in template.parts.items() if "eye" in n or "teeth" in n or "tongue" in n])] = True
-    weight = np.where(inner, 0.02, 1.0) * area / area.mean() * (0.35 + 0.65 * in_face(v))
+    unseen = np.zeros(len(v), bool)
+    unseen[np.concatenate([p for n, p in template.parts.items() if "eye" in n or "teeth" in n or "tongue" in n])] = True
+    weight = np.where(unseen, 0.02, 1.0) * area / area.mean() * (0.35 + 0.65 * in_face(v))
     basis = np.concatenate([_features(template, weight), _eye_features(template)], 1)  # [V*3,r]
     basis = basis - _rigid_part(v, weight, basis)
     sample, places = _measurement_operator(template)
@@ -45,19 +46,20 @@ def identity(template: Template) -> Identity:
     root = np.linalg.cholesky(anthropometry.covariance())
     factor = np.concatenate([np.eye(len(gain)) - gain @ operator, gain @ root], 1).astype(np.float32)
     w3 = np.repeat(weight, 3)[:, None].astype(np.float32)
-    gram = (factor.T @ (basis.T @ (basis * w3)) @ factor).astype(np.float64)
+    # Modes are ordered by the variance of the surface and of the measurements, so that those kept have nearly all of both.
+    inner = basis.T @ (basis * w3) + _MEASUREMENT_WEIGHT * (operator.T @ operator)
+    gram = (factor.T @ inner @ factor).astype(np.float64)
     values, vectors = eigh(gram, subset_by_index=[len(gram) - MODES, len(gram) - 1])
     vectors = vectors[:, ::-1]
-    modes = ((factor @ vectors.astype(np.float32)).T @ basis.T).reshape(MODES, len(v), 3)
-    sign = np.sign(np.einsum("kvc,v->k", np.abs(modes) * np.sign(modes), weight))
-    modes *= np.where(sign == 0, 1, sign)[:, None, None]
+    coefficients = factor @ vectors.astype(np.float32)
+    coefficients *= np.where(coefficients.sum(0) < 0, -1, 1)  # eigenvectors have no sign: the same one on every machine
+    modes = (coefficients.T @ basis.T).reshape(MODES, len(v), 3)
     difference = {"sex": anthropometry.sex_difference() / 2}
     difference |= {f: load for f, load in zip(anthropometry.FACTORS, anthropometry.loadings().T)}
     norms = values[::-1]
     directions = {}
     for name, change in difference.items():
-        field = basis @ (gain @ change)
-        directions[name] = ((modes.reshape(MODES, -1) @ (field * w3[:, 0])) / norms).astype(np.float32)
+        directions[name] = (coefficients.T @ inner @ (gain @ change) / norms).astype(np.float32)
     return Identity(modes.astype(np.float32), directions)
 
 
@@ -136,7 +138,7 @@ def _kernel_places(template):
         d = p - centre
         r = np.linalg.norm(d, axis=1)
         x = np.clip((r - 13.0) / 14.0, 0, 1)
-        share = 0.3 + 0.7 * x * x * (3 - 2 * x)
+        share = 0.15 + 0.85 * x * x * (3 - 2 * x)
         near = r < 27.0
         p[near] = centre + d[near] * share[near, None]
         p[template.parts[f"{side} eye"]] = centre

@@ -260,9 +260,9 @@ def skin_surface(s, t):
 # name, (x, y, half width, half height) of the bump in mm, (dx, dy, dz) it moves by at most
 _FORMS = [
     ("wing of the nose", (14.0, -38.4, 2.7, 3.4), (1.9, -0.3, 1.6)),
-    ("groove behind the wing", (19.6, -38.5, 1.8, 4.5), (-0.2, 0, -1.0)),
-    ("groove above the wing", (12.6, -31.0, 2.6, 2.0), (-0.5, 0, -1.2)),
-    ("groove between wing and tip", (8.6, -36.0, 1.5, 3.0), (0, 0, -0.8)),
+    ("groove behind the wing", (19.2, -38.0, 1.7, 4.5), (-0.2, 0, -1.8)),
+    ("groove above the wing", (13.4, -30.5, 2.6, 1.8), (-0.5, 0, -1.9)),
+    ("groove between wing and tip", (8.7, -35.6, 1.5, 2.8), (0, 0, -1.3)),
     ("tip of the nose", (0, -33.5, 6.0, 4.5), (0, 0.6, 1.0)),
     ("inner orbit", (17.5, 6.0, 4.0, 6.0), (0, 0, -1.2)),
     ("philtrum", (0, -50.5, 2.2, 4.5), (0, 0, -0.9)),
@@ -421,8 +421,8 @@ def _mouth(grid):
         charts.append(q)
     lip, contact = curve("lip"), curve("contact")
     full = lip.copy()
-    full[:, 2] += 0.5
-    for p in (edge + 0.5 * (lip - edge) + [0, 0, 0.55], full, lip + 0.62 * (contact - lip) + [0, 0, 0.9], contact):
+    full[:, 2] += 0.15
+    for p in (edge + 0.5 * (lip - edge) + [0, 0, 0.95], full, lip + 0.62 * (contact - lip) + [0, 0, 0.9], contact):
         rings.append(p)
     # Inside: behind the lips, the vestibule, the cheeks, the throat.
     middle = np.array([0, -66.0, 0])
@@ -629,7 +629,7 @@ def build() -> Template:
     own = b.add(p).reshape(p.shape[:2])
     uv = np.stack(np.broadcast_arrays(np.linspace(0.85, 0.99, p.shape[1] + 1)[None], np.linspace(0.0, 0.05, len(p))[:, None]), -1)
     uv_own = b.add_uv(uv).reshape(len(p), -1)
-    b.sheet(np.concatenate([own, own[:, :1]], 1), uv_own)
+    b.sheet(np.concatenate([own, own[:, :1]], 1), uv_own, flip=True)
     ends = [b.cap(own[-1], uv_own[-1], p[-1].mean(0) + [0, 0, 1.0], [0.92, 0.055]), b.cap(own[0], uv_own[0], p[0].mean(0) - [0, 0, 1.0], [0.92, 0.0], flip=True)]
     parts["tongue"] = np.append(own.ravel(), ends)
     return _finish(b, grid, parts, rings)
@@ -648,7 +648,7 @@ def _crown(b, grid, crown, uv_ids, place):
     place_disk = np.array([0.92, 0.145]) + np.array([0.36, 0.68, 1.0])[:, None, None] * disk * 0.04 * [0.74, 1]
     ids = b.add_uv(place_disk).reshape(3, -1)
     b.sheet(np.concatenate([rows, rows[:, :1]], 1), ids)
-    pole = b.cap(rows[0][::-1], ids[0][::-1], crown, [0.92, 0.145], [0, grid.t[0] - 27])
+    pole = b.cap(rows[0], ids[0], crown, [0.92, 0.145], [0, grid.t[0] - 27])
     return np.append(own.ravel(), pole), ids
 
 
