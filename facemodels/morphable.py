@@ -208,6 +208,8 @@ class ModelData:
         arrays = [a for a in (s.weights, s.regressor, s.pose_basis) if a is not None]
         if not ok or not all(np.isfinite(a).all() for a in arrays):
             raise InputError(f"{self.name}: the skeleton's {J} joints do not fit its {V} vertices, or hold NaN")
+        single = {k: np.ascontiguousarray(getattr(s, k), np.float32) for k in ("weights", "regressor", "pose_basis") if getattr(s, k) is not None}
+        self.skeleton = replace(s, **single)
 
     def _array(self, name, shape):
         value = np.ascontiguousarray(getattr(self, name), np.float32)
