@@ -51,7 +51,7 @@ def portrait(
     attributes = torch.cat([normals, (torch.tensor(CLAY, device=device).expand(1, vertices.shape[1], 3) if albedo is None else albedo).expand(n, -1, -1)], -1)
     pixels = fr.interpolate(attributes.contiguous(), topology, fragments)
     normal, colour = torch.nn.functional.normalize(pixels[..., :3], dim=-1), pixels[..., 3:].contiguous()
-    light = fr.lighting.studio(n, device=device) if light is None else light.expand(n, -1, -1)
+    light = 1.35 * fr.lighting.studio(n, device=device) if light is None else light.expand(n, -1, -1)
     image = fr.sh_shade(colour, normal.contiguous(), light.contiguous())
     half = torch.nn.functional.normalize(torch.tensor([-0.45, 0.55, 1.8], device=device), dim=0)
     gloss = (normal @ half).clamp(0, 1)[..., None]

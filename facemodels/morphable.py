@@ -27,10 +27,9 @@ CONTOUR = 17  # the first of them, along the jaw from the subject's right ear to
 
 
 def blend(mean: Tensor, basis: Tensor, coefficients: Tensor) -> Tensor:
-    """mean + coefficients @ basis: [V,3] or [N,V,3], [K,V*3], [N,K] -> [N,V,3]."""
+    """mean + coefficients @ basis: [V,3] or [N|1,V,3], [K,V*3], [N,K] -> [N,V,3]."""
     vertices = mean.shape[-2]
-    offset = mean.reshape(-1, vertices * 3)
-    return torch.addmm(offset, coefficients, basis).view(-1, vertices, 3)
+    return torch.addmm(mean.reshape(-1, vertices * 3), coefficients, basis).view(-1, vertices, 3)
 
 
 def axis_angle_rotation(vectors: Tensor) -> Tensor:
@@ -292,9 +291,8 @@ class MorphableModel(nn.Module):
         V = len(data.mean)
         self.num_vertices, self.num_identity, self.num_expression = V, len(data.identity), len(data.expression)
         self.num_albedo = 0 if data.albedo is None else len(data.albedo)
-        self._buffer("mean", data.mean)
-        # One matrix, identity above expression: a full evaluation is one product.
-        self._buffer("basis", np.concatenate([data.identity, data.expression]).reshape(-1, V * 3))
+        # One matrix, the mean above identity above expression: a full evaluation is one product.
+        self._buffer("rows", np.concatenate([data.mean[None], data.identity, data.expression]).reshape(-1, V * 3))
         self._buffer("faces", data.faces)
         self._buffer("albedo_mean", data.albedo_mean)
         self._buffer("albedo_basis", None if data.albedo is None else data.albedo.reshape(-1, V * 3))
@@ -327,6 +325,16 @@ class MorphableModel(nn.Module):
         return self._topology
 
     @property
+    def mean(self) -> Tensor:
+        """[V,3] mm: the mean face."""
+        return self.rows[0].view(self.num_vertices, 3)
+
+    @property
+    def basis(self) -> Tensor:
+        """[I+E,V*3] mm: identity above expression."""
+        return self.rows[1:]
+
+    @property
     def identity_basis(self) -> Tensor:
         """[I,V,3] mm per standard deviation."""
         return self.basis[: self.num_identity].view(-1, self.num_vertices, 3)
@@ -355,18 +363,17 @@ class MorphableModel(nn.Module):
         return shape if joints is None else self._pose(shape, joints)
 
     def _shape(self, identity, expression):
-        first, rest = self.basis[: self.num_identity], self.basis[self.num_identity :]
         if identity is None and expression is None:
             return self.mean[None]
         if identity is None or expression is None:
-            given, basis = (expression, rest) if identity is None else (identity, first)
+            given, basis = (expression, self.basis[self.num_identity :]) if identity is None else (identity, self.basis)
             return blend(self.mean, basis[: given.shape[1]], given)
         if len(identity) == len(expression) and identity.shape[1] == self.num_identity:
-            return blend(self.mean, self.basis[: self.num_identity + expression.shape[1]], torch.cat([identity, expression], 1))
-        neutral = blend(self.mean, first[: identity.shape[1]], identity)
-        if len(expression) == 1 and len(neutral) > 1:
-            return neutral + blend(torch.zeros_like(self.mean), rest[: expression.shape[1]], expression)
-        return blend(neutral, rest[: expression.shape[1]], expression)
+            one = identity.new_ones(len(identity), 1)
+            return (torch.cat([one, identity, expression], 1) @ self.rows[: 1 + self.num_identity + expression.shape[1]]).view(-1, self.num_vertices, 3)
+        neutral = blend(self.mean, self.basis[: identity.shape[1]], identity)
+        moved = expression @ self.basis[self.num_identity :][: expression.shape[1]]
+        return moved.view(-1, self.num_vertices, 3) + neutral
 
     def _pose(self, shape, rotations):
         if not self.joints:
