@@ -292,7 +292,7 @@ def lid_margin(a, upper):
     base = CANTHI[0] + a[..., None] * (CANTHI[1] - CANTHI[0])
     skewed = a ** np.where(upper, 0.86, 1.12)  # the upper lid is highest towards the nose, the lower one lowest towards the ear
     arch = np.maximum(np.sin(np.pi * skewed), 0) ** np.where(upper, 0.80, 0.92)
-    y = base[..., 1] + arch * np.where(upper, 5.5, -5.1)
+    y = base[..., 1] + arch * np.where(upper, 4.9, -5.2)
     x = base[..., 0]
     radius = EYE_RADIUS + LID_THICKNESS * 0.75
     inside = radius**2 - (x - EYE[0]) ** 2 - (y - EYE[1]) ** 2
@@ -338,8 +338,8 @@ def _eye(grid):
         r = np.linalg.norm(d, axis=-1, keepdims=True)
         ball = EYE + direction * (EYE_RADIUS + 0.12)
         near_corner = _step(r, EYE_RADIUS + 1.6, EYE_RADIUS + 3.2)
-        rear = margin + close * (ball - margin) * (1 - 0.45 * near_corner)
-        rear = rear + direction * 0 + np.array([0, 0, -1.0]) * (depth - 1.3) * 0.9
+        rear = margin + close * (ball - margin) * (1 - 0.3 * near_corner * (depth < 2))
+        rear[:, 2] -= (depth - 1.3) * 0.9
         rear[:, 1] += np.where(upper, 1, -1) * (depth - 1.3) * 0.55 * np.sin(np.pi * a)
         rings.append(_outside_ball(rear, EYE_RADIUS + 0.12))
         charts.append(inner + (np.array([32.0, 0.0]) - inner) * (0.05 + 0.08 * depth / 8))
