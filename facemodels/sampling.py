@@ -60,7 +60,12 @@ def _mixed(model, count, generator):
     pick = torch.randint(len(table), (count, 2), generator=generator)
     strength = torch.rand(count, 2, generator=generator) * torch.tensor([0.9, 0.35])
     little = torch.rand(count, model.num_expression, generator=generator) ** 6 * 0.3
-    return ((table[pick] * strength[..., None]).sum(1) + little).clamp(0, 1)
+    mixed = ((table[pick] * strength[..., None]).sum(1) + little).clamp(0, 1)
+    names = model.expression_names
+    if "mouthClose" in names and "jawOpen" in names:  # it closes the lips of an open jaw, and means nothing more
+        close, open_ = names.index("mouthClose"), names.index("jawOpen")
+        mixed[:, close] = torch.minimum(mixed[:, close], mixed[:, open_])
+    return mixed
 
 
 def activations(model: MorphableModel, expression: dict[str, float]) -> Tensor:

@@ -428,7 +428,7 @@ def _mouth(grid):
     middle = np.array([0, -66.0, 0])
     up = np.where(upper, 1.0, -1.0)
     bow = np.sqrt(np.maximum(1 - along**2, 0))
-    for dz, dy, widen in ((-3.5, -0.35, 1.0), (-7.0, 6.0, 1.02), (-13.0, 13.0, 1.08), (-34.0, 16.0, 0.95), (-52.0, 9.0, 0.6)):
+    for dz, dy, widen in ((-3.5, -0.35, 1.0), (-7.0, 6.0, 1.02), (-13.0, 13.0, 1.08), (-34.0, 16.0, 1.08), (-52.0, 9.0, 0.6)):
         p = contact.copy()
         p[:, 0] *= widen
         p[:, 1] = middle[1] + (p[:, 1] - middle[1]) + up * dy * (0.25 + 0.75 * bow)
@@ -540,7 +540,7 @@ def _eyeball(around=28):
 def _teeth(upper):
     phi = np.linspace(-1, 1, 41)
     x = 26.5 * np.sin(phi * 1.35) / np.sin(1.35)
-    z = 94.0 - 33 * phi**2 - (0 if upper else 2.2)
+    z = 94.0 - 42 * phi**2 - (0 if upper else 2.2)
     x = x * (1 if upper else 0.94)
     edge, root = (-67.2, -55.0) if upper else (-65.8, -77.5)
     bulge = 0.35 * np.abs(np.sin(phi * 7 * np.pi))  # seven teeth a side
