@@ -1,0 +1,607 @@
+"""The training loop that every method goes through, and the checkpoints that lose nothing.
+
+A method is an `nn.Module` (`Method`) that says what its data are, what its losses are and how it is validated; `train` does the rest:
+optimizers, schedule, mixed precision, averaging of weights, many devices, metrics, pictures, checkpoints, resuming.
+
+Everything random in a step is seeded by (seed, step), and batches are found by their number, so a run that was killed at any instant and
+resumed does exactly what it would have done: on the CPU, with the same number of threads, its weights are the same bits.
+
+One process a device under torchrun; the batch size is that of all devices together, and rank r takes its share of it, so that two processes
+compute what one would.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .errors import InputError
+
+
+@dataclass
+class Config:
+    """Settings that every method has. A method's own configuration derives from it; all of it is saved beside each checkpoint.
+
+    output: folder of the run. seed: of everything random. steps: optimizer steps. batch: samples a step, of all devices together.
+    optimizer: "adamw", "adam" or "sgd" (Nesterov momentum 0.9). schedule: "cosine" to zero, "step" (times `decay` at each of `milestones`) or
+    "constant", after `warmup` steps from zero. clip: largest norm of the gradient, 0 for none. ema: decay of the averaged weights that are
+    validated and shipped, 0 for none. precision: "float32" or "bfloat16" (autocast). compile: torch.compile of the networks.
+    prefetch: batches made ahead by threads. log_every, panel_every, validate_every, checkpoint_every: steps; keep: checkpoints kept beside
+    the best. patience: validations without a better result before the run ends early, 0 for never. device: "cpu", "cuda", or "auto".
+    """
+
+    output: str = "run"
+    seed: int = 0
+    steps: int = 1000
+    batch: int = 32
+    optimizer: str = "adamw"
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup: int = 0
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.2
+    clip: float = 0.0
+    ema: float = 0.0
+    precision: str = "float32"
+    channels_last: bool = True
+    compile: bool = False
+    prefetch: int = 1
+    log_every: int = 10
+    panel_every: int = 500
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    keep: int = 2
+    patience: int = 0
+    device: str = "auto"
+
+    def __post_init__(self):
+        for name, choices in (("optimizer", ("adamw", "adam", "sgd")), ("schedule", ("cosine", "step", "constant")), ("precision", ("float32", "bfloat16"))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name in ("steps", "batch", "log_every", "panel_every", "validate_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+class Method(nn.Module):
+    """What a method brings. Its parameters and buffers are what is trained and saved.
+
+    Class attributes: name; Config; monitor, the validation result that says which checkpoint is best (lower is better).
+    """
+
+    name = "method"
+    Config = Config
+    monitor = "loss"
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Sets of parameters that are trained against each other, each with an optimizer of its own; one unless the method is adversarial."""
+        return {"network": [p for p in self.parameters() if p.requires_grad]}
+
+    def batch(self, step: int, indices: range, device: torch.device):
+        """The samples `indices` (numbers within the step's batch) of a step, on the device. Called from a thread: random numbers come from
+        generators seeded by the step and the sample."""
+        raise NotImplementedError
+
+    def forward(self, player: str, batch, step: int) -> dict[str, Tensor]:
+        """The losses of one player, means over the batch: "loss" is what it minimises, the others are logged."""
+        raise NotImplementedError
+
+    def validate(self, device: torch.device) -> dict[str, float]:
+        """Results on held-out data."""
+        return {}
+
+    def panel(self, batch) -> Tensor | None:
+        """A picture of what the method does now, linear colours [H,W,3]."""
+        return None
+
+
+# ----------------------------------------------------------------------------------------------------------------- configurations
+
+
+def configured(kind: type[Config], preset: dict | None = None, file: str | Path | None = None, settings: tuple[str, ...] = ()) -> Config:
+    """A configuration: defaults, then a preset, then a JSON or TOML file, then settings "key=value".
+
+    Raises:
+        InputError: a key that does not exist, or a value of a wrong type; the message names it and the keys that are close.
+    """
+    values = dict(preset or {})
+    if file is not None:
+        values |= _read(Path(file))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting}: a setting is key=value")
+        values[key] = text
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            import difflib
+
+            close = difflib.get_close_matches(key, fields, 3, 0.4)
+            raise InputError(f"there is no setting {key!r}" + (f"; close to it are {', '.join(close)}" if close else f"; there are {', '.join(fields)}"))
+    return kind(**{key: _converted(key, value, fields[key]) for key, value in values.items()})
+
+
+def _read(path: Path) -> dict:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    if path.suffix == ".toml":
+        try:
+            import tomllib
+        except ImportError:
+            raise InputError(f"{path}: TOML needs Python 3.11; write it as JSON") from None
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{path}: not TOML: {error}") from error
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected settings by name, got {type(values).__name__}")
+    values.pop("method", None)
+    return values
+
+
+def _converted(key, value, field):
+    """The value as the type of the field's default."""
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    try:
+        if isinstance(default, bool):
+            if isinstance(value, str):
+                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+            return {True: True, False: False}[value]
+        if isinstance(default, tuple):
+            items = [w for w in value.split(",") if w] if isinstance(value, str) else list(value)
+            kind = type(default[0]) if default else int
+            return tuple(kind(w) for w in items)
+        if isinstance(default, int) and isinstance(value, float) and value != int(value):
+            raise ValueError
+        return type(default)(value)
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{key} must be of the kind of {default!r}, got {value!r}") from None
+
+
+# -------------------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def save_checkpoint(folder: Path, step: int, method: Method, optimizers: dict, average: dict | None, results: dict, keep: int, best: int | None) -> Path:
+    """Writes one checkpoint, whole or not at all, then removes those that are neither among the last `keep` nor the best."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{step:09d}"
+    partial = folder / f".partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        save_file({k: v.detach().contiguous().cpu() for k, v in method.state_dict().items()}, partial / "weights.safetensors", metadata={"method": method.name})
+        if average is not None:
+            save_file({k: v.contiguous().cpu() for k, v in average.items()}, partial / "average.safetensors", metadata={"method": method.name})
+        rng = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+        torch.save({"step": step, "optimizers": {k: o.state_dict() for k, o in optimizers.items()}, "rng": rng, "results": results}, partial / "state.pt")
+        (partial / "config.json").write_text(json.dumps({"method": method.name} | dataclasses.asdict(method.config), indent=1) + "\n")
+        for file in partial.iterdir():
+            with open(file, "rb") as f:
+                os.fsync(f.fileno())
+        if final.exists():  # of a run that was resumed from before it
+            shutil.rmtree(final)
+        os.replace(partial, final)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(f"{final}: the checkpoint could not be written ({error}); the ones before it are whole") from error
+    kept = {c.name for c in checkpoints(folder)[-keep:]} | ({f"step-{best:09d}"} if best is not None else set())
+    for old in checkpoints(folder):
+        if old.name not in kept:
+            shutil.rmtree(old)
+    return final
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(p for p in Path(folder).glob("step-*") if p.is_dir()) if Path(folder).is_dir() else []
+
+
+def load_weights(method: Method, checkpoint: Path, averaged: bool = True):
+    """Loads the weights of a checkpoint (the averaged ones where there are any and `averaged`). No code in the file is run.
+
+    Raises:
+        InputError: the checkpoint is missing, damaged, or that of another method or size.
+    """
+    checkpoint = Path(checkpoint)
+    file = checkpoint / "average.safetensors"
+    if not averaged or not file.is_file():
+        file = checkpoint / "weights.safetensors"
+    about = _read(checkpoint / "config.json") if (checkpoint / "config.json").is_file() else None
+    if about is None or not file.is_file():
+        raise InputError(f"{checkpoint}: not a checkpoint (it must hold weights.safetensors and config.json)")
+    name = json.loads((checkpoint / "config.json").read_text()).get("method")
+    if name != method.name:
+        raise InputError(f"{checkpoint}: a checkpoint of the method {name}, not of {method.name}")
+    try:
+        weights = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: damaged ({error})") from error
+    own = method.state_dict()
+    for key in [*own, *sorted(weights.keys() - own.keys())]:
+        if key not in weights or key not in own or own[key].shape != weights[key].shape:
+            mine, its = (str(list(d[key].shape)) if key in d else "nothing" for d in (own, weights))
+            raise InputError(f"{file}: {key} is {its} there and {mine} here: a checkpoint of another configuration (see config.json beside it)")
+    method.load_state_dict(weights)
+
+
+def _load_state(checkpoint: Path) -> dict:
+    try:
+        return torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise InputError(f"{checkpoint / 'state.pt'}: damaged ({type(error).__name__})") from error
+
+
+# ----------------------------------------------------------------------------------------------------------------------- the loop
+
+
+def train(method_class: type[Method], config: Config, resume: str = "never", after_step: Callable[[int], None] | None = None) -> Method:
+    """Trains a method; returns it with the last weights (the averaged ones, where there are any).
+
+    resume: "auto" goes on from the last checkpoint in the run's folder, or begins; "never" refuses a folder that has checkpoints; a path goes
+    on from that checkpoint. after_step is called with the number of steps done.
+
+    Raises:
+        InputError: a folder, checkpoint or setting that cannot be used; a loss that is not finite, with the step, its parts and the last good
+            checkpoint.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    device = _device(config)
+    if config.batch % world:
+        raise InputError(f"batch must be a multiple of the {world} processes, got {config.batch}")
+    started = world > 1 and not dist.is_initialized()
+    if started:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        return _Run(method_class, config, device, rank, world).go(resume, after_step)
+    finally:
+        if started:
+            dist.destroy_process_group()
+
+
+def _device(config) -> torch.device:
+    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    if wanted.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise InputError(f"device {wanted}: torch finds no CUDA device here; use device=cpu")
+        if wanted == "cuda" and "LOCAL_RANK" in os.environ:
+            wanted = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(wanted)
+    return torch.device(wanted)
+
+
+class _Run:
+    def __init__(self, method_class, config, device, rank, world):
+        self.config, self.device, self.rank, self.world = config, device, rank, world
+        self.folder = Path(config.output)
+        seed_everything(config.seed, 0)
+        self.method = method_class(config).to(device)
+        if config.channels_last:
+            self.method = self.method.to(memory_format=torch.channels_last)
+        self.optimizers = {name: _optimizer(parameters, config) for name, parameters in self.method.players().items()}
+        self.average = {k: v.detach().clone() for k, v in self.method.state_dict().items()} if config.ema else None
+        self.step, self.best, self.best_step, self.waited = 0, math.inf, None, 0
+
+    @property
+    def chief(self):
+        return self.rank == 0
+
+    def go(self, resume, after_step):
+        self._begin(resume)
+        runner = self.method
+        if self.world > 1:
+            runner = nn.parallel.DistributedDataParallel(self.method, find_unused_parameters=len(self.optimizers) > 1, broadcast_buffers=True)
+        elif self.config.compile:
+            runner = torch.compile(self.method)
+        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.method.name, disable=None if self.chief else True, dynamic_ncols=True)
+        with _Ahead(self._batch, self.config.prefetch) as ahead, _polite_stop() as stopping, bar:
+            while self.step < self.config.steps:
+                began = time.perf_counter()
+                batch = ahead.take(self.step, self.config.steps)
+                waited = time.perf_counter() - began
+                parts = self._one(runner, batch)
+                self.step += 1
+                bar.update()
+                done = self.step == self.config.steps
+                if self.step % self.config.log_every == 0 or done:
+                    values = {k: float(v) for k, v in parts.items()}
+                    bar.set_postfix_str(f"loss {values.get('loss', next(iter(values.values()))):.4g}")
+                    self._log({"step": self.step, "lr": self._rate(self.step - 1), "seconds": time.perf_counter() - began, "seconds_data": waited} | values)
+                if self.step % self.config.panel_every == 0 or done:
+                    self._panel(batch)
+                ended = False
+                if self.step % self.config.validate_every == 0 or done:
+                    ended = self._validate()
+                if self.step % self.config.checkpoint_every == 0 or done or ended or stopping():
+                    self._save()
+                if after_step:
+                    after_step(self.step)
+                if ended or stopping():
+                    break
+        if stopping():
+            raise KeyboardInterrupt
+        if self.average is not None:
+            self.method.load_state_dict(self.average)
+        return self.method
+
+    # ------------------------------------------------------------------------------------------------------------------- a step
+
+    def _batch(self, step):
+        share = self.config.batch // self.world
+        return self.method.batch(step, range(self.rank * share, (self.rank + 1) * share), self.device)
+
+    def _one(self, runner, batch):
+        """One step of every player in turn. Returns the parts of their losses."""
+        seed_everything(self.config.seed, self.step, self.rank)
+        self.method.train()
+        logged = {}
+        everyone = [p for parameters in self.method.players().values() for p in parameters]
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self._rate(self.step)
+            optimizer.zero_grad(set_to_none=True)
+            if len(self.optimizers) > 1:  # only this player's parameters move, and only they are waited for
+                mine = {id(p) for p in self.method.players()[name]}
+                for p in everyone:
+                    p.requires_grad_(id(p) in mine)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+                parts = runner(name, batch, self.step)
+            loss = parts["loss"]
+            if not torch.isfinite(loss):
+                self._refuse(name, parts)
+            loss.backward()
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            if self.config.clip:
+                nn.utils.clip_grad_norm_(parameters, self.config.clip)
+            optimizer.step()
+            prefix = "" if len(self.optimizers) == 1 else name + "_"
+            logged |= {prefix + k: v.detach() for k, v in parts.items()}
+        if len(self.optimizers) > 1:
+            for p in everyone:
+                p.requires_grad_(True)
+        if self.average is not None:
+            self._update_average()
+        return logged
+
+    @torch.no_grad()
+    def _update_average(self):
+        keep = min(self.config.ema, (1 + self.step) / (10 + self.step))  # short runs too
+        for key, value in self.method.state_dict().items():
+            if value.is_floating_point():
+                self.average[key].lerp_(value, 1 - keep)
+            else:
+                self.average[key].copy_(value)
+
+    def _rate(self, step):
+        c = self.config
+        if step < c.warmup:
+            return c.lr * (step + 1) / c.warmup
+        if c.schedule == "constant":
+            return c.lr
+        if c.schedule == "step":
+            return c.lr * c.decay ** sum(step >= m for m in c.milestones)
+        return c.lr * 0.5 * (1 + math.cos(math.pi * (step - c.warmup) / max(1, c.steps - c.warmup)))
+
+    def _refuse(self, name, parts):
+        last = checkpoints(self.folder / "checkpoints")
+        values = ", ".join(f"{k} {v.item():.4g}" for k, v in parts.items())
+        raise InputError(
+            f"step {self.step}: the loss of the {name} is not finite ({values}); "
+            + (f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet")
+            + "; a lower lr or clip=1 may help"
+        )
+
+    # ------------------------------------------------------------------------------------------------- metrics, pictures, checkpoints
+
+    @contextmanager
+    def _averaged(self):
+        """The method with its averaged weights."""
+        self.method.eval()
+        if self.average is None:
+            yield
+            return
+        own = {k: v.detach().clone() for k, v in self.method.state_dict().items()}
+        self.method.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.method.load_state_dict(own)
+
+    @torch.no_grad()
+    def _validate(self):
+        """Returns whether to stop early."""
+        if self.chief:
+            with self._averaged():
+                results = {k: float(v) for k, v in self.method.validate(self.device).items()}
+            if results:
+                self._log({"step": self.step} | {f"validation_{k}": v for k, v in results.items()})
+                tqdm.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in results.items()))
+                value = results.get(self.method.monitor, math.inf)
+                self.waited = 0 if value < self.best else self.waited + 1
+                if value < self.best:
+                    self.best, self.best_step = value, self.step
+        ended = bool(self.config.patience and self.waited >= self.config.patience)
+        if self.world > 1:
+            flag = torch.tensor([ended], dtype=torch.int32, device=self.device)
+            dist.broadcast(flag, 0)
+            ended = bool(flag.item())
+        return ended
+
+    @torch.no_grad()
+    def _panel(self, batch):
+        if not self.chief:
+            return
+        with self._averaged():
+            picture = self.method.panel(batch)
+        if picture is not None:
+            import imageio.v3 as iio
+
+            from .drawing import to_bytes
+
+            (self.folder / "panels").mkdir(exist_ok=True)
+            iio.imwrite(self.folder / "panels" / f"step-{self.step:09d}.png", to_bytes(picture))
+
+    def _log(self, line: dict):
+        if not self.chief:
+            return
+        with open(self.folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.board:
+            for key, value in line.items():
+                if key != "step":
+                    self.board.add_scalar(key, value, line["step"])
+
+    def _save(self):
+        if self.chief:
+            results = {"best": self.best, "best_step": self.best_step if self.best_step is not None else -1, "waited": self.waited}
+            save_checkpoint(self.folder / "checkpoints", self.step, self.method, self.optimizers, self.average, results, self.config.keep, self.best_step)
+        if self.world > 1:
+            dist.barrier()
+
+    def _begin(self, resume):
+        found = checkpoints(self.folder / "checkpoints")
+        if resume == "never" and found:
+            raise InputError(f"{self.folder}: holds checkpoints of an earlier run (the last is {found[-1].name}); --resume auto goes on from it, --set output=DIR begins another")
+        start = None
+        if resume == "auto":
+            start = found[-1] if found else None
+        elif resume != "never":
+            start = Path(resume)
+        if start is not None:
+            load_weights(self.method, start, averaged=False)
+            state = _load_state(start)
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            if self.average is not None:
+                saved = load_file(start / "average.safetensors", device=str(self.device))
+                for key in self.average:
+                    self.average[key].copy_(saved[key])
+            self.step = state["step"]
+            self.best, self.waited = state["results"]["best"], state["results"]["waited"]
+            self.best_step = state["results"]["best_step"] if state["results"]["best_step"] >= 0 else None
+            torch.set_rng_state(state["rng"]["cpu"])
+        self.board = None
+        if self.chief:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for partial in (self.folder / "checkpoints").glob(".partial-*"):
+                shutil.rmtree(partial, ignore_errors=True)
+            (self.folder / "config.json").write_text(json.dumps({"method": self.method.name} | dataclasses.asdict(self.config), indent=1) + "\n")
+            _forget_after(self.folder / "metrics.jsonl", self.step)
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.board = SummaryWriter(self.folder / "tensorboard", purge_step=self.step)
+            except ImportError:
+                pass  # TensorBoard is not installed: the metrics are in metrics.jsonl
+
+
+def _forget_after(path: Path, step: int):
+    """Drops the lines of steps that will be done again, and a line that was cut off."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):
+            continue
+    new = path.with_suffix(".new")
+    new.write_text("".join(kept))
+    os.replace(new, path)
+
+
+def _optimizer(parameters, config) -> torch.optim.Optimizer:
+    kinds = {
+        "adamw": lambda: torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay),
+        "adam": lambda: torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay),
+        "sgd": lambda: torch.optim.SGD(parameters, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, nesterov=True),
+    }
+    return kinds[config.optimizer]()
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed from several numbers, well mixed (splitmix64)."""
+    state = 0x9E3779B97F4A7C15
+    for n in numbers:
+        state = (state ^ (n & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 27
+        state = state * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state & 0x7FFFFFFFFFFFFFFF
+
+
+def seed_everything(*numbers: int):
+    """torch's global generators, for dropout and the like."""
+    torch.manual_seed(seed_of(*numbers))
+
+
+class _Ahead:
+    """Makes batches ahead of their use in threads; their order and content do not depend on it."""
+
+    def __init__(self, make, count):
+        self.make, self.count, self.coming = make, count, {}
+        self.pool = ThreadPoolExecutor(max(1, count)) if count else None
+
+    def __enter__(self):
+        return self
+
+    def take(self, step, end):
+        if self.pool is None:
+            return self.make(step)
+        for s in range(step, min(step + 1 + self.count, end)):
+            if s not in self.coming:
+                self.coming[s] = self.pool.submit(self.make, s)
+        return self.coming.pop(step).result()
+
+    def __exit__(self, *_):
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _polite_stop():
+    """Ctrl-C and SIGTERM end the run after the step, with a checkpoint; a second one ends it at once."""
+    asked = []
+
+    def ask(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
