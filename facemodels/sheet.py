@@ -1,5 +1,6 @@
 """facemodels sheet: random faces of a model as a picture, and a viewer to play with."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -42,8 +43,9 @@ def run(options) -> int:
     iio.imwrite(options.output, drawing.to_bytes(drawing.tile(torch.cat(pictures), 2 * options.columns)))
     print(f"{options.output}  {options.count} people of the model {model.name}, seed {options.seed}")
     if options.viewer:
-        from .export import mesh_of, write
+        from .export import bake_albedo, mesh_of, write
 
-        write(options.viewer, mesh_of(model))
+        mesh = replace(mesh_of(model), name="mean face")
+        write(options.viewer, replace(mesh, texture=bake_albedo(model)) if model.uv is not None and model.num_albedo else mesh)
         print(f"{options.viewer}  the mean face with {model.num_expression} expressions")
     return 0

@@ -51,7 +51,7 @@ def load_mesh(path: Path) -> Mesh:
     except ImportError:
         raise MeshError("reading meshes needs trimesh. Run: pip install trimesh") from None
     try:
-        loaded = trimesh.load(path, process=False, maintain_order=True, force="mesh")
+        loaded = trimesh.load(path, process=False, maintain_order=kind != ".obj", force="mesh")  # order would cost an OBJ its texture seams
     except Exception as error:  # whatever a parser throws at a damaged file
         raise MeshError(f"{path}: not a readable {kind[1:].upper()} file ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'})") from error
     faces = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))))
@@ -86,6 +86,9 @@ def _appearance(loaded, count, linear):
     visual = loaded.visual
     uv = getattr(visual, "uv", None)
     image = _texture_image(getattr(visual, "material", None))
+    beside = getattr(visual, "vertex_attributes", {}).get("color")  # of a GLB whose primitive has a material too
+    if image is None and beside is not None and len(beside) == count:
+        return decode(np.ascontiguousarray(np.asarray(beside, np.float32)[:, :3] / (255 if np.asarray(beside).dtype == np.uint8 else 1))), None, None
     if uv is not None and image is not None and len(uv) == count:
         factor = getattr(visual.material, "baseColorFactor", None)
         tint = None if factor is None else decode(np.tile(np.asarray(factor, np.float32)[:3] / 255, (count, 1)))

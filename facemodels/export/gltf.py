@@ -1,0 +1,142 @@
+"""glTF 2.0 in one binary file (GLB): what Blender, game engines and the web read, with morph targets to animate the expressions by.
+
+After the Khronos glTF 2.0 specification: accessors and sparse accessors (section 3.6.2), morph targets (3.7.2.2), the GLB container (4.4).
+"""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+
+import facerender.meshes
+
+from .files import encode_image, turned, unit_scale, write_whole
+from .mesh import Mesh, normals_of, split_seams
+
+FLOAT, USHORT, UINT = 5126, 5123, 5125
+VERTEX_DATA, INDEX_DATA = 34962, 34963
+LINEAR_FILTER, MIPMAPS, CLAMP = 9729, 9987, 33071
+ROUGHNESS = 0.55  # skin, between its oily and its dry places
+SMALLEST = 1e-3  # mm: an offset below a micrometre is none
+
+
+def write_glb(path: str | Path, mesh: Mesh, unit: str = "m", axes: str = "y-up"):
+    """Writes a GLB: positions, normals, texture coordinates with an sRGB PNG texture, or linear vertex colours, and the morph targets,
+    positions and normals, their names in `mesh.extras.targetNames` and their weights in `mesh.weights`.
+
+    unit "m" and axes "y-up" are what glTF demands and importers expect; others are for readers that know better. Vertices are split at the
+    seams of the texture only (see `split_seams`: the first V keep their numbers).
+    """
+    scale = unit_scale(unit)
+    textured = mesh.texture is not None
+    if textured:
+        source, uv, faces = split_seams(mesh)
+    else:
+        source, faces = np.arange(len(mesh.vertices)), mesh.faces
+    neutral = normals_of(mesh.vertices, mesh.faces) if mesh.normals is None or mesh.morphs else mesh.normals
+
+    data = _Buffer()
+    attributes = {
+        "POSITION": data.array(turned(mesh.vertices[source] * scale, axes), bounds=True),
+        "NORMAL": data.array(turned(neutral[source], axes)),
+    }
+    material = {"metallicFactor": 0.0, "roughnessFactor": ROUGHNESS}
+    document = {
+        "asset": {"version": "2.0", "generator": "facemodels"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"name": mesh.name, "mesh": 0}],
+        "materials": [{"name": "skin", "pbrMetallicRoughness": material, "doubleSided": True}],
+    }
+    if textured:
+        # glTF has (0, 0) at the upper left.
+        attributes["TEXCOORD_0"] = data.array(np.stack([uv[:, 0], 1 - uv[:, 1]], -1))
+        document["images"] = [{"bufferView": data.view(encode_image(mesh.texture, "PNG")), "mimeType": "image/png"}]
+        document["samplers"] = [{"magFilter": LINEAR_FILTER, "minFilter": MIPMAPS, "wrapS": CLAMP, "wrapT": CLAMP}]
+        document["textures"] = [{"source": 0, "sampler": 0}]
+        material["baseColorTexture"] = {"index": 0}
+    elif mesh.colours is not None:
+        attributes["COLOR_0"] = data.array(np.clip(mesh.colours, 0, 1))
+    else:
+        material["baseColorFactor"] = [*facerender.meshes.SKIN, 1.0]
+    primitive = {"attributes": attributes, "indices": data.indices(faces, len(source)), "material": 0}
+    content = {"name": mesh.name, "primitives": [primitive]}
+    if mesh.morphs:
+        offsets = np.stack(list(mesh.morphs.values()))
+        turns = normals_of(mesh.vertices + offsets, mesh.faces) - neutral
+        primitive["targets"] = [_target(data, mesh.faces, offset, turn, source, scale, axes) for offset, turn in zip(offsets, turns)]
+        content["weights"] = [float(mesh.weights.get(name, 0)) for name in mesh.morphs]
+        content["extras"] = {"targetNames": list(mesh.morphs)}
+    document["meshes"] = [content]
+    write_whole({Path(path): data.glb(document)})
+
+
+def _target(data, faces, offset, turn, source, scale, axes):
+    """A morph target's accessors, of offsets [V,3] in mm and what they add to the normals [V,3]."""
+    moved = np.abs(offset).max(1) >= SMALLEST
+    turning = np.zeros(len(moved), bool)  # normals change on all of a face with a moved corner
+    turning[faces[moved[faces].any(1)]] = True
+    return {
+        "POSITION": data.sparse(turned(offset[source] * scale, axes), moved[source], bounds=True),
+        "NORMAL": data.sparse(turned(turn[source], axes), turning[source]),
+    }
+
+
+class _Buffer:
+    """The binary part: one buffer, its views on 4-byte boundaries, and the accessors that read them."""
+
+    def __init__(self):
+        self.parts, self.length, self.views, self.accessors = [], 0, [], []
+
+    def view(self, content: bytes, **more) -> int:
+        self.views.append({"buffer": 0, "byteOffset": self.length, "byteLength": len(content), **more})
+        padded = content + bytes(-len(content) % 4)
+        self.parts.append(padded)
+        self.length += len(padded)
+        return len(self.views) - 1
+
+    def array(self, values: np.ndarray, bounds: bool = False) -> int:
+        """float32 [n,2..4]."""
+        values = np.ascontiguousarray(values, "<f4")
+        view = self.view(values.tobytes(), target=VERTEX_DATA)
+        return self._accessor(values, FLOAT, f"VEC{values.shape[1]}", bounds, bufferView=view)
+
+    def indices(self, faces: np.ndarray, count: int) -> int:
+        values, kind = _unsigned(faces.reshape(-1), count)
+        return self._accessor(values, kind, "SCALAR", False, bufferView=self.view(values.tobytes(), target=INDEX_DATA))
+
+    def sparse(self, values: np.ndarray, kept: np.ndarray, bounds: bool = False) -> int:
+        """float32 [n,3], zero where `kept` [n] is false: only what is kept is stored, where that is smaller."""
+        values = np.where(kept[:, None], values, 0).astype("<f4")
+        index, kind = _unsigned(np.flatnonzero(kept), len(values))
+        if len(index) * (index.itemsize + 12) >= values.nbytes:
+            return self.array(values, bounds)
+        more = {}
+        if len(index):
+            more["sparse"] = {
+                "count": len(index),
+                "indices": {"bufferView": self.view(index.tobytes()), "componentType": kind},
+                "values": {"bufferView": self.view(values[index].tobytes())},
+            }
+        return self._accessor(values, FLOAT, "VEC3", bounds, **more)
+
+    def _accessor(self, values, component, kind, bounds, **more):
+        accessor = {"componentType": component, "count": len(values), "type": kind, **more}
+        if bounds:
+            accessor |= {"min": values.min(0).tolist(), "max": values.max(0).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def glb(self, document: dict) -> bytes:
+        document = document | {"accessors": self.accessors, "bufferViews": self.views, "buffers": [{"byteLength": self.length}]}
+        text = json.dumps(document, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 4)
+        binary = b"".join(self.parts)
+        header = struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(binary))
+        return header + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+
+
+def _unsigned(values, count):
+    """The narrowest index type whose largest value stays free: glTF keeps that for restarts."""
+    return (values.astype("<u2"), USHORT) if count < 65535 else (values.astype("<u4"), UINT)
