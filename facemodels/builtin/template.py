@@ -22,7 +22,7 @@ EYE_RADIUS = 12.2
 # The loft. Each row: thirteen points (x, y, z) from the middle of the face round the left side to the middle of the back.
 _ROWS = {
     "crown": "0 106 36, 2.6 106 36, 5.4 106 35.6, 8.1 106 34.9, 12 106 33.4, 16.4 106 30.8, 21 106 26.4, 25.2 106 20.6, 28.6 106 12, 30.6 106 1, 31 106 -13, 21.5 105.5 -40, 0 105 -50",
-    "upper cranium": "0 93 64, 4.8 93 63.8, 9.6 93 63.2, 14.4 93 62, 21 93 58.8, 28.6 93 53.6, 36.4 93 45.6, 43.4 93 35.4, 49.4 93 21.8, 53.6 92.5 2.5, 54.8 92 -21, 39.5 91 -58, 0 90 -75",
+    "upper cranium": "0 93 60.45, 4.416 93 60.26, 8.832 93 59.69, 13.25 93 58.55, 19.32 93 55.51, 26.31 93 50.57, 33.49 93 42.97, 39.93 93 33.28, 45.45 93 20.36, 49.31 92.5 2.025, 50.42 92 -20.3, 36.34 91 -55.45, 0 90 -71.6",
     "hairline": "0 71 83.6, 5.8 71 83.4, 11.6 71 82.6, 17.4 71 81, 25 71 77.6, 34 71 71.2, 43.4 71 61.2, 52 70.5 47.8, 59.6 69.5 30, 65 68.5 7, 67.4 67 -24, 49 66 -70, 0 64 -89",
     "forehead": "0 47 93.6, 6 47 93.6, 12 47 93, 18 47 91.6, 26 47 88.4, 36 47 82.6, 46.6 47 72.8, 56.2 47 57.6, 64 46 38, 69.8 45 12, 73 42 -23, 53 40 -74, 0 38 -93.5",
     "brow": "0 23 97.2, 6 23 97.3, 12 24 96.8, 18 25 95.8, 26 26 93.6, 36 26.5 89.2, 47.2 25 79, 57 22.5 63.5, 65 21.5 43, 70.5 21 16, 73.5 20 -23, 53 19 -74, 0 18 -94",
@@ -580,7 +580,7 @@ def build() -> Template:
     for r, c in np.argwhere(grid.keep):
         b.quad([ids[r, c], ids[r + 1, c], ids[r + 1, c + 1], ids[r, c + 1]], [uv_ids[r, c], uv_ids[r + 1, c], uv_ids[r + 1, c + 1], uv_ids[r, c + 1]])
     parts, rings = {}, {}
-    crown = np.array([0, 112.0, -7.0])
+    crown = np.array([0, 112.8, -7.0])
     top, top_uv = _crown(b, grid, crown, uv_ids, place)
     parts["crown"] = top
 
@@ -641,7 +641,7 @@ def _crown(b, grid, crown, uv_ids, place):
     """Rings from the first row of the grid to the crown of the head."""
     first = grid.ids[0]
     edge = b.points[0][first]
-    inner = [crown + f * (edge - crown) + [0, 3.4 * f * (1 - f), 0] for f in (0.68, 0.36)]
+    inner = [crown + f * (edge - crown) + [0, 5.0 * f * (1 - f), 0] for f in (0.68, 0.36)]
     own = b.add(np.stack(inner), np.stack([grid.chart[0] + [0, -9], grid.chart[0] + [0, -18]])).reshape(2, -1)
     rows = np.concatenate([own[::-1], first[None]])
     # The crown's own disk, in the strip below the skin.
