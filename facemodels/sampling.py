@@ -56,11 +56,16 @@ def random_coefficients(model: MorphableModel, count: int, generator: torch.Gene
 
 
 def _mixed(model, count, generator):
+    pick = torch.randint(len(EXPRESSIONS), (count, 2), generator=generator)
+    return mixed_expressions(model, pick, torch.rand(count, 2, generator=generator), torch.rand(count, model.num_expression, generator=generator))
+
+
+def mixed_expressions(model: MorphableModel, pick: Tensor, strength: Tensor, little: Tensor) -> Tensor:
+    """Activations [N,E] of a blend-shape model: two of `EXPRESSIONS`, pick [N,2], the first up to 0.9 strong and the second up to 0.35
+    (strength [N,2], uniform in 0..1), and a little of everything (little [N,E], uniform)."""
     table = torch.stack([activations(model, e) for e in EXPRESSIONS.values()])
-    pick = torch.randint(len(table), (count, 2), generator=generator)
-    strength = torch.rand(count, 2, generator=generator) * torch.tensor([0.9, 0.35])
-    little = torch.rand(count, model.num_expression, generator=generator) ** 6 * 0.3
-    mixed = ((table[pick] * strength[..., None]).sum(1) + little).clamp(0, 1)
+    strength = strength * torch.tensor([0.9, 0.35])
+    mixed = ((table[pick] * strength[..., None]).sum(1) + little**6 * 0.3).clamp(0, 1)
     names = model.expression_names
     if "mouthClose" in names and "jawOpen" in names:  # it closes the lips of an open jaw, and means nothing more
         close, open_ = names.index("mouthClose"), names.index("jawOpen")

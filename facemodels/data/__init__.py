@@ -1,0 +1,42 @@
+"""Sources of faces for training and evaluation: one file a source. They yield `Faces`, plain tensors, and know no method."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+__all__ = ["Faces"]
+
+
+@dataclass
+class Faces:
+    """A batch of pictures of faces with what is known about them; None where a source does not know it.
+
+    image: [N,3,H,W] sRGB in 0..1. landmarks: [N,L,2] pixels (pixel (i, j) has its centre at (j + 0.5, i + 0.5)), NaN where a point is not
+    labelled; visible: [N,L] bool. mask: [N,H,W] in 0..1, where the face is seen.
+    identity [N,I], expression [N,E], albedo [N,A]: coefficients. rotation [N,3,3], scale [N] pixels per mm, translation [N,2] pixels from the
+    lower left corner with y up: the camera of `facerender.camera.weak_perspective`. light: [N,9,3] of the preset "deep3d", in camera space.
+    """
+
+    image: Tensor
+    landmarks: Tensor | None = None
+    visible: Tensor | None = None
+    mask: Tensor | None = None
+    identity: Tensor | None = None
+    expression: Tensor | None = None
+    albedo: Tensor | None = None
+    rotation: Tensor | None = None
+    scale: Tensor | None = None
+    translation: Tensor | None = None
+    light: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def to(self, device, non_blocking: bool = True) -> "Faces":
+        return Faces(**{f.name: v.to(device, non_blocking=non_blocking) if isinstance(v := getattr(self, f.name), Tensor) else v for f in fields(self)})
+
+    @staticmethod
+    def joined(parts: list["Faces"]) -> "Faces":
+        """One batch of several that know the same things."""
+        return Faces(**{f.name: None if getattr(parts[0], f.name) is None else torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Faces)})
