@@ -130,11 +130,13 @@ class Synthetic:
         for _ in range(2):
             middle, angle, radii = dice.uniform(2) * 1.8 - 0.9, dice.uniform(1) * math.pi, 0.08 + 0.4 * dice.uniform(2) ** 2
             there = (dice.uniform(1) < self.variety.occluded / 1.5).float()
-            power = torch.where(dice.uniform(1) < 0.5, 2.0, 8.0)  # an ellipse, or nearly a bar
+            bar = (dice.uniform(1) < 0.5)[..., None]
             c, s = angle.cos(), angle.sin()
             x, y = xs - middle[:, :1, None], ys - middle[:, 1:, None]
             u, v = (c[..., None] * x + s[..., None] * y) / radii[:, :1, None], (c[..., None] * y - s[..., None] * x) / radii[:, 1:, None]
-            inside = ((1 - (u.abs() ** power[..., None] + v.abs() ** power[..., None])) * 8).clamp(0, 1) * there[..., None]
+            u2, v2 = u * u, v * v
+            outside = torch.where(bar, u2 * u2 * u2 * u2 + v2 * v2 * v2 * v2, u2 + v2)  # nearly a rectangle, or an ellipse
+            inside = ((1 - outside) * 8).clamp(0, 1) * there[..., None]
             colour = dice.uniform(3)[:, None, None] ** 2 * (0.8 + 0.4 * (3 * u + 2 * v).sin())[..., None]
             image = image + inside[..., None] * (colour - image)
             mask = mask * (1 - inside)
@@ -197,6 +199,8 @@ def compressed(image: Tensor, quality: Tensor) -> Tensor:
     blocks = padded.view(n, c, hp // 8, 8, wp // 8, 8).transpose(3, 4) * 255 - 128
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50).clamp(min=0.01)
     step = (torch.tensor(_TABLE, device=image.device, dtype=image.dtype).view(8, 8) * scale[:, None, None]).clamp(min=1)[:, None, None, None]
-    rounded = (transform @ blocks @ transform.T / step).round() * step
-    back = transform.T @ rounded @ transform
+    # Products from the right, one after the other, with transposes between: each is one large matrix product.
+    spectrum = (blocks @ transform.T).mT @ transform.T
+    rounded = (spectrum / step.mT).round() * step.mT
+    back = (rounded @ transform).mT @ transform
     return ((back + 128) / 255).transpose(3, 4).reshape(n, c, hp, wp)[..., :h, :w].clamp(0, 1)
