@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 
 from .errors import InputError
@@ -12,6 +13,7 @@ COMMANDS = {
     "transfer": ("facemodels.transfer_command", "carry identity and expression from one model to another"),
     "convert": ("facemodels.formats.convert", "convert a model file to .safetensors"),
     "sheet": ("facemodels.sheet", "render a sheet of random faces of a model, and an HTML viewer"),
+    "train": ("facemodels.train_command", "train a method"),
     "doctor": ("facemodels.doctor", "what is installed, which models and data are here, and where to get the others"),
 }
 
@@ -29,6 +31,9 @@ def main(arguments=None) -> int:
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
+    except BrokenPipeError:  # whoever read the output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (InputError, OSError) as error:
         print(f"facemodels {options.command}: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,177 @@
+"""UH-E2FAR: Dou, Shah, Kakadiaris, End-to-end 3D face reconstruction with deep neural networks, CVPR 2017.
+
+One network, one picture, no iteration: the coefficients of a morphable model. Two ideas. The neutral shape of a person is read from the top of
+the network, but an expression is made of local changes, so its branch fuses features of two depths (the fusion-CNN). And identity and
+expression are tasks of their own, each judged by the vertices that its coefficients move (the multi-task loss):
+
+    L = E_id + 5 E_exp,    E = mean over vertices and coordinates of (U (p - p*))^2
+
+Layers, sizes and weights follow a public reimplementation (VGG-Face trunk, 180 x 180 pixels, conv6 5x5 stride 2 after pool4, conv7 1x1 after
+pool5, conv8 1x1 on both; fully connected 4096, 1024). Where it has none, this file has ReLU after every layer but the last, and dropout of
+one half between the fully connected ones. U is in millimetres over the face region, so errors are mm^2; E is computed as d^T G d with the Gram
+matrix G = U^T U / 3V, which is the same number at a thousandth of the cost.
+
+The paper trained on renderings of random faces besides photographs; so does this: `facemodels.data.synthetic`. The network gives no pose.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Faces
+from ..data.cache import Cached
+from ..data.synthetic import Synthetic, Variety
+from ..drawing import portrait, tile
+from ..losses import gram_loss, gram_matrix
+from ..morphable import srgb_to_linear
+from ..networks import LightNet, VGGFace, load_weights
+from ..training import Config, Method
+
+HELD_OUT = 7_000_003  # seed of validation faces, whatever the seed of training
+
+
+@dataclass
+class E2FARConfig(Config):
+    """model: the morphable model. trunk: "vgg" (VGG-Face, 180 pixels) or "light" (112 pixels). fusion: False reads expressions from the top
+    layer too, the paper's ablation. expression_weight: of E_exp. weights: a file of VGG-Face weights to start from. cache: synthetic faces that are
+    rendered once and kept, 0 for new ones in every step. held_out: faces to validate on. yaw: largest, degrees."""
+
+    output: str = "runs/e2far"
+    model: str = "builtin"
+    trunk: str = "light"
+    fusion: bool = True
+    expression_weight: float = 5.0
+    weights: str = ""
+    cache: int = 0
+    held_out: int = 512
+    yaw: float = 60.0
+    lr: float = 1e-3
+    weight_decay: float = 5e-4
+    clip: float = 1.0
+    ema: float = 0.998
+
+
+PRESETS = {
+    "smoke": dict(steps=12, batch=4, held_out=8, validate_every=6, checkpoint_every=6, panel_every=12, log_every=3, warmup=2),
+    "ablation": dict(steps=2500, batch=32, cache=12_000, precision="bfloat16", validate_every=500, checkpoint_every=500, warmup=100),
+    "cpu": dict(steps=10_000, batch=32, cache=40_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
+    "gpu": dict(steps=100_000, batch=256, precision="bfloat16", validate_every=2000, checkpoint_every=2000, panel_every=5000, warmup=1000, prefetch=2),
+    # The reimplementation: Adam 1e-4, batch 32, 100 epochs, times 0.1 at 80; 250,000 renderings are what is remembered of the paper.
+    "paper": dict(trunk="vgg", steps=780_000, batch=32, optimizer="adam", lr=1e-4, schedule="step", milestones=(625_000,), decay=0.1, clip=0.0, ema=0.0),
+}  # fmt: skip
+
+
+class Network(nn.Module):
+    """Picture [N,3,S,S] in 0..1 -> (identity [N,I], expression [N,E])."""
+
+    def __init__(self, trunk: str, identity: int, expression: int, fusion: bool = True):
+        super().__init__()
+        self.fusion = fusion
+        if trunk == "vgg":
+            self.trunk, self.size, width, hidden, spatial, padding = VGGFace(), 180, 512, (4096, 1024), 5, 1
+            mean, scale = (129.1863, 104.7624, 93.5940), 255.0
+        else:
+            self.trunk, self.size, width, hidden, spatial, padding = LightNet(), 112, 128, (512, 256), 4, 2
+            mean, scale = (127.5, 127.5, 127.5), 2.0
+        # VGG-Face's weights want 0..255 less their mean; the light trunk about -1..1.
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) / 255, persistent=False)
+        self.scale = scale
+        below, top = self.trunk.channels[-2:]
+        if fusion:
+            self.conv6 = nn.Conv2d(below, width, 5, 2, padding)
+            self.conv7 = nn.Conv2d(top, width, 1)
+            self.conv8 = nn.Conv2d(2 * width, width, 1)
+        self.identity = _head(top * spatial**2, hidden, identity)
+        self.expression = _head((width if fusion else top) * spatial**2, hidden, expression)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.trunk((image - self.mean) * self.scale).maps
+        below, top = maps[-2:]
+        fused = top
+        if self.fusion:
+            fused = torch.cat([self.conv6(below).relu(), self.conv7(top).relu()], 1)
+            fused = self.conv8(fused).relu()
+        return self.identity(top.flatten(1)).float(), self.expression(fused.flatten(1)).float()
+
+
+def _head(inputs, hidden, outputs):
+    layers = []
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+        inputs = width
+    last = nn.Linear(inputs, outputs)
+    nn.init.normal_(last.weight, std=1e-3)  # begins at the mean face
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)
+
+
+class E2FAR(Method):
+    name, Config, PRESETS = "e2far", E2FARConfig, PRESETS
+    monitor = "error_mm2"
+
+    def __init__(self, config: E2FARConfig):
+        super().__init__(config)
+        from .. import load_model
+
+        object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
+        face = self.model.regions["face"]
+        bases = [b[:, face].reshape(len(b), -1) for b in (self.model.identity_basis, self.model.expression_basis)]
+        self.register_buffer("identity_gram", gram_matrix(bases[0]), persistent=False)
+        self.register_buffer("expression_gram", gram_matrix(bases[1]), persistent=False)
+        self.network = Network(config.trunk, self.model.num_identity, self.model.num_expression, config.fusion)
+        if config.weights:
+            load_weights(self.network.trunk, config.weights)
+        self.source = Synthetic(self.model, self.network.size, Variety(yaw=config.yaw))
+        self.cached = None
+
+    def _apply(self, move, *args, **kwargs):
+        """Moves the morphable model along, on which faces are rendered."""
+        device = move(torch.empty(0)).device
+        self.model.to(device)
+        return super()._apply(move, *args, **kwargs)
+
+    def batch(self, step, indices, device) -> Faces:
+        if not self.config.cache:
+            return self.source(self.config.seed, step, indices)
+        if self.cached is None:
+            self.cached = Cached(self.source, self.config.seed, self.config.cache)
+        return self.cached(self.config.seed, step * self.config.batch, indices).to(device)
+
+    def forward(self, player, faces: Faces, step) -> dict[str, Tensor]:
+        image = faces.image.contiguous(memory_format=torch.channels_last) if self.config.channels_last else faces.image
+        identity, expression = self.network(image)
+        id_error = gram_loss(identity, faces.identity, self.identity_gram)
+        exp_error = gram_loss(expression, faces.expression, self.expression_gram)
+        return {"loss": id_error + self.config.expression_weight * exp_error, "identity_mm2": id_error, "expression_mm2": exp_error}
+
+    def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients of pictures [N,3,S,S], sRGB in 0..1, cropped around the face as the training faces are. Blend-shape weights are put into 0..1."""
+        identity, expression = self.network(image)
+        return identity, expression.clamp(0, 1) if self.model.blendshapes else expression
+
+    @torch.no_grad()
+    def validate(self, device) -> dict[str, float]:
+        """Held-out synthetic faces: mean distances of vertices of the face, mm, and those of the mean face without expression."""
+        face = self.model.regions["face"].to(device)
+        names = ("neutral_mm", "neutral_of_mean_face_mm", "expression_mm", "expression_of_none_mm", "error_mm2")
+        sums, block = torch.zeros(len(names), device=device), 32
+        for k in range(0, self.config.held_out, block):
+            faces = self.source(HELD_OUT, k // block, range(min(block, self.config.held_out - k)))
+            identity, expression = self.predict(faces.image)
+            values = []
+            for got, true, basis in ((identity, faces.identity, self.model.identity_basis), (expression, faces.expression, self.model.expression_basis)):
+                flat = basis[:, face].flatten(1)
+                values += [(d @ flat).view(len(d), -1, 3).norm(dim=-1).mean(1).sum() for d in (got - true, true)]
+            error = gram_loss(identity, faces.identity, self.identity_gram) + self.config.expression_weight * gram_loss(expression, faces.expression, self.expression_gram)
+            sums += torch.stack([*values, error * len(identity)])
+        return dict(zip(names, (sums / self.config.held_out).tolist()))
+
+    def panel(self, faces: Faces) -> Tensor:
+        """Columns: picture, true shape, predicted shape; both without pose."""
+        n = min(6, len(faces))
+        identity, expression = self.predict(faces.image[:n])
+        size = self.network.size
+        shapes = [self.model.shape(faces.identity[:n], faces.expression[:n]), self.model.shape(identity, expression)]
+        drawn = [portrait(v, self.model.topology, size=size) for v in shapes]
+        return tile(torch.stack([srgb_to_linear(faces.image[:n]).permute(0, 2, 3, 1), *drawn], 1).flatten(0, 1), 6)

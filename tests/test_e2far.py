@@ -1,0 +1,109 @@
+"""UH-E2FAR: the published layers, the loss on vertices, and a training run from nothing."""
+
+import json
+
+import pytest
+import torch
+
+from facemodels import InputError
+from facemodels.cli import main
+from facemodels.losses import vertex_loss
+from facemodels.methods import method
+from facemodels.methods.e2far import E2FAR, HELD_OUT, PRESETS, E2FARConfig, Network
+from facemodels.training import checkpoints, configured
+
+
+def small(folder, **changes):
+    return configured(E2FARConfig, PRESETS["smoke"] | {"output": str(folder), "device": "cpu"} | changes)
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    return E2FAR(small(tmp_path_factory.mktemp("run")))
+
+
+def test_the_layers_are_those_of_the_paper():
+    with torch.device("meta"):
+        network = Network("vgg", 199, 29)
+    shapes = {k: tuple(v.shape) for k, v in network.named_parameters()}
+    assert shapes["conv6.weight"] == (512, 512, 5, 5) and shapes["conv7.weight"] == (512, 512, 1, 1) and shapes["conv8.weight"] == (512, 1024, 1, 1)
+    assert shapes["identity.0.weight"] == (4096, 12_800) and shapes["identity.3.weight"] == (1024, 4096) and shapes["identity.6.weight"] == (199, 1024)
+    assert shapes["expression.0.weight"] == (4096, 12_800) and shapes["expression.6.weight"] == (29, 1024)
+    assert sum(v.numel() for v in network.parameters()) == pytest.approx(135.5e6, rel=1e-3)
+
+
+def test_the_feature_maps_that_are_fused_have_the_same_size():
+    for trunk in ("vgg", "light"):
+        network = Network(trunk, 5, 4).eval()
+        seen = {}
+        for name in ("conv6", "conv7", "conv8"):
+            getattr(network, name).register_forward_hook(lambda m, i, o, name=name: seen.update({name: o.shape[-2:]}))
+        with torch.no_grad():
+            identity, expression = network(torch.rand(1, 3, network.size, network.size))
+        assert identity.shape == (1, 5) and expression.shape == (1, 4)
+        assert len(set(seen.values())) == 1 and seen["conv8"] == ((5, 5) if trunk == "vgg" else (4, 4))
+
+
+def test_without_fusion_the_expression_comes_from_the_top_layer_alone():
+    network = Network("light", 5, 4, fusion=False)
+    assert not hasattr(network, "conv6")
+    x = torch.rand(2, 3, 112, 112)
+    network(x)[1].sum().backward()
+    assert network.trunk.conv1.weight.grad.abs().sum() > 0
+
+
+def test_the_loss_is_that_of_the_vertices(light):
+    faces = light.batch(0, range(3), torch.device("cpu"))
+    light.eval()
+    parts = light("network", faces, 0)
+    identity, expression = light.network(faces.image)
+    region = light.model.regions["face"]
+    bases = [b[:, region].flatten(1) for b in (light.model.identity_basis, light.model.expression_basis)]
+    id_error, exp_error = vertex_loss(identity, faces.identity, bases[0]), vertex_loss(expression, faces.expression, bases[1])
+    torch.testing.assert_close(parts["identity_mm2"], id_error, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(parts["loss"], id_error + 5 * exp_error, rtol=1e-4, atol=1e-5)
+
+
+def test_it_begins_at_the_mean_face_and_validation_says_how_far_that_is(light):
+    light.eval()
+    results = light.validate(torch.device("cpu"))
+    assert results["neutral_mm"] == pytest.approx(results["neutral_of_mean_face_mm"], rel=0.02)
+    assert 2 < results["neutral_of_mean_face_mm"] < 8 and 0.3 < results["expression_of_none_mm"] < 4
+
+
+def test_blend_shape_weights_are_put_into_their_range(light):
+    light.eval()
+    expression = light.predict(torch.rand(2, 3, 112, 112))[1]
+    assert expression.min() >= 0 and expression.max() <= 1
+
+
+def test_held_out_faces_are_not_those_of_training(light):
+    train, held = light.source(light.config.seed, 0, range(4)), light.source(HELD_OUT, 0, range(4))
+    assert not torch.equal(train.identity, held.identity)
+
+
+def test_the_morphable_model_is_not_part_of_the_weights(light):
+    assert all(k.startswith("network.") for k in light.state_dict())
+
+
+def test_smoke_training_from_nothing(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "e2far", "--preset", "smoke", "--set", f"output={out}", "--set", "device=cpu", "--set", "cache=24"]) == 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 12 and "validation_neutral_mm" in lines[-1]
+    assert checkpoints(out / "checkpoints")[-1].name == "step-000000012"
+    assert list((out / "panels").glob("*.png"))
+    assert main(["train", "e2far", "--preset", "smoke", "--set", f"output={out}"]) == 1
+    assert "--resume auto" in capsys.readouterr().err
+
+
+def test_what_does_not_exist_is_named(tmp_path, capsys):
+    assert main(["train", "e2far", "--preset", "huge"]) == 1
+    assert "there are smoke, ablation, cpu, gpu, paper" in capsys.readouterr().err
+    assert main(["train", "e2far", "--preset", "smoke", "--set", "trnk=vgg"]) == 1
+    assert "close to it are trunk" in capsys.readouterr().err
+    with pytest.raises(InputError, match="there is no method 'prnet'"):
+        method("prnet")
+    config = small(tmp_path, weights=str(tmp_path / "missing.mat"))
+    with pytest.raises(InputError, match="missing.mat"):
+        E2FAR(config)
