@@ -121,7 +121,7 @@ class E2FAR(Method):
         self.register_buffer("expression_gram", gram_matrix(bases[1]), persistent=False)
         self.network = Network(config.trunk, self.model.num_identity, self.model.num_expression, config.fusion)
         if config.weights:
-            load_weights(self.network.trunk, config.weights)
+            load_weights(self.network.trunk, config.weights, skip=("fc",))
         self.source = Synthetic(self.model, self.network.size, Variety(yaw=config.yaw))
         self.cached = None
 

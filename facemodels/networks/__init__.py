@@ -1,0 +1,13 @@
+"""Convolutional trunks, in plain PyTorch with the published layer names, and the reading of their weights.
+
+Which there are and what each is for: `resnet50` and `resnet18` (the methods' papers), `VGGFace` (UH-E2FAR), `LightNet` (two CPU cores). All are a `Trunk`, whose
+docstring says what goes in and what comes out.
+"""
+
+from .light import LightNet
+from .resnet import ResNet, resnet18, resnet50
+from .trunk import Features, Trunk
+from .vgg import VGGFace
+from .weights import load_weights
+
+__all__ = ["Features", "LightNet", "ResNet", "Trunk", "VGGFace", "load_weights", "resnet18", "resnet50"]

@@ -1,0 +1,99 @@
+"""Weights from files, loaded by name; nothing in a file is run."""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..formats.files import existing, reason, wrong
+from .matconvnet import read_matconvnet
+
+EXPECTED = "weights as .safetensors, as .pth, .pt or .tar of torch.save, or as VGG-Face's .mat"
+
+
+def load_weights(module: nn.Module, path, entry: str | None = None, skip: tuple[str, ...] = ()) -> None:
+    """Loads a module's weights by name; all of them, or the module stays as it was.
+
+    path: .safetensors; .pth, .pt, .tar (torch.save, read with weights_only), names with or without DataParallel's "module."; or .mat, MatConvNet's VGG-Face.
+    entry: the key of the weights in a checkpoint that holds several (2DASL's: "res_state_dict"); one that holds a single set needs none.
+    skip: beginnings of names that are not taken from the file and keep their values in the module; ("fc",) for another number of outputs, or for the classifier in
+    VGG-Face's file.
+
+    Where the file's first convolution has 3 input channels and the module's more (a landmark channel), the weights of the further channels become zero: the network
+    then starts as the one in the file, and learns to use them. Counts of batches (num_batches_tracked) may be absent, as in old files.
+
+    Raises:
+        InputError: no such file, no weights, one that is missing, not known, of another shape or not finite; the file and the names are in the sentence.
+    """
+    found = {name: value for name, value in _read(path, entry).items() if not name.startswith(skip)}
+    wanted = {name: value for name, value in module.state_dict().items() if not name.startswith(skip)}
+    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in found if name not in wanted]
+    if missing or unknown:
+        sides = ([f"without {_some(missing)}"] if missing else []) + ([f"with {_some(unknown)}, which it does not have"] if unknown else [])
+        raise wrong(path, f"the {len(wanted)} weights of {type(module).__name__}", f"a file {' and '.join(sides)}; leave out what does not matter with skip")
+    first = next((name for name, p in module.named_parameters() if p.dim() == 4), None)
+    if first in found:
+        found[first] = _with_further_channels(found[first], wanted[first])
+    shapes = [f"{name} {list(value.shape)} for {list(wanted[name].shape)}" for name, value in found.items() if value.shape != wanted[name].shape]
+    if shapes:
+        raise wrong(path, f"the shapes of {type(module).__name__}", f"{_some(shapes)}; leave out what does not matter with skip")
+    broken = [name for name, value in found.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise wrong(path, "finite weights", f"NaN or infinite numbers in {_some(broken)}")
+    module.load_state_dict(found, strict=False)
+
+
+def _with_further_channels(weight, like):
+    if weight.dim() != 4 or weight.shape[1] != 3 or like.shape[1] <= 3:
+        return weight
+    return torch.cat([weight, weight.new_zeros(len(weight), like.shape[1] - 3, *weight.shape[2:])], 1)
+
+
+def _some(names):
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _read(path, entry) -> dict[str, Tensor]:
+    path = existing(Path(path), EXPECTED)
+    suffix = path.suffix.lower()
+    if suffix == ".mat":
+        return read_matconvnet(path)
+    if suffix == ".safetensors":
+        try:
+            content = safetensors.torch.load_file(path)
+        except Exception as error:
+            raise wrong(path, EXPECTED, f"a file that does not read as safetensors ({reason(error)})") from error
+    elif suffix in (".pth", ".pt", ".tar"):
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise wrong(path, EXPECTED, f"a file that torch.load does not read, or that holds more than tensors ({reason(error)})") from error
+    else:
+        raise wrong(path, EXPECTED, f"a file named {path.suffix or 'without an ending'}")
+    tensors = _tensors(_entry(path, content, entry))
+    if not tensors:
+        raise wrong(path, "named tensors", "none")
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def _tensors(content):
+    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)} if isinstance(content, dict) else {}
+
+
+def _entry(path, content, entry):
+    """The state dict in a checkpoint: itself, or the only one among its values, or the one that is named."""
+    sets = [key for key, value in content.items() if _tensors(value)] if isinstance(content, dict) else []
+    if entry is not None:
+        if entry not in sets:
+            raise wrong(path, f"an entry {entry!r} of weights", f"entries {', '.join(map(str, sets)) or 'none'}")
+        return content[entry]
+    if _tensors(content) or not sets:
+        return content
+    if len(sets) > 1:
+        raise InputError(f"{path}: expected one set of weights, found {', '.join(map(str, sets))}; name the one to load as entry")
+    return content[sets[0]]
