@@ -92,7 +92,8 @@ class Network(nn.Module):
         if self.fusion:
             fused = torch.cat([self.conv6(below).relu(), self.conv7(top).relu()], 1)
             fused = self.conv8(fused).relu()
-        return self.identity(top.flatten(1)).float(), self.expression(fused.flatten(1)).float()
+        with torch.autocast(image.device.type, enabled=False):  # coefficients in full precision
+            return self.identity(top.flatten(1).float()), self.expression(fused.flatten(1).float())
 
 
 def _head(inputs, hidden, outputs):
