@@ -1,4 +1,4 @@
-# make demo   everything from nothing: a virtual environment, the build, and pictures of a mesh
+# make demo   everything from nothing: a virtual environment, the build, pictures of a mesh and of the built-in face model, a viewer
 # make test   the tests, in the same environment
 #
 # TORCH=torch==2.11.0 asks for another torch, PYTHON=python3.12 for another Python, VENV=path for another place.
@@ -17,8 +17,10 @@ demo: $(VENV)/installed
 	$(PY) -m facerender demo/head.ply -o demo/head.png --size 768 --turntable demo/head.gif
 	$(PY) -m facerender demo/head.ply -o demo/normals.png --size 768 --yaw 35 --pass normals
 	$(PY) -m facerender demo/head.ply -o demo/depth.png --size 768 --yaw 35 --pass depth
+	$(PY) -m facemodels sheet -o demo/faces.jpg --viewer demo/viewer.html
 	@echo
-	@echo "The pictures are in $(CURDIR)/demo: head.png, head.gif, normals.png, depth.png"
+	@echo "In $(CURDIR)/demo: head.png, head.gif, normals.png and depth.png of a mesh; faces.jpg, 32 random people of the built-in face"
+	@echo "model; viewer.html, to open in a browser and make faces."
 
 test: $(VENV)/installed
 	$(PY) -m pytest -q

@@ -1,0 +1,87 @@
+"""facemodels transfer: coefficients of one model as those of another."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .errors import InputError
+from .morphable import MorphableModel
+from .transfer import Transfer
+
+
+def configure(parser):
+    parser.description = "Carry identity and expression from one model to another."
+    parser.epilog = """examples:
+  facemodels transfer out/coefficients.npz --from FLAME2020/generic_model.pkl --to builtin -o curves.npz
+                                     also writes curves.csv: the 52 ARKit curves, a row for each frame
+
+COEFFICIENTS.npz holds `expression` [N,E], N frames, or `identity` [1,I], or both, and `joints` [N,J,3] for a model with a jaw, as facemodels fit
+writes them; the output holds the same arrays of the other model."""
+    parser.add_argument("input", type=Path, metavar="COEFFICIENTS.npz")
+    parser.add_argument("--from", dest="source", required=True, metavar="MODEL", help="the model that they belong to: builtin, or a model file")
+    parser.add_argument("--to", dest="target", required=True, metavar="MODEL", help="the model to carry them to")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npz")
+
+
+def run(options) -> int:
+    from . import load_model
+
+    if options.output.suffix.lower() != ".npz":
+        raise InputError(f"{options.output}: the output is a .npz file")
+    source, target = load_model(options.source), load_model(options.target)
+    given = read_coefficients(options.input, source)
+    transfer = Transfer(source, target)
+    identity, out = given.get("identity"), {}
+    if identity is not None:
+        out["identity"] = transfer.identity(identity)
+    if "expression" in given or "joints" in given:
+        out["expression"], joints = transfer.expression(given.get("expression"), identity, given.get("joints"))
+        if joints is not None:
+            out["joints"] = joints
+    np.savez(options.output, **{name: value.cpu().numpy() for name, value in out.items()})
+    frames = len(out["expression"]) if "expression" in out else 0
+    print(f"{options.output}  {source.name} to {target.name} over {len(transfer.vertices)} corresponding vertices: {'identity, ' if identity is not None else ''}{frames} frames")
+    if frames and target.blendshapes:
+        table = options.output.with_suffix(".csv")
+        write_curves(table, target.expression_names, out["expression"].cpu().numpy())
+        print(f"{table}  {target.num_expression} curves")
+    return 0
+
+
+def read_coefficients(path: Path, model: MorphableModel) -> dict[str, torch.Tensor]:
+    """The arrays of a coefficient file that fit a model.
+
+    Raises:
+        InputError: the file is missing or damaged, holds none of them, or they are of another model; both sizes are named.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            found = {name: content[name] for name in ("identity", "expression", "joints") if name in content.files}
+    except Exception as error:  # whatever numpy throws at a damaged file
+        raise InputError(f"{path}: not a readable .npz file ({(str(error).splitlines() or [type(error).__name__])[0]})") from None
+    if not found:
+        raise InputError(f"{path}: expected arrays named identity, expression or joints, as facemodels fit writes them, found none of them")
+    sizes = {"identity": (model.num_identity,), "expression": (model.num_expression,), "joints": (len(model.joints), 3)}
+    for name, array in found.items():
+        shape = array.shape[1:]
+        if array.dtype.kind not in "fiu" or array.ndim != 1 + len(sizes[name]) or shape[1:] != sizes[name][1:] or not 0 < shape[0] <= sizes[name][0] or not len(array):
+            raise InputError(f"{path}: {name} must be [N,{','.join(map(str, sizes[name]))}] for the model {model.name}, found {list(array.shape)}; was it made with another model?")
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} holds a number that is not finite")
+    if "identity" in found and len(found["identity"]) != 1:
+        raise InputError(f"{path}: identity must be of one person, [1,{model.num_identity}], found {list(found['identity'].shape)}; transfer the people one by one")
+    if "joints" in found and found["joints"].shape[1] != len(model.joints):
+        raise InputError(f"{path}: joints must be of all {len(model.joints)} joints of the model {model.name}, found {found['joints'].shape[1]}")
+    frames = {name: len(found[name]) for name in ("expression", "joints") if name in found}
+    if len(set(frames.values())) > 1:
+        raise InputError(f"{path}: expression and joints must have the same number of frames, found {frames['expression']} and {frames['joints']}")
+    return {name: torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(model.mean.device) for name, array in found.items()}
+
+
+def write_curves(path: Path, names, values: np.ndarray) -> None:
+    """A table of curves [N,E], 0..1: a header with their names, then frame number and values."""
+    rows = ["frame," + ",".join(names)] + [f"{k}," + ",".join(f"{v:.5f}" for v in row) for k, row in enumerate(values)]
+    path.write_text("\n".join(rows) + "\n")
