@@ -29,8 +29,8 @@ def portrait(
     size: int = 256,
     yaw: float | Tensor = 0.0,
     pitch: float = 0.0,
-    height: float = 270.0,
-    middle: tuple[float, float, float] = (0.0, -22.0, 10.0),
+    height: float = 236.0,
+    middle: tuple[float, float, float] = (0.0, -12.0, 10.0),
     light: Tensor | None = None,
     samples: int = 2,
 ) -> Tensor:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import InputError
+from .formats.matfile import read_mat
 
 COUNTS = (68, 21, 5)
 SUFFIXES = (".mat", ".pts", ".txt", ".npy", ".json")
@@ -154,16 +155,11 @@ def _read_json(path):
 
 
 def _read_mat(path):
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path, variable_names=list(_MAT_KEYS))
-    except Exception as error:  # whatever scipy throws at a damaged file
-        raise InputError(f"{path}: not a readable .mat file ({_first_line(error)})") from None
+    content = read_mat(path, "a landmark file", tuple(_MAT_KEYS))
     for key, contour in _MAT_KEYS.items():
         if key in content:
-            if content[key].dtype.kind not in "fiu":
-                raise InputError(f"{path}: {key} must be an array of numbers, found {content[key].dtype}")
+            if isinstance(content[key], str):
+                raise InputError(f"{path}: {key} must be an array of numbers, found {content[key]}")
             return content[key], contour
     raise InputError(f"{path}: none of the arrays {', '.join(_MAT_KEYS)} is in the file")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..formats.files import existing, reason, wrong
-from ..formats.matfile import _COMPRESSED, _MATRIX, _element, _header, _inflated, _variable
+from ..formats.matfile import COMPRESSED, MATRIX, read_element, read_header, inflated, read_variable
 
 _CELL, _STRUCT, _TEXT = 1, 2, 4  # classes of arrays
 _CHARACTERS = {1: "latin1", 2: "latin1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}  # types of data elements
@@ -56,11 +56,11 @@ def _weights(layers):
 def _layers(raw, order):
     wanted, at = ("layers", "net"), 128
     while at < len(raw):
-        kind, _, at, data = _element(raw, at, order, len(raw))
-        if kind == _COMPRESSED:
-            data = _inflated(data, order, wanted)
-        if kind in (_COMPRESSED, _MATRIX) and data is not None:
-            name = _header(data, order)[2]
+        kind, _, at, data = read_element(raw, at, order, len(raw))
+        if kind == COMPRESSED:
+            data = inflated(data, order, wanted)
+        if kind in (COMPRESSED, MATRIX) and data is not None:
+            name = read_header(data, order)[2]
             if name in wanted:
                 value = _value(data, order)
                 return value if name == "layers" else value[0]["layers"]
@@ -73,25 +73,25 @@ def _value(data, order, depth=0):
         return None
     if depth > _DEPTH:
         raise ValueError("too deep a nesting")
-    word, shape, _, at = _header(data, order)
+    word, shape, _, at = read_header(data, order)
     kind = word & 0xFF
     if kind == _TEXT:
-        characters, _, _, text = _element(data, at, order, len(data))
+        characters, _, _, text = read_element(data, at, order, len(data))
         encoding = _CHARACTERS[characters]
         return bytes(text).decode(encoding + _ENDING[order] if encoding == "utf-16" else encoding)
     if kind not in (_CELL, _STRUCT):
-        return _variable(data, order, None)[1]
+        return read_variable(data, order, None)[1]
     fields = [None]
     if kind == _STRUCT:
-        _, _, at, length = _element(data, at, order, len(data))
-        _, _, at, names = _element(data, at, order, len(data))
+        _, _, at, length = read_element(data, at, order, len(data))
+        _, _, at, names = read_element(data, at, order, len(data))
         length = struct.unpack(order + "i", length)[0]
         if length < 1:
             raise ValueError(f"field names of {length} bytes")
         fields = [bytes(names[k : k + length]).split(b"\0")[0].decode("latin1") for k in range(0, len(names), length)]
     items = []
     while at < len(data):
-        _, _, at, item = _element(data, at, order, len(data))
+        _, _, at, item = read_element(data, at, order, len(data))
         items.append(_value(item, order, depth + 1))
     if len(items) != int(np.prod(shape, dtype=object)) * len(fields):
         raise ValueError(f"{len(items)} values where {shape} times {len(fields)} are declared")
