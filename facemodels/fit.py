@@ -1,8 +1,8 @@
 """Fitting a model to a photo with landmarks: `fit_image`. (`fit_mesh`, for meshes and scans, is in `fit_scan`.)
 
-Analysis by synthesis as of Blanz and Vetter (1999), in the order camera, shape, light, albedo, then all of them at once: pose in closed form and a Gauss-Newton fit of
-the landmarks (`fit_landmarks`), light by linear least squares on the pixels under spherical-harmonic light (Ramamoorthi and Hanrahan 2001), at last
-everything together by Adam on the rendered picture, with a robust penalty, since a photo shows hair, glasses and hands that the model cannot.
+Analysis by synthesis as of Blanz and Vetter (1999): pose in closed form and a Gauss-Newton fit of pose and shape to the landmarks (`fit_landmarks`); spherical-harmonic
+light (Ramamoorthi and Hanrahan 2001) by linear least squares on the pixels; at last camera, shape, light and albedo together by Adam on the rendered
+picture, with a robust penalty, since a photo shows hair, glasses and hands that the model cannot.
 """
 
 import math
@@ -70,16 +70,14 @@ class Fit:
         return {name: np.asarray(value.cpu() if isinstance(value, Tensor) else value, np.float32) for name, value in found.items() if value is not None}
 
 
-def fit_image(
-    image, landmarks, model: MorphableModel, contour: str = "moving", focal: float = math.inf, iterations: int = 400, progress: bool = True
-) -> Fit:
+def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", focal: float = math.inf, iterations: int = 400, progress: bool = True) -> Fit:
     """Fits a model to a photo.
 
     Args:
         image: [H,W,3], uint8 or floats 0..1, sRGB.
         landmarks: [L,2] pixels, L = 68 (iBUG), 21 (AFLW) or 5, as `read_landmarks` gives them; NaN for missing ones.
-        contour: "moving" where the first 17 of 68 lie on the outline of the face that the photo shows (as people mark them), "static" where they are fixed places
-            of the head whether seen or not (300W-LP and AFLW2000-3D).
+        contour: "moving" where the first 17 of 68 lie on the outline of the face that the photo shows (as people mark them), "static" where they are
+            fixed places of the head whether seen or not (300W-LP and AFLW2000-3D).
         focal: focal length in pixels, if it is known; else scaled orthography, which is right for what is not too near. iterations: of the
             photometric stage; 0 for none (a model without albedo has none).
         progress: shows a bar on a terminal.
@@ -91,9 +89,11 @@ def fit_image(
         InputError: too few landmarks, or they do not fit an image of this size. ValueError: an argument of a wrong shape.
     """
     photo = linear_photo(image).to(model.mean.device)
-    labels = torch.as_tensor(np.asarray(landmarks), dtype=torch.float64).to(photo.device)
+    labels = to_tensor(landmarks).to(photo.device, torch.float64)
     if labels.dim() != 2 or labels.shape[1] != 2:
         raise ValueError(f"landmarks must be [L,2], got {list(labels.shape)}")
+    if float((labels[:, None] - labels).norm(dim=-1).nan_to_num().max()) < 2:
+        raise InputError("the landmarks lie within two pixels; they must be pixels of the photo, not shares of its size")
     size = tuple(photo.shape[:2])
     layout = coefficients_of(model)
     known = labels_of(model, labels, contour)
@@ -160,7 +160,10 @@ class _Scene:
         skin = self.skin(fragments.face_id, self.core)[0]
         if skin.sum() < 50:
             raise InputError("the face that the landmarks show lies outside the photo, or is turned away from the camera")
-        at = lambda values: fr.interpolate(values, self.model.topology, fragments)[0][skin]  # noqa: E731
+
+        def at(values):
+            return fr.interpolate(values, self.model.topology, fragments)[0][skin]
+
         target, basis = self.photo[skin], fr.lighting.sh_basis(torch.nn.functional.normalize(at(normals), dim=-1), PRESET)  # [M,3], [M,9]
         self.bright = float(target.mean().clamp(min=1e-3))
         albedo, weight = at(self.colours(self.albedo)), torch.ones_like(target[:, 0])
@@ -182,7 +185,8 @@ class _Scene:
         camera = self.camera.moved(pose)
         vertices = self.shape(x)
         normals = self.normals(vertices, camera)
-        picture, face_id = fr.render_face(camera.clip(vertices), normals, self.colours(albedo), light[None], self.model.topology, (RASTER, RASTER), self.photo[None], PRESET)
+        clip, size = camera.clip(vertices), (RASTER, RASTER)
+        picture, face_id = fr.render_face(clip, normals, self.colours(albedo), light[None], self.model.topology, size, self.photo[None], PRESET)
         skin = self.skin(face_id, self.region)
         difference = (picture - self.photo) / self.bright
         with torch.no_grad():
@@ -201,11 +205,12 @@ class _Scene:
     def descend(self, iterations, progress):
         pose = torch.zeros(POSE, device=self.x.device)
         free = [pose, self.x, self.albedo, self.light]
-        units = [pose.new_tensor([0.003, 0.005, 0.005, 0.005, 0.3, 0.3]), 0.1 / self.layout.precision.float().sqrt(), torch.full_like(self.albedo, 0.05), 0.01 * self.light.abs().mean()]
+        pose_units, shape_units = pose.new_tensor([0.003, 0.005, 0.005, 0.005, 0.3, 0.3]), 0.1 / self.layout.precision.float().sqrt()
+        units = [pose_units, shape_units, torch.full_like(self.albedo, 0.05), 0.01 * self.light.abs().mean()]  # what Adam's first steps are
         steps = [torch.zeros_like(f).requires_grad_() for f in free]
         bounds = [(bound.float() - self.x) / units[1] for bound in (self.layout.lower, self.layout.upper)]
         optimiser = torch.optim.Adam(steps, lr=1.0, betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.0, iterations, pct_start=0.1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: min(1, 10 * (k + 1) / iterations) * (1 + math.cos(math.pi * k / iterations)) / 2)
         history = []
         for _ in tqdm(range(iterations), "light, albedo and shape", disable=None if progress else True, leave=False):
             optimiser.zero_grad()
@@ -229,12 +234,13 @@ class _Scene:
         vertices = self.shape(self.x)
         camera = self.camera.resampled(1 / self.factor, tuple(-self.factor * o for o in self.offset), self.photo_size)
         landmarks = self.landmarks(camera, vertices)
-        return Fit(identity, expression, self.albedo[None] if self.model.num_albedo else None, self.joints(self.x), camera, self.light[None], landmarks=landmarks, history=history)
+        albedo = self.albedo[None] if self.model.num_albedo else None
+        return Fit(identity, expression, albedo, self.joints(self.x), camera, self.light[None], landmarks=landmarks, history=history)
 
 
 def _noise(difference, skin, core):
-    """What the photo's noise and all that the model cannot show amount to: the deviation of a colour (from the median over the core, so that outliers do not count), and how many
-    independent pixels the skin's [1,H,W] make, by how fast means over blocks of the difference [1,H,W,3] vary less than the pixels."""
+    """What the photo's noise and all that the model cannot show amount to: the deviation of a colour (from the median over the core, so that outliers
+    do not count), and how many independent pixels the skin's [1,H,W] make, by how much less means over blocks of the difference [1,H,W,3] vary than pixels."""
     square = difference.square().sum(-1)
     sigma = (square[core].median() / 2.37).sqrt().clamp(min=SIGMA)  # 2.37: the median of chi-squared with 3 degrees of freedom
     kept = (skin & (square < 16 * sigma**2)).float()[:, None]
@@ -274,9 +280,13 @@ def cut_out(photo: Tensor, offset: tuple[float, float], side: float, pixels: int
     return picture.contiguous(), (grid.abs() <= 1).all(-1)
 
 
+def to_tensor(values) -> Tensor:
+    return values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+
+
 def linear_photo(image) -> Tensor:
     """An sRGB picture [H,W,3], uint8 or floats 0..1, as linear float32."""
-    image = torch.as_tensor(np.asarray(image)) if not isinstance(image, Tensor) else image
+    image = to_tensor(image)
     if image.dim() != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"image must be [H,W,3], got {list(image.shape)}")
     return srgb_to_linear(image.float() / 255 if image.dtype == torch.uint8 else image.float())

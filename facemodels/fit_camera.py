@@ -20,8 +20,8 @@ class Camera:
 
         x = center_x + (scale X + t_x) / w,  y = center_y - (scale Y + t_y) / w,  w = 1 - Z scale / focal,  (X, Y, Z) = rotation @ vertex
 
-    so that `scale` is the size in pixels of a millimetre at the distance focal / scale at which the head's origin is, and a focal length of infinity gives scaled orthography
-    (`facerender.camera.weak_perspective`), a finite one `facerender.camera.pinhole`.
+    so that `scale` is the size in pixels of a millimetre at the distance of the head's origin, which is focal / scale. A focal length of infinity gives scaled
+    orthography (`facerender.camera.weak_perspective`), a finite one `facerender.camera.pinhole`.
 
     scale [N] pixels per mm; rotation [N,3,3]; translation [N,2] pixels, y up; focal: pixels, or inf; center: (x, y), the principal point; size: (H, W).
     """

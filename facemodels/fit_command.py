@@ -41,13 +41,13 @@ written to the folder: overlay.png (photo with landmarks, fit over the photo, sh
 expressions, and a viewer), coefficients.npz and coefficients.json"""
     parser.add_argument("input", type=Path, metavar="PHOTO_OR_MESH", help="a picture, as a viewer shows it, or a mesh: " + ", ".join(MESHES))
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the results go; made if it is not there")
-    parser.add_argument("--landmarks", type=Path, metavar="FILE", help="landmarks of the photo in pixels, 0 at the upper left corner (.pts and .mat: 1-based), or of the mesh in its "
-                        "coordinates; for a photo, the file of the same name beside it if not given")
+    marks = "in pixels of the photo, 0 at the upper left corner (.pts and .mat: 1-based), or in the mesh's coordinates (default for a photo: the file of its name beside it)"
+    contour = "where a photo's first 17 landmarks lie: on the outline that is seen, or on fixed places of the head (default: static for AFLW2000-3D and 300W-LP's 3D)"
+    parser.add_argument("--landmarks", type=Path, metavar="FILE", help=marks)
     parser.add_argument("--model", default="builtin", help="builtin (default), or a model file")
-    parser.add_argument("--contour", choices=("moving", "static"), help="where a photo's landmarks 1 to 17 lie: on the outline that is seen, or on fixed places of the head "
-                        "(default: what the file's kind means, moving for all but 300W-LP and AFLW2000-3D)")
+    parser.add_argument("--contour", choices=("moving", "static"), help=contour)
     parser.add_argument("--focal", type=float, default=math.inf, metavar="PIXELS", help="focal length of the photo, for faces that are near (default: no perspective)")
-    parser.add_argument("--iterations", type=int, metavar="N", help="of the last stage (default: 400 for a photo, 0 to use landmarks alone; 30 for a mesh)")
+    parser.add_argument("--iterations", type=int, metavar="N", help="of the last stage (default: 400 for a photo, 30 for a mesh); 0 for a photo: landmarks alone")
     parser.add_argument("--neutral", action="store_true", help="a mesh: without expression")
     parser.add_argument("--mesh", nargs="+", default=[".glb", ".html"], metavar="SUFFIX", help="files to write the face to: .obj .ply .glb .html (default: .glb .html)")
 
@@ -174,8 +174,9 @@ def fit_a_mesh(options, model: MorphableModel) -> int:
     iio.imwrite(options.output / "error.png", mesh_error(vertices, error, model))
     write_fit(options, fit, model, error)
     marks = "without landmarks" if given is None else f"{len(given.points)} landmarks {fit.landmark_error:.2f} mm off on average"
+    middle, most = (float(distance[region].quantile(q)) for q in (0.5, 0.9))
     print(
-        f"{options.input}: the model's face lies {float(distance[region].median()):.2f} mm from the mesh (median; 90 % within {float(distance[region].quantile(0.9)):.2f} mm); {marks}; "
+        f"{options.input}: the model's face lies {middle:.2f} mm from the mesh (median; 90 % within {most:.2f} mm); {marks}; "
         f"{1 / float(fit.placement.scale):.4g} mm to the mesh's unit; {seconds:.1f} s\n{options.output}"
     )
     return 0

@@ -85,7 +85,9 @@ def labels_of(model: MorphableModel, landmarks: Tensor, contour: str) -> Labels:
     if len(landmarks) == len(AFLW_21):
         spread[list(EAR_LOBES)] = 5
     if model.landmark_index is None:
-        raise InputError(f"the model {model.name} has no landmarks, so it cannot be fitted to any; put the landmark file that belongs to it beside it (facemodels doctor names it)")
+        raise InputError(
+            f"the model {model.name} has no landmarks, so it cannot be fitted to any; put the landmark file that belongs to it beside it (facemodels doctor names it)"
+        )
     known = ~torch.isnan(landmarks).any(-1) & (means @ model.has_landmark.to(landmarks) > 0.999)
     if known.sum() < 4:
         raise InputError(f"at least 4 landmarks are needed that are visible and that the model {model.name} has, got {int(known.sum())}")

@@ -1,8 +1,8 @@
 """Fitting a model to a mesh or scan: `fit_mesh`.
 
-Non-rigid iterated closest points in the space of the model: a rigid start from landmarks or, without any, from heads turned every which way; then Gauss-Newton steps
-over similarity and coefficients at once on exact Jacobians, with distances from the model to the scan and back, to planes (Chen and Medioni 1992) and a little to points,
-and a robust penalty that narrows from step to step.
+Non-rigid iterated closest points in the space of the model: a start from landmarks or, without any, from heads turned every which way; then Gauss-Newton steps over
+similarity and coefficients at once on exact Jacobians, with distances from the model to the scan and back, to planes (Chen and Medioni 1992) and a little to
+points, a robust penalty that narrows from step to step, and a prior that loosens.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from tqdm import tqdm
 import facerender as fr
 
 from .errors import InputError
-from .fit import Fit, face_triangles
+from .fit import Fit, face_triangles, to_tensor
 from .fit_landmarks import Labels, ModelLandmarks, labels_of, landmark_means
 from .least_squares import Layout, ModelPart, bounded_step, coefficients_of
 from .morphable import MorphableModel, axis_angle_rotation, gather_points
@@ -54,9 +54,9 @@ def fit_mesh(vertices, faces, model: MorphableModel, landmarks=None, iterations:
         InputError: the mesh has no triangles, holds NaN or has no extent; landmarks are too few.
     """
     on = {"device": model.mean.device}
-    v, f = torch.as_tensor(np.asarray(vertices), dtype=torch.float64, **on), torch.as_tensor(np.asarray(faces), dtype=torch.int64, **on)
+    v, f = to_tensor(vertices).to(dtype=torch.float64, **on), to_tensor(faces).to(dtype=torch.int64, **on)
     if v.dim() != 2 or v.shape[1] != 3 or f.dim() != 2 or f.shape[1] != 3 or not len(f):
-        raise InputError(f"a mesh to be fitted needs vertices [M,3] and triangles [G,3], got {list(v.shape)} and {list(f.shape)}; make a surface of a point cloud first")
+        raise InputError(f"a mesh to be fitted needs vertices [M,3] and triangles [G,3], got {list(v.shape)} and {list(f.shape)}; give a point cloud triangles first")
     if f.min() < 0 or f.max() >= len(v) or not torch.isfinite(v[f]).all():
         raise InputError("the mesh holds a triangle that names a vertex that is not there, or a coordinate that is NaN or infinite")
     extent = float((v[f].amax((0, 1)) - v[f].amin((0, 1))).norm())
@@ -70,7 +70,7 @@ def fit_mesh(vertices, faces, model: MorphableModel, landmarks=None, iterations:
     if landmarks is None:
         labels, unit = None, 10.0 ** round(math.log10(math.sqrt(SIZES[0] * SIZES[1]) / extent))
     else:
-        given = torch.as_tensor(np.asarray(landmarks), dtype=torch.float64, **on)
+        given = to_tensor(landmarks).to(dtype=torch.float64, **on)
         labels = labels_of(model, given, "static")
         marks = labels.means @ gather_points(model.mean[None].double(), model.landmark_index, model.landmark_weights)[0]
         unit = 10.0 ** round(-math.log10(float(similarity(marks, labels.points).scale)))
@@ -79,9 +79,10 @@ def fit_mesh(vertices, faces, model: MorphableModel, landmarks=None, iterations:
     start = find_face(scan, model) if labels is None else similarity(marks, labels.points, labels.spread**-2)
     placement, x, history = _Registration(scan, model, layout, labels, start).run(iterations, progress)
     if history and math.isnan(history[-1]):
-        raise InputError("no part of the mesh fits the face where the landmarks are" if labels else "no part of the mesh looks like a face; give landmarks to say where it is")
+        raise InputError("no part of the mesh lies where the landmarks are" if labels else "no part of the mesh looks like a face; give landmarks to say where it is")
 
-    x, placement = x.to(model.mean.dtype), Similarity(*(p.to(model.mean.dtype) for p in (placement.scale / unit, placement.rotation, placement.translation / unit)))
+    placement = Similarity(placement.scale / unit, placement.rotation, placement.translation / unit)
+    x, placement = x.to(model.mean.dtype), Similarity(*(p.to(model.mean.dtype) for p in placement))
     identity, expressed, _ = layout.split(x[None])
     if not expression:
         expressed = x.new_zeros(1, model.num_expression)
@@ -124,7 +125,7 @@ class _Surface:
 class _Registration:
     """Gauss-Newton over a placement (log scale, rotation, translation) and coefficients."""
 
-    def __init__(self, scan: _Surface, model: MorphableModel, layout: Layout, labels: Labels | None, start: Similarity, samples: int = SAMPLES, count: float = COUNT):
+    def __init__(self, scan: _Surface, model: MorphableModel, layout: Layout, labels: Labels | None, start: Similarity, samples=SAMPLES, count=COUNT):
         self.scan, self.labels, self.placement, self.count = scan, labels, start, count
         used, faces = torch.unique(model.faces[face_triangles(model)].long(), return_inverse=True)
         self.topology = fr.Topology(faces.int(), len(used))
@@ -174,7 +175,8 @@ class _Registration:
             at = (body[index] * corners[..., None]).sum(1)
             to_x = sum(J[index[:, c]] * corners[:, c, None, None] for c in range(index.shape[1]))
             root = POINT_SHARE**0.5
-            metric = (1 - root) * normal[:, :, None] * normal[:, None] + root * torch.eye(3).to(normal)  # its square weighs the plane's distance 1, others POINT_SHARE
+            # Its square weighs the distance from the plane by 1, distances along it by POINT_SHARE.
+            metric = (1 - root) * normal[:, :, None] * normal[:, None] + root * torch.eye(3).to(normal)
             h, g = self.normal_equations(at, to_x, target, metric * (share * weight).sqrt()[:, None, None])
             hessian, gradient = hessian + h, gradient + g
         if self.labels is not None:
@@ -206,7 +208,8 @@ class _Registration:
         precision, value = torch.cat([zero, self.layout.precision]), torch.cat([zero, self.x])
         precision[0], value[0] = self.scale_precision, self.placement.scale.log()
         hessian = hessian + precision.diag() + 1e-9 * (1 + hessian.diagonal().mean()) * torch.eye(len(hessian)).to(hessian)
-        step = bounded_step(hessian, gradient + precision * value, torch.cat([zero - torch.inf, self.layout.lower - self.x]), torch.cat([zero + torch.inf, self.layout.upper - self.x]))
+        lower, upper = (torch.cat([zero + bound, limit - self.x]) for bound, limit in ((-torch.inf, self.layout.lower), (torch.inf, self.layout.upper)))
+        step = bounded_step(hessian, gradient + precision * value, lower, upper)
         s, R, t = self.placement
         self.placement = Similarity(s * step[0].exp(), axis_angle_rotation(step[1:4]) @ R, t + step[4:7])
         self.x = self.x + step[POSE:]
@@ -284,7 +287,7 @@ def find_face(scan: _Surface, model: MorphableModel) -> Similarity:
     starts = closer(Similarity(*(a[order] for a in starts)), points[some], 25)
     order = misfit(starts, points[some], normals[some]).argsort()
     distinct, best = [], (torch.inf, None)
-    shape = coefficients_of(model, 20, 0)
+    shape = coefficients_of(model, 20)
     for k in order.tolist():
         start = Similarity(*(a[k] for a in starts))
         placed = start(points[some])

@@ -46,7 +46,8 @@ def coefficients_of(model: MorphableModel, identity: int | None = None, expressi
     E = model.num_expression if expression is None else min(expression, model.num_expression)
     joints = tuple(k for k, name in enumerate(model.joints) if name in FITTED_JOINTS and expression != 0)
     on = {"dtype": dtype, "device": model.mean.device}
-    deviation = torch.cat([torch.ones(I, **on), torch.full((E,), BLENDSHAPE_DEVIATION if model.blendshapes else 1.0, **on), torch.full((3 * len(joints),), JOINT_DEVIATION, **on)])
+    each = [(I, 1.0), (E, BLENDSHAPE_DEVIATION if model.blendshapes else 1.0), (3 * len(joints), JOINT_DEVIATION)]
+    deviation = torch.cat([torch.full((count,), value, **on) for count, value in each])
     lower, upper = torch.full_like(deviation, -torch.inf), torch.full_like(deviation, torch.inf)
     if model.blendshapes:
         lower[I : I + E], upper[I : I + E] = 0, 1

@@ -81,7 +81,8 @@ class ClosestPoints:
             for start in range(0, len(open_), block):
                 some = open_[start : start + block]
                 limit = np.sqrt(best[some].max()) + radius
-                distance, index = tree.query(p[some], np.arange(done + 1, k + 1), distance_upper_bound=np.nextafter(limit, np.inf), workers=-1 if len(some) > 10000 else 1)
+                nth, threads = np.arange(done + 1, k + 1), -1 if len(some) > 10000 else 1
+                distance, index = tree.query(p[some], nth, distance_upper_bound=np.nextafter(limit, np.inf), workers=threads)
                 worth = distance - radius < np.sqrt(best[some])[:, None]
                 row, column = np.nonzero(worth & np.isfinite(distance))
                 if len(row):
@@ -155,7 +156,8 @@ class Similarity(NamedTuple):
 def similarity(source: Tensor, target: Tensor, weights: Tensor | None = None, scale: bool = True) -> Similarity:
     """The similarity (or, with scale=False, the rigid motion) that takes source to target with the least sum of weighted squares (Umeyama 1991).
 
-    source, target: [...,P,3], points that belong together; weights [...,P], not negative. Never a reflection. Differentiable where the singular values are distinct.
+    source, target: [...,P,3], points that belong together; weights [...,P], not negative. Never a reflection. Differentiable where the singular
+    values are distinct.
     """
     w = torch.ones_like(source[..., 0]) if weights is None else weights.to(source.dtype).expand(source.shape[:-1])
     w = (w / w.sum(-1, keepdim=True))[..., None]

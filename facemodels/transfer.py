@@ -53,7 +53,10 @@ class Transfer:
         there = interpolate_faces(fr.vertex_normals(mean[None], source.topology)[0], faces[region], found.face_id, found.bary)
         good = (found.distance < FARTHEST) & ((normals * there).sum(-1) > 0.5)
         if good.sum() < 100:
-            raise InputError(f"the faces of the models {source.name} and {target.name} have only {int(good.sum())} vertices in common; are both faces, in millimetres, y up and z forwards?")
+            raise InputError(
+                f"the faces of the models {source.name} and {target.name} have only {int(good.sum())} vertices in common, and 100 are needed; "
+                f"the region 'face' of each must be a face, in millimetres, y up and z forwards"
+            )
         self.vertices, self.bary = vertices[good], found.bary[good]
         self.face_id = region.nonzero()[:, 0][found.face_id[good]]
         self._corners = faces[self.face_id]

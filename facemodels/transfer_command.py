@@ -41,7 +41,8 @@ def run(options) -> int:
             out["joints"] = joints
     np.savez(options.output, **{name: value.cpu().numpy() for name, value in out.items()})
     frames = len(out["expression"]) if "expression" in out else 0
-    print(f"{options.output}  {source.name} to {target.name} over {len(transfer.vertices)} corresponding vertices: {'identity, ' if identity is not None else ''}{frames} frames")
+    carried = (["identity"] if identity is not None else []) + ([f"{frames} frames"] if frames else [])
+    print(f"{options.output}  {source.name} to {target.name} over {len(transfer.vertices)} corresponding vertices: {', '.join(carried)}")
     if frames and target.blendshapes:
         table = options.output.with_suffix(".csv")
         write_curves(table, target.expression_names, out["expression"].cpu().numpy())
@@ -66,9 +67,11 @@ def read_coefficients(path: Path, model: MorphableModel) -> dict[str, torch.Tens
         raise InputError(f"{path}: expected arrays named identity, expression or joints, as facemodels fit writes them, found none of them")
     sizes = {"identity": (model.num_identity,), "expression": (model.num_expression,), "joints": (len(model.joints), 3)}
     for name, array in found.items():
-        shape = array.shape[1:]
-        if array.dtype.kind not in "fiu" or array.ndim != 1 + len(sizes[name]) or shape[1:] != sizes[name][1:] or not 0 < shape[0] <= sizes[name][0] or not len(array):
-            raise InputError(f"{path}: {name} must be [N,{','.join(map(str, sizes[name]))}] for the model {model.name}, found {list(array.shape)}; was it made with another model?")
+        shape, wanted = array.shape[1:], sizes[name]
+        if array.dtype.kind not in "fiu" or not len(array) or len(shape) != len(wanted) or shape[1:] != wanted[1:] or not 0 < shape[0] <= wanted[0]:
+            raise InputError(
+                f"{path}: {name} must be [N,{','.join(map(str, wanted))}] for the model {model.name}, found {list(array.shape)}; give the model that it was made with"
+            )
         if not np.isfinite(array).all():
             raise InputError(f"{path}: {name} holds a number that is not finite")
     if "identity" in found and len(found["identity"]) != 1:

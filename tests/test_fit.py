@@ -230,6 +230,8 @@ def test_too_few_landmarks_and_a_face_outside_the_photo_are_named():
         fit_image(picture, some, model)
     with pytest.raises(InputError, match="68"):
         fit_image(picture, landmarks[:30], model)
+    with pytest.raises(InputError, match="two pixels"):
+        fit_image(picture, landmarks / 224, model)
     with pytest.raises(InputError, match="outside the photo"):
         fit_image(picture, landmarks + 5000, model)
 
@@ -292,7 +294,8 @@ def test_landmarks_that_lie_off_the_mesh_are_noticed():
 def test_meshes_that_cannot_be_fitted_are_refused():
     model = patch()
     good = model.mean.clone()
-    for vertices, faces, words in [(good, model.faces[:0], "triangles"), (good * torch.nan, model.faces, "NaN"), (good * 0, model.faces, "extent"), (good[:5], model.faces, "not there")]:
+    bad = {"triangles": (good, model.faces[:0]), "NaN": (good * torch.nan, model.faces), "extent": (good * 0, model.faces), "not there": (good[:5], model.faces)}
+    for words, (vertices, faces) in bad.items():
         with pytest.raises(InputError, match=words):
             fit_mesh(vertices, faces, model)
 
