@@ -4,10 +4,19 @@ Conventions: millimetres, y up, +z out of the face, +x to the subject's left; 68
 variance; radians.
 """
 
+from importlib import import_module
+
 from .errors import InputError
 from .morphable import Face, ModelData, MorphableModel, Skeleton
 
-__all__ = ["Face", "InputError", "ModelData", "MorphableModel", "Skeleton", "load_model"]
+_LATER = {"fit_image": "fit", "fit_mesh": "fit_scan", "Transfer": "transfer", "Mesh": "export", "mesh_of": "export", "write": "export"}  # imported when asked for
+__all__ = ["Face", "InputError", "ModelData", "MorphableModel", "Skeleton", "load_model", *_LATER]
+
+
+def __getattr__(name):
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load_model(model="builtin") -> MorphableModel:

@@ -39,6 +39,15 @@ def coefficients(device, n=4):
     return torch.randn(n, I, device=device), torch.randn(n, E, device=device), torch.randn(n, A, device=device)
 
 
+def test_public_names_are_there():
+    import facemodels
+
+    for name in facemodels.__all__:
+        assert getattr(facemodels, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        facemodels.nothing
+
+
 def test_a_face_is_the_mean_and_the_sum_of_its_modes(model, device):
     data, (i, e, a) = tiny(), coefficients(device)
     face = model(i, e, a)
