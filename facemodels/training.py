@@ -203,6 +203,7 @@ def save_checkpoint(folder: Path, step: int, method: Method, optimizers: dict, a
         torch.save({"step": step, "optimizers": {k: o.state_dict() for k, o in optimizers.items()}, "rng": rng, "results": results}, partial / "state.pt")
         (partial / "config.json").write_text(json.dumps({"method": method.name} | dataclasses.asdict(method.config), indent=1) + "\n")
         for file in partial.iterdir():
+            shutil.copymode(partial / "config.json", file)  # safetensors makes its files private
             with open(file, "rb") as f:
                 os.fsync(f.fileno())
         if final.exists():  # of a run that was resumed from before it

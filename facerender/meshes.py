@@ -51,7 +51,9 @@ def load_mesh(path: Path) -> Mesh:
     except ImportError:
         raise MeshError("reading meshes needs trimesh. Run: pip install trimesh") from None
     try:
-        loaded = trimesh.load(path, process=False, maintain_order=kind != ".obj", force="mesh")  # order would cost an OBJ its texture seams
+        order = kind != ".obj"  # it would cost an OBJ its texture seams
+        loaded = trimesh.load(path, process=False, maintain_order=order)
+        loaded = _only_mesh(loaded) or trimesh.load(path, process=False, maintain_order=order, force="mesh")
     except Exception as error:  # whatever a parser throws at a damaged file
         raise MeshError(f"{path}: not a readable {kind[1:].upper()} file ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'})") from error
     faces = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))))
@@ -66,6 +68,20 @@ def load_mesh(path: Path) -> Mesh:
         raise MeshError(f"{path}: a triangle names a vertex that is not there")
     colours, uv, texture = _appearance(loaded, len(vertices), linear=kind == ".glb")
     return make_mesh(torch.from_numpy(np.ascontiguousarray(vertices)), torch.from_numpy(faces.astype(np.int32)), colours, uv, texture)
+
+
+def _only_mesh(loaded):
+    """The mesh of a scene that holds one, in its place, with all its attributes (joining meshes keeps only those that trimesh knows); else None."""
+    if not hasattr(loaded, "geometry"):
+        return loaded if hasattr(loaded, "faces") else None
+    if len(loaded.geometry) != 1 or len(loaded.graph.nodes_geometry) != 1:
+        return None
+    matrix, name = loaded.graph[loaded.graph.nodes_geometry[0]]
+    mesh = loaded.geometry[name]
+    if not hasattr(mesh, "faces"):
+        return None
+    mesh.apply_transform(matrix)
+    return mesh
 
 
 def make_mesh(vertices: Tensor, faces: Tensor, colours: Tensor | None = None, uv: Tensor | None = None, texture: Tensor | None = None) -> Mesh:
@@ -86,7 +102,7 @@ def _appearance(loaded, count, linear):
     visual = loaded.visual
     uv = getattr(visual, "uv", None)
     image = _texture_image(getattr(visual, "material", None))
-    beside = getattr(visual, "vertex_attributes", {}).get("color")  # of a GLB whose primitive has a material too
+    beside = dict(getattr(visual, "vertex_attributes", {})).get("color")  # of a GLB whose primitive has a material too
     if image is None and beside is not None and len(beside) == count:
         return decode(np.ascontiguousarray(np.asarray(beside, np.float32)[:, :3] / (255 if np.asarray(beside).dtype == np.uint8 else 1))), None, None
     if uv is not None and image is not None and len(uv) == count:

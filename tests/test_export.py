@@ -403,3 +403,14 @@ def test_a_wrong_request_is_one_sentence(tmp_path, name, options, sentence):
     with pytest.raises(InputError, match=sentence):
         write(tmp_path / name, person(), **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_renderers_command_sees_the_colours_of_a_glb(tmp_path):
+    from facemodels import load_model
+    from facerender.meshes import load_mesh
+
+    model = load_model("builtin")
+    write(tmp_path / "face.glb", mesh_of(model))
+    mesh = load_mesh(tmp_path / "face.glb")
+    assert len(mesh.vertices) == model.num_vertices
+    torch.testing.assert_close(mesh.colours, model.albedo()[0], rtol=0, atol=2e-2)

@@ -42,7 +42,10 @@ def write_native(data: ModelData, path) -> None:
     arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items() if v is not None}
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode  # what the user's files have; safetensors makes them private
         save_file(arrays, partial, metadata={"format": "facemodels", "version": str(VERSION), "model": json.dumps(described)})
+        os.chmod(partial, mode)
         os.replace(partial, path)
     except SafetensorError as error:
         raise InputError(f"{path}: expected a place to write to, found none ({reason(error)})") from error
