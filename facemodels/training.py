@@ -77,6 +77,8 @@ class Config:
         for name in ("steps", "batch", "log_every", "panel_every", "validate_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.prefetch < 0 or not 0 <= self.ema < 1 or not 0 < self.lr < math.inf:
+            raise InputError(f"prefetch must be at least 0, ema in 0..1 and lr a positive number, got {self.prefetch}, {self.ema} and {self.lr}")
 
 
 class Method(nn.Module):
@@ -181,7 +183,7 @@ def _converted(key, value, field):
         if isinstance(default, int) and isinstance(value, float) and value != int(value):
             raise ValueError
         return type(default)(value)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise InputError(f"{key} must be of the kind of {default!r}, got {value!r}") from None
 
 
@@ -208,7 +210,9 @@ def save_checkpoint(folder: Path, step: int, method: Method, optimizers: dict, a
                 os.fsync(f.fileno())
         if final.exists():  # of a run that was resumed from before it
             shutil.rmtree(final)
+        _sync(partial)
         os.replace(partial, final)
+        _sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise InputError(f"{final}: the checkpoint could not be written ({error}); the ones before it are whole") from error
@@ -217,6 +221,14 @@ def save_checkpoint(folder: Path, step: int, method: Method, optimizers: dict, a
         if old.name not in kept:
             shutil.rmtree(old)
     return final
+
+
+def _sync(folder: Path):
+    """Makes what a folder holds survive a power cut."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(handle)
+        os.close(handle)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -315,11 +327,10 @@ class _Run:
 
     def go(self, resume, after_step):
         self._begin(resume)
-        runner = self.method
+        runner = torch.compile(self.method) if self.config.compile else self.method
         if self.world > 1:
-            runner = nn.parallel.DistributedDataParallel(self.method, find_unused_parameters=len(self.optimizers) > 1, broadcast_buffers=True)
-        elif self.config.compile:
-            runner = torch.compile(self.method)
+            runner = nn.parallel.DistributedDataParallel(runner, find_unused_parameters=len(self.optimizers) > 1)
+        stop = False
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.method.name, disable=None if self.chief else True, dynamic_ncols=True)
         with _Ahead(self._batch, self.config.prefetch) as ahead, _polite_stop() as stopping, bar:
             while self.step < self.config.steps:
@@ -339,17 +350,28 @@ class _Run:
                 ended = False
                 if self.step % self.config.validate_every == 0 or done:
                     ended = self._validate()
-                if self.step % self.config.checkpoint_every == 0 or done or ended or stopping():
+                stop = self._agreed(stopping())
+                if self.step % self.config.checkpoint_every == 0 or done or ended or stop or self._agreed(self.best_step == self.step):
                     self._save()
                 if after_step:
                     after_step(self.step)
-                if ended or stopping():
+                if ended or stop:
                     break
-        if stopping():
+        if self.board:
+            self.board.close()
+        if stop and self.step < self.config.steps:
             raise KeyboardInterrupt
         if self.average is not None:
             self.method.load_state_dict(self.average)
         return self.method
+
+    def _agreed(self, flag) -> bool:
+        """Whether any process says so: all must stop, save and wait for each other at the same step."""
+        if self.world == 1:
+            return bool(flag)
+        said = torch.tensor([bool(flag)], dtype=torch.int32, device=self.device)
+        dist.all_reduce(said, dist.ReduceOp.MAX)
+        return bool(said.item())
 
     # ------------------------------------------------------------------------------------------------------------------- a step
 
@@ -378,8 +400,9 @@ class _Run:
                 self._refuse(name, parts)
             loss.backward()
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            if self.config.clip:
-                nn.utils.clip_grad_norm_(parameters, self.config.clip)
+            norm = nn.utils.clip_grad_norm_(parameters, self.config.clip or math.inf)  # an infinite bound leaves gradients as they are
+            if not torch.isfinite(norm):
+                self._refuse(name, parts | {"gradient": norm})
             optimizer.step()
             prefix = "" if len(self.optimizers) == 1 else name + "_"
             logged |= {prefix + k: v.detach() for k, v in parts.items()}
@@ -413,7 +436,7 @@ class _Run:
         last = checkpoints(self.folder / "checkpoints")
         values = ", ".join(f"{k} {v.item():.4g}" for k, v in parts.items())
         raise InputError(
-            f"step {self.step}: the loss of the {name} is not finite ({values}); "
+            f"step {self.step}: the loss of the {name} or its gradient is not finite ({values}); "
             + (f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet")
             + "; a lower lr or clip=1 may help"
         )
@@ -447,12 +470,7 @@ class _Run:
                 self.waited = 0 if value < self.best else self.waited + 1
                 if value < self.best:
                     self.best, self.best_step = value, self.step
-        ended = bool(self.config.patience and self.waited >= self.config.patience)
-        if self.world > 1:
-            flag = torch.tensor([ended], dtype=torch.int32, device=self.device)
-            dist.broadcast(flag, 0)
-            ended = bool(flag.item())
-        return ended
+        return self._agreed(self.config.patience and self.waited >= self.config.patience)
 
     @torch.no_grad()
     def _panel(self, batch):
@@ -504,6 +522,8 @@ class _Run:
                 for key in self.average:
                     self.average[key].copy_(saved[key])
             self.step = state["step"]
+            if resume != "auto" and found and (start.parent.resolve() != found[-1].parent.resolve() or int(found[-1].name[5:]) > self.step):
+                raise InputError(f"{self.folder}: holds {found[-1].name} of another course; --set output=DIR goes on from {start} in another folder")
             self.best, self.waited = state["results"]["best"], state["results"]["waited"]
             self.best_step = state["results"]["best_step"] if state["results"]["best_step"] >= 0 else None
             torch.set_rng_state(state["rng"]["cpu"])

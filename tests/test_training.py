@@ -92,7 +92,6 @@ def test_it_learns_and_leaves_metrics_pictures_and_configuration(tmp_path):
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"adversarial": True}, {"precision": "bfloat16"}, {"optimizer": "sgd"}, {"prefetch": 0}])
 def test_a_run_that_stops_and_goes_on_ends_in_the_same_bits(tmp_path, changes):
     train(Toy, config(tmp_path / "whole", **changes))
-    train(Toy, config(tmp_path / "parts", **changes), after_step=None)
     for part in (7, 20):
         folder = tmp_path / f"parts{part}"
 
@@ -123,7 +122,7 @@ def live():
     child = os.fork()
     if child == 0:
         sys.stdout = sys.stderr = open(os.devnull, "w")
-        train(Toy, config(folder, **settings), resume="auto", after_step=lambda step: time.sleep(0.002))
+        train(Toy, config(folder, **settings), resume="auto", after_step=lambda step: time.sleep(0.008))
         os._exit(0)
     return child
 killed = 0
@@ -168,7 +167,7 @@ def test_it_ends_early_when_nothing_gets_better(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(InputError, match=r"step 17: the loss of the network is not finite \(loss inf, error .*step-000000010"):
+    with pytest.raises(InputError, match=r"step 17: the loss of the network or its gradient is not finite \(loss inf, error .*step-000000010"):
         train(Toy, config(tmp_path, poison=17))
     load_weights(Toy(config(tmp_path)), checkpoints(tmp_path / "checkpoints")[-1])
 

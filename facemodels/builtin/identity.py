@@ -18,7 +18,7 @@ from .template import _EYE_RINGS, EYE, EYE_RADIUS, Template
 MODES = 100
 # Width of the kernel and standard deviation of the field, mm; how much of it there is outside the face.
 _SCALES = ((95.0, 2.4, 1.0), (42.0, 1.6, 0.8), (22.0, 1.05, 0.5), (12.0, 0.6, 0.25))
-_ASYMMETRY = 0.25  # of the standard deviation
+_ASYMMETRY = 0.18  # of the standard deviation
 _MEASUREMENT_WEIGHT = 250.0  # of a measurement, beside that of a vertex of mean area
 _INDUCING = 280
 _EVEN, _ODD, _UNEVEN = 115, 90, 14  # features kept of each part
@@ -52,8 +52,11 @@ def identity(template: Template) -> Identity:
     values, vectors = eigh(gram, subset_by_index=[len(gram) - MODES, len(gram) - 1])
     vectors = vectors[:, ::-1]
     coefficients = factor @ vectors.astype(np.float32)
-    coefficients *= np.where(coefficients.sum(0) < 0, -1, 1)  # eigenvectors have no sign: the same one on every machine
-    modes = (coefficients.T @ basis.T).reshape(MODES, len(v), 3)
+    modes = coefficients.T @ basis.T
+    # Eigenvectors have no sign: take the one that agrees with a fixed field without symmetry, the same on every machine.
+    field = np.sin(v @ np.array([[0.11, 0.06, 0.05], [0.05, 0.13, 0.08], [0.07, 0.04, 0.12]]) + [0.3, 1.1, 2.0])
+    sign = np.where(modes @ field.ravel() < 0, -1, 1).astype(np.float32)
+    coefficients, modes = coefficients * sign, (modes * sign[:, None]).reshape(MODES, len(v), 3)
     difference = {"sex": anthropometry.sex_difference() / 2}
     difference |= {f: load for f, load in zip(anthropometry.FACTORS, anthropometry.loadings().T)}
     norms = values[::-1]
@@ -91,7 +94,8 @@ def _features(template, weight):
     # A symmetric field is odd in x and even in y and z; an asymmetric one the other way round. (Each part has half the field's variance.)
     columns = [(0, odd[:, :_ODD]), (1, even[:, :_EVEN]), (2, even[:, :_EVEN])]
     columns = [(axis, f * np.float32(np.sqrt(2))) for axis, f in columns]
-    columns += [(0, even[:, :_UNEVEN] * _ASYMMETRY), (1, odd[:, :_UNEVEN] * _ASYMMETRY), (2, odd[:, :_UNEVEN] * _ASYMMETRY)]
+    uneven = np.float32(_ASYMMETRY * np.sqrt(2))
+    columns += [(0, even[:, :_UNEVEN] * uneven), (1, odd[:, :_UNEVEN] * uneven), (2, odd[:, :_UNEVEN] * uneven)]
     basis = np.zeros((len(v), 3, sum(f.shape[1] for _, f in columns)), np.float32)
     start = 0
     for axis, f in columns:
@@ -121,7 +125,7 @@ def _eye_features(template):
         up = np.cross(d, [1.0, 0, 0]) * -1  # the way a turn about x moves them
         up *= np.sign(up[:, 1:2]) / EYE_RADIUS
         tops, arches = (np.broadcast_to(a, rings.shape).ravel() for a in (upper, arch))
-        fold = np.exp(-0.5 * ((np.broadcast_to(share[:, None], rings.shape).ravel() - 0.55) / 0.16) ** 2) * (np.arange(len(ids)) < len(ids))
+        fold = np.exp(-0.5 * ((np.broadcast_to(share[:, None], rings.shape).ravel() - 0.55) / 0.16) ** 2)
         fields[0, ids] += (weight * np.radians(2.4))[:, None] * np.cross([0, 0, sign], d)
         fields[1, ids] += (weight * tops * arches)[:, None] * up * 1.0
         fields[2, ids] += (weight * ~tops * arches)[:, None] * up * 0.8

@@ -46,7 +46,6 @@ _ROWS = {
 ROWS = {name: np.array([[float(w) for w in p.split()] for p in text.split(",")]) for name, text in _ROWS.items()}
 
 
-
 _SPACING = 2.0  # mm, of the grid on which the loft is smoothed
 
 
@@ -122,7 +121,7 @@ class Template:
     uv: np.ndarray  # [T,2]
     uv_faces: np.ndarray  # int32 [F,3]
     symmetry: np.ndarray  # int32 [V]
-    parts: dict[str, np.ndarray]  # name -> vertices; "skin", "mouth", "left_eye", "right_eye", "teeth", "tongue", ...
+    parts: dict[str, np.ndarray]  # name -> vertices: "crown", "left eye", "right eye", "upper teeth", "lower teeth", "tongue", and the ends of rings
     rings: dict[str, np.ndarray]  # name -> [rings, P] vertices of the left eye, mouth, left nostril, left ear, from the outside in
     chart: np.ndarray  # [V,2]: (s, t) on the skin, 0 elsewhere
     landmarks: np.ndarray  # int32 [68]
@@ -581,10 +580,9 @@ def build() -> Template:
         b.quad([ids[r, c], ids[r + 1, c], ids[r + 1, c + 1], ids[r, c + 1]], [uv_ids[r, c], uv_ids[r + 1, c], uv_ids[r + 1, c + 1], uv_ids[r, c + 1]])
     parts, rings = {}, {}
     crown = np.array([0, 112.8, -7.0])
-    top, top_uv = _crown(b, grid, crown, uv_ids, place)
-    parts["crown"] = top
+    parts["crown"] = _crown(b, grid, crown)
 
-    disks = {"left ear": (0.09, 0.13, 0.085), "right ear": (0.27, 0.13, 0.085), "mouth": (0.45, 0.13, 0.085), "left eye": (0.61, 0.13, 0.07), "right eye": (0.76, 0.13, 0.07)}
+    disks = {"left ear": (0.09, 0.13, 0.085), "right ear": (0.27, 0.13, 0.085), "left eye": (0.61, 0.13, 0.07), "right eye": (0.76, 0.13, 0.07)}
     sets = [(f"left {n}", v[0], v[1], v[2], False) for n, v in insets.items()]
     sets += [(f"right {n}", mirrored[n], v[1] * [-1, 1, 1], v[2] * [-1, 1], True) for n, v in insets.items()]
     sets.append(("mouth", *mouth, False))
@@ -637,7 +635,7 @@ def build() -> Template:
     return _finish(b, grid, parts, rings)
 
 
-def _crown(b, grid, crown, uv_ids, place):
+def _crown(b, grid, crown):
     """Rings from the first row of the grid to the crown of the head."""
     first = grid.ids[0]
     edge = b.points[0][first]
@@ -651,7 +649,7 @@ def _crown(b, grid, crown, uv_ids, place):
     ids = b.add_uv(place_disk).reshape(3, -1)
     b.sheet(np.concatenate([rows, rows[:, :1]], 1), ids)
     pole = b.cap(rows[0], ids[0], crown, [0.92, 0.145], [0, grid.t[0] - 27])
-    return np.append(own.ravel(), pole), ids
+    return np.append(own.ravel(), pole)
 
 
 def _finish(b, grid, parts, rings):
@@ -705,7 +703,6 @@ def _landmarks(v, symmetry, rings, grid_count):
     n = len(border)
     for ring, points in ((border, {51: (0, 1), 52: (5.4, 1), 53: (15.5, 1), 54: (30, 1), 55: (16, -1), 56: (7.5, -1), 57: (0, -1)}), (contact, {62: (0, 1), 63: (9, 1), 64: (30, 1), 65: (9, -1), 66: (0, -1)})):
         p = v[ring]
-        middle_y = p[p[:, 0].argmax(), 1]
         order = np.arange(n)
         is_upper = (order > order[p[:, 0].argmax()]) | (order < order[p[:, 0].argmin()])
         for k, (at, side) in points.items():

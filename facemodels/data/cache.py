@@ -8,7 +8,7 @@ from . import Faces
 
 
 class Cached:
-    """`count` samples of a source, in memory, images as bytes; taken in another random order in each epoch.
+    """`count` samples of a source, in memory, images as bytes and no masks; taken in another random order in each epoch.
 
     ``Cached(source, seed, count)(order_seed, start, indices)`` gives the samples whose numbers in the endless sequence of epochs are
     start + i for i in indices. Made in blocks on the source's device; kept on the CPU.
@@ -18,10 +18,10 @@ class Cached:
         self.count, parts = count, []
         for k in tqdm(range(0, count, block), desc="rendering samples", disable=None if progress else True, leave=False):
             faces = source(seed, k // block, range(min(block, count - k)))
-            faces.image = (faces.image * 255).round().byte()
+            faces.image, faces.mask = (faces.image * 255).round().byte(), None
             parts.append(faces.to("cpu"))
         self.faces = Faces.joined(parts)
-        self._epoch, self._order = None, None
+        self._now = None, None
 
     def __call__(self, seed: int, start: int, indices: range) -> Faces:
         places = torch.stack([self._place(seed, start + i) for i in indices])
@@ -31,8 +31,7 @@ class Cached:
 
     def _place(self, seed, number):
         epoch = (seed, number // self.count)
-        if self._epoch != epoch:  # a local pair of assignments in this order keeps two threads from mixing epochs
-            order = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed_of(*epoch)))
-            self._order, self._epoch = order, epoch
-            return order[number % self.count]
-        return self._order[number % self.count]
+        now = self._now  # one tuple, replaced as a whole: threads may be in different epochs
+        if now[0] != epoch:
+            now = self._now = epoch, torch.randperm(self.count, generator=torch.Generator().manual_seed(seed_of(*epoch)))
+        return now[1][number % self.count]

@@ -15,6 +15,7 @@ The paper trained on renderings of random faces besides photographs; so does thi
 """
 
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from ..data import Faces
 from ..data.cache import Cached
 from ..data.synthetic import Synthetic, Variety
 from ..drawing import portrait, tile
+from ..errors import InputError
 from ..losses import gram_loss, gram_matrix
 from ..morphable import srgb_to_linear
 from ..networks import LightNet, VGGFace, load_weights
@@ -50,6 +52,14 @@ class E2FARConfig(Config):
     weight_decay: float = 5e-4
     clip: float = 1.0
     ema: float = 0.998
+
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.trunk not in ("vgg", "light"):
+            raise InputError(f"trunk must be vgg or light, got {self.trunk!r}")
+        if self.held_out < 1 or self.cache < 0:
+            raise InputError(f"held_out must be at least 1 and cache at least 0, got {self.held_out} and {self.cache}")
 
 
 PRESETS = {
@@ -116,6 +126,8 @@ class E2FAR(Method):
         from .. import load_model
 
         object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
+        if "face" not in self.model.regions or self.model.landmark_index is None:
+            raise InputError(f"{config.model}: training needs a model with landmarks and a region named face, and {self.model.name} lacks one of them")
         face = self.model.regions["face"]
         bases = [b[:, face].reshape(len(b), -1) for b in (self.model.identity_basis, self.model.expression_basis)]
         self.register_buffer("identity_gram", gram_matrix(bases[0]), persistent=False)
@@ -124,19 +136,20 @@ class E2FAR(Method):
         if config.weights:
             load_weights(self.network.trunk, config.weights, skip=("fc",))
         self.source = Synthetic(self.model, self.network.size, Variety(yaw=config.yaw))
-        self.cached = None
+        self.cached, self.filling = None, Lock()
 
     def _apply(self, move, *args, **kwargs):
         """Moves the morphable model along, on which faces are rendered."""
-        device = move(torch.empty(0)).device
-        self.model.to(device)
-        return super()._apply(move, *args, **kwargs)
+        moved = super()._apply(move, *args, **kwargs)
+        self.model.to(self.identity_gram.device)
+        return moved
 
     def batch(self, step, indices, device) -> Faces:
         if not self.config.cache:
             return self.source(self.config.seed, step, indices)
-        if self.cached is None:
-            self.cached = Cached(self.source, self.config.seed, self.config.cache)
+        with self.filling:  # batches are made in threads
+            if self.cached is None:
+                self.cached = Cached(self.source, self.config.seed, self.config.cache)
         return self.cached(self.config.seed, step * self.config.batch, indices).to(device)
 
     def forward(self, player, faces: Faces, step) -> dict[str, Tensor]:
