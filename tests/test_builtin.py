@@ -1,5 +1,9 @@
 """The built-in model: a closed, regular, symmetric head with the measurements of people, and identities that vary as people do."""
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from importlib import import_module
 
@@ -170,3 +174,14 @@ def test_asymmetry_is_there_and_small(head, person):
     uneven, even = np.tensordot(a, (person.modes - mirrored) / 2, 1), np.tensordot(a, (person.modes + mirrored) / 2, 1)
     share = np.sqrt((uneven**2).mean() / (even**2).mean())
     assert 0.03 < share < 0.25
+
+
+def test_modes_have_the_same_signs_whatever_kernels_the_linear_algebra_picks(person):
+    """Eigenvectors come with either sign, and another CPU may give the other one; coefficients must mean the same face everywhere."""
+    code = "import sys, numpy as np; from importlib import import_module as m; np.save(sys.argv[1], m('facemodels.builtin.identity').identity(m('facemodels.builtin.template').build()).modes)"
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", code, f"{folder}/modes.npy"], check=True, env=os.environ | {"OPENBLAS_CORETYPE": "Nehalem"})
+        other = np.load(f"{folder}/modes.npy")
+    a, b = person.modes.reshape(len(other), -1), other.reshape(len(other), -1)
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosine.min() > 0.99

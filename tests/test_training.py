@@ -279,3 +279,49 @@ def test_two_processes_compute_what_one_does(tmp_path, kind):
 def test_seeds_differ_between_neighbours():
     seeds = {seed_of(a, b, c) for a in range(10) for b in range(10) for c in range(10)}
     assert len(seeds) == 1000
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path):
+    class Poisoned(Toy):
+        def forward(self, player, x, step):
+            parts = super().forward(player, x, step)
+            return parts | {"loss": parts["loss"] + ((self.body(x) * 0).sum().abs().sqrt() if step == 14 else 0)}  # finite, with an infinite slope
+
+    with pytest.raises(InputError, match="step 14: .*gradient nan.*step-000000010"):
+        train(Poisoned, config(tmp_path))
+    assert all(torch.isfinite(w).all() for w in weights(tmp_path).values())
+
+
+def test_a_polite_stop_saves_first_and_the_run_goes_on_from_there(tmp_path):
+    import signal
+
+    def stop(step):
+        if step == 13:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Toy, config(tmp_path), after_step=stop)
+    assert checkpoints(tmp_path / "checkpoints")[-1].name == "step-000000014"
+    train(Toy, config(tmp_path), resume="auto")
+    train(Toy, config(tmp_path / "whole"))
+    assert same(weights(tmp_path), weights(tmp_path / "whole"))
+
+
+def test_the_best_is_saved_between_checkpoints_too(tmp_path):
+    class Once(Toy):
+        results = [3.0, 1.0, 2.0, 2.0, 2.0, 2.0]
+
+        def validate(self, device):
+            return {"error": self.results.pop(0)}
+
+    train(Once, config(tmp_path, validate_every=5, checkpoint_every=10, keep=1))
+    assert [c.name for c in checkpoints(tmp_path / "checkpoints")] == ["step-000000010", "step-000000030"]
+
+
+def test_going_back_needs_another_folder(tmp_path):
+    train(Toy, config(tmp_path, keep=5))
+    first = checkpoints(tmp_path / "checkpoints")[0]
+    with pytest.raises(InputError, match="of another course; --set output=DIR"):
+        train(Toy, config(tmp_path), resume=str(first))
+    train(Toy, config(tmp_path / "branch"), resume=str(first))
+    assert same(weights(tmp_path / "branch"), weights(tmp_path))
