@@ -45,11 +45,24 @@ def test_the_feature_maps_that_are_fused_have_the_same_size():
 
 
 def test_without_fusion_the_expression_comes_from_the_top_layer_alone():
-    network = Network("light", 5, 4, fusion=False)
-    assert not hasattr(network, "conv6")
-    x = torch.rand(2, 3, 112, 112)
-    network(x)[1].sum().backward()
-    assert network.trunk.conv1.weight.grad.abs().sum() > 0
+    """Its gradient to the map below is the one that goes through the top map; with fusion there is another."""
+    for fusion in (False, True):
+        network = Network("light", 5, 4, fusion).eval()
+        maps = {}
+        network.trunk.layer3.register_forward_hook(lambda m, i, o: maps.update(below=o))
+        network.trunk.layer4.register_forward_hook(lambda m, i, o: maps.update(top=o))
+        expression = network(torch.rand(2, 3, 112, 112))[1].sum()
+        below, top = torch.autograd.grad(expression, [maps["below"], maps["top"]], retain_graph=True)
+        (through,) = torch.autograd.grad(maps["top"], maps["below"], top)
+        assert torch.allclose(below, through, rtol=1e-3, atol=1e-9) != fusion
+
+
+def test_no_head_of_the_light_network_begins_dead():
+    network = Network("light", 5, 4).eval()
+    image = torch.rand(4, 3, 112, 112, requires_grad=True)
+    for outputs in network(image):
+        (gradient,) = torch.autograd.grad(outputs.sum(), image, retain_graph=True)
+        assert gradient.abs().max() > 0
 
 
 def test_the_loss_is_that_of_the_vertices(light):
