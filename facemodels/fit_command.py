@@ -50,6 +50,8 @@ expressions, and a viewer), coefficients.npz and coefficients.json"""
     parser.add_argument("--iterations", type=int, metavar="N", help="of the last stage (default: 400 for a photo, 30 for a mesh); 0 for a photo: landmarks alone")
     parser.add_argument("--neutral", action="store_true", help="a mesh: without expression")
     parser.add_argument("--mesh", nargs="+", default=[".glb", ".html"], metavar="SUFFIX", help="files to write the face to: .obj .ply .glb .html (default: .glb .html)")
+    parser.add_argument("--unit", choices=("mm", "cm", "m"), help="of the meshes (default: m for .glb, mm for the others)")
+    parser.add_argument("--axes", choices=("y-up", "z-up"), default="y-up", help="of the meshes (default: y-up)")
 
 
 def run(options) -> int:
@@ -213,7 +215,7 @@ def write_fit(options, fit: Fit, model: MorphableModel, error: Tensor | None = N
     if error is not None:
         mesh = replace(mesh, error=error)
     for suffix in options.mesh:
-        write(options.output / f"face{suffix}", mesh)
+        write(options.output / f"face{suffix}", mesh, options.unit, options.axes)
 
 
 def heat(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 import facerender as fr
 from facemodels import InputError, MorphableModel, load_model
@@ -332,10 +333,14 @@ def test_command_fits_a_mesh(tmp_path, model_file, capsys):
     vertices, landmarks, _ = scanned(patch(), 2)
     write(tmp_path / "scan.ply", Mesh(vertices, patch().faces), unit="cm")
     np.save(tmp_path / "points.npy", landmarks / 10)
-    assert main(["fit", str(tmp_path / "scan.ply"), "--landmarks", str(tmp_path / "points.npy"), "--model", model_file, "-o", str(tmp_path / "out")]) == 0
+    assert main(["fit", str(tmp_path / "scan.ply"), "--landmarks", str(tmp_path / "points.npy"), "--model", model_file, "-o", str(tmp_path / "out"), "--mesh", ".html", ".ply"]) == 0
     millimetres = re.search(r"([\d.]+) mm to the mesh's unit", capsys.readouterr().out)[1]
     assert float(millimetres) == pytest.approx(10, rel=0.02)
     assert (tmp_path / "out/face.html").stat().st_size > 10000
+    again = ["fit", str(tmp_path / "scan.ply"), "--landmarks", str(tmp_path / "points.npy"), "--model", model_file, "-o", str(tmp_path / "metres"), "--mesh", ".ply"]
+    assert main([*again, "--unit", "m", "--axes", "z-up"]) == 0
+    plain, turned = (np.asarray(trimesh.load(tmp_path / f"{folder}/face.ply", process=False).vertices) for folder in ("out", "metres"))
+    np.testing.assert_allclose(turned * 1000, plain[:, [0, 2, 1]] * [1, -1, 1], atol=1e-2)
 
 
 @pytest.mark.parametrize(
