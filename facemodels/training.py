@@ -309,6 +309,10 @@ def _device(config) -> torch.device:
     return torch.device(wanted)
 
 
+# Settings that a resumed run may have otherwise than the one before it.
+_MAY_CHANGE = ("output", "steps", "device", "compile", "prefetch", "log_every", "panel_every", "validate_every", "checkpoint_every", "keep", "patience")
+
+
 class _Run:
     def __init__(self, method_class, config, device, rank, world):
         self.config, self.device, self.rank, self.world = config, device, rank, world
@@ -514,6 +518,10 @@ class _Run:
             start = Path(resume)
         if start is not None:
             load_weights(self.method, start, averaged=False)
+            before, now = _read(start / "config.json"), json.loads(json.dumps(dataclasses.asdict(self.config)))
+            for key, value in now.items():
+                if key not in _MAY_CHANGE and before.get(key) != value:
+                    raise InputError(f"{start}: was trained with {key}={before.get(key)!r}, not {value!r}; go on with --set {key}={before.get(key)}, or begin another run")
             state = _load_state(start)
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
@@ -599,7 +607,12 @@ class _Ahead:
         for s in range(step, min(step + 1 + self.count, end)):
             if s not in self.coming:
                 self.coming[s] = self.pool.submit(self.make, s)
-        return self.coming.pop(step).result()
+        try:
+            return self.coming.pop(step).result()
+        except InputError:
+            raise
+        except Exception as error:
+            raise RuntimeError(f"step {step}: its batch could not be made ({type(error).__name__}: {error})") from error
 
     def __exit__(self, *_):
         if self.pool is not None:

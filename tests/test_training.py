@@ -325,3 +325,20 @@ def test_going_back_needs_another_folder(tmp_path):
         train(Toy, config(tmp_path), resume=str(first))
     train(Toy, config(tmp_path / "branch"), resume=str(first))
     assert same(weights(tmp_path / "branch"), weights(tmp_path))
+
+
+def test_a_run_goes_on_only_with_the_settings_that_it_began_with(tmp_path):
+    train(Toy, config(tmp_path))
+    with pytest.raises(InputError, match="was trained with optimizer='adamw', not 'sgd'"):
+        train(Toy, config(tmp_path, optimizer="sgd", steps=40), resume="auto")
+
+
+def test_a_batch_that_cannot_be_made_names_its_step(tmp_path):
+    class Broken(Toy):
+        def batch(self, step, indices, device):
+            if step == 4:
+                raise ValueError("bad sample")
+            return super().batch(step, indices, device)
+
+    with pytest.raises(RuntimeError, match="step 4: its batch could not be made .ValueError: bad sample"):
+        train(Broken, config(tmp_path))
