@@ -7,14 +7,10 @@ import torch
 from torch import Tensor
 
 import facerender as fr
+from facerender.colour import to_srgb
 
 BACKGROUND = (0.90, 0.905, 0.91)  # linear
 CLAY = (0.55, 0.52, 0.50)
-
-
-def to_srgb(linear: Tensor) -> Tensor:
-    linear = linear.clamp(0, 1)
-    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def to_bytes(linear: Tensor) -> np.ndarray:

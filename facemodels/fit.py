@@ -19,7 +19,8 @@ from .errors import InputError
 from .fit_camera import POSE, Camera
 from .fit_landmarks import Labels, fit_landmarks, labels_of, landmark_means
 from .least_squares import coefficients_of
-from .morphable import Face, MorphableModel, srgb_to_linear
+from .morphable import Face, MorphableModel
+from facerender.colour import to_linear
 from .surface import Similarity
 
 RASTER = 224  # pixels a side that the face is rendered at
@@ -289,4 +290,4 @@ def linear_photo(image) -> Tensor:
     image = to_tensor(image)
     if image.dim() != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"image must be [H,W,3], got {list(image.shape)}")
-    return srgb_to_linear(image.float() / 255 if image.dtype == torch.uint8 else image.float())
+    return to_linear(image.float() / 255 if image.dtype == torch.uint8 else image.float())

@@ -20,7 +20,8 @@ from .errors import InputError
 from .fit import PRESET, Fit, cut_out, face_triangles, fit_image, linear_photo
 from .fit_scan import fit_mesh
 from .landmark_files import SUFFIXES, Landmarks, beside, check_inside, read_landmarks
-from .morphable import MorphableModel, srgb_to_linear
+from .morphable import MorphableModel
+from facerender.colour import to_linear
 from .surface import ClosestPoints
 
 MESHES = (".obj", ".ply", ".glb")
@@ -194,7 +195,7 @@ def mesh_pictures(scan: Tensor, faces: Tensor, vertices: Tensor, model: Morphabl
 def mesh_error(vertices: Tensor, error: Tensor, model: MorphableModel) -> np.ndarray:
     known = ~error.isnan()
     colours = torch.from_numpy(heat((error.nan_to_num() / WORST_MM).cpu().numpy())).to(vertices)
-    colours = torch.where(known[:, None], srgb_to_linear(colours), 0.3)
+    colours = torch.where(known[:, None], to_linear(colours), 0.3)
     return with_scale(to_bytes(portrait(vertices[None], model.topology, colours[None], PANEL)[0]), WORST_MM, "mm")
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from facerender import Topology
+from facerender.colour import to_linear
 
 from .errors import InputError
 
@@ -95,10 +96,6 @@ def _level(outwards, rotation):
     flat = (right / right.norm(dim=-1, keepdim=True).clamp(min=1e-6)) * side * outwards.norm(dim=-1, keepdim=True)
     along = (outwards * right).sum(-1, keepdim=True) * side
     return torch.where(along > 0, outwards, flat + (outwards - (outwards * flat).sum(-1, keepdim=True) * flat / (flat * flat).sum(-1, keepdim=True).clamp(min=1e-6)))
-
-
-def srgb_to_linear(colour: Tensor) -> Tensor:
-    return torch.where(colour <= 0.04045, colour / 12.92, ((colour.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 # --------------------------------------------------------------------------------------------------------------------------- data
@@ -397,7 +394,7 @@ class MorphableModel(nn.Module):
         coefficients = self._coefficients("albedo", coefficients, self.num_albedo)
         colours = self.albedo_mean[None] if coefficients is None else blend(self.albedo_mean, self.albedo_basis[: coefficients.shape[1]], coefficients)
         colours = colours.clamp(0, 1)
-        return srgb_to_linear(colours) if self.albedo_encoding == "srgb" else colours
+        return to_linear(colours) if self.albedo_encoding == "srgb" else colours
 
     def landmarks(self, vertices: Tensor, rotation: Tensor | None = None) -> Tensor:
         """The 68 landmarks [N,68,3] of vertices [N,V,3]; with the head's rotation [N,3,3], the first 17 lie on the contour as it is seen

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from . import camera, interpolate, lighting, rasterize, sample_texture, sh_shade
+from .colour import to_linear, to_srgb
 from .meshes import Mesh, MeshError, load_mesh
 
 PASSES = ("shaded", "normals", "depth", "albedo", "face_id")
@@ -109,15 +110,6 @@ def albedo_image(mesh: Mesh, fragments):
         uv = interpolate(mesh.uv[None], mesh.faces, fragments)
         colour = colour * sample_texture(mesh.texture[None], uv, wrap="repeat")
     return colour
-
-
-def to_linear(srgb):
-    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(linear):
-    linear = linear.clamp(0, 1)
-    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def average(image, size):

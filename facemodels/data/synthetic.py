@@ -14,7 +14,7 @@ from torch import Tensor
 
 import facerender as fr
 
-from ..drawing import to_srgb
+from facerender.colour import to_srgb
 from ..morphable import MorphableModel
 from ..sampling import EXPRESSIONS, mixed_expressions
 from ..training import seed_of

@@ -26,7 +26,7 @@ from ..data.synthetic import Synthetic, Variety
 from ..drawing import portrait, tile
 from ..errors import InputError
 from ..losses import gram_loss, gram_matrix
-from ..morphable import srgb_to_linear
+from facerender.colour import to_linear
 from ..networks import LightNet, VGGFace, load_weights
 from ..training import Config, Method
 
@@ -191,4 +191,4 @@ class E2FAR(Method):
         size = self.network.size
         shapes = [self.model.shape(faces.identity[:n], faces.expression[:n]), self.model.shape(identity, expression)]
         drawn = [portrait(v, self.model.topology, size=size) for v in shapes]
-        return tile(torch.stack([srgb_to_linear(faces.image[:n]).permute(0, 2, 3, 1), *drawn], 1).flatten(0, 1), 6)
+        return tile(torch.stack([to_linear(faces.image[:n]).permute(0, 2, 3, 1), *drawn], 1).flatten(0, 1), 6)
