@@ -1,8 +1,8 @@
 """Synthetic faces: people of a morphable model under random pose, light and camera, before random backgrounds, behind random things, through a
 random camera's blur, noise and compression; with everything known about them, without end, and the same for the same numbers.
 
-Rendering runs on the device of the model, in one pass of `facerender.render_face`. The random numbers of a sample come from a generator of
-its own, seeded by (seed, step, sample): a sample does not depend on the batch or the process that it is made in.
+Rendering runs on the device of the model, in one pass of `facerender.render_face`. The random numbers of a sample are hashes of
+(seed, step, sample): a sample does not depend on the batch or the process that it is made in.
 """
 
 import math
@@ -67,13 +67,23 @@ class Synthetic:
         background = self._background(dice)
         colours = self.model.albedo(albedo) if self.model.num_albedo else torch.full_like(vertices[:1], 0.45)
         image, face_id = fr.render_face(clip, normals.contiguous(), colours, light, self.model.topology, (self.size, self.size), background=background)
-        mask = (face_id >= 0).float()
-        image, mask = self._occlude(dice, image, mask)
-        image = to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2)
-        image = self._degrade(dice, image)
+        image, mask = self._occlude(dice, image, (face_id >= 0).float())
+        image = self._degrade(dice, to_srgb(image).permute(0, 3, 1, 2).contiguous())
         pixels = turned[..., :2] * scale[:, None, None] + translation[:, None]
         pixels = torch.stack([pixels[..., 0], self.size - pixels[..., 1]], -1)
-        return Faces(image.contiguous(), pixels, torch.ones_like(pixels[..., 0], dtype=torch.bool), mask, identity, expression, albedo, rotation, scale, translation, light)
+        visible = self._visible(pixels, turned[..., 2], vertices @ rotation[:, 2, :, None], face_id, mask)
+        return Faces(image, pixels, visible, mask, identity, expression, albedo, rotation, scale, translation, light)
+
+    def _visible(self, pixels, depth, surface, face_id, mask):
+        """Whether landmarks are in the picture, before anything but the surface that is seen at their pixel, up to 8 mm (the model's lips, lids and contour are no
+        sharper), and not covered. pixels [N,L,2], depth [N,L] and surface [N,V,1] towards the camera, mm."""
+        n, last = torch.arange(len(pixels), device=pixels.device)[:, None], self.size - 1
+        column, row = pixels.long().clamp(0, last).unbind(-1)
+        seen = face_id[n, row, column]
+        corners = self.model.topology.faces[seen.clamp(min=0).long()].long()  # [N,L,3]
+        before = surface[n[..., None], corners, 0].mean(-1)
+        inside = ((pixels >= 0) & (pixels < self.size)).all(-1)
+        return inside & ((seen < 0) | ((depth > before - 8) & (mask[n, row, column] > 0.5)))
 
     def _person(self, dice):
         m, v = self.model, self.variety
@@ -114,67 +124,114 @@ class Synthetic:
 
     def _background(self, dice):
         """Smooth noise of several widths in random colours, linear [N,H,W,3]."""
-        image = torch.full((dice.count, 3, self.size, self.size), 0.4, device=dice.device)
-        if self.variety.background:
-            image = 0.08 + 0.35 * (dice.uniform(1) + 0.5 * dice.uniform(3))[:, :, None, None].expand_as(image)
-            for cells, amount in ((3, 0.5), (7, 0.35), (17, 0.2), (41, 0.1)):
-                noise = dice.normal(3 * cells * cells).view(-1, 3, cells, cells)
-                noise = noise.mean(1, keepdim=True) * 1.3 + 0.25 * noise  # mostly grey
-                strength = amount * dice.uniform(1)[:, :, None, None]
-                image = image + strength * F.interpolate(noise, (self.size, self.size), mode="bilinear", align_corners=False)
-        return image.clamp(0, 1).permute(0, 2, 3, 1).contiguous()
+        if not self.variety.background:
+            return torch.full((1, self.size, self.size, 3), 0.4, device=dice.device).expand(dice.count, -1, -1, -1).contiguous()
+        image = 0.08 + 0.35 * (dice.uniform(1) + 0.5 * dice.uniform(3))[:, :, None, None]
+        for cells, amount in ((3, 0.5), (7, 0.35), (17, 0.2), (41, 0.1)):  # coarse to fine: only the last one is as large as the picture
+            noise = dice.normal_field(3 * cells * cells).view(-1, 3, cells, cells)
+            noise = noise.mean(1, keepdim=True) * 1.3 + 0.25 * noise  # mostly grey
+            image = F.interpolate(image, (cells, cells), mode="bilinear", align_corners=True) + amount * dice.uniform(1)[:, :, None, None] * noise
+        image = F.interpolate(image, (self.size, self.size), mode="bilinear", align_corners=True)
+        return image.clamp_(0, 1).permute(0, 2, 3, 1).contiguous()
 
     def _occlude(self, dice, image, mask):
         """Ellipses and bars of random colour and texture, such as hands, hair and microphones are to a blurred eye."""
         ys, xs = torch.meshgrid(*[torch.linspace(-1, 1, self.size, device=dice.device)] * 2, indexing="ij")
         for _ in range(2):
-            middle, angle, radii = dice.uniform(2) * 1.8 - 0.9, dice.uniform(1) * math.pi, 0.08 + 0.4 * dice.uniform(2) ** 2
-            there = (dice.uniform(1) < self.variety.occluded / 1.5).float()
-            bar = (dice.uniform(1) < 0.5)[..., None]
+            some = dice.chosen(self.variety.occluded / 1.5)
+            middle, angle, radii = dice.uniform(2)[some] * 1.8 - 0.9, dice.uniform(1)[some] * math.pi, 0.08 + 0.4 * dice.uniform(2)[some] ** 2
+            bar, tint = (dice.uniform(1)[some] < 0.5)[..., None], dice.uniform(3)[some][:, None, None]
             c, s = angle.cos(), angle.sin()
             x, y = xs - middle[:, :1, None], ys - middle[:, 1:, None]
             u, v = (c[..., None] * x + s[..., None] * y) / radii[:, :1, None], (c[..., None] * y - s[..., None] * x) / radii[:, 1:, None]
             u2, v2 = u * u, v * v
             outside = torch.where(bar, u2 * u2 * u2 * u2 + v2 * v2 * v2 * v2, u2 + v2)  # nearly a rectangle, or an ellipse
-            inside = ((1 - outside) * 8).clamp(0, 1) * there[..., None]
-            colour = dice.uniform(3)[:, None, None] ** 2 * (0.8 + 0.4 * (3 * u + 2 * v).sin())[..., None]
-            image = image + inside[..., None] * (colour - image)
-            mask = mask * (1 - inside)
+            inside = ((1 - outside) * 8).clamp(0, 1)
+            colour = tint**2 * (0.8 + 0.4 * (3 * u + 2 * v).sin())[..., None]
+            image[some] = torch.lerp(image[some], colour, inside[..., None])
+            mask[some] = mask[some] * (1 - inside)
         return image, mask
 
     def _degrade(self, dice, image):
-        v = self.variety
-        chosen = lambda: (dice.uniform(1) < v.degraded).float()[..., None, None]  # noqa: E731
-        gain = torch.exp(0.12 * dice.normal(3))[..., None, None]
-        image = (image * (1 + chosen() * (gain - 1))).clamp(0, 1)
-        contrast = torch.exp(0.2 * dice.normal(1))[..., None, None]
-        image = (0.45 + (image - 0.45) * (1 + chosen() * (contrast - 1))).clamp(0, 1)
-        image = image + chosen() * (blurred(image, 0.3 + self.size / 112 * 1.3 * dice.uniform(1)[:, 0]) - image)
-        noise = dice.normal(3 * self.size * self.size).view_as(image)
-        image = (image + chosen() * (0.04 * dice.uniform(1) ** 2)[..., None, None] * noise).clamp(0, 1)
-        quality = 15 + 80 * dice.uniform(1)[:, 0]
-        grey = image.mean(1, keepdim=True).expand_as(image)
-        image = image + chosen() * (compressed(image, quality) - image)
-        return image + (dice.uniform(1) < 0.05).float()[..., None, None] * (grey - image)
+        """White balance, contrast, blur, noise, compression, and no colour; each where chance has it."""
+        share = self.variety.degraded
+        gain = torch.where(dice.uniform(1) < share, torch.exp(0.12 * dice.normal(3)), 1.0)
+        contrast = torch.where(dice.uniform(1) < share, torch.exp(0.2 * dice.normal(1)), 1.0)
+        image = torch.addcmul((0.45 * (1 - contrast))[..., None, None], image, (gain * contrast)[..., None, None])
+        some, deviation = dice.chosen(share), 0.3 + self.size / 112 * 1.3 * dice.uniform(1)[:, 0]
+        image[some] = blurred(image[some], deviation[some])
+        some, amount = dice.chosen(share), 0.04 * dice.uniform(1) ** 2
+        image[some] += amount[some][..., None, None] * dice.noise(some, image.shape[1:])
+        image.clamp_(0, 1)
+        some, quality = dice.chosen(share), 15 + 80 * dice.uniform(1)[:, 0]
+        image[some] = compressed(image[some], quality[some])
+        some = dice.chosen(0.05)
+        image[some] = image[some].mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        return image
 
 
 class _Dice:
-    """Random numbers [N,k] for the samples of a step, each sample's from its own generator, on the CPU so that devices agree."""
+    """Random numbers [N,k] for the samples of a step: the n-th number of a sample is a hash of its own key and n, so a sample does not depend on its batch, and
+    there is no state. What decides (`chosen`) and other small numbers are made on the CPU, and no device is waited for; fields on the device."""
 
     def __init__(self, seed, step, indices, device):
-        self.generators = [torch.Generator().manual_seed(seed_of(seed, step, i)) for i in indices]
-        self.count, self.device = len(self.generators), device
+        keys = [seed_of(seed, step, i) for i in indices]
+        self.keys = torch.tensor([[k & _WORD, k >> 32] for k in keys], dtype=torch.int64).view(-1, 2)
+        self.count, self.device, self.drawn = len(keys), device, 0
+        self.field_keys = self.keys.to(device)
 
-    def normal(self, k) -> Tensor:
-        return torch.stack([torch.randn(k, generator=g) for g in self.generators]).to(self.device)
+    def _bits(self, keys, k):
+        """[N,k] int64, 32 random bits each."""
+        counter = torch.arange(self.drawn, self.drawn + k, device=keys.device)
+        self.drawn += k
+        return _mixed(_mixed(counter * 0x9E3779B9 + keys[:, :1] & _WORD) ^ keys[:, 1:])
 
     def uniform(self, k) -> Tensor:
-        return torch.stack([torch.rand(k, generator=g) for g in self.generators]).to(self.device)
+        return self._uniform(self.keys, k).to(self.device)
+
+    def normal(self, k) -> Tensor:
+        return _normal(self._uniform(self.keys, k)).to(self.device)
+
+    def normal_field(self, k) -> Tensor:
+        return _normal(self._uniform(self.field_keys, k))
+
+    def _uniform(self, keys, k):
+        return ((self._bits(keys, k) >> 8).float() + 0.5) * 2.0**-24
+
+    def chosen(self, share) -> Tensor:
+        """The places of the samples that chance chooses, int64."""
+        return (self._uniform(self.keys, 1)[:, 0] < share).nonzero()[:, 0].to(self.device)
+
+    def noise(self, some, shape) -> Tensor:
+        """Normal noise [len(some),3,H,W] for some of the samples: three numbers of ten bits from each hash, through a table of quantiles."""
+        _, h, w = shape
+        bits = self._bits(self.field_keys[some], h * w)
+        table = _normal((torch.arange(1024, device=self.device) + 0.5) / 1024)
+        return torch.stack([table[bits >> shift & 1023] for shift in (0, 10, 20)], 1).view(-1, 3, h, w)
+
+
+_WORD = 0xFFFFFFFF
+
+
+def _mixed(x):
+    """A hash of 32 bits in int64, multipliers of Ettinger's search for low bias; in place."""
+    x ^= x >> 16
+    x.mul_(0x21F0AAAD).bitwise_and_(_WORD)
+    x ^= x >> 15
+    x.mul_(0xD35A2D97).bitwise_and_(_WORD)
+    x ^= x >> 15
+    return x
+
+
+def _normal(uniform):
+    return torch.erfinv(2 * uniform - 1) * math.sqrt(2)
 
 
 def blurred(image: Tensor, deviation: Tensor) -> Tensor:
     """Gaussian blur of images [N,C,H,W], each with its own standard deviation [N] in pixels (at most about 3)."""
     n, c, h, w = image.shape
+    if n == 0:
+        return image
     reach = torch.arange(-6, 7, device=image.device)
     kernel = torch.exp(-0.5 * (reach / deviation[:, None]) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)[:, None]
@@ -192,15 +249,16 @@ def compressed(image: Tensor, quality: Tensor) -> Tensor:
     """What JPEG leaves of images [N,3,H,W] in 0..1 at a quality [N] of 1..100: blocks of 8 by 8, cosine transform, rounding by the standard's
     table (the luminance one for all channels, no subsampling)."""
     n, c, h, w = image.shape
+    if n == 0:
+        return image
     padded = F.pad(image, (0, -w % 8, 0, -h % 8), mode="replicate")
     hp, wp = padded.shape[-2:]
     k = torch.arange(8, device=image.device, dtype=image.dtype)
-    transform = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * torch.where(k[:, None] == 0, math.sqrt(1 / 8), 0.5)
-    blocks = padded.view(n, c, hp // 8, 8, wp // 8, 8).transpose(3, 4) * 255 - 128
+    cosines = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * torch.where(k[:, None] == 0, math.sqrt(1 / 8), 0.5)
+    transform = torch.kron(cosines, cosines)  # of a block's 64 pixels at once
+    blocks = F.pixel_unshuffle(padded.reshape(n * c, 1, hp, wp), 8).flatten(2) * 255 - 128
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50).clamp(min=0.01)
-    step = (torch.tensor(_TABLE, device=image.device, dtype=image.dtype).view(8, 8) * scale[:, None, None]).clamp(min=1)[:, None, None, None]
-    # Products from the right, one after the other, with transposes between: each is one large matrix product.
-    spectrum = (blocks @ transform.T).mT @ transform.T
-    rounded = (spectrum / step.mT).round() * step.mT
-    back = (rounded @ transform).mT @ transform
-    return ((back + 128) / 255).transpose(3, 4).reshape(n, c, hp, wp)[..., :h, :w].clamp(0, 1)
+    step = (torch.tensor(_TABLE, device=image.device, dtype=image.dtype) * scale[:, None]).clamp(min=1).repeat_interleave(c, 0)[..., None]
+    back = transform.T @ ((transform @ blocks).div_(step).round_().mul_(step))
+    back = F.pixel_shuffle(back.view(n * c, 64, hp // 8, wp // 8), 8).view(n, c, hp, wp)
+    return back.add_(128).div_(255).clamp_(0, 1)[..., :h, :w]
