@@ -9,7 +9,8 @@ from facemodels import InputError
 from facemodels.cli import main
 from facemodels.losses import vertex_loss
 from facemodels.methods import method
-from facemodels.methods.e2far import E2FAR, HELD_OUT, PRESETS, E2FARConfig, Network
+from facemodels.methods.e2far import E2FAR, HELD_OUT, PRESETS, E2FARConfig, Network, shape_alone
+from facemodels.surface import similarity
 from facemodels.training import checkpoints, configured
 
 
@@ -29,6 +30,7 @@ def test_the_layers_are_those_of_the_paper():
     assert shapes["conv6.weight"] == (512, 512, 5, 5) and shapes["conv7.weight"] == (512, 512, 1, 1) and shapes["conv8.weight"] == (512, 1024, 1, 1)
     assert shapes["identity.0.weight"] == (4096, 12_800) and shapes["identity.3.weight"] == (1024, 4096) and shapes["identity.6.weight"] == (199, 1024)
     assert shapes["expression.0.weight"] == (4096, 12_800) and shapes["expression.6.weight"] == (29, 1024)
+    assert not any("landmarks" in name for name in shapes)
     assert sum(v.numel() for v in network.parameters()) == pytest.approx(135.5e6, rel=1e-3)
 
 
@@ -39,7 +41,8 @@ def test_the_feature_maps_that_are_fused_have_the_same_size():
         for name in ("conv6", "conv7", "conv8"):
             getattr(network, name).register_forward_hook(lambda m, i, o, name=name: seen.update({name: o.shape[-2:]}))
         with torch.no_grad():
-            identity, expression = network(torch.rand(1, 3, network.size, network.size))
+            identity, expression, landmarks = network(torch.rand(1, 3, network.size, network.size))
+        assert (landmarks is None) == (trunk == "vgg")
         assert identity.shape == (1, 5) and expression.shape == (1, 4)
         assert len(set(seen.values())) == 1 and seen["conv8"] == ((5, 5) if trunk == "vgg" else (4, 4))
 
@@ -60,7 +63,7 @@ def test_without_fusion_the_expression_comes_from_the_top_layer_alone():
 def test_no_head_of_the_light_network_begins_dead():
     network = Network("light", 5, 4).eval()
     image = torch.rand(4, 3, 112, 112, requires_grad=True)
-    for outputs in network(image):
+    for outputs in network(image)[:2]:
         (gradient,) = torch.autograd.grad(outputs.sum(), image, retain_graph=True)
         assert gradient.abs().max() > 0
 
@@ -69,19 +72,34 @@ def test_the_loss_is_that_of_the_vertices(light):
     faces = light.batch(0, range(3), torch.device("cpu"))
     light.eval()
     parts = light("network", faces, 0)
-    identity, expression = light.network(faces.image)
+    identity, expression, landmarks = light.network(faces.image)
     region = light.model.regions["face"]
-    bases = [b[:, region].flatten(1) for b in (light.model.identity_basis, light.model.expression_basis)]
+    bases = [b.flatten(1) for b in (shape_alone(light.model.identity_basis[:, region], light.model.mean[region]), light.model.expression_basis[:, region])]
     id_error, exp_error = vertex_loss(identity, faces.identity, bases[0]), vertex_loss(expression, faces.expression, bases[1])
     torch.testing.assert_close(parts["identity_mm2"], id_error, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(parts["loss"], id_error + 5 * exp_error, rtol=1e-4, atol=1e-5)
+    distance = (landmarks - faces.landmarks).square().sum(-1).mean()
+    torch.testing.assert_close(parts["loss"], id_error + 5 * exp_error + 0.05 * distance, rtol=1e-4, atol=1e-4)
+
+
+def test_size_turns_and_shifts_of_a_head_are_no_errors_of_its_shape(light):
+    """And all else is: the projection takes away no more than the aligned distance of shapes loses."""
+    region = light.model.regions["face"]
+    mean = light.model.mean[region]
+    shifts = torch.eye(3)[:, None].expand(-1, len(mean), -1)
+    turns = torch.linalg.cross(shifts, (mean - mean.mean(0)).expand_as(shifts), dim=-1)
+    basis = torch.cat([shifts, turns, (mean - mean.mean(0))[None], light.model.identity_basis[:5, region]])
+    alone = shape_alone(basis, mean)
+    assert alone[:7].abs().max() < 1e-3
+    small = mean + 0.1 * basis[7:]
+    aligned = (similarity(mean.expand_as(small), small)(mean.expand_as(small)) - small).norm(dim=-1).mean(1)
+    torch.testing.assert_close((0.1 * alone[7:]).norm(dim=-1).mean(1), aligned, rtol=0.02, atol=1e-3)
 
 
 def test_it_begins_at_the_mean_face_and_validation_says_how_far_that_is(light):
     light.eval()
     results = light.validate(torch.device("cpu"))
     assert results["neutral_mm"] == pytest.approx(results["neutral_of_mean_face_mm"], rel=0.02)
-    assert 2 < results["neutral_of_mean_face_mm"] < 8 and 0.3 < results["expression_of_none_mm"] < 4
+    assert 2 < results["neutral_of_mean_face_mm"] < 5 and 0.3 < results["expression_of_none_mm"] < 4
 
 
 def test_blend_shape_weights_are_put_into_their_range(light):

@@ -27,7 +27,7 @@ def test_a_sample_does_not_depend_on_the_batch_it_is_made_in(model):
     source = Synthetic(model, 64)
     whole, again = source(3, 7, range(6)), source(3, 7, range(6))
     parts = Faces.joined([source(3, 7, range(0, 2)), source(3, 7, range(2, 6))])
-    for name in vars(whole):
+    for name in (k for k, v in vars(whole).items() if v is not None):
         assert torch.equal(getattr(whole, name), getattr(again, name)), name
         torch.testing.assert_close(getattr(whole, name).float(), getattr(parts, name).float(), rtol=1e-3, atol=2e-2, msg=name)
     other = source(3, 8, range(6))

@@ -55,24 +55,35 @@ class Synthetic:
     @torch.no_grad()
     def __call__(self, seed: int, step: int, indices: range) -> Faces:
         dice = _Dice(seed, step, indices, self.model.mean.device)
+        faces, vertices, depth = self._described(dice)
+        size = (self.size, self.size)
+        clip = fr.camera.weak_perspective(vertices, faces.scale, faces.rotation, faces.translation, size)
+        normals = fr.vertex_normals(vertices, self.model.topology) @ faces.rotation.transpose(1, 2)
+        background = self._background(dice)
+        colours = self.model.albedo(faces.albedo) if self.model.num_albedo else torch.full_like(vertices[:1], 0.45)
+        image, face_id = fr.render_face(clip, normals.contiguous(), colours, faces.light, self.model.topology, size, background=background)
+        image, faces.mask = self._occlude(dice, image, (face_id >= 0).float())
+        faces.image = self._degrade(dice, to_srgb(image).permute(0, 3, 1, 2).contiguous())
+        faces.visible = self._visible(faces.landmarks, depth, vertices @ faces.rotation[:, 2, :, None], face_id, faces.mask)
+        return faces
+
+    @torch.no_grad()
+    def labels(self, seed: int, step: int, indices: range) -> Faces:
+        """What is known of the same faces before they are drawn: without image ([N,3,0,0]), mask and visible."""
+        return self._described(_Dice(seed, step, indices, self.model.mean.device))[0]
+
+    def _described(self, dice):
+        """(faces without pictures, vertices [N,V,3], depth of the landmarks towards the camera [N,L], mm)."""
         identity, expression, albedo = self._person(dice)
         vertices = self.model.shape(identity, expression)
         rotation = self._rotation(dice)
-        landmarks = self.model.landmarks(vertices)
-        turned = landmarks @ rotation.transpose(1, 2)
+        turned = self.model.landmarks(vertices) @ rotation.transpose(1, 2)
         scale, translation = self._camera(dice, turned[..., :2])
-        clip = fr.camera.weak_perspective(vertices, scale, rotation, translation, (self.size, self.size))
-        normals = fr.vertex_normals(vertices, self.model.topology) @ rotation.transpose(1, 2)
-        light = self._light(dice)
-        background = self._background(dice)
-        colours = self.model.albedo(albedo) if self.model.num_albedo else torch.full_like(vertices[:1], 0.45)
-        image, face_id = fr.render_face(clip, normals.contiguous(), colours, light, self.model.topology, (self.size, self.size), background=background)
-        image, mask = self._occlude(dice, image, (face_id >= 0).float())
-        image = self._degrade(dice, to_srgb(image).permute(0, 3, 1, 2).contiguous())
         pixels = turned[..., :2] * scale[:, None, None] + translation[:, None]
         pixels = torch.stack([pixels[..., 0], self.size - pixels[..., 1]], -1)
-        visible = self._visible(pixels, turned[..., 2], vertices @ rotation[:, 2, :, None], face_id, mask)
-        return Faces(image, pixels, visible, mask, identity, expression, albedo, rotation, scale, translation, light)
+        nothing = torch.empty(dice.count, 3, 0, 0, device=dice.device)
+        faces = Faces(nothing, pixels, None, None, identity, expression, albedo, rotation, scale, translation, self._light(dice))
+        return faces, vertices, turned[..., 2]
 
     def _visible(self, pixels, depth, surface, face_id, mask):
         """Whether landmarks are in the picture, before anything but the surface that is seen at their pixel, up to 8 mm (the model's lips, lids and contour are no
