@@ -16,6 +16,9 @@ class Faces:
     labelled; visible: [N,L] bool. mask: [N,H,W] in 0..1, where the face is seen.
     identity [N,I], expression [N,E], albedo [N,A]: coefficients. rotation [N,3,3], scale [N] pixels per mm, translation [N,2] pixels from the
     lower left corner with y up: the camera of `facerender.camera.weak_perspective`. light: [N,9,3] of the preset "deep3d", in camera space.
+    person: int64 [N], whose face it is, numbered within the source.
+
+    A store in memory or in a file holds `image` as uint8; what a method is given is float.
     """
 
     image: Tensor
@@ -29,9 +32,14 @@ class Faces:
     scale: Tensor | None = None
     translation: Tensor | None = None
     light: Tensor | None = None
+    person: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def __getitem__(self, places: Tensor | slice) -> "Faces":
+        """The samples at int64 [M] or bool [N] places, or of a slice (then without a copy)."""
+        return Faces(**{f.name: None if (v := getattr(self, f.name)) is None else v[places] for f in fields(self)})
 
     def to(self, device, non_blocking: bool = True) -> "Faces":
         return Faces(**{f.name: v.to(device, non_blocking=non_blocking) if isinstance(v := getattr(self, f.name), Tensor) else v for f in fields(self)})

@@ -1,0 +1,93 @@
+"""AFLW (Köstinger, Wohlhart, Roth, Bischof: Annotated facial landmarks in the wild, 2011) as 120-pixel crops: faces in the wild with up to 21 points.
+
+Two files beside each other: `NAME.zip` with the crops as jpg, and `NAME_labels.npz` with, in the order of `names` [N],
+
+    pts21 [N,2,21]   points in pixels of the original image; a coordinate that is not positive: the point is hidden or not labelled
+    roi_box [N,4]    x0, y0, x1, y1 in the same pixels: what was cut out and resized to 120 x 120
+
+Both count pixels as MATLAB does, and the box includes its last pixel, so that it is x1 - x0 + 1 wide, and a point lies in the crop at
+
+    (x - x0 + 0.5) 120 / (x1 - x0 + 1)
+
+(Measured on the six pairs of points of 2,205 frontal faces: the pictures around a left and a right point are mirror images of each other about the points
+moved by -0.14 to 0.11 crop pixels, -0.04 on average; half a pixel of the original more or less would make that 0.17 or -0.25. The labels themselves are off
+by pixels.) The boxes were square, and the crops are black where they reached out of the image; but in the labels, boxes are clipped to it. A box that is not
+square is therefore extended: downwards where it is too low, to the left where it is too narrow, the sides on which such boxes end at the image's border.
+
+The points are `augment.NAMES[21]`: "left" is left as seen in the picture. They are few, noisy and in two dimensions.
+"""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from . import Faces
+from .cache import collected, loaded
+from .crops import cut, read_picture, to_crop
+
+CROP = 120
+
+
+def aflw(path: str | Path, size: int = CROP, cache: str | Path | None = None) -> Faces:
+    """The crops with `landmarks` [N,21,2] in their pixels, NaN where not `visible`; images uint8 [N,3,size,size].
+
+    path: the zip, or the folder of `aflw_crops.zip`. size: other than 120, crops are resampled. cache: see `collected`.
+
+    Damaged pictures, those without labels and labels without a picture are left out, with a warning that names them.
+
+    Raises:
+        InputError: a file is missing or not what it should be, or no picture can be used.
+    """
+    path = Path(path)
+    path = path / "aflw_crops.zip" if path.is_dir() else path
+    table = path.with_name(path.stem + "_labels.npz")
+    for file in (path, table):
+        if not file.is_file():
+            raise InputError(f"{file}: there is no such file; AFLW is read from NAME.zip with crops and NAME_labels.npz beside it")
+    labels = _labels(table)
+
+    def samples():
+        try:
+            archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise InputError(f"{path}: not a readable zip ({error})") from None
+        with archive:
+            members = {member.rsplit("/", 1)[-1]: member for member in archive.namelist() if member.lower().endswith(".jpg")}
+            yield from loaded(sorted(members.keys() | labels.keys()), lambda name: _sample(archive, members.get(name), name, labels.get(name), size), "reading AFLW")
+
+    return collected(str(path), (path, table), {"source": "aflw", "size": size}, samples, cache)
+
+
+def _labels(table) -> dict[str, np.ndarray]:
+    """float32 [21,2] by picture: points in pixels of the crop, NaN where there is none."""
+    try:
+        with open(table, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            names, points, box = file["names"], file["pts21"].astype(np.float64), file["roi_box"].astype(np.float64)
+    except Exception as error:  # whatever numpy throws at a damaged file
+        raise InputError(f"{table}: expected the arrays names, pts21 and roi_box ({(str(error).splitlines() or [type(error).__name__])[0]})") from None
+    if points.shape != (len(names), 2, 21) or box.shape != (len(names), 4):
+        raise InputError(f"{table}: expected pts21 [N,2,21] and roi_box [N,4] for {len(names)} names, found {list(points.shape)} and {list(box.shape)}")
+    points[np.broadcast_to((points <= 0).any(1, keepdims=True), points.shape)] = np.nan
+    width, height = (box[:, 2:] - box[:, :2]).T
+    box[:, 3] += np.maximum(width - height, 0)
+    box[:, 0] -= np.maximum(height - width, 0)
+    box += [-0.5, -0.5, 0.5, 0.5]  # from the first and last pixel to the lines that bound them, still 1-based as the points are
+    return {str(name): to_crop(p.T, b, CROP).astype(np.float32) for name, p, b in zip(names, points, box)}
+
+
+def _sample(archive, member, name, points, size):
+    if member is None or points is None:
+        raise InputError(f"{name}: " + ("the zip has no such picture" if member is None else "there are no labels for it"))
+    try:
+        content = archive.read(member)
+    except Exception as error:  # whatever a damaged archive makes zipfile and zlib throw
+        raise InputError(f"{name}: damaged in the zip ({error})") from None
+    image = read_picture(io.BytesIO(content), name)
+    if image.shape[:2] != (CROP, CROP):
+        raise InputError(f"{name}: expected a crop of {CROP} x {CROP} pixels, found {image.shape[1]} x {image.shape[0]}")
+    if size != CROP:
+        image, points = cut(image, (0, 0, CROP, CROP), size), points * np.float32(size / CROP)
+    return {"image": image.transpose(2, 0, 1), "landmarks": points, "visible": ~np.isnan(points[:, 0])}

@@ -1,0 +1,303 @@
+"""300W-LP and AFLW2000-3D (Zhu, Lei, Liu, Shi, Li: Face alignment across large poses, CVPR 2016): photographs with fitted Basel faces.
+
+300W-LP is the training set of 3DDFA and its family: photographs of 300-W, turned to larger yaws by rendering. AFLW2000-3D is its test set; it is never
+trained on here, and nothing is tuned to it. Both are read from a folder or a zip in their own layout:
+
+| set | pictures with a .mat of the same name | 68 landmarks |
+|---|---|---|
+| 300W-LP | AFW/, HELEN/, IBUG/, LFPW/ and the mirrored ones, AFW_Flip/ ... | pts_3d [68,2] in landmarks/AFW/*_pts.mat ... (*) |
+| AFLW2000-3D | image00002.jpg ..., in AFLW2000/ or any folder | pt3d_68 [3,68] in the picture's .mat |
+
+(*) A mirrored picture that has no such file gets the mirrored landmarks of the other.
+
+The pose of a .mat is Pose_Para = pitch, yaw, roll (radians), tx, ty, tz (pixels), f (pixels per micrometre). With vertices V of the Basel face in micrometres
+
+    P = f Rx Ry Rz V + t,   x = P_x,   y = height + 1 - P_y,   z = P_z (larger is nearer),   1-based: the first pixel's centre is (1, 1)
+
+    Rx = [1 0 0; 0 c s; 0 -s c],   Ry = [c 0 -s; 0 1 0; s 0 c],   Rz = [c s 0; -s c 0; 0 0 1]
+
+(each turns by the opposite of the textbook's angle; the product is a proper rotation). That is `facerender.camera.weak_perspective`, whose pixels are 0 at the
+lower left corner, with a translation smaller by half a pixel.
+
+f is negative in one file, AFLW2000-3D's image04157. -f Rx Ry Rz has the same picture as f times the rotation whose first two rows are negated, and so it is given;
+only z then runs the other way than in that file's pt3d_68, which is given as it is.
+
+Shape_Para [199] and Exp_Para [29] are coefficients of unit-length components. The models that `facemodels.formats` reads take standard deviations:
+coefficients = Shape_Para / sigma. sigma is in the model's files; without them the raw numbers are given, which are of the order of 1e5 for identity.
+"""
+
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from ..formats.files import reason, take, wrong
+from ..formats.matfile import COMPRESSED, MATRIX, inflated, read_element, read_mat, read_variable
+from ..formats.pickles import read_pickle
+from ..formats.tddfa_v2 import IDENTITY, POSE
+from . import Faces
+from .augment import left_right
+from .cache import Sample, collected, loaded
+from .crops import Box, cut, landmark_box, read_picture, to_crop
+
+SETS = ("AFW", "HELEN", "IBUG", "LFPW")
+_PARAMETERS = {"Pose_Para": (1, 7), "Shape_Para": (199, 1), "Exp_Para": (29, 1)}
+
+
+class Photo(NamedTuple):
+    """A photograph and its labels.
+
+    name: of the file, without its ending. image: uint8 [h,w,3] sRGB. landmarks: float32 [68,2], or [68,3] where z is known: pixels of the photograph, (0, 0)
+    its corner, z nearer where larger. pose [7], shape [199], expression [29]: the numbers of the .mat, float32.
+    """
+
+    name: str
+    image: np.ndarray
+    landmarks: np.ndarray
+    pose: np.ndarray
+    shape: np.ndarray
+    expression: np.ndarray
+
+    @property
+    def yaw(self) -> float:
+        """Of the fitted face, degrees; positive where the face looks to the left of the picture."""
+        return float(np.degrees(self.pose[1]))
+
+
+# --------------------------------------------------------------------------------------------------------------------------- data sets
+
+
+def aflw2000(path, size: int = 120, model=None, cache=None) -> Faces:
+    """AFLW2000-3D (for evaluation alone): uint8 images [N,3,size,size], landmarks [N,68,3] in crop pixels with z in the same scale, identity, expression
+    and camera.
+
+    Args:
+        path: the folder or zip. size: of the crops, which are `crops.landmark_box` of the labelled landmarks. model: Model_Shape.mat (with Model_Exp.mat
+            beside it) or 3DDFA_V2's bfm_noneck_v3.pkl: identity and expression are then coefficients of that model as `load_model` loads it; None leaves them raw.
+            cache: see `cache.collected`.
+
+    Raises:
+        InputError: the path does not hold the data set, or none of its files can be read. Single photographs that cannot are left out, with one warning that
+            names them.
+    """
+    photos = AFLW2000(path)
+    return collected(f"AFLW2000-3D in {path}", photos.sources(), _settings(size, model), lambda: _samples(photos, size, model), cache)
+
+
+def lp300w(path, size: int = 120, model=None, cache=None) -> Faces:
+    """300W-LP: as `aflw2000`, landmarks [N,68,2] (pts_3d, which has no z). 61,225 photographs and as many mirrored ones: 5 GB at 120 pixels."""
+    photos = LP300W(path)
+    return collected(f"300W-LP in {path}", photos.sources(), _settings(size, model), lambda: _samples(photos, size, model), cache)
+
+
+class PhotoSet:
+    """Photographs of a folder or zip: `names`, in order, and `read(name)`. Reading is safe in threads."""
+
+    about = ""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.zip = None
+        if self.path.is_dir():
+            self.files = {p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.suffix in (".jpg", ".mat")}
+        elif self.path.is_file():
+            try:
+                self.zip = zipfile.ZipFile(self.path)
+            except (zipfile.BadZipFile, OSError) as error:
+                raise wrong(self.path, self.about, f"a file that is not a readable zip ({reason(error)})") from error
+            self.files = {n for n in self.zip.namelist() if n.endswith((".jpg", ".mat")) and not n.startswith("__MACOSX/")}
+        else:
+            raise wrong(self.path, self.about, "no such file or folder")
+        self.stems = {name: stem for stem in sorted({f[:-4] for f in self.files}) if (name := self.name_of(stem)) is not None}
+        self.names = sorted(self.stems)
+        if not self.names:
+            raise wrong(self.path, self.about, "none of them")
+
+    def name_of(self, stem: str) -> str | None:
+        """The name of the sample to which the file belongs that has this path without its ending; None for a file of something else."""
+        raise NotImplementedError
+
+    def read(self, name: str) -> Photo:
+        """One photograph and its labels.
+
+        Raises:
+            InputError: one of its files is missing or damaged; the message names it.
+        """
+        stem = self.stems[name]
+        arrays = self.arrays(stem + ".mat", (*_PARAMETERS, "pt3d_68"))
+        pose, shape, expression = self.checked(stem + ".mat", arrays, _PARAMETERS)
+        if pose[0, 6] == 0:
+            raise wrong(self.path / (stem + ".mat"), "a scale in Pose_Para", "0")
+        image = read_picture(io.BytesIO(self.content(stem + ".jpg")), str(self.path / (stem + ".jpg")))
+        landmarks = self.landmarks(stem, arrays, image.shape[1]).astype(np.float32)
+        if not np.ptp(landmarks[:, :2], axis=0).all() or np.abs(landmarks[:, :2]).max() > 5 * max(image.shape):
+            raise wrong(self.path / stem, "68 landmarks on the photograph", "points on one line or far from it")
+        return Photo(name, image, landmarks, pose[0], shape[:, 0], expression[:, 0])
+
+    def landmarks(self, stem: str, arrays: dict, width: int) -> np.ndarray:
+        """[68,2] or [68,3], pixels with the corner at (0, 0)."""
+        raise NotImplementedError
+
+    def sources(self) -> list[Path]:
+        """The files that everything is read from."""
+        return [self.path] if self.zip else [self.path / f for f in sorted(self.files)]
+
+    # ------------------------------------------------------------------------------------------------------------------ single files
+
+    def content(self, file: str) -> bytes:
+        if file not in self.files:
+            raise InputError(f"{self.path / file}: there is no such file")
+        try:
+            return (self.path / file).read_bytes() if self.zip is None else self.zip.read(file)
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:  # what zipfile throws at damage and passwords
+            raise InputError(f"{self.path / file}: cannot be read ({reason(error)})") from error
+
+    def arrays(self, file: str, keys) -> dict:
+        """`formats.matfile.read_mat` of a file that may be in a zip."""
+        raw, variables = self.content(file), {}
+        order = {b"IM": "<", b"MI": ">"}.get(raw[126:128])
+        if order is None:
+            raise wrong(self.path / file, "a MATLAB file of version 5", "another file")
+        try:
+            at = 128
+            while at < len(raw):
+                kind, _, at, data = read_element(raw, at, order, len(raw))
+                if kind == COMPRESSED:
+                    data = inflated(data, order, keys)
+                if kind in (COMPRESSED, MATRIX) and data is not None:
+                    name, value = read_variable(data, order, keys)
+                    if name in keys:
+                        variables[name] = value
+        except (ValueError, zlib.error, struct.error) as error:
+            raise wrong(self.path / file, "a MATLAB file", f"one that is cut off or damaged ({reason(error)})") from error
+        return variables
+
+    def checked(self, file: str, arrays: dict, shapes: dict) -> list[np.ndarray]:
+        """The arrays of these shapes, float32 and finite."""
+        with np.errstate(over="ignore"):
+            found = [a.astype(np.float32) for a in take(self.path / file, arrays, shapes, self.about)]
+        for key, array in zip(shapes, found):
+            if not np.isfinite(array).all():
+                raise wrong(self.path / file, f"{key} to hold finite numbers", "one that is not")
+        return found
+
+
+class AFLW2000(PhotoSet):
+    """AFLW2000-3D: names such as image00002; landmarks with z, the corner of the photograph at (0, 0, 0)."""
+
+    about = "AFLW2000-3D, a folder or zip of imageNNNNN.jpg and .mat"
+
+    def name_of(self, stem):
+        return Path(stem).name if re.fullmatch(r"(.*/)?image\d+", stem) else None
+
+    def landmarks(self, stem, arrays, width):
+        (points,) = self.checked(stem + ".mat", arrays, {"pt3d_68": (3, 68)})
+        return points.T.astype(np.float64) - (0.5, 0.5, 0)
+
+
+class LP300W(PhotoSet):
+    """300W-LP: names such as HELEN_Flip/HELEN_232194_1_0."""
+
+    about = "300W-LP, a folder or zip with AFW/, HELEN/, IBUG/, LFPW/, their _Flip and landmarks/"
+
+    def name_of(self, stem):
+        *above, folder, name = ["", "", *stem.split("/")]
+        return f"{folder}/{name}" if folder.removesuffix("_Flip") in SETS and above[-1] != "landmarks" else None
+
+    def landmarks(self, stem, arrays, width):
+        *above, folder, name = stem.split("/")
+        root = "/".join([*above, "landmarks"])
+        file = f"{root}/{folder}/{name}_pts.mat"
+        mirror = file not in self.files and folder.endswith("_Flip")
+        if mirror:
+            file = f"{root}/{folder.removesuffix('_Flip')}/{name}_pts.mat"
+        (points,) = self.checked(file, self.arrays(file, ("pts_3d",)), {"pts_3d": (68, 2)})
+        points = points.astype(np.float64) - 0.5
+        return (points * (-1, 1) + (width, 0))[np.asarray(left_right(68))] if mirror else points
+
+
+# --------------------------------------------------------------------------------------------------------------- to this library's terms
+
+
+def pose_rotation(angles: np.ndarray) -> np.ndarray:
+    """Pitch, yaw, roll [...,3] of a Pose_Para, radians, to R = Rx Ry Rz with the signs of the data set, [...,3,3], for column vectors; proper."""
+    (cx, cy, cz), (sx, sy, sz) = (np.moveaxis(f(np.asarray(angles, np.float64)), -1, 0) for f in (np.cos, np.sin))
+    rows = [
+        [cy * cz, cy * sz, -sy],
+        [sx * sy * cz - cx * sz, sx * sy * sz + cx * cz, sx * cy],
+        [cx * sy * cz + sx * sz, cx * sy * sz - sx * cz, cx * cy],
+    ]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
+def crop_camera(pose: np.ndarray, height: int, box: Box, size: int) -> tuple[np.ndarray, float, np.ndarray]:
+    """A Pose_Para [7] of a photograph of this height as the camera of `facerender.camera.weak_perspective` in the crop of a box: rotation [3,3], scale (pixels per
+    mm), translation [2] (pixels from the lower left corner of the crop, y up)."""
+    rotation, f, zoom = pose_rotation(pose[:3]), float(pose[6]), size / (box[2] - box[0])
+    if f < 0:
+        rotation = rotation * [[-1], [-1], [1]]
+    lower_left = np.array([box[0], height - box[3]])
+    return rotation, abs(f) * 1e3 * zoom, (pose[3:5].astype(np.float64) - 0.5 - lower_left) * zoom
+
+
+def basel_deviations(path) -> tuple[np.ndarray, np.ndarray]:
+    """What Shape_Para and Exp_Para are divided by to be the coefficients of a model that `load_model` loads from this path.
+
+    path: Model_Shape.mat, with Model_Exp.mat or Model_Expression.mat beside it ([199] and [29]), or 3DDFA_V2's bfm_noneck_v3.pkl, with
+    param_mean_std_62d_120x120.pkl beside it ([40] and [10]: the model has the first ones alone).
+
+    Raises:
+        InputError: another file, or one of them is missing or damaged.
+    """
+    path = Path(path)
+    if path.suffix == ".pkl":
+        beside = path.with_name("param_mean_std_62d_120x120.pkl")
+        content = read_pickle(beside, "3DDFA_V2's statistics of its parameters, beside its model")
+        (std,) = take(beside, content if isinstance(content, dict) else {}, {"std": (62,)}, "3DDFA_V2's statistics of its parameters")
+        return std[POSE : POSE + IDENTITY].astype(np.float64), std[POSE + IDENTITY :].astype(np.float64)
+    second = next((p for p in (path.with_name(n) for n in ("Model_Exp.mat", "Model_Expression.mat")) if p.exists()), path.with_name("Model_Exp.mat"))
+    found = []
+    for file, key, count in ((path, "sigma", 199), (second, "sigma_exp", 29)):
+        (values,) = take(file, read_mat(file, f"300W-LP's {file.name}", [key]), {key: None}, f"300W-LP's {file.name}")
+        if values.size != count:
+            raise wrong(file, f"{key} of {count}, those of Shape_Para and Exp_Para", f"{values.size}")
+        found.append(values.ravel().astype(np.float64))
+    return found[0], found[1]
+
+
+def _settings(size, model):
+    return {"size": size, "deviations": None if model is None else [d.tolist() for d in basel_deviations(model)]}
+
+
+def _samples(photos: PhotoSet, size: int, model) -> Iterator[tuple[str, Sample | InputError]]:
+    deviations = (None, None) if model is None else basel_deviations(model)
+
+    def coefficients(raw, deviation):
+        return raw if deviation is None else (raw[: len(deviation)] / deviation).astype(np.float32)
+
+    def sample(name) -> Sample:
+        photo = photos.read(name)
+        box = landmark_box(photo.landmarks[:, :2])
+        points = to_crop(photo.landmarks[:, :2], box, size)
+        if photo.landmarks.shape[1] == 3:
+            points = np.concatenate([points, photo.landmarks[:, 2:] * (size / (box[2] - box[0]))], 1)
+        rotation, scale, translation = crop_camera(photo.pose, len(photo.image), box, size)
+        return {
+            "image": cut(photo.image, box, size).transpose(2, 0, 1),
+            "landmarks": points.astype(np.float32),
+            "visible": np.ones(68, bool),
+            "identity": coefficients(photo.shape, deviations[0]),
+            "expression": coefficients(photo.expression, deviations[1]),
+            "rotation": rotation.astype(np.float32),
+            "scale": np.float32(scale),
+            "translation": translation.astype(np.float32),
+        }
+
+    return loaded(photos.names, sample, photos.path.name)

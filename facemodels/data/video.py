@@ -1,0 +1,160 @@
+"""Videos of people, for methods that compare frames of one face: who is in a frame is known, and little else."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import imageio.v3 as iio
+import numpy as np
+
+from ..errors import InputError
+from ..landmark_files import COUNTS, beside, check_inside, read_landmarks
+from . import Faces
+from .cache import Sample, collected, loaded, named
+from .crops import landmark_box, read_picture
+from .folder import PICTURES, face_sample, one_kind
+
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+
+
+def videos(path: str | Path, size: int = 120, every: int = 1, limit: int | None = None, cache: str | Path | None = None) -> Faces:
+    """Frames of a folder that has for each person one video file or one sub-folder, of frames as pictures or of videos: images uint8 [N,3,size,size] and
+    `person` [N], numbered by name; `landmarks` [N,L,2] and `visible` where there are any.
+
+    every: takes the frames 0, every, 2 every, ... of a video. limit: most frames of a video. cache: see `collected`.
+
+    Landmarks stand in NAME.npy [T,L,2] beside the video NAME.mp4 or the folder NAME of T frames, NaN where a frame has none, or in a landmark file beside each
+    picture; L = 68, 21 or 5, the same for all. Frames are then cut out by `landmark_box`, and those without landmarks are left out. Frames of videos without
+    any landmark file are cut to the square in the middle, and a warning names these videos.
+
+    Frames and videos that are damaged are left out, with a warning that names them.
+
+    Raises:
+        InputError: there is no such folder or nothing in it, landmarks are of different kinds, no frame can be used, or ffmpeg is needed and missing.
+    """
+    path = Path(path)
+    if every < 1 or (limit is not None and limit < 1):
+        raise InputError(f"every and limit must be at least 1, got {every} and {limit}")
+    if not path.is_dir():
+        raise InputError(f"{path}: there is no such folder")
+    people = [clips for entry in sorted(path.iterdir()) if (clips := _clips(entry, path))]
+    clips = [(person, clip) for person, clips in enumerate(people) for clip in clips]
+    if not clips:
+        raise InputError(f"{path}: expected video files ({', '.join(VIDEOS)}), or folders of frames or of videos, one for each person")
+    if bare := [clip.name for _, clip in clips if not clip.has_landmarks]:
+        about = f"{len(bare)} of {len(clips)} videos have no landmarks beside them and are cut to the square in the middle"
+        warnings.warn(f"{path}: {about}: {named(bare)}", stacklevel=2)
+
+    def samples():
+        marks = [_landmarks(clip) if clip.has_landmarks else None for _, clip in clips]
+        counts = {clip.name: len(p) for (_, clip), m in zip(clips, marks) for p in m or () if isinstance(p, np.ndarray)}
+        one_kind(path, counts)
+        unlabelled = np.full((next(iter(counts.values())), 2), np.nan, np.float32) if counts else None
+        for (person, clip), mine in zip(clips, marks):
+            for number, image in _frames(clip, every, limit, mine):
+                name = f"{clip.name}, frame {number}"
+                try:
+                    if isinstance(image, InputError):
+                        raise image
+                    yield name, _sample(name, image, mine and mine[number], unlabelled, size) | {"person": np.int64(person)}
+                except InputError as error:
+                    yield name, error
+
+    files = [file for _, clip in clips for file in (*clip.frames, clip.table, *clip.each) if file]
+    return collected(str(path), files, {"source": "videos", "size": size, "every": every, "limit": limit}, samples, cache)
+
+
+class Clip(NamedTuple):
+    """A video of one person. frames: one video file, or pictures in order. table: a file with the landmarks of all frames; or each: of each picture."""
+
+    name: str
+    frames: tuple[Path, ...]
+    table: Path | None
+    each: tuple[Path | None, ...] = ()
+
+    @property
+    def has_landmarks(self) -> bool:
+        return self.table is not None or any(self.each)
+
+
+def _clips(entry: Path, root: Path) -> list[Clip]:
+    """The videos of a person's file or folder."""
+    if entry.name.startswith("."):
+        return []
+    name, clips = str(entry.relative_to(root)), []
+    if entry.is_dir():
+        inside = [f for f in sorted(entry.iterdir()) if f.is_file() and not f.name.startswith(".")]
+        if pictures := tuple(f for f in inside if f.suffix.lower() in PICTURES):
+            table = entry.with_name(entry.name + ".npy")
+            clips.append(Clip(name, pictures, table) if table.is_file() else Clip(name, pictures, None, tuple(map(beside, pictures))))
+        clips += [clip for file in inside for clip in _clips(file, root)]
+    elif entry.suffix.lower() in VIDEOS:
+        table = entry.with_suffix(".npy")
+        clips.append(Clip(name, (entry,), table if table.is_file() else None))
+    return clips
+
+
+def _landmarks(clip: Clip) -> list[np.ndarray | InputError]:
+    """Of each frame [L,2], or why it has none; one InputError in all where there is no telling which frame is which."""
+    if clip.table is None:
+        found = []
+        for picture, file in zip(clip.frames, clip.each):
+            try:
+                found.append(read_landmarks(file).points if file else InputError(f"{picture}: there is no landmark file beside it"))
+            except InputError as error:
+                found.append(error)
+        return found
+    try:
+        with open(clip.table, "rb") as file:
+            table = np.load(file, allow_pickle=False)
+    except Exception as error:  # whatever numpy throws at a damaged or pickled file
+        return [InputError(f"{clip.table}: not a readable .npy file of numbers ({(str(error).splitlines() or [type(error).__name__])[0]})")]
+    if not isinstance(table, np.ndarray) or table.ndim != 3 or table.shape[1] not in COUNTS or table.shape[2] not in (2, 3) or table.dtype.kind not in "fiu":
+        found = f"{table.dtype} {list(table.shape)}" if isinstance(table, np.ndarray) else "an archive"
+        return [InputError(f"{clip.table}: expected the landmarks of all frames, [T,L,2] with L = 68, 21 or 5, found {found}")]
+    return list(table[..., :2].astype(np.float32))
+
+
+def _frames(clip: Clip, every: int, limit: int | None, marks: list | None) -> Iterator[tuple[int, np.ndarray | InputError]]:
+    """(number, uint8 [h,w,3]) of the frames that are taken; an InputError for a frame that is damaged, and for all from where the video or its landmarks are."""
+    if marks and len(marks) == 1 and isinstance(marks[0], InputError) and clip.table:
+        yield 0, marks[0]
+        return
+    if clip.frames[0].suffix.lower() in PICTURES:
+        if marks and len(marks) != len(clip.frames):
+            yield 0, InputError(f"{clip.table}: landmarks of {len(marks)} frames, and the folder has {len(clip.frames)}")
+            return
+        yield from loaded(list(range(len(clip.frames)))[::every][:limit], lambda number: read_picture(clip.frames[number]), clip.name)
+        return
+    number = -1
+    try:
+        for number, image in enumerate(iio.imiter(clip.frames[0], plugin="FFMPEG")):
+            if limit is not None and number >= every * limit:
+                return
+            if marks and number >= len(marks):
+                break
+            if number % every == 0:
+                yield number, image
+    except ImportError:
+        raise InputError(f"{clip.frames[0]}: videos need ffmpeg: pip install imageio-ffmpeg") from None
+    except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
+        yield number + 1, InputError(f"{clip.frames[0]}: not a readable video ({(str(error).splitlines() or [type(error).__name__])[0]})")
+        return
+    if marks and number + 1 != len(marks):
+        yield number + 1, InputError(f"{clip.table}: landmarks of {len(marks)} frames, and the video has {'more' if number >= len(marks) else number + 1}")
+
+
+def _sample(name, image, points, unlabelled, size) -> Sample:
+    """points: [L,2] or why there are none; None for a video without landmarks."""
+    if isinstance(points, InputError):
+        raise points
+    if points is not None:
+        if np.isnan(points).any(1).sum() > len(points) - 2:
+            raise InputError(f"{name}: it has no landmarks")
+        check_inside(points, image.shape[:2], name)
+        return face_sample(name, image, points, landmark_box(points), size)
+    (height, width), side = image.shape[:2], min(image.shape[:2])
+    middle = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+    sample = face_sample(name, image, np.zeros((0, 2)) if unlabelled is None else unlabelled, middle, size)
+    return {"image": sample["image"]} if unlabelled is None else sample
