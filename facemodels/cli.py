@@ -14,6 +14,7 @@ COMMANDS = {
     "convert": ("facemodels.formats.convert", "convert a model file to .safetensors"),
     "sheet": ("facemodels.sheet", "render a sheet of random faces of a model, and an HTML viewer"),
     "train": ("facemodels.train_command", "train a method"),
+    "evaluate": ("facemodels.evaluate_command", "score a trained method on a benchmark"),
     "doctor": ("facemodels.doctor", "what is installed, which models and data are here, and where to get the others"),
 }
 
