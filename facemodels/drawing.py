@@ -65,3 +65,12 @@ def tile(images: Tensor, columns: int, gap: int = 0) -> Tensor:
         y, x = k // columns * (h + gap), k % columns * (w + gap)
         sheet[y : y + h, x : x + w] = image
     return sheet
+
+
+def dotted(images: Tensor, points: Tensor, colour: tuple[float, float, float] = (0.1, 0.9, 0.1), radius: float = 1.2) -> Tensor:
+    """Pictures [N,H,W,3] with discs at points [N,P,2], pixels; those that are NaN are left out."""
+    n, height, width, _ = images.shape
+    ys, xs = torch.meshgrid(*(torch.arange(side, device=images.device) + 0.5 for side in (height, width)), indexing="ij")
+    distance = ((xs - points[..., 0, None, None]).square() + (ys - points[..., 1, None, None]).square()).sqrt().nan_to_num(1e6).amin(1)
+    cover = (radius + 0.5 - distance).clamp(0, 1)[..., None]
+    return torch.lerp(images, torch.tensor(colour, device=images.device, dtype=images.dtype).expand_as(images), cover)

@@ -1,10 +1,13 @@
 """The four reconstruction methods: one file tells one method's whole story."""
 
+import json
 from importlib import import_module
+from pathlib import Path
 
 from ..errors import InputError
+from ..training import checkpoints, configured, load_weights
 
-METHODS = {"e2far": "E2FAR"}  # name -> class, in the module of that name
+METHODS = {"e2far": "E2FAR", "dasl": "DASL"}  # name -> class, in the module of that name
 
 
 def method(name: str):
@@ -12,3 +15,24 @@ def method(name: str):
     if name not in METHODS:
         raise InputError(f"there is no method {name!r}; there are {', '.join(METHODS)}")
     return getattr(import_module(f".{name}", __package__), METHODS[name])
+
+
+def load_method(checkpoint, device="cpu"):
+    """A trained method from a checkpoint's folder, with its averaged weights where there are any, in eval mode.
+
+    Raises:
+        InputError: the folder is no checkpoint, or damaged, or of a method that is not there; one sentence that says which.
+    """
+    folder = Path(checkpoint)
+    if not (folder / "weights.safetensors").is_file() or not (folder / "config.json").is_file():
+        inside = checkpoints(folder / "checkpoints") or checkpoints(folder)
+        hint = f"; the last one in it is {inside[-1]}" if inside else ""
+        raise InputError(f"{folder}: not a checkpoint (it must hold weights.safetensors and config.json){hint}")
+    try:
+        name = json.loads((folder / "config.json").read_text())["method"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'config.json'}: expected the settings of a method, with its name as method ({type(error).__name__})") from None
+    kind = method(name)
+    loaded = kind(configured(kind.Config, file=folder / "config.json", settings=kind.FOR_USE))
+    load_weights(loaded, folder)
+    return loaded.to(device).eval()

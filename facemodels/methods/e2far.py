@@ -143,6 +143,7 @@ def _head(inputs, hidden, outputs, light):
 
 class E2FAR(Method):
     name, Config, PRESETS = "e2far", E2FARConfig, PRESETS
+    FOR_USE = ("weights=",)
     monitor = "error_mm2"
 
     def __init__(self, config: E2FARConfig):

@@ -1,0 +1,499 @@
+"""2DASL: Tu, Zhao, Jiang, Luo, Xie, Zhao, He, Ma, Feng, 3D face reconstruction from a single image assisted by 2D face images in the wild, 2019.
+
+A network reads a picture and a fourth channel in which 18 landmarks are marked (the FLM), and gives 62 whitened parameters q: a 3x4 camera matrix, 40 shape and
+10 expression coefficients. Pictures with parameters are rare, pictures with a few 2D landmarks are not. So beside the loss on labelled faces,
+
+    L = L3d + 0.005 L2d-con + 0.005 L3d-con + 1 Lcyc + 0.005 Lsc,
+
+four schemes learn from pictures x with landmarks x2d alone. The parameters of the first pass give the 3D landmarks X3d and their projections y2d; y2d, marked in the
+channel in place of x2d, give those of a second pass, X3d' and x2d':
+
+    l2d     2D landmark self-prediction consistency: y2d is x2d
+    l3d     3D landmark self-prediction consistency: X3d' is X3d
+    cycle   cycle consistency over 2D landmarks: x2d' is x2d
+    critic  self-critic: a critic tells pairs (code of the picture, parameters) of labelled faces from predicted ones, and the network learns to please it
+
+Layers, the 18 points and their weights, the constants and L3d (the WPDC of Zhu et al. 2016) are those of the authors' released code and of a public
+reimplementation's notes. Chosen here, where nothing was found: distances of landmarks are in pixels of the 120-pixel crop divided by `unit`; the widths of the critic's
+encoder; its last layer is a logit (a softmax of one number, as noted, is constant); the channel is left empty for a share `blank` of samples, so that the network can
+be used without a landmark detector: its own first pass then marks the channel of the second (`predict`). Stage 1 is L3d on labelled faces alone, stage 2 everything.
+
+Labelled faces are rendered (`facemodels.data.synthetic`) or come from 300W-LP; of a morphable model with more coefficients, the 40 and 10 directions that move its
+vertices most are taken (`reduced`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import facerender as fr
+from facerender.colour import to_linear
+
+from ..data import Faces
+from ..data.aflw import aflw
+from ..data.augment import Change, augment
+from ..data.cache import Cached, Shuffled
+from ..data.folder import folder
+from ..data.synthetic import Synthetic, Variety
+from ..data.tddfa import lp300w
+from ..drawing import CLAY, dotted, tile
+from ..errors import InputError
+from ..losses import PointBasis, Whitening, adversarial_loss, critic_loss, landmark_loss, mean_one, projected_points, rotation_angle, wpdc_loss
+from ..morphable import MorphableModel, gather_points
+from ..networks import LightNet, resnet50
+from ..sampling import random_coefficients
+from ..training import Config, Method, seed_of
+from . import load_method
+
+SIZE = 120
+SCHEMES = ("l2d", "l3d", "cycle", "critic")
+HELD_OUT = 7_000_019  # seed of validation faces, whatever the seed of training
+
+# The 18 points of the landmark channel among iBUG's 68 (means where there are two), and their weights; AFLW's 21 less ears and chin.
+EIGHTEEN = ((17,), (19,), (21,), (22,), (24,), (26,), (36,), (37, 40), (39,), (42,), (43, 46), (45,), (31,), (30,), (35,), (48,), (62, 66), (54,))
+POINT_WEIGHTS = (1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 2, 1, 1, 4, 1, 2, 4, 2)
+OF_AFLW = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 17, 18, 19)
+
+
+@dataclass
+class DASLConfig(Config):
+    """model: the morphable model. trunk: "resnet50" (the paper's) or "light". labelled: "synthetic", or the folder of 300W-LP (with model its Basel model). wild: where 2D
+    landmarks come from: "synthetic" (other rendered faces, of which only 2D is used), AFLW's crops (the zip, its labels beside it), or a folder of pictures with landmark
+    files. schemes: which of l2d, l3d, cycle, critic; none is the baseline. weight_l2d, weight_l3d, weight_cycle, weight_critic: theirs. unit: see above. channel: "hard"
+    (single pixels, as in the paper, without gradient) or "soft" (Gaussians of one pixel, with). blank: share of samples whose channel is empty. stage1: steps with
+    labelled faces alone. start: a checkpoint whose weights the run begins with. cache: rendered faces that are kept, 0 for new ones in every step. held_out: faces of
+    each kind to validate on. yaw: largest of rendered faces, degrees."""
+
+    output: str = "runs/dasl"
+    model: str = "builtin"
+    trunk: str = "light"
+    labelled: str = "synthetic"
+    wild: str = "synthetic"
+    schemes: tuple[str, ...] = SCHEMES
+    weight_l2d: float = 0.005
+    weight_l3d: float = 0.005
+    weight_cycle: float = 1.0
+    weight_critic: float = 0.005
+    unit: float = 12.0
+    channel: str = "hard"
+    blank: float = 0.5
+    stage1: int = 0
+    start: str = ""
+    cache: int = 0
+    held_out: int = 512
+    yaw: float = 90.0
+    lr: float = 1e-3
+    weight_decay: float = 5e-4
+    clip: float = 5.0
+    ema: float = 0.998
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.trunk not in ("resnet50", "light") or self.channel not in ("hard", "soft"):
+            raise InputError(f"trunk must be resnet50 or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
+        wrong = [s for s in self.schemes if s not in SCHEMES]
+        if wrong:
+            raise InputError(f"schemes must be some of {', '.join(SCHEMES)}, got {wrong[0]!r}")
+        if self.held_out < 1 or self.cache < 0 or self.stage1 < 0 or not 0 <= self.blank <= 1 or not self.unit > 0:
+            raise InputError("held_out must be at least 1, cache and stage1 at least 0, blank in 0..1 and unit positive, got " f"{self.held_out}, {self.cache}, {self.stage1}, {self.blank} and {self.unit}")
+
+
+PRESETS = {
+    "smoke": dict(steps=12, batch=4, stage1=4, held_out=8, validate_every=6, checkpoint_every=6, panel_every=12, log_every=3, warmup=2),
+    "ablation": dict(steps=600, batch=32, cache=8000, precision="bfloat16", validate_every=600, checkpoint_every=600, panel_every=600, warmup=50),
+    "cpu": dict(steps=6000, batch=32, stage1=2000, cache=20_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
+    "gpu": dict(trunk="resnet50", steps=100_000, batch=128, stage1=40_000, lr=2e-4, precision="bfloat16", validate_every=2000, checkpoint_every=2000, panel_every=5000, warmup=1000, prefetch=2),
+    # Adam 5e-5, batch 32, clip 5, cosine: the reimplementation's. The length of the stages is not known; 300W-LP has 122,450 pictures.
+    "paper": dict(trunk="resnet50", steps=400_000, stage1=200_000, batch=32, optimizer="adam", lr=5e-5, weight_decay=0.0, blank=0.0, ema=0.0),
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------------- 62 parameters of a model
+
+
+class Reduced(NamedTuple):
+    """A morphable model in the directions that move its vertices most. points: at all vertices, mm. to_shape [I,S], to_expression [E,K]: from the model's coefficients
+    (shape = identity @ to_shape); from_shape [S,I], from_expression [K,E]: back, the least squares in vertices."""
+
+    points: PointBasis
+    to_shape: Tensor
+    from_shape: Tensor
+    to_expression: Tensor
+    from_expression: Tensor
+
+
+def reduced(model: MorphableModel, shape: int = 40, expression: int = 10) -> Reduced:
+    """The principal directions of a model's random people and expressions, over the vertices of its face; all of them where the model has fewer."""
+    face = model.regions.get("face", slice(None))
+    people = random_coefficients(model, 4096, torch.Generator().manual_seed(0))
+    found = []
+    for basis, samples, count in ((model.identity_basis, None, shape), (model.expression_basis, people.expression, expression)):
+        flat = basis[:, face].flatten(1).double()
+        gram = flat @ flat.T
+        # Second moments: identity is normal with deviation 1; a neutral face has expression 0, so no mean is taken off.
+        moment = torch.eye(len(gram), dtype=torch.float64, device=gram.device) if samples is None else samples.double().T @ samples.double() / len(samples)
+        root = torch.linalg.cholesky(moment + 1e-9 * moment.trace() / len(moment) * torch.eye(len(moment), dtype=torch.float64, device=gram.device))
+        _, directions = torch.linalg.eigh(root.T @ gram @ root)
+        back = (root @ directions.flip(1)[:, :count]).T  # [k,K]: unit coefficients of the new directions are one deviation
+        forth = gram @ back.T @ torch.linalg.inv(back @ gram @ back.T)
+        found += [torch.einsum("kc,cvd->kvd", back.float(), basis), forth.float(), back.float()]
+    shape_basis, to_shape, from_shape, expression_basis, to_expression, from_expression = found
+    return Reduced(PointBasis(model.mean, shape_basis, expression_basis), to_shape, from_shape, to_expression, from_expression)
+
+
+def parameters_of(faces: Faces, to_shape: Tensor, to_expression: Tensor) -> Tensor:
+    """Raw parameters [N,12+S+K] of labelled faces: rows of [f R | t] in pixels with y up from the lower left corner, t_z = 0; shape; expression. The matrices are those
+    of `Reduced`."""
+    affine = torch.cat([faces.scale[:, None, None] * faces.rotation, torch.cat([faces.translation, torch.zeros_like(faces.scale[:, None])], 1)[..., None]], 2)
+    return torch.cat([affine.flatten(1), faces.identity @ to_shape, faces.expression @ to_expression], 1)
+
+
+def pose_of(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(rotation [N,3,3], scale [N], translation [N,2]) of raw parameters: f is the mean length of the first two rows, which are made unit; the third is their product
+    (released code of 3DDFA)."""
+    affine = parameters[:, :12].view(-1, 3, 4)
+    first, second = affine[:, 0, :3], affine[:, 1, :3]
+    scale = (first.norm(dim=1) + second.norm(dim=1)) / 2
+    first = nn.functional.normalize(first, dim=1)
+    second = nn.functional.normalize(second - (first * second).sum(1, keepdim=True) * first, dim=1)  # a rotation, which the released code does not make sure of
+    return torch.stack([first, second, torch.linalg.cross(first, second, dim=1)], 1), scale, affine[:, :2, 3]
+
+
+# -------------------------------------------------------------------------------------------------------------------------- the landmark channel
+
+
+def eighteen(landmarks: Tensor) -> Tensor:
+    """The 18 points [N,18,D] of 68 (iBUG) or 21 (AFLW) landmarks [N,L,D]."""
+    if landmarks.shape[1] == 21:
+        return landmarks[:, OF_AFLW]
+    if landmarks.shape[1] != 68:
+        raise InputError(f"2DASL takes 68 or 21 landmarks, got {landmarks.shape[1]}")
+    return torch.stack([landmarks[:, list(group)].mean(1) for group in EIGHTEEN], 1)
+
+
+def landmark_channel(points: Tensor, shown: Tensor, size: int = SIZE, form: str = "hard") -> Tensor:
+    """The fourth channel [N,1,size,size]: -1, and 1 at points.
+
+    points: [N,P,2] pixels, any value where not shown [N,P] bool. form "hard": one pixel a point, those outside at the border, no gradient; "soft": a Gaussian of one
+    pixel's deviation, differentiable at the points.
+    """
+    points = torch.where(shown[..., None], points, 0)
+    if form == "soft":
+        centres = torch.arange(size, device=points.device) + 0.5
+        x, y = ((centres - points[..., k, None]).square().div(-2).exp() for k in (0, 1))
+        return 2 * (shown[..., None, None] * y[..., None] * x[..., None, :]).amax(1, keepdim=True) - 1
+    column, row = points.detach().floor().long().clamp(0, size - 1).unbind(-1)
+    channel = points.new_full((len(points), size * size), -1.0)
+    channel.scatter_reduce_(1, row * size + column, torch.where(shown, 1.0, -1.0).to(points.dtype), "amax")
+    return channel.view(-1, 1, size, size)
+
+
+# --------------------------------------------------------------------------------------------------------------------------------- networks
+
+
+class Network(nn.Module):
+    """(picture [N,3,120,120] in 0..1, landmark channel [N,1,120,120]) -> whitened parameters [N,outputs]."""
+
+    def __init__(self, trunk: str, outputs: int = 62):
+        super().__init__()
+        self.light = trunk == "light"
+        if self.light:  # its last map whole and not its mean, which has lost where things are: a short training learns the pose from it
+            self.trunk = LightNet(4)
+            self.head = nn.Sequential(nn.Linear(256 * 16, 256), nn.BatchNorm1d(256), nn.ReLU(inplace=True), nn.Linear(256, outputs))
+            last = self.head[-1]
+        else:
+            self.trunk = resnet50(4, outputs, last_stride=1, pool=7)
+            last = self.trunk.fc
+        nn.init.normal_(last.weight, std=1e-3)  # begins at the mean parameters
+        nn.init.zeros_(last.bias)
+
+    def forward(self, image: Tensor, channel: Tensor) -> Tensor:
+        # The released code reads pictures with OpenCV: blue, green, red.
+        inputs = torch.cat([(image.flip(1) * 255 - 127.5) / 128, channel], 1).contiguous(memory_format=torch.channels_last)
+        features = self.trunk(inputs)
+        if not self.light:
+            return features.outputs
+        with torch.autocast(image.device.type, enabled=False):
+            return self.head(features.maps[-1].flatten(1).float())
+
+
+class Critic(nn.Module):
+    """(picture [N,3,120,120] in 0..1, whitened parameters [N,outputs]) -> logit [N]: how likely the parameters are the true ones of the picture. Six convolutions, each
+    with ReLU and max-pool, to one pixel; on their code and the parameters, layers of 512, 1024, 1024 and 1."""
+
+    def __init__(self, outputs: int = 62, light: bool = False):
+        super().__init__()
+        widths, hidden = ((16, 16, 32, 64, 128, 128), (128, 256, 256)) if light else ((32, 64, 128, 256, 512, 512), (512, 1024, 1024))
+        layers, channels = [], 3
+        for k, width in enumerate(widths):
+            halved = light and k == 0  # by the convolution itself: the first map is most of the work
+            layers += [nn.Conv2d(channels, width, 3, 2 if halved else 1, 1), nn.ReLU(inplace=True), nn.Identity() if halved else nn.MaxPool2d(2)]
+            channels = width
+        self.encoder = nn.Sequential(*layers, nn.Flatten())
+        layers, inputs = [], channels + outputs
+        for width in hidden:
+            layers += [nn.Linear(inputs, width), nn.LeakyReLU(0.2, inplace=True)]
+            inputs = width
+        self.critic = nn.Sequential(*layers, nn.Linear(inputs, 1))
+
+    def forward(self, image: Tensor, parameters: Tensor) -> Tensor:
+        code = self.encoder(((image * 255 - 127.5) / 128).contiguous(memory_format=torch.channels_last)).float()
+        with torch.autocast(image.device.type, enabled=False):
+            return self.critic(torch.cat([code, parameters.float()], 1))[:, 0]
+
+
+class Prediction(NamedTuple):
+    """identity [N,I] and expression [N,E]: coefficients of the morphable model. rotation [N,3,3], scale [N] px/mm, translation [N,2] px: its weak-perspective camera, y
+    up from the lower left corner. landmarks [N,68,3]: pixels of the crop, y down; z towards the viewer, in pixels too, about 0. parameters [N,62], raw."""
+
+    identity: Tensor
+    expression: Tensor
+    rotation: Tensor
+    scale: Tensor
+    translation: Tensor
+    landmarks: Tensor
+    parameters: Tensor
+
+
+# --------------------------------------------------------------------------------------------------------------------------------- training
+
+
+class DASL(Method):
+    name, Config, PRESETS = "dasl", DASLConfig, PRESETS
+    FOR_USE = ("start=", "labelled=synthetic", "wild=synthetic")
+    monitor = "nme_percent"
+    size = SIZE
+
+    def __init__(self, config: DASLConfig):
+        super().__init__(config)
+        from .. import load_model
+
+        object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
+        if "face" not in self.model.regions or self.model.landmark_index is None:
+            raise InputError(f"{config.model}: training needs a model with landmarks and a region named face, and {self.model.name} lacks one of them")
+        low = reduced(self.model)
+        face, corners, weights = self.model.regions["face"], self.model.landmark_index.long(), self.model.landmark_weights
+        for name, values in low.points._asdict().items():  # at the 68 landmarks, then at the vertices of the face
+            at = values.view(-1, *values.shape[-2:])
+            at = torch.cat([gather_points(at, corners, weights), at[:, face.long()]], 1)
+            self.register_buffer(f"points_{name}", at.view(*values.shape[:-2], -1, 3), persistent=False)
+        for name in ("to_shape", "from_shape", "to_expression", "from_expression"):
+            self.register_buffer(name, getattr(low, name), persistent=False)
+        self.register_buffer("point_weights", torch.tensor(POINT_WEIGHTS, dtype=torch.float32), persistent=False)
+        outputs = 12 + len(low.to_shape.T) + len(low.to_expression.T)
+        self.network = Network(config.trunk, outputs)
+        self.critic = Critic(outputs, config.trunk == "light") if "critic" in config.schemes else None
+        self.source = Synthetic(self.model, SIZE, Variety(yaw=config.yaw, box=(1.3, 1.55)))
+        self.sources, self.filling = None, Lock()
+        # Of whitening; what they are is known from the labels that are trained on, and then saved with the weights.
+        raw = self._labels()
+        self.register_buffer("parameter_mean", raw.mean(0))
+        self.register_buffer("parameter_std", torch.where(raw.std(0) > 1e-8, raw.std(0), 1.0))
+        if config.start:
+            self._start_from(Path(config.start))
+
+    def _labels(self):
+        """Raw parameters of many labelled faces [M,62]."""
+        if self.config.labelled == "synthetic":
+            return torch.cat([self._raw(self.source.labels(self.config.seed, k, range(256))) for k in range(8)])
+        return self._raw(self._photographs(self.config.labelled, labelled=True))
+
+    def _raw(self, faces):
+        return parameters_of(faces, self.to_shape, self.to_expression)
+
+    def _start_from(self, checkpoint):
+        """Weights of a run that may have had other schemes: the critic's are taken along where both have one."""
+        begun = load_method(checkpoint)
+        if begun.name != self.name:
+            raise InputError(f"{checkpoint}: a checkpoint of {begun.name}; start must be one of 2DASL")
+        mine, its = self.state_dict(), begun.state_dict()
+        wrong = [k for k, v in mine.items() if not k.startswith("critic.") and (k not in its or its[k].shape != v.shape)]
+        if wrong:
+            raise InputError(f"{checkpoint}: {wrong[0]} is missing or of another shape there; start must be a checkpoint of 2DASL with the same trunk and model")
+        self.load_state_dict({k: its.get(k, v) for k, v in mine.items()})
+
+    def _apply(self, move, *args, **kwargs):
+        """Moves the morphable model along, on which faces are rendered."""
+        moved = super()._apply(move, *args, **kwargs)
+        self.model.to(self.points_mean.device)
+        return moved
+
+    @property
+    def whitening(self) -> Whitening:
+        return Whitening(self.parameter_mean, self.parameter_std)
+
+    @property
+    def points(self) -> PointBasis:
+        """The reduced model at the 68 landmarks, then at the vertices of the face."""
+        return PointBasis(self.points_mean, self.points_shape, self.points_expression)
+
+    def players(self):
+        return {"network": list(self.network.parameters())} | ({"critic": list(self.critic.parameters())} if self.critic else {})
+
+    # ---------------------------------------------------------------------------------------------------------------------------- data
+
+    def _photographs(self, path, labelled=False) -> Faces:
+        path = Path(path)
+        if labelled:
+            faces = lp300w(path, SIZE, self.config.model)
+            if (faces.identity.shape[1], faces.expression.shape[1]) != (self.model.num_identity, self.model.num_expression):
+                raise InputError(f"{path}: labelled with a model of {faces.identity.shape[1]} identity and {faces.expression.shape[1]} expression modes, and {self.model.name} has others; give its Basel model with model=")
+            return faces
+        return aflw(path, SIZE) if path.suffix == ".zip" or (path / "aflw_crops.zip").is_file() else folder(path, SIZE)
+
+    def _filled(self):
+        """(labelled, wild) sources: (order seed, start, indices) -> Faces. Of photographs in the wild, `held_out` are kept for validation, the same ones in
+        every run."""
+        c = self.config
+        with self.filling:  # batches are made in threads
+            if self.sources is None:
+                if c.labelled != "synthetic":
+                    labelled = Shuffled(self._photographs(c.labelled, labelled=True))
+                else:
+                    labelled = Cached(self.source, c.seed, c.cache) if c.cache else None
+                wild, self.held = None, None
+                if c.wild != "synthetic":
+                    faces = self._photographs(c.wild)
+                    if len(faces) <= c.held_out:
+                        raise InputError(f"{c.wild}: {len(faces)} pictures, of which {c.held_out} would be held out for validation; give more, or a lower held_out")
+                    order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(HELD_OUT))
+                    self.held, wild = faces[order[: c.held_out]], Shuffled(faces[order[c.held_out :]])
+                self.sources = labelled, wild
+        return self.sources
+
+    def batch(self, step, indices, device) -> tuple[Faces, Faces | None]:
+        """(labelled, in the wild): of the second only pictures and landmarks; None in stage 1."""
+        c = self.config
+        labelled, wild = self._filled()
+        start, seed = step * c.batch, seed_of(c.seed, 1)
+        first = labelled(c.seed, start, indices).to(device) if labelled else self.source(c.seed, step, indices)
+        if not c.schemes or step < c.stage1:
+            return first, None
+        if c.wild == "synthetic":
+            second = self.source(seed, step, indices)
+            return first, Faces(second.image, second.landmarks, second.visible)
+        return first, augment(wild(seed, start, indices).to(device), seed, step, indices, Change(covered=0.1, blurred=0.1))
+
+    # -------------------------------------------------------------------------------------------------------------------------- losses
+
+    def forward(self, player, batch, step) -> dict[str, Tensor]:
+        labelled, wild = batch
+        if player == "critic":
+            return self._criticised(labelled, wild)
+        c, n = self.config, len(labelled)
+        both = torch.cat([f.image for f in batch if f is not None])
+        targets = [(eighteen(f.landmarks), eighteen(f.visible[..., None].float())[..., 0] > 0.5) for f in batch if f is not None]
+        points, shown = (torch.cat(t) for t in zip(*targets))
+        blank = torch.rand(len(points), 1, device=points.device) < c.blank
+        q = self.network(both, landmark_channel(points, shown & ~blank, form=c.channel))
+        # The points where the effect of a parameter is measured: the landmarks, and 132 others, drawn anew.
+        generator = torch.Generator().manual_seed(seed_of(c.seed, step))
+        others = 68 + torch.randperm(self.points_mean.shape[0] - 68, generator=generator)[:132]
+        where = torch.cat([torch.arange(68), others]).to(points.device)
+        true = self.whitening.whitened(self._raw(labelled))
+        parts = {"l3d_labelled": wpdc_loss(q[:n], true, self.whitening, self.points.at(where))}
+        parts["loss"] = parts["l3d_labelled"]
+        if wild is None:
+            return parts
+        self.predicted = q[n:].detach()  # for the critic's turn
+        x2d, seen = targets[1]
+        weights = mean_one(self.point_weights * seen)
+        x3d, y68 = self._landmarks(q[n:])
+        y2d = eighteen(y68[..., :2])
+        if "l2d" in c.schemes:
+            parts["l2d"] = landmark_loss(y2d / c.unit, x2d / c.unit, weights)
+        if "l3d" in c.schemes or "cycle" in c.schemes:
+            again, again68 = self._landmarks(self.network(wild.image, landmark_channel(y2d, torch.ones_like(seen), form=c.channel)))
+            if "l3d" in c.schemes:
+                parts["l3d"] = (again - x3d).square().mean()
+            if "cycle" in c.schemes:
+                parts["cycle"] = landmark_loss(eighteen(again68[..., :2]) / c.unit, x2d / c.unit, weights)
+        if "critic" in c.schemes:
+            parts["critic"] = adversarial_loss(self.critic(wild.image, q[n:]), "nonsaturating")
+        parts["loss"] = parts["loss"] + sum(getattr(c, f"weight_{s}") * parts[s] for s in c.schemes)
+        return parts
+
+    def _criticised(self, labelled, wild):
+        if wild is None:  # stage 1: it waits
+            return {"loss": sum(p.sum() for p in self.critic.parameters()) * 0}
+        true = self.whitening.whitened(self._raw(labelled))
+        return {"loss": critic_loss(self.critic(labelled.image, true), self.critic(wild.image, self.predicted))}
+
+    def _landmarks(self, q):
+        """(of the head itself [N,68,3] mm, in the picture [N,68,3] pixels with y down) of whitened parameters."""
+        raw, points = self.whitening.raw(q), self.points.at(slice(0, 68))
+        at_rest = points.mean + (raw[:, 12:] @ torch.cat([points.shape, points.expression]).flatten(1)).view(-1, 68, 3)
+        x, y, z = projected_points(raw, points).unbind(-1)
+        return at_rest, torch.stack([x, SIZE - y, z], -1)
+
+    # ---------------------------------------------------------------------------------------------------------------------- inference
+
+    @torch.no_grad()
+    def predict(self, image: Tensor, landmarks: Tensor | None = None) -> Prediction:
+        """Faces of pictures [N,3,120,120], sRGB in 0..1, cropped as `data.crops.landmark_box` does.
+
+        landmarks: [N,68,2] or [N,21,2] pixels for the channel, NaN where unknown. None: a first pass with an empty channel finds them.
+        """
+        if landmarks is None:
+            nothing = torch.zeros(len(image), 18, 2, device=image.device)
+            q = self.network(image, landmark_channel(nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool), form=self.config.channel))
+            landmarks = self._landmarks(q)[1][..., :2]
+        points = eighteen(landmarks.float())
+        q = self.network(image, landmark_channel(points, points.isfinite().all(-1), form=self.config.channel)).float()
+        raw = self.whitening.raw(q)
+        rotation, scale, translation = pose_of(raw)
+        s = self.to_shape.shape[1]
+        return Prediction(raw[:, 12 : 12 + s] @ self.from_shape, raw[:, 12 + s :] @ self.from_expression, rotation, scale, translation, self._landmarks(q)[1], raw)
+
+    def landmarks(self, image: Tensor) -> Tensor:
+        """[N,68,3] of pictures without known landmarks, see `Prediction`; what `facemodels evaluate` asks for."""
+        return self.predict(image).landmarks
+
+    @torch.no_grad()
+    def validate(self, device) -> dict[str, float]:
+        """On held-out faces, no landmarks given: mean distance of landmarks in percent of sqrt(w h) of their box, and of vertices of the rendered faces in mm, without
+        pose, of the prediction and of the mean face. nme_percent is that of the photographs where there are any: 18 points, and the box is that of the crop
+        (120 / sqrt 2 pixels, see `landmark_box`), since the 68 points are not known."""
+        totals, block, count = {}, 32, self.config.held_out
+        for k in range(0, count, block):
+            faces = self.source(HELD_OUT, k // block, range(min(block, count - k)))
+            p = self.predict(faces.image)
+            box = faces.landmarks.amax(1) - faces.landmarks.amin(1)
+            distance = (p.landmarks[..., :2] - faces.landmarks).norm(dim=-1).mean(1) / box.prod(-1).sqrt()
+            face = self.points.at(slice(68, None))
+            basis = torch.cat([face.shape, face.expression]).flatten(1)
+            true = self._raw(faces)[:, 12:]
+            shape = [(d @ basis).view(len(d), -1, 3).norm(dim=-1).mean(1) for d in (p.parameters[:, 12:] - true, true)]
+            angle = rotation_angle(p.rotation, faces.rotation).rad2deg()
+            for name, values in (("nme_synthetic_percent", 100 * distance), ("shape_mm", shape[0]), ("shape_of_mean_face_mm", shape[1]), ("rotation_degrees", angle)):
+                totals[name] = totals.get(name, 0) + values.sum() / count
+        self._filled()
+        if self.held is None:
+            return totals | {"nme_percent": totals["nme_synthetic_percent"]}
+        error = []
+        for k in range(0, len(self.held), block):
+            faces = self.held[k : k + block].to(device)
+            got = eighteen(self.landmarks(faces.image.float() / 255)[..., :2])
+            distance = (got - eighteen(faces.landmarks)).norm(dim=-1)
+            error.append(torch.nanmean(distance, 1))
+        return totals | {"nme_percent": torch.cat(error).nanmean() * 100 / (SIZE / 2**0.5)}
+
+    def panel(self, batch) -> Tensor:
+        """Rows: pictures (labelled, then in the wild) with the points that were given; the face that is predicted without them, on the picture; its landmarks."""
+        some = [f[: 6 // (1 + (batch[1] is not None))] for f in batch if f is not None]
+        image, given = torch.cat([f.image for f in some]), torch.cat([eighteen(f.landmarks) for f in some])
+        p = self.predict(image)
+        linear = to_linear(image).permute(0, 2, 3, 1)
+        vertices = self.model.shape(p.identity, p.expression)
+        topology, size = self.model.topology, (SIZE, SIZE)
+        clip = fr.camera.weak_perspective(vertices, p.scale, p.rotation, p.translation, size)
+        normals = fr.vertex_normals(vertices, topology) @ p.rotation.mT
+        clay = torch.tensor(CLAY, device=image.device).expand(1, vertices.shape[1], 3)
+        light = fr.lighting.studio(len(image), device=image.device)
+        drawn, _ = fr.render_face(clip, normals.contiguous(), clay.contiguous(), light, topology, size, background=linear.contiguous())
+        rows = [dotted(linear, given), drawn, dotted(linear, p.landmarks[..., :2])]
+        return tile(torch.cat(rows), len(image))

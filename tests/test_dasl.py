@@ -1,0 +1,387 @@
+"""2DASL: the published layers and points, the four schemes on parameters that are known, and a training run from nothing."""
+
+import json
+
+import numpy as np
+import imageio.v3 as iio
+import pytest
+import torch
+from torch import nn
+
+from facemodels import InputError, load_model
+from facemodels.cli import main
+from facemodels.data.augment import NAMES
+from facemodels.losses import wpdc_loss
+from facemodels.methods import load_method
+from facemodels.methods.dasl import DASL, EIGHTEEN, OF_AFLW, POINT_WEIGHTS, PRESETS, SCHEMES, Critic, DASLConfig, Network, eighteen, landmark_channel, pose_of, reduced
+from facemodels.training import checkpoints, configured, train
+
+
+def small(folder, **changes):
+    return configured(DASLConfig, PRESETS["smoke"] | {"output": str(folder), "device": "cpu"} | changes)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A method as it begins."""
+    return DASL(small(tmp_path_factory.mktemp("run"), stage1=0)).eval()
+
+
+class Known(nn.Module):
+    """In place of the network: gives the parameters that it was told, one after the other, and keeps what it was shown."""
+
+    def __init__(self, *answers):
+        super().__init__()
+        self.answers, self.shown = list(answers), []
+
+    def forward(self, image, channel):
+        self.shown.append(channel)
+        return self.answers[len(self.shown) - 1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- layers
+
+
+def test_the_regressor_has_the_published_size():
+    with torch.device("meta"):
+        network = Network("resnet50")
+    shapes = {k: tuple(v.shape) for k, v in network.named_parameters()}
+    assert sum(v.numel() for v in network.parameters()) == 23_638_206
+    assert shapes["trunk.conv1.weight"] == (64, 4, 7, 7) and shapes["trunk.fc.weight"] == (62, 2048)
+
+
+@pytest.mark.parametrize("trunk", ["light", "resnet50"])
+def test_both_trunks_give_62_parameters_and_begin_at_their_mean(trunk):
+    network = Network(trunk)
+    q = network(torch.rand(2, 3, 120, 120), torch.full((2, 1, 120, 120), -1.0))
+    assert q.shape == (2, 62) and q.abs().max() < 0.5
+
+
+def test_the_network_is_given_blue_first_and_reads_its_channel():
+    network = Network("light").eval()
+    seen = []
+    network.trunk.conv1.register_forward_pre_hook(lambda m, i: seen.append(i[0]))
+    image, channel = torch.rand(1, 3, 120, 120), torch.zeros(1, 1, 120, 120)
+    network(image, channel)
+    torch.testing.assert_close(seen[0], torch.cat([(image[:, [2, 1, 0]] * 255 - 127.5) / 128, channel], 1))
+
+
+def test_the_critic_has_six_convolutions_to_one_pixel_and_four_layers():
+    critic = Critic()
+    convolutions = [m for m in critic.encoder if isinstance(m, nn.Conv2d)]
+    linear = [(m.in_features, m.out_features) for m in critic.critic if isinstance(m, nn.Linear)]
+    assert len(convolutions) == 6 and [m for m in critic.encoder if isinstance(m, nn.MaxPool2d)].__len__() == 6
+    assert linear == [(512 + 62, 512), (512, 1024), (1024, 1024), (1024, 1)]
+    for light in (False, True):
+        critic = Critic(light=light)
+        image, q = torch.rand(2, 3, 120, 120), torch.randn(2, 62, requires_grad=True)
+        score = critic(image, q)
+        assert score.shape == (2,)
+        assert torch.autograd.grad(score.sum(), q)[0].abs().max() > 0
+        assert critic(image.flip(0), q).sub(score).abs().max() > 0  # it looks at the picture
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- points
+
+
+def test_the_18_points_of_68_and_of_21_landmarks_are_the_same_places():
+    """AFLW names its points; of each, the iBUG points lie at the same feature."""
+    assert len(EIGHTEEN) == len(OF_AFLW) == len(POINT_WEIGHTS) == 18
+    feature = {"brow": "brow", "eye": "eye", "nose": ("nose", "nostril"), "mouth": ("mouth", "inside", "lip"), "ear": (), "chin": ()}
+    for group, place in zip(EIGHTEEN, OF_AFLW):
+        ours, theirs = [NAMES[68][k] for k in group], NAMES[21][place]
+        assert all(name.startswith(feature[theirs.split("_")[0]]) for name in ours), (ours, theirs)
+        side = theirs.rsplit("_", 1)[-1]
+        if side in ("left", "right"):
+            assert all(name.endswith(side) for name in ours), (ours, theirs)
+        for part in ("inner", "outer"):
+            if part in theirs and "brow" not in theirs:
+                assert all(part in name for name in ours), (ours, theirs)
+    assert not any(name.startswith(("ear", "chin")) for name in (NAMES[21][k] for k in OF_AFLW))
+
+
+def test_means_are_taken_where_a_point_is_between_two():
+    points = torch.arange(68.0)[None, :, None].expand(1, 68, 2)
+    assert eighteen(points)[0, :, 0].tolist() == [17, 19, 21, 22, 24, 26, 36, 38.5, 39, 42, 44.5, 45, 31, 30, 35, 48, 64, 54]
+    with pytest.raises(InputError, match="68 or 21 landmarks, got 5"):
+        eighteen(points[:, :5])
+
+
+def test_the_channel_is_minus_one_and_one_at_the_pixels_of_the_points():
+    points = torch.tensor([[[3.9, 7.1], [200.0, -4.0], [50.0, 60.0], [float("nan"), 2.0]]])
+    shown = torch.tensor([[True, True, False, False]])
+    channel = landmark_channel(points, shown)
+    assert channel.shape == (1, 1, 120, 120)
+    assert sorted(map(tuple, (channel[0, 0] == 1).nonzero().tolist())) == [(0, 119), (7, 3)]
+    assert (channel == -1).sum() == 120 * 120 - 2
+
+
+def test_the_soft_channel_is_the_hard_one_with_a_gradient():
+    points = torch.tensor([[[30.5, 40.5], [60.3, 70.9]]], requires_grad=True)
+    shown = torch.ones(1, 2, dtype=torch.bool)
+    soft = landmark_channel(points, shown, form="soft")
+    assert soft.shape == (1, 1, 120, 120) and soft[0, 0, 40, 30].item() == 1 and soft.min().item() == pytest.approx(-1)
+    assert soft[0, 0, 40, 31].item() == pytest.approx(2 * np.exp(-0.5) - 1, abs=1e-6)
+    assert soft[0, 0].argmax() // 120 == 40
+    (gradient,) = torch.autograd.grad(soft[0, 0, 70, 61], points)
+    assert gradient[0, 1, 0] > 0 and (gradient[0, 0] == 0).all()  # the pixel to the right of the point brightens as it comes
+    assert not landmark_channel(points, shown).requires_grad
+    assert (landmark_channel(points, ~shown, form="soft") == -1).all()
+
+
+# ------------------------------------------------------------------------------------------------------------------------ parameters
+
+
+def test_the_reduced_model_keeps_what_moves_vertices_most():
+    model = load_model("builtin")
+    low = reduced(model)
+    face = model.regions["face"].long()
+    generator = torch.Generator().manual_seed(3)
+    identity = torch.randn(64, model.num_identity, generator=generator)
+
+    def offsets(coefficients, basis):
+        return torch.einsum("nk,kvd->nvd", coefficients, basis[:, face])
+
+    whole = offsets(identity, model.identity_basis)
+    kept = offsets(identity @ low.to_shape, low.points.shape)
+    first = identity.clone()
+    first[:, 40:] = 0
+    assert (whole - kept).square().sum() < (whole - offsets(first, model.identity_basis)).square().sum()
+    assert (whole - kept).square().sum() < 0.06 * whole.square().sum()
+    assert (identity @ low.to_shape).std(0).sub(1).abs().max() < 0.3  # one deviation
+    # Back in the model's own coefficients it is the same shape.
+    torch.testing.assert_close(offsets(identity @ low.to_shape @ low.from_shape, model.identity_basis), kept, rtol=1e-3, atol=1e-3)
+    for forth, back in ((low.to_shape, low.from_shape), (low.to_expression, low.from_expression)):
+        torch.testing.assert_close(back @ forth, torch.eye(len(back)), rtol=0, atol=2e-4)
+
+
+def test_labelled_parameters_project_to_the_landmarks(trained):
+    faces = trained.source(5, 0, range(16))
+    raw = trained._raw(faces)
+    rotation, scale, translation = pose_of(raw)
+    torch.testing.assert_close(rotation, faces.rotation, rtol=0, atol=1e-5)
+    torch.testing.assert_close(scale, faces.scale, rtol=1e-5, atol=0)
+    torch.testing.assert_close(translation, faces.translation, rtol=0, atol=1e-5)
+    projected = trained._landmarks(trained.whitening.whitened(raw))[1][..., :2]
+    assert (projected - faces.landmarks).norm(dim=-1).mean() < 0.6  # pixels that the modes left out move
+
+
+def test_a_camera_matrix_that_is_no_rotation_becomes_one():
+    torch.manual_seed(0)
+    rotation, scale, _ = pose_of(torch.randn(20, 62))
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand(20, 3, 3), rtol=0, atol=1e-5)
+    assert (torch.linalg.det(rotation) > 0.99).all() and (scale > 0).all()
+
+
+# --------------------------------------------------------------------------------------------------------------------------- schemes
+
+
+def known_batch(method, error=0.0):
+    """A batch whose second half carries the landmarks that its parameters project to, and its parameters."""
+    labelled, wild = method.batch(0, range(4), torch.device("cpu"))
+    other = method.source(9, 0, range(4))
+    q = [method.whitening.whitened(method._raw(f)) for f in (labelled, other)]
+    wild.landmarks = method._landmarks(q[1])[1][..., :2] + error
+    wild.visible = torch.ones(4, 68, dtype=torch.bool)
+    return (labelled, wild), q
+
+
+def losses(method, batch, first, second):
+    network, method.network = method.network, Known(first, second)
+    method.critic.eval()
+    try:
+        return method("network", batch, 0), method.network.shown
+    finally:
+        method.network = network
+
+
+def test_with_true_parameters_every_consistency_is_zero(trained):
+    batch, (labelled, wild) = known_batch(trained)
+    parts, shown = losses(trained, batch, torch.cat([labelled, wild]), wild)
+    for name in ("l3d_labelled", "l2d", "l3d", "cycle"):
+        assert parts[name].abs() < 1e-6, name
+    # The second pass was shown the first one's landmarks, all of them.
+    points = eighteen(batch[1].landmarks)
+    assert torch.equal(shown[1], landmark_channel(points, torch.ones(4, 18, dtype=torch.bool)))
+
+
+def test_each_scheme_rises_with_its_own_error_and_no_other(trained):
+    batch, (labelled, wild) = known_batch(trained)
+    moved = wild.clone()
+    moved[:, 3] += 6 / trained.parameter_std[3]  # t_x: 6 pixels
+    wider = wild.clone()
+    wider[:, 12] += 1
+    first, _ = losses(trained, batch, torch.cat([labelled, moved]), wild)
+    assert first["l2d"].item() == pytest.approx((6 / trained.config.unit) ** 2, rel=1e-4) and first["cycle"] < 1e-6 and first["l3d"] < 1e-6
+    second, _ = losses(trained, batch, torch.cat([labelled, wild]), moved)
+    assert second["cycle"].item() == pytest.approx((6 / trained.config.unit) ** 2, rel=1e-4) and second["l2d"] < 1e-6 and second["l3d"] < 1e-6
+    third, _ = losses(trained, batch, torch.cat([labelled, wild]), wider)
+    mm = trained.points_shape[0, :68].square().mean() * trained.parameter_std[12] ** 2
+    assert third["l3d"].item() == pytest.approx(mm.item(), rel=1e-3) and third["l2d"] < 1e-6
+    fourth, _ = losses(trained, batch, torch.cat([moved, wild]), wild)
+    assert fourth["l3d_labelled"] > 1e-3
+
+
+def test_points_count_by_their_weights_and_hidden_ones_not_at_all(trained):
+    batch, (labelled, wild) = known_batch(trained)
+    batch[1].landmarks[:, 30] += torch.tensor([12.0, 0.0])  # the nose, weight 4 of 30
+    parts, _ = losses(trained, batch, torch.cat([labelled, wild]), wild)
+    assert parts["l2d"].item() == pytest.approx(4 / sum(POINT_WEIGHTS) * (12 / trained.config.unit) ** 2, rel=1e-3)
+    batch[1].landmarks[:, 30], batch[1].visible[:, 30] = float("nan"), False
+    parts, _ = losses(trained, batch, torch.cat([labelled, wild]), wild)
+    assert parts["l2d"].abs() < 1e-6 and parts["cycle"].abs() < 1e-6
+
+
+@pytest.mark.parametrize("channel", ["hard", "soft"])
+def test_the_cycle_reaches_the_first_pass_through_a_soft_channel_only(tmp_path, channel):
+    method = DASL(small(tmp_path, stage1=0, channel=channel, schemes="cycle", blank=1.0)).eval()
+    with torch.no_grad():
+        method.network.head[-1].weight.normal_(std=0.02)
+    batch = method.batch(0, range(2), torch.device("cpu"))
+    passes = []
+    method.network.register_forward_hook(lambda m, i, o: passes.append(o))
+    cycle = method("network", batch, 0)["cycle"]
+    first, second = torch.autograd.grad(cycle, passes, allow_unused=True)
+    assert second.abs().max() > 0
+    assert (first is None or first.abs().max() == 0) == (channel == "hard")
+
+
+def test_the_loss_is_the_weighted_sum(trained):
+    batch = trained.batch(3, range(4), torch.device("cpu"))
+    torch.manual_seed(1)
+    parts = trained("network", batch, 3)
+    assert set(parts) == {"loss", "l3d_labelled", *SCHEMES}
+    total = parts["l3d_labelled"] + 0.005 * parts["l2d"] + 0.005 * parts["l3d"] + parts["cycle"] + 0.005 * parts["critic"]
+    torch.testing.assert_close(parts["loss"], total)
+
+
+def test_critic_and_network_are_trained_in_turn(trained):
+    players = trained.players()
+    assert {id(p) for p in players["network"]}.isdisjoint({id(p) for p in players["critic"]})
+    batch = trained.batch(0, range(4), torch.device("cpu"))
+    trained("network", batch, 0)
+    loss = trained("critic", batch, 0)["loss"]
+    gradients = torch.autograd.grad(loss, [*players["critic"], *players["network"]], allow_unused=True)
+    count = len(players["critic"])
+    assert all(g is not None for g in gradients[:count]) and all(g is None for g in gradients[count:])
+
+
+def test_stage_1_sees_labelled_faces_alone(tmp_path):
+    method = DASL(small(tmp_path, stage1=2))
+    batch = method.batch(1, range(4), torch.device("cpu"))
+    assert batch[1] is None and method.batch(2, range(4), torch.device("cpu"))[1] is not None
+    parts = method("network", batch, 1)
+    assert set(parts) == {"loss", "l3d_labelled"}
+    loss = method("critic", batch, 1)["loss"]
+    assert loss == 0 and loss.requires_grad
+
+
+def test_labels_in_three_dimensions_stay_out_of_the_faces_in_the_wild(trained):
+    _, wild = trained.batch(0, range(4), torch.device("cpu"))
+    assert [k for k, v in vars(wild).items() if v is not None] == ["image", "landmarks", "visible"]
+
+
+def test_labelled_faces_are_judged_by_the_wpdc(trained):
+    labelled, _ = trained.batch(0, range(4), torch.device("cpu"))
+    true = trained.whitening.whitened(trained._raw(labelled))
+    q = true + 0.1
+    network, trained.network = trained.network, Known(q)
+    try:
+        got = trained("network", (labelled, None), 0)["loss"]
+    finally:
+        trained.network = network
+    whole = wpdc_loss(q, true, trained.whitening, trained.points)
+    assert 0.3 * whole < got < 3 * whole  # over 200 points instead of all
+
+
+# ------------------------------------------------------------------------------------------------------------------------- inference
+
+
+def test_without_landmarks_the_first_pass_gives_those_of_the_second(trained):
+    image = trained.source(1, 0, range(3)).image
+    shown = []
+    hook = trained.network.register_forward_pre_hook(lambda m, i: shown.append(i[1]))
+    trained.predict(image)
+    hook.remove()
+    assert len(shown) == 2 and (shown[0] == -1).all() and ((shown[1] == 1).flatten(1).sum(1) > 5).all()
+    shown.clear()
+    hook = trained.network.register_forward_pre_hook(lambda m, i: shown.append(i[1]))
+    given = torch.full((3, 21, 2), float("nan"))
+    given[:, 0] = torch.tensor([10.2, 20.8])
+    prediction = trained.predict(image, given)
+    hook.remove()
+    assert len(shown) == 1 and (shown[0] == 1).nonzero()[:, 2:].tolist() == [[20, 10]] * 3
+    assert prediction.landmarks.shape == (3, 68, 3) and prediction.identity.shape == (3, 100) and prediction.expression.shape == (3, 52)
+
+
+def test_the_prediction_is_one_face_for_the_model_and_for_the_picture(trained):
+    """Coefficients, camera and landmarks that are given together agree."""
+    image = trained.source(1, 0, range(3)).image
+    p = trained.predict(image)
+    points = trained.model.landmarks(trained.model.shape(p.identity, p.expression)) @ p.rotation.mT * p.scale[:, None, None]
+    x, y = points[..., 0] + p.translation[:, :1], 120 - points[..., 1] - p.translation[:, 1:]
+    assert (torch.stack([x, y], -1) - p.landmarks[..., :2]).norm(dim=-1).mean() < 4  # its matrix is near, but no rotation
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- training
+
+
+def pictures(folder, count):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        iio.imwrite(folder / f"{k}.png", rng.integers(0, 255, (90, 80, 3), dtype=np.uint8))
+        np.savetxt(folder / f"{k}.txt", 20 + 40 * rng.random((68, 2)))
+    return folder
+
+
+def test_photographs_in_the_wild_are_held_out_for_validation(tmp_path):
+    method = DASL(small(tmp_path / "run", stage1=0, wild=str(pictures(tmp_path / "wild", 12)), held_out=5))
+    method._filled()
+    held = {im.numpy().tobytes() for im in method.held.image}
+    used = {im.numpy().tobytes() for im in method.sources[1].faces.image}
+    assert len(held) == 5 and len(used) == 7 and not held & used
+    assert 0 < float(method.eval().validate(torch.device("cpu"))["nme_percent"]) < 1000
+    few = DASL(small(tmp_path / "run", wild=str(tmp_path / "wild"), held_out=12))
+    with pytest.raises(InputError, match="12 pictures, of which 12 would be held out"):
+        few._filled()
+
+
+def test_smoke_training_from_nothing_and_from_a_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", "dasl", "--preset", "smoke", "--set", f"output={out}", "--set", "device=cpu", "--set", "cache=16"]) == 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 12 and "validation_nme_percent" in lines[-1]
+    assert "network_l2d" not in lines[0] and "network_cycle" in lines[-2]  # stage 1, stage 2
+    assert list((out / "panels").glob("*.png"))
+    last = checkpoints(out / "checkpoints")[-1]
+    begun = DASL(small(tmp_path / "next", schemes="cycle", start=str(last)))
+    for key, value in load_method(last).state_dict().items():
+        assert key.startswith("critic.") or torch.equal(value, begun.state_dict()[key]), key
+    (last / "config.json").write_text((last / "config.json").read_text().replace('"light"', '"resnet50"'))
+    with pytest.raises(InputError, match="another configuration"):
+        DASL(small(tmp_path / "other", start=str(last)))
+
+
+def test_a_resumed_run_is_the_run(tmp_path):
+    kinds = dict(steps=4, batch=2, stage1=1, held_out=2, checkpoint_every=2, validate_every=4)
+    whole = train(DASL, small(tmp_path / "whole", **kinds))
+
+    class Killed(Exception):
+        pass
+
+    def kill(step):
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(DASL, small(tmp_path / "killed", **kinds), after_step=kill)
+    resumed = train(DASL, small(tmp_path / "killed", **kinds), resume="auto")
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("setting, sentence", [("schemes=l2d,l4d", "got 'l4d'"), ("trunk=vgg", "resnet50 or light"), ("blank=2", "blank in 0..1"), ("labelled=/nowhere", "/nowhere")])
+def test_settings_that_cannot_be_are_named(tmp_path, capsys, setting, sentence):
+    assert main(["train", "dasl", "--preset", "smoke", "--set", f"output={tmp_path / 'run'}", "--set", setting]) == 1
+    assert sentence in capsys.readouterr().err
