@@ -59,6 +59,30 @@ def test_poses_reach_the_profile_and_no_further(model):
     assert torch.atan2(frontal[:, 0], frontal[:, 2]).rad2deg().abs().max() < 10.01
 
 
+def test_landmarks_that_the_head_hides_are_not_visible(model):
+    """In profile one eye is seen; from the front both, and nothing is hidden but what other things cover."""
+    front = Synthetic(model, 96, Variety(yaw=0, frontal=0, pitch=0, roll=0, occluded=0.0, degraded=0.0, background=0.0))(0, 0, range(8))
+    assert front.visible[:, 17:].float().mean() > 0.97 and front.visible.float().mean() > 0.93  # the contour lies on the outline
+    faces = Synthetic(model, 96, Variety(yaw=90, frontal=0, pitch=0, roll=0, occluded=0.0, degraded=0.0, background=0.0))(0, 0, range(200))
+    yaw = torch.atan2(faces.rotation[:, 0, 2], faces.rotation[:, 2, 2]).rad2deg()
+    right, left = faces.visible[:, 36:42].float().mean(1), faces.visible[:, 42:48].float().mean(1)  # the subject's
+    turned = [yaw > 60, yaw < -60]
+    seen = [(right[t].mean() - left[t].mean()).item() for t in turned]
+    assert min(seen) < -0.5 and max(seen) > 0.5
+    covered = Synthetic(model, 96, Variety(yaw=0, frontal=0, pitch=0, roll=0, occluded=1.5, degraded=0.0, background=0.0))(0, 0, range(24))
+    pixels = covered.landmarks.long().clamp(0, 95)
+    on = covered.mask[torch.arange(24)[:, None], pixels[..., 1], pixels[..., 0]]
+    assert (on < 0.4).float().mean() > 0.03 and covered.visible[on < 0.4].float().mean() < 0.05
+
+
+def test_labels_without_pictures_are_those_of_the_pictures(model):
+    source = Synthetic(model, 64)
+    drawn, known = source(1, 2, range(4)), source.labels(1, 2, range(4))
+    for name in ("landmarks", "identity", "expression", "albedo", "rotation", "scale", "translation", "light"):
+        torch.testing.assert_close(getattr(known, name), getattr(drawn, name), rtol=1e-5, atol=1e-4, msg=name)
+    assert known.image.numel() == 0
+
+
 def test_things_before_the_face_are_out_of_the_mask(model):
     plain, covered = (Synthetic(model, 48, Variety(occluded=o, degraded=0.0, background=0.0))(5, 0, range(24)) for o in (0.0, 1.5))
     hidden = (plain.mask == 1) & (covered.mask == 0)

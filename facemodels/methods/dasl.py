@@ -376,7 +376,7 @@ class DASL(Method):
         if c.wild == "synthetic":
             second = self.source(seed, step, indices)
             return first, Faces(second.image, second.landmarks, second.visible)
-        return first, augment(wild(seed, start, indices).to(device), seed, step, indices, Change(covered=0.1, blurred=0.1))
+        return first, augment(wild(seed, start, indices).to(device), seed, step, indices, Change(rotation=8, scale=0.05, shift=0.03, covered=0.1, blurred=0.1))
 
     # -------------------------------------------------------------------------------------------------------------------------- losses
 

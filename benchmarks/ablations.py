@@ -1,0 +1,110 @@
+"""What each part of a method is worth: the same training with and without it, from several seeds.
+
+python -m benchmarks.ablations METHOD [--seeds N] [--output DIR] [--wild PATH] [--aflw2000 PATH] [--set KEY=VALUE ...] [--only VARIANT ...] [--json FILE]
+
+    e2far   the fusion of two depths for the expression, against the top layer alone
+    dasl    stage 1 on labelled faces; from its weights, stage 2 with none of the four schemes, with each, with all. --wild: photographs with 2D landmarks (AFLW's crops, or
+            a folder); without it, rendered faces
+
+Each variant is the method's preset `ablation` with its own settings and --set. Results are those of the held-out faces (`Method.validate`, last weights) and, where
+--aflw2000 gives the data, of its 68 landmarks, on which nothing is chosen; mean and standard deviation over the seeds. Finished runs in DIR are taken as they are, one that was
+stopped goes on: a table can be completed later.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from facemodels.errors import InputError
+from facemodels.evaluation.aflw2000 import evaluate
+from facemodels.methods import load_method, method
+from facemodels.methods.dasl import SCHEMES
+from facemodels.training import checkpoints, configured, train
+
+from . import common
+
+VARIANTS = {
+    "e2far": {"top layer": {"fusion": False}, "fusion": {"fusion": True}},
+    "dasl": {"none": {"schemes": ()}} | {s: {"schemes": (s,)} for s in SCHEMES} | {"all four": {"schemes": SCHEMES}},
+}
+# What all variants of a seed begin with.
+FIRST = {"dasl": {"schemes": ()}}
+# What the table shows; the JSON has everything.
+COLUMNS = {
+    "e2far": ("neutral_mm", "neutral_of_mean_face_mm", "expression_mm", "expression_of_none_mm"),
+    "dasl": ("nme_percent", "nme_synthetic_percent", "nme68_2d_balanced_percent", "nme68_2d_plain_percent", "nme68_2d_reannotated_balanced_percent", "nme68_2d_reannotated_plain_percent"),
+}
+
+
+def main(arguments=None) -> dict:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__.splitlines()[0])
+    parser.add_argument("method", choices=VARIANTS)
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: 3)")
+    parser.add_argument("--output", help="folder of the runs (default: runs/ablations/METHOD)")
+    parser.add_argument("--wild", help="photographs with 2D landmarks, for dasl")
+    parser.add_argument("--aflw2000", help="AFLW2000-3D, to evaluate on")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs; may be given again and again")
+    parser.add_argument("--only", nargs="+", choices=[v for group in VARIANTS.values() for v in group], help="variants to run (default: all)")
+    parser.add_argument("--json", help="also write the numbers here")
+    options = parser.parse_args(arguments)
+    output = Path(options.output or f"runs/ablations/{options.method}")
+    settings = [*options.settings, *([f"wild={options.wild}"] if options.wild else [])]
+    variants = {k: v for k, v in VARIANTS[options.method].items() if not options.only or k in options.only}
+    result = {"method": options.method, "environment": common.environment(torch.device("cpu")), "settings": settings, "runs": []}
+    for seed in range(options.seeds):
+        begin = {}
+        if options.method in FIRST:
+            begin["start"] = str(run(options.method, output / f"first-{seed}", FIRST[options.method], seed, settings)[0])
+        for name, changes in variants.items():
+            began = time.perf_counter()
+            checkpoint, values = run(options.method, output / f"{name.replace(' ', '-')}-{seed}", changes | begin, seed, settings)
+            if options.aflw2000:
+                values |= scored(checkpoint, options.aflw2000)
+            result["runs"].append({"variant": name, "seed": seed, "seconds": round(time.perf_counter() - began, 1)} | values)
+            print(f"{name}, seed {seed}: " + ", ".join(f"{k} {values[k]:.3f}" for k in COLUMNS[options.method] if k in values), file=sys.stderr)
+            common.write_json(options.json, result | {"summary": summary(result["runs"])})
+    result["summary"] = summary(result["runs"])
+    shown = [c for c in COLUMNS[options.method] if any(c in r for r in result["runs"])]
+    print(common.table([{"variant": name} | {c: f"{v[c][0]:.3f} ± {v[c][1]:.3f}" for c in shown} for name, v in result["summary"].items()], ["variant", *shown]))
+    common.write_json(options.json, result)
+    return result
+
+
+def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
+    """(last checkpoint, last validation) of a run, which is made, finished or found."""
+    kind = method(name)
+    config = configured(kind.Config, kind.PRESETS["ablation"] | changes | {"seed": seed, "output": str(folder)}, settings=tuple(settings))
+    train(kind, config, "auto")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if any(k.startswith("validation_") for k in line)][-1]
+    return checkpoints(folder / "checkpoints")[-1], {k.removeprefix("validation_"): v for k, v in last.items() if k.startswith("validation_")}
+
+
+def scored(checkpoint, path) -> dict:
+    """Results on AFLW2000-3D, kept beside the checkpoint."""
+    kept = checkpoint / "aflw2000.json"
+    if not kept.is_file():
+        kept.write_text(json.dumps(evaluate(load_method(checkpoint).landmarks, path, 120)))
+    return json.loads(kept.read_text())
+
+
+def summary(runs) -> dict:
+    """variant -> result -> [mean, standard deviation over the seeds (0 of one seed)]."""
+    found = {}
+    for r in runs:
+        for key, value in r.items():
+            if isinstance(value, float) and key != "seconds":
+                found.setdefault(r["variant"], {}).setdefault(key, []).append(value)
+    return {name: {k: [statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else 0.0] for k, v in values.items()} for name, values in found.items()}
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
