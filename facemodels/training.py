@@ -7,7 +7,9 @@ Everything random in a step is seeded by (seed, step), and batches are found by 
 resumed does exactly what it would have done: on the CPU, with the same number of threads, its weights are the same bits.
 
 One process a device under torchrun; the batch size is that of all devices together, and rank r takes its share of it, so that two processes
-compute what one would.
+compute what one would: gradients and reported losses are means over the processes, and batch norm sees the whole batch (`networks.norm`). It is
+the same to rounding where the losses are means over samples and no random numbers are drawn in `Method.forward`: dropout draws each process's
+from (seed, step, rank), so that its masks are other ones with another number of processes.
 """
 
 import dataclasses
@@ -19,7 +21,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .errors import InputError
+from .networks.norm import SharedBatchNorm, share_batch_norms
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Config:
     output: folder of the run. seed: of everything random. steps: optimizer steps. batch: samples a step, of all devices together.
     optimizer: "adamw", "adam" or "sgd" (Nesterov momentum 0.9). schedule: "cosine" to zero, "step" (times `decay` at each of `milestones`) or
     "constant", after `warmup` steps from zero. clip: largest norm of the gradient, 0 for none. ema: decay of the averaged weights that are
-    validated and shipped, 0 for none. precision: "float32" or "bfloat16" (autocast). compile: torch.compile of the networks.
+    validated and shipped, 0 for none. precision: "float32" or "bfloat16" (autocast). compile: torch.compile of the networks, the modules directly below the method.
     prefetch: batches made ahead by threads. log_every, panel_every, validate_every, checkpoint_every: steps; keep: checkpoints kept beside
     the best. patience: validations without a better result before the run ends early, 0 for never. device: "cpu", "cuda", or "auto".
     """
@@ -84,11 +87,13 @@ class Config:
 class Method(nn.Module):
     """What a method brings. Its parameters and buffers are what is trained and saved.
 
-    Class attributes: name; Config; monitor, the validation result that says which checkpoint is best (lower is better).
+    Class attributes: name; Config; FOR_USE, settings "key=value" that stand in for those of a checkpoint's configuration when it is used and not trained on (files that
+    are then not needed); monitor, the validation result that says which checkpoint is best (lower is better).
     """
 
     name = "method"
     Config = Config
+    FOR_USE: tuple[str, ...] = ()
     monitor = "loss"
 
     def __init__(self, config: Config):
@@ -105,7 +110,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, player: str, batch, step: int) -> dict[str, Tensor]:
-        """The losses of one player, means over the batch: "loss" is what it minimises, the others are logged."""
+        """The losses of one player, means over the batch's samples: "loss" is what it minimises, the others are logged; the same names in every process."""
         raise NotImplementedError
 
     def validate(self, device: torch.device) -> dict[str, float]:
@@ -321,6 +326,12 @@ class _Run:
         self.method = method_class(config).to(device)
         if config.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
+        if world > 1:
+            share_batch_norms(self.method, device)
+            for value in self.method.state_dict().values():  # the same seed gave the same weights, unless a method's constructor does what no seed decides
+                first = value.contiguous()
+                dist.broadcast(first, 0)
+                value.copy_(first)
         self.optimizers = {name: _optimizer(parameters, config) for name, parameters in self.method.players().items()}
         self.average = {k: v.detach().clone() for k, v in self.method.state_dict().items()} if config.ema else None
         self.step, self.best, self.best_step, self.waited = 0, math.inf, None, 0
@@ -331,17 +342,16 @@ class _Run:
 
     def go(self, resume, after_step):
         self._begin(resume)
-        runner = torch.compile(self.method) if self.config.compile else self.method
-        if self.world > 1:
-            runner = nn.parallel.DistributedDataParallel(runner, find_unused_parameters=len(self.optimizers) > 1)
+        if self.config.compile:
+            _compile(self.method)
         stop = False
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.method.name, disable=None if self.chief else True, dynamic_ncols=True)
-        with _Ahead(self._batch, self.config.prefetch) as ahead, _polite_stop() as stopping, bar:
+        with _Ahead(self._batch, self.config.prefetch) as ahead, _polite_stop() as stopping, bar, closing(self.board) if self.board else nullcontext():
             while self.step < self.config.steps:
                 began = time.perf_counter()
                 batch = ahead.take(self.step, self.config.steps)
                 waited = time.perf_counter() - began
-                parts = self._one(runner, batch)
+                parts = self._one(batch)
                 self.step += 1
                 bar.update()
                 done = self.step == self.config.steps
@@ -361,8 +371,6 @@ class _Run:
                     after_step(self.step)
                 if ended or stop:
                     break
-        if self.board:
-            self.board.close()
         if stop and self.step < self.config.steps:
             raise KeyboardInterrupt
         if self.average is not None:
@@ -383,7 +391,7 @@ class _Run:
         share = self.config.batch // self.world
         return self.method.batch(step, range(self.rank * share, (self.rank + 1) * share), self.device)
 
-    def _one(self, runner, batch):
+    def _one(self, batch):
         """One step of every player in turn. Returns the parts of their losses."""
         seed_everything(self.config.seed, self.step, self.rank)
         self.method.train()
@@ -397,25 +405,53 @@ class _Run:
                 mine = {id(p) for p in self.method.players()[name]}
                 for p in everyone:
                     p.requires_grad_(id(p) in mine)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-                parts = runner(name, batch, self.step)
-            loss = parts["loss"]
-            if not torch.isfinite(loss):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"), _compiler_errors() if self.config.compile else nullcontext():
+                parts = self.method(name, batch, self.step)
+            loss, parts = parts["loss"], self._mean_parts(parts)
+            if not torch.isfinite(parts["loss"]):
                 self._refuse(name, parts)
             loss.backward()
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            self._mean_gradients(parameters)
             norm = nn.utils.clip_grad_norm_(parameters, self.config.clip or math.inf)  # an infinite bound leaves gradients as they are
             if not torch.isfinite(norm):
                 self._refuse(name, parts | {"gradient": norm})
             optimizer.step()
             prefix = "" if len(self.optimizers) == 1 else name + "_"
-            logged |= {prefix + k: v.detach() for k, v in parts.items()}
+            logged |= {prefix + k: v for k, v in parts.items()}
         if len(self.optimizers) > 1:
             for p in everyone:
                 p.requires_grad_(True)
         if self.average is not None:
             self._update_average()
         return logged
+
+    def _mean_parts(self, parts):
+        """The losses' values for the whole batch. One that is not finite in one process is so in all: they stop together."""
+        parts = {k: v.detach() for k, v in parts.items()}
+        if self.world == 1:
+            return parts
+        values = torch.stack([v.float().reshape(()) for v in parts.values()])
+        dist.all_reduce(values)
+        return dict(zip(parts, values / self.world))
+
+    def _mean_gradients(self, parameters):
+        """Makes each gradient the mean over the processes; one that no process has stays None.
+
+        In one piece after the backward pass, in place of torch's DistributedDataParallel: that asks for a gradient of every parameter that any returned loss
+        depends on, in every step, which players in turn, and losses that are reported before they are minimised, do not give.
+        """
+        if self.world == 1:
+            return
+        there = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=self.device)
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters] + [there])
+        dist.all_reduce(flat)
+        *means, there = flat.split([p.numel() for p in parameters] + [len(parameters)])
+        for k, (p, mean) in enumerate(zip(parameters, means)):
+            if p.grad is None and there[k] > 0:
+                p.grad = torch.empty_like(p)
+            if p.grad is not None:
+                p.grad.copy_(mean.view_as(p)).div_(self.world)
 
     @torch.no_grad()
     def _update_average(self):
@@ -449,17 +485,18 @@ class _Run:
 
     @contextmanager
     def _averaged(self):
-        """The method with its averaged weights."""
+        """The method with its averaged weights, for evaluation; not compiled: for a few batches that takes longer than it saves."""
         self.method.eval()
-        if self.average is None:
-            yield
-            return
-        own = {k: v.detach().clone() for k, v in self.method.state_dict().items()}
-        self.method.load_state_dict(self.average)
+        own = None
+        if self.average is not None:
+            own = {k: v.detach().clone() for k, v in self.method.state_dict().items()}
+            self.method.load_state_dict(self.average)
         try:
-            yield
+            with torch.compiler.set_stance("force_eager") if self.config.compile else nullcontext():
+                yield
         finally:
-            self.method.load_state_dict(own)
+            if own is not None:
+                self.method.load_state_dict(own)
 
     @torch.no_grad()
     def _validate(self):
@@ -487,18 +524,30 @@ class _Run:
 
             from .drawing import to_bytes
 
-            (self.folder / "panels").mkdir(exist_ok=True)
-            iio.imwrite(self.folder / "panels" / f"step-{self.step:09d}.png", to_bytes(picture))
+            file = self.folder / "panels" / f"step-{self.step:09d}.png"
+            with self._writing(file):
+                file.parent.mkdir(exist_ok=True)
+                iio.imwrite(file, to_bytes(picture))
 
     def _log(self, line: dict):
         if not self.chief:
             return
-        with open(self.folder / "metrics.jsonl", "a") as file:
+        with self._writing(self.folder / "metrics.jsonl") as path, open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
         if self.board:
-            for key, value in line.items():
-                if key != "step":
-                    self.board.add_scalar(key, value, line["step"])
+            with self._writing(self.folder / "tensorboard"):
+                for key, value in line.items():
+                    if key != "step":
+                        self.board.add_scalar(key, value, line["step"])
+
+    @contextmanager
+    def _writing(self, path):
+        try:
+            yield path
+        except OSError as error:
+            last = checkpoints(self.folder / "checkpoints")
+            kept = f"; --resume auto goes on from {last[-1].name}" if last else ""
+            raise InputError(f"step {self.step}: {path} could not be written ({error.strerror or error}){kept}") from error
 
     def _save(self):
         if self.chief:
@@ -545,9 +594,37 @@ class _Run:
             try:
                 from torch.utils.tensorboard import SummaryWriter
 
-                self.board = SummaryWriter(self.folder / "tensorboard", purge_step=self.step)
+                self.board = SummaryWriter(self.folder / "tensorboard", purge_step=self.step + 1)
             except ImportError:
                 pass  # TensorBoard is not installed: the metrics are in metrics.jsonl
+
+
+def _compile(module: nn.Module):
+    """torch.compile of each network of a method: of its children, and of what lists of networks hold. The method itself, with its batches and its renderer, stays as it is."""
+    for child in module.children():
+        if type(child).forward is nn.Module.forward:  # a list or a dict of networks
+            _compile(child)
+            continue
+        for inner in child.modules():
+            if isinstance(inner, SharedBatchNorm):  # its gradient waits for other processes, which the compiler cannot follow
+                inner.forward = torch.compiler.disable(inner.forward)
+        child.forward = _compiled(child.forward)
+
+
+def _compiled(forward):
+    def network(*inputs, **named):  # of this file: the compiler passes over functions of torch's own, such as the forward of nn.Sequential
+        return forward(*inputs, **named)
+
+    return torch.compile(network)
+
+
+@contextmanager
+def _compiler_errors():
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        first = " ".join(str(error).strip().split("\n\n")[0].split())
+        raise InputError(f"compile=true: torch.compile failed ({first}); compile=false trains without it") from error
 
 
 def _forget_after(path: Path, step: int):
@@ -592,31 +669,29 @@ def seed_everything(*numbers: int):
 
 
 class _Ahead:
-    """Makes batches ahead of their use in threads; their order and content do not depend on it."""
+    """Makes batches in threads, `count` ahead of their use; their order and content do not depend on it."""
 
     def __init__(self, make, count):
         self.make, self.count, self.coming = make, count, {}
-        self.pool = ThreadPoolExecutor(max(1, count)) if count else None
+        self.pool = ThreadPoolExecutor(max(1, count))
 
     def __enter__(self):
         return self
 
     def take(self, step, end):
-        if self.pool is None:
-            return self.make(step)
         for s in range(step, min(step + 1 + self.count, end)):
             if s not in self.coming:
                 self.coming[s] = self.pool.submit(self.make, s)
-        try:
-            return self.coming.pop(step).result()
-        except InputError:
-            raise
-        except Exception as error:
-            raise RuntimeError(f"step {step}: its batch could not be made ({type(error).__name__}: {error})") from error
+        coming = self.coming.pop(step)
+        error = coming.exception()
+        if error is None:
+            return coming.result()
+        if isinstance(error, InputError):
+            raise error
+        raise RuntimeError(f"step {step}: its batch could not be made ({type(error).__name__}: {error})") from error  # SystemExit too: a thread's end is not the run's
 
     def __exit__(self, *_):
-        if self.pool is not None:
-            self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager

@@ -1,11 +1,15 @@
 """The training loop, on a toy method: what is saved, what survives a kill, what many processes compute, and what is said when it goes wrong."""
 
+import dataclasses
 import errno
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,8 @@ import torch
 from torch import nn
 
 from facemodels import InputError, training
+from facemodels.methods.e2far import E2FAR, PRESETS, E2FARConfig
+from facemodels.networks.norm import share_batch_norms
 from facemodels.training import Config, Method, checkpoints, configured, load_weights, seed_of, train
 
 
@@ -23,6 +29,8 @@ class ToyConfig(Config):
     noise: float = 0.0
     poison: int = -1  # the step whose loss is not finite
     adversarial: bool = False
+    normalised: bool = False  # batch norm in every network
+    late: int = -1  # the step from which another head, reported all along, is trained
 
 
 class Toy(Method):
@@ -32,8 +40,10 @@ class Toy(Method):
 
     def __init__(self, config):
         super().__init__(config)
-        self.body = nn.Sequential(nn.Linear(4, config.width), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.width, 2))
-        self.critic = nn.Linear(2, 1) if config.adversarial else None
+        norm = [nn.BatchNorm1d(config.width)] if config.normalised else []
+        self.body = nn.Sequential(nn.Linear(4, config.width, bias=not norm), *norm, nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.width, 2))
+        self.critic = nn.Sequential(nn.Linear(2, 3, bias=not norm), *[nn.BatchNorm1d(3) for _ in norm], nn.Tanh(), nn.Linear(3, 1)) if config.adversarial else None
+        self.head = nn.Linear(4, 1) if config.late >= 0 else None
 
     def players(self):
         if self.critic is None:
@@ -54,7 +64,11 @@ class Toy(Method):
         loss = error if step != self.config.poison else error / 0
         if self.critic is not None:
             loss = loss + 0.01 * ((self.critic(self.body(x)) - 1) ** 2).mean()
-        return {"loss": loss, "error": error}
+        parts = {"loss": loss, "error": error}
+        if self.head is not None:
+            parts["late"] = (self.head(x) - 1).square().mean()
+            parts["loss"] = loss + parts["late"] * 0.3 if step >= self.config.late else loss
+        return parts
 
     def validate(self, device):
         x = self.batch(10**6, range(64), device)
@@ -109,42 +123,61 @@ def test_a_run_that_stops_and_goes_on_ends_in_the_same_bits(tmp_path, changes):
 
 
 DRIVER = """
-import os, random, signal, sys, time
+import contextlib, os, random, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
-from facemodels.training import train, checkpoints
-from tests.test_training import Toy, config
-folder, lives = sys.argv[2], int(sys.argv[3])
+from facemodels.training import train
+from tests.test_training import killed
+torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # what the children would import one by one
+with contextlib.suppress(ImportError):
+    import torch.utils.tensorboard
 random.seed(4)
-settings = dict(steps=400, checkpoint_every=5, validate_every=40, log_every=20, panel_every=1000)
-def live():
+
+def live(folder, dies):
+    method, config, longest, pause = killed(sys.argv[2], folder)
+    hear, say = os.pipe()
     child = os.fork()
     if child == 0:
         sys.stdout = sys.stderr = open(os.devnull, "w")
-        train(Toy, config(folder, **settings), resume="auto", after_step=lambda step: time.sleep(0.008))
+        def after(step):
+            os.write(say, b".")
+            time.sleep(pause * dies)
+        train(method, config, resume="auto", after_step=after)
         os._exit(0)
-    return child
-killed = 0
-while True:
-    child = live()
-    if killed < lives:
-        time.sleep(random.uniform(0.02, 0.25))
+    os.close(say)
+    if dies:
+        if random.random() < 0.5:  # half of them get at least as far as their first step
+            os.read(hear, 1)
+        time.sleep(random.uniform(0, longest))
         os.kill(child, signal.SIGKILL)
-        killed += 1
     _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        print("killed", killed, "exit", os.WEXITSTATUS(status)); break
+    os.close(hear)
+    return os.waitstatus_to_exitcode(status)
+
+for _ in range(int(sys.argv[5])):
+    print(live(sys.argv[3], True))
+print(live(sys.argv[3], False), live(sys.argv[4], False))
 """
 
 
-def test_killed_at_twenty_random_instants_it_ends_in_the_same_bits(tmp_path):
+def killed(kind, folder):
+    """Method, configuration, the seconds that a life may last after its beginning or its first step, and the seconds that are slept after each step."""
+    if kind == "toy":
+        return Toy, config(folder, steps=400, checkpoint_every=5, validate_every=40, log_every=20, panel_every=1000), 0.25, 0.008
+    from facemodels import load_model
+
+    load_model("builtin")  # once for all lives
+    settings = PRESETS["smoke"] | dict(output=str(folder), device="cpu", cache=24, steps=20, checkpoint_every=1, validate_every=8, held_out=4, panel_every=1000)
+    return E2FAR, configured(E2FARConfig, settings), 0.5, 0.05
+
+
+@pytest.mark.parametrize("kind, lives", [("toy", 20), ("e2far", 6)])
+def test_killed_at_random_instants_it_ends_in_the_same_bits(tmp_path, kind, lives):
     """SIGKILL, which no handler sees: within a step, within a write, anywhere. (Children are forked, so that torch is imported once.)"""
-    root = str(Path(__file__).parents[1])
-    out = subprocess.run([sys.executable, "-c", DRIVER, root, str(tmp_path / "killed"), "20"], capture_output=True, text=True, timeout=300)
-    assert out.stdout.split()[:2] == ["killed", "20"] and out.stdout.split()[-1] == "0", out.stdout + out.stderr
-    out = subprocess.run([sys.executable, "-c", DRIVER, root, str(tmp_path / "whole"), "0"], capture_output=True, text=True, timeout=300)
-    assert out.stdout.split()[-1] == "0", out.stdout + out.stderr
+    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parents[1]), kind, str(tmp_path / "killed"), str(tmp_path / "whole"), str(lives)]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert out.stdout.split() == ["-9"] * lives + ["0", "0"], out.stdout + out.stderr
     assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
 
 
@@ -251,29 +284,133 @@ def test_settings_that_make_no_sense_are_named(settings, words):
         configured(ToyConfig, settings=settings)
 
 
+class PlainE2FAR(E2FAR):
+    """Without dropout, whose random numbers are other ones in each process."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+
+
+def case(kind: str, folder) -> tuple:
+    """The method and the configuration that a test trains in one process and in two. (The real network by SGD: Adam's first steps make whole ones of gradients that are nothing but rounding.)"""
+    if kind == "e2far":
+        return PlainE2FAR, configured(E2FARConfig, PRESETS["smoke"] | dict(output=str(folder), device="cpu", steps=4, batch=8, cache=16, log_every=1, warmup=0, ema=0.0, optimizer="sgd"))
+    words = kind.split()
+    changes = dict(dropout=0.0, ema=0.9, log_every=1, adversarial="adversarial" in words, normalised="normalised" in words, late=12 if "late" in words else -1)
+    return Toy, config(folder, **changes)
+
+
+KINDS = ["single", "adversarial", "normalised", "normalised adversarial", "late", "e2far"]
+SHARES = [range(0, 3), range(3, 8)]  # of a batch of 8, for batch norm alone
+NORMS = [(torch.float64, True), (torch.float64, False), (torch.bfloat16, True)]
 TWO = """
-import sys
+import os, sys
 sys.path.insert(0, sys.argv[1])
 import torch
+import torch.distributed as dist
 torch.set_num_threads(1)
+from facemodels import InputError
 from facemodels.training import train
-from tests.test_training import Toy, config
-train(Toy, config(sys.argv[2], dropout=0.0, adversarial=sys.argv[3] == "adversarial", ema=0.9))
+from tests import test_training as t
+
+folder, rank = sys.argv[2], int(os.environ["RANK"])
+for k, kind in enumerate(t.KINDS):
+    os.environ["MASTER_PORT"] = sys.argv[3 + k]
+    train(*t.case(kind, os.path.join(folder, kind)))
+os.environ["MASTER_PORT"] = sys.argv[-1]
+dist.init_process_group("gloo")
+torch.save([t.normalised(t.SHARES[rank], *kind) for kind in t.NORMS], os.path.join(folder, f"norms{rank}.pt"))
+
+class Half(t.Toy):
+    def forward(self, player, x, step):
+        parts = super().forward(player, x, step)
+        return parts | {"loss": parts["loss"] / 0 if step == 13 and rank == 1 else parts["loss"]}
+
+try:
+    train(Half, t.config(os.path.join(folder, "half"), normalised=True))
+except InputError as error:
+    open(os.path.join(folder, f"refusal{rank}.txt"), "w").write(str(error))
 """
 
 
-@pytest.mark.parametrize("kind", ["single", "adversarial"])
-def test_two_processes_compute_what_one_does(tmp_path, kind):
-    root = str(Path(__file__).parents[1])
-    train(Toy, config(tmp_path / "one", dropout=0.0, adversarial=kind == "adversarial", ema=0.9))
-    env = dict(os.environ, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(20000 + os.getpid() % 20000), WORLD_SIZE="2", OMP_NUM_THREADS="1")
-    both = [subprocess.Popen([sys.executable, "-c", TWO, root, str(tmp_path / "two"), kind], env=dict(env, RANK=str(r)), stderr=subprocess.PIPE) for r in range(2)]
-    for p in both:
-        _, err = p.communicate(timeout=120)
-        assert p.returncode == 0, err.decode()
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+def free_ports(count) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """The folder with what TWO writes (one pair of processes for all: importing torch takes the most of the time)."""
+    folder = tmp_path_factory.mktemp("two")
+    env = dict(os.environ, MASTER_ADDR="127.0.0.1", WORLD_SIZE="2", OMP_NUM_THREADS="1")
+    command = [sys.executable, "-c", TWO, str(Path(__file__).parents[1]), str(folder), *map(str, free_ports(len(KINDS) + 1))]
+    both = [subprocess.Popen(command, env=dict(env, RANK=str(r)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for r in range(2)]
+    try:
+        for p in both:
+            written = p.communicate(timeout=200)[1].decode()
+            assert p.returncode == 0, written
+    finally:
+        for p in both:
+            p.kill()
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_compute_what_one_does(tmp_path, two_processes, kind):
+    """Weights, running statistics and reported losses: those of the whole batch, not of each process's share."""
+    train(*case(kind, tmp_path))
+    one, two = weights(tmp_path), weights(two_processes / kind)
     for key in one:
-        torch.testing.assert_close(one[key], two[key], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}")
+    for a, b in zip(*((f / "metrics.jsonl").read_text().splitlines() for f in (tmp_path, two_processes / kind)), strict=True):
+        a, b = ({k: v for k, v in json.loads(line).items() if "seconds" not in k} for line in (a, b))
+        assert b == pytest.approx(a, rel=1e-4, abs=1e-6)
+
+
+def normalised(rows, dtype, affine):
+    """What a convolution, a batch norm and a loss of these rows give: outputs, running statistics, and gradients of the input and of all parameters."""
+    generator = torch.Generator().manual_seed(1)
+    x = (100 + torch.randn(8, 3, 5, 4, dtype=torch.float64, generator=generator))[list(rows)].to(dtype).requires_grad_()
+    target = torch.randn(8, 3, 5, 4, dtype=torch.float64, generator=generator)[list(rows)].to(dtype)
+    network = nn.Sequential(nn.BatchNorm2d(3, affine=affine, momentum=None))
+    if affine:
+        nn.init.uniform_(network[0].weight.data, 1, 2, generator=generator)
+    if dtype == torch.float64:
+        network = network.double()
+    share_batch_norms(network, torch.device("cpu"))
+    for _ in range(2):  # the second time, cumulative averages are no longer the last values
+        y = network(x * (1 + network[0].num_batches_tracked))
+    ((y - target) ** 3).sum().backward()
+    return {"y": y.detach(), "x": x.grad, **{k: v.clone() for k, v in network.state_dict().items()}, **{f"gradient of {k}": p.grad for k, p in network.named_parameters()}}
+
+
+def test_shared_batch_norm_is_that_of_the_whole_batch_whatever_the_shares(two_processes):
+    shares = [torch.load(two_processes / f"norms{r}.pt") for r in range(2)]
+    for k, kind in enumerate(NORMS):
+        whole, parts = normalised(range(8), *kind), [s[k] for s in shares]
+        for name, value in whole.items():
+            if name in "xy":
+                got = torch.cat([p[name] for p in parts])
+            elif name.startswith("gradient"):
+                got = parts[0][name] + parts[1][name]
+            else:
+                got = parts[1][name]
+                assert torch.equal(parts[0][name], got), name
+            tolerance = dict(rtol=0.02, atol=0.02 * float(value.abs().max())) if kind[0] == torch.bfloat16 else dict(rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(got, value, **tolerance, msg=lambda m, name=name: f"{kind} {name}: {m}")
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_all_with_the_same_sentence(two_processes):
+    for rank in range(2):
+        assert "step 13: the loss of the network or its gradient is not finite (loss inf" in (two_processes / f"refusal{rank}.txt").read_text()
 
 
 def test_seeds_differ_between_neighbours():
@@ -342,3 +479,132 @@ def test_a_batch_that_cannot_be_made_names_its_step(tmp_path):
 
     with pytest.raises(RuntimeError, match="step 4: its batch could not be made .ValueError: bad sample"):
         train(Broken, config(tmp_path))
+
+
+def test_a_thread_that_ends_while_it_makes_a_batch_does_not_end_the_run_in_silence(tmp_path):
+    class Leaving(Toy):
+        def batch(self, step, indices, device):
+            if step == 4:
+                sys.exit(0)
+            return super().batch(step, indices, device)
+
+    for prefetch in (0, 2):
+        with pytest.raises(RuntimeError, match="step 4: its batch could not be made .SystemExit: 0"):
+            train(Leaving, config(tmp_path / str(prefetch), prefetch=prefetch))
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "panels"])
+def test_a_disk_that_is_full_for_metrics_or_pictures_is_named_with_where_to_go_on(tmp_path, name):
+    def full(step):
+        if step == 14:
+            shutil.rmtree(tmp_path / "panels", ignore_errors=True)
+            (tmp_path / "metrics.jsonl").unlink()
+            (tmp_path / name).symlink_to("/dev/full")  # for a folder of pictures: not one
+
+    with pytest.raises(InputError, match=rf"step \d+: .*{name}.* could not be written \(.*\); --resume auto goes on from step-000000010"):
+        train(Toy, config(tmp_path, log_every=15, panel_every=15, checkpoint_every=10), after_step=full)
+    (tmp_path / name).unlink()
+    train(Toy, config(tmp_path), resume="auto")
+    train(Toy, config(tmp_path / "whole"))
+    assert same(weights(tmp_path), weights(tmp_path / "whole"))
+
+
+def test_tensorboard_shows_what_the_metrics_say_and_no_step_twice(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def stop(step):
+        if step == 18:
+            raise RuntimeError("the power is gone")
+
+    with pytest.raises(RuntimeError):
+        train(Toy, config(tmp_path), after_step=stop)
+    train(Toy, config(tmp_path), resume="auto")
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(board.Tags()["scalars"]) == {k for line in lines for k in line} - {"step"}
+    for name in ("loss", "validation_error"):
+        assert [(e.step, e.value) for e in board.Scalars(name)] == [(line["step"], pytest.approx(line[name])) for line in lines if name in line]
+
+
+def without_compiler() -> str:
+    """Why torch.compile cannot work here; empty where it can."""
+    return "" if shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++") else "torch.compile needs a C++ compiler"
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.skipif(bool(without_compiler()), reason=without_compiler() or "-")
+def test_compiled_networks_train_and_are_saved_as_the_others_are(tmp_path):
+    for compiled in (False, True):
+        train(Toy, config(tmp_path / str(compiled), compile=compiled, dropout=0.0, normalised=True, adversarial=True, ema=0.9))
+    plain, compiled = weights(tmp_path / "False"), weights(tmp_path / "True")
+    assert plain.keys() == compiled.keys()
+    for key in plain:
+        torch.testing.assert_close(compiled[key], plain[key], rtol=1e-3, atol=1e-5)
+    train(Toy, config(tmp_path / "True", dropout=0.0, normalised=True, adversarial=True, ema=0.9, steps=31, checkpoint_every=1), resume="auto")  # not compiled
+
+
+def test_the_networks_of_a_method_are_compiled_and_not_its_batches(tmp_path, monkeypatch):
+    """E2FAR, traced and differentiated by the compiler but without its minute of C++: the same losses as without."""
+    from torch._dynamo.backends.debugging import aot_eager
+
+    convolutions = []
+
+    def backend(graph, inputs):
+        convolutions.append(sum("conv2d" in str(node.target) for node in graph.graph.nodes))
+        return aot_eager(graph, inputs)
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
+    lines = {}
+    for compiled in (False, True):
+        method, settings = case("e2far", tmp_path / str(compiled))
+        train(method, dataclasses.replace(settings, compile=compiled))
+        lines[compiled] = [json.loads(line) for line in (tmp_path / str(compiled) / "metrics.jsonl").read_text().splitlines()]
+    assert convolutions == [16]  # all of the network's, once
+    for a, b in zip(lines[False], lines[True], strict=True):
+        assert {k: v for k, v in b.items() if "seconds" not in k} == pytest.approx({k: v for k, v in a.items() if "seconds" not in k}, rel=1e-3)
+
+
+def test_a_compiler_that_fails_is_said_in_one_sentence(tmp_path, monkeypatch):
+    def backend(graph, inputs):
+        raise RuntimeError("no working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    with pytest.raises(InputError, match=r"^compile=true: torch.compile failed \(.*no working C\+\+ compiler found\); compile=false trains without it$"):
+        train(Toy, config(tmp_path, compile=True))
+
+
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_the_parts_of_a_step_that_the_benchmark_reports_are_all_of_it_and_no_time_is_counted_twice(tmp_path, adversarial):
+    from benchmarks.training import Clock, clocked, from_step, walk
+
+    seen = []
+
+    class Watched(Toy):
+        def batch(self, step, indices, device):
+            seen.append(step)
+            return super().batch(step, indices, device)
+
+    clock = Clock(torch.device("cpu"))
+    with clock.renderer(), clock.optimizer():
+        seconds, _ = walk(clocked(from_step(Watched, 5), clock), config(tmp_path, adversarial=adversarial, prefetch=0, steps=50), 4, torch.device("cpu"), clock)
+    assert seen == list(range(5, 12)) and len(seconds) == 4
+    spent = clock.spent
+    assert sum(spent.values()) <= sum(seconds) and spent["rendering"] == 0
+    assert min(spent[part] for part in ("data", "network", "loss", "backward", "optimizer")) > 0 and clock.open == []
+
+
+def test_the_renderer_within_a_batch_is_not_counted_as_data(monkeypatch):
+    import facerender
+    from benchmarks import training as benchmark
+
+    ticks = iter(range(100))
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(ticks))
+    clock = benchmark.Clock(torch.device("cpu"))
+    plain = facerender.vertex_normals
+    with clock.renderer():
+        clock.reset()
+        with clock("data"):
+            facerender.vertex_normals(torch.rand(1, 3, 3), facerender.Topology(torch.tensor([[0, 1, 2]]), 3))
+    assert facerender.vertex_normals is plain
+    assert clock.spent["rendering"] == 1 and clock.spent["data"] == 2

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,15 @@ class Cached(Shuffled):
     """`count` samples of an endless source, in memory, images as bytes and no masks. Made in blocks on the source's device; kept on the CPU."""
 
     def __init__(self, source, seed: int, count: int, block: int = 64, progress: bool = True):
-        parts = []
+        parts, images = [], None
         for k in tqdm(range(0, count, block), desc="rendering samples", disable=None if progress else True, leave=False):
             faces = source(seed, k // block, range(min(block, count - k)))
-            faces.image, faces.mask = (faces.image * 255).round().byte(), None
+            if images is None:
+                images = torch.empty(count, *faces.image.shape[1:], dtype=torch.uint8)
+            images[k : k + len(faces)] = (faces.image * 255).round().byte()
+            faces.image, faces.mask = faces.image.new_empty(len(faces), 0), None  # not all of them at once in floats
             parts.append(faces.to("cpu"))
-        super().__init__(Faces.joined(parts))
+        super().__init__(replace(Faces.joined(parts), image=images))
 
 
 # ------------------------------------------------------------------------------------------------------------ files of photographs
