@@ -301,7 +301,7 @@ def test_without_landmarks_the_first_pass_gives_those_of_the_second(trained):
     image = trained.source(1, 0, range(3)).image
     shown = []
     hook = trained.network.register_forward_pre_hook(lambda m, i: shown.append(i[1]))
-    trained.predict(image)
+    assert trained.predict(image).channel == "own first pass"
     hook.remove()
     assert len(shown) == 2 and (shown[0] == -1).all() and ((shown[1] == 1).flatten(1).sum(1) > 5).all()
     shown.clear()
@@ -310,6 +310,7 @@ def test_without_landmarks_the_first_pass_gives_those_of_the_second(trained):
     given[:, 0] = torch.tensor([10.2, 20.8])
     prediction = trained.predict(image, given)
     hook.remove()
+    assert prediction.channel == "given"
     assert len(shown) == 1 and (shown[0] == 1).nonzero()[:, 2:].tolist() == [[20, 10]] * 3
     assert prediction.landmarks.shape == (3, 68, 3) and prediction.identity.shape == (3, 100) and prediction.expression.shape == (3, 52)
 

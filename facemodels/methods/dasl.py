@@ -104,7 +104,7 @@ class DASLConfig(Config):
 
 PRESETS = {
     "smoke": dict(steps=12, batch=4, stage1=4, held_out=8, validate_every=6, checkpoint_every=6, panel_every=12, log_every=3, warmup=2),
-    "ablation": dict(steps=600, batch=32, cache=8000, precision="bfloat16", validate_every=600, checkpoint_every=600, panel_every=600, warmup=50),
+    "ablation": dict(steps=400, batch=32, cache=8000, precision="bfloat16", validate_every=400, checkpoint_every=200, panel_every=400, warmup=40),
     "cpu": dict(steps=6000, batch=32, stage1=2000, cache=20_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
     "gpu": dict(trunk="resnet50", steps=100_000, batch=128, stage1=40_000, lr=2e-4, precision="bfloat16", validate_every=2000, checkpoint_every=2000, panel_every=5000, warmup=1000, prefetch=2),
     # Adam 5e-5, batch 32, clip 5, cosine: the reimplementation's. The length of the stages is not known; 300W-LP has 122,450 pictures.
@@ -248,7 +248,8 @@ class Critic(nn.Module):
 
 class Prediction(NamedTuple):
     """identity [N,I] and expression [N,E]: coefficients of the morphable model. rotation [N,3,3], scale [N] px/mm, translation [N,2] px: its weak-perspective camera, y
-    up from the lower left corner. landmarks [N,68,3]: pixels of the crop, y down; z towards the viewer, in pixels too, about 0. parameters [N,62], raw."""
+    up from the lower left corner. landmarks [N,68,3]: pixels of the crop, y down; z towards the viewer, in pixels too. parameters [N,62], raw. channel: where the marked
+    landmarks came from, "given" or "own first pass"."""
 
     identity: Tensor
     expression: Tensor
@@ -257,6 +258,7 @@ class Prediction(NamedTuple):
     translation: Tensor
     landmarks: Tensor
     parameters: Tensor
+    channel: str
 
 
 # --------------------------------------------------------------------------------------------------------------------------------- training
@@ -438,6 +440,7 @@ class DASL(Method):
 
         landmarks: [N,68,2] or [N,21,2] pixels for the channel, NaN where unknown. None: a first pass with an empty channel finds them.
         """
+        channel = "own first pass" if landmarks is None else "given"
         if landmarks is None:
             nothing = torch.zeros(len(image), 18, 2, device=image.device)
             q = self.network(image, landmark_channel(nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool), form=self.config.channel))
@@ -447,7 +450,7 @@ class DASL(Method):
         raw = self.whitening.raw(q)
         rotation, scale, translation = pose_of(raw)
         s = self.to_shape.shape[1]
-        return Prediction(raw[:, 12 : 12 + s] @ self.from_shape, raw[:, 12 + s :] @ self.from_expression, rotation, scale, translation, self._landmarks(q)[1], raw)
+        return Prediction(raw[:, 12 : 12 + s] @ self.from_shape, raw[:, 12 + s :] @ self.from_expression, rotation, scale, translation, self._landmarks(q)[1], raw, channel)
 
     def landmarks(self, image: Tensor) -> Tensor:
         """[N,68,3] of pictures without known landmarks, see `Prediction`; what `facemodels evaluate` asks for."""
