@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from facemodels.surface import ClosestPoints, Similarity, align_surfaces, closest_points, interpolate_faces, similarity
+from facemodels.surface import ClosestPoints, Similarity, align_surfaces, closest_points, interpolate_faces, nearest_rotation, similarity
 from facerender.camera import euler_rotation
 
 from .face_patch import patch
@@ -102,6 +102,35 @@ def test_similarity_heeds_weights():
     weights = torch.ones(20).double()
     weights[:5] = 0
     torch.testing.assert_close(similarity(source, target, weights).rotation, truth.rotation)
+
+
+def test_the_nearest_rotation_has_a_gradient_where_singular_values_are_equal():
+    """And where they are nearly so, and where the determinant is negative: checked against finite differences in float64."""
+    torch.manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
+    turn = turn * torch.linalg.det(turn)
+    for values in ([1.0, 1.0, 1.0], [2.0, 1.0, 1.0], [2.0, 2.0 + 1e-9, 0.5], [3.0, 2.0, 0.0], [3.0, 2.0, -1.0]):
+        matrix = (turn @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ torch.randn(3, 3, dtype=torch.float64).matrix_exp().svd()[2]).requires_grad_()
+        assert torch.autograd.gradcheck(nearest_rotation, (matrix,)), values
+        assert torch.linalg.det(nearest_rotation(matrix)) > 0.999
+
+
+def test_similarity_of_points_that_do_not_decide_it_is_finite():
+    line = torch.linspace(-1, 1, 7)[:, None] * torch.tensor([1.0, 2.0, 0.5])
+    target = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    for source, weights in ((line, None), (torch.ones(7, 3), None), (target, torch.zeros(7)), (torch.full((7, 3), float("nan")), torch.zeros(7))):
+        source = source.clone().requires_grad_()
+        found = similarity(source, target, weights)
+        sum(part.sum() for part in found).backward()
+        assert all(torch.isfinite(part).all() for part in found) and torch.isfinite(source.grad).all()
+        assert torch.linalg.det(found.rotation) > 0.99
+    # A missing point does not count, nor does its place.
+    weights = torch.ones(7)
+    weights[3] = 0
+    broken = target.clone()
+    broken[3] = float("nan")
+    other = torch.randn(7, 3, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(similarity(broken, other, weights).rotation, similarity(target[weights > 0], other[weights > 0]).rotation)
 
 
 def test_similarity_is_differentiable():
