@@ -608,14 +608,7 @@ def _compile(module: nn.Module):
         for inner in child.modules():
             if isinstance(inner, SharedBatchNorm):  # its gradient waits for other processes, which the compiler cannot follow
                 inner.forward = torch.compiler.disable(inner.forward)
-        child.forward = _compiled(child.forward)
-
-
-def _compiled(forward):
-    def network(*inputs, **named):  # of this file: the compiler passes over functions of torch's own, such as the forward of nn.Sequential
-        return forward(*inputs, **named)
-
-    return torch.compile(network)
+        child.forward = torch.compile(child.forward)  # not child.compile(), which passes over torch's own classes, such as nn.Sequential
 
 
 @contextmanager

@@ -369,7 +369,8 @@ def test_two_processes_compute_what_one_does(tmp_path, two_processes, kind):
     train(*case(kind, tmp_path))
     one, two = weights(tmp_path), weights(two_processes / kind)
     for key in one:
-        torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}")
+        rounding = 1e-6 + 1e-5 * float(one[key].abs().max())
+        torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=rounding, msg=lambda m, key=key: f"{key}: {m}")
     for a, b in zip(*((f / "metrics.jsonl").read_text().splitlines() for f in (tmp_path, two_processes / kind)), strict=True):
         a, b = ({k: v for k, v in json.loads(line).items() if "seconds" not in k} for line in (a, b))
         assert b == pytest.approx(a, rel=1e-4, abs=1e-6)
@@ -601,10 +602,10 @@ def test_the_renderer_within_a_batch_is_not_counted_as_data(monkeypatch):
     ticks = iter(range(100))
     monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(ticks))
     clock = benchmark.Clock(torch.device("cpu"))
-    plain = facerender.vertex_normals
+    plain, topology = facerender.vertex_normals, facerender.Topology(torch.tensor([[0, 1, 2]], dtype=torch.int32), 3)
     with clock.renderer():
         clock.reset()
         with clock("data"):
-            facerender.vertex_normals(torch.rand(1, 3, 3), facerender.Topology(torch.tensor([[0, 1, 2]]), 3))
+            facerender.vertex_normals(torch.rand(1, 3, 3), topology)
     assert facerender.vertex_normals is plain
     assert clock.spent["rendering"] == 1 and clock.spent["data"] == 2

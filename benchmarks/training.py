@@ -1,0 +1,286 @@
+"""How fast each method trains, and where a step's time goes.
+
+python -m benchmarks.training [--methods NAME ...] [--presets NAME ...] [--device D] [--steps N] [--at FRACTION] [--json FILE]
+
+Two runs of `facemodels.training.train` for each method and preset, with its own settings, on synthetic faces. Images a second: the loop as it is, batches made ahead
+in threads. Shares: without that, and with the device waited for at each boundary, so that the parts add up to the step:
+
+    data        making the batch (in presets with a cache: taking it from the cache)
+    rendering   facerender's ops, wherever they are called: in a batch or in a loss; their gradients count as backward
+    network     forward of the networks, the modules directly below the method
+    loss        the rest of `Method.forward`
+    backward    gradients, their check and their clipping
+    optimizer   its step
+    other       averaging of weights, random seeds, the loop
+
+Both at the end of the run, where every loss is in play (--at 0: at its beginning), and after a few steps that are not counted. Validation, pictures and checkpoints are
+left out. A cache holds a few batches only: what it costs to fill is the time of fresh samples, which is given beside the step: making samples should take less time than
+the networks' step on the CPU, and less than 5 % of it on a GPU.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from types import FunctionType
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+import facerender as fr
+from facemodels.data.synthetic import Synthetic
+from facemodels.errors import InputError
+from facemodels.methods import METHODS, method
+from facemodels.networks import Trunk
+from facemodels.training import configured, train
+
+from . import common
+
+WARM = 3  # steps that are not counted
+PARTS = ("data", "rendering", "network", "loss", "backward", "optimizer", "other")
+BIG = ("gpu", "paper")  # presets that are left out on the CPU
+NEVER = 10**9
+
+
+def main(arguments=None) -> dict:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.training --methods e2far --presets cpu")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME", help=f"of {', '.join(METHODS)} (default: all)")
+    parser.add_argument("--presets", nargs="+", metavar="NAME", help=f"default: all on CUDA; all but {' and '.join(BIG)} on the CPU")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() and fr.has_cuda_kernels() else "cpu")
+    parser.add_argument("--steps", type=int, default=20, help=f"counted steps of each run, after {WARM} others (default: 20)")
+    parser.add_argument("--at", type=float, default=1.0, help="which part of the run is timed, 0 its beginning, 1 its end (default: 1)")
+    parser.add_argument("--json", help="also write the numbers here")
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    chosen, left_out = [], []
+    for name in options.methods:
+        for preset in method(name).PRESETS:
+            if preset in (options.presets or [preset]):
+                big = device.type == "cpu" and preset in BIG and not options.presets
+                (left_out if big else chosen).append((name, preset))
+    result = {"environment": common.environment(device), "steps": options.steps, "runs": [], "left_out": [" ".join(x) for x in left_out]}
+    for name, preset in common.progress(chosen, "methods and presets"):
+        try:
+            result["runs"].append(measure(name, preset, options, device))
+        except InputError as error:
+            result["runs"].append({"method": name, "preset": preset, "not_run": str(error)})
+    report(result, device)
+    common.write_json(options.json, result)
+    return result
+
+
+def measure(name, preset, options, device) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        kind = method(name)
+        config = configured(kind.Config, kind.PRESETS[preset] | {"output": folder, "device": str(device)})
+        run = {"method": name, "preset": preset, "precision": config.precision, "batch": config.batch}
+        first = round(options.at * max(0, config.steps - WARM - options.steps))
+        quick = dict(log_every=NEVER, panel_every=NEVER, validate_every=NEVER, checkpoint_every=NEVER, steps=max(config.steps, first + WARM + options.steps + 1))
+        if getattr(config, "cache", 0):
+            quick["cache"] = min(config.cache, 4 * config.batch)
+        config = dataclasses.replace(config, **quick)
+
+        seconds, trained = walk(from_step(kind, first), config, options.steps, device)
+        run["images_per_s"] = config.batch / statistics.mean(seconds)
+        run["step_ms"] = 1e3 * statistics.mean(seconds)
+        run["parameters"] = sum(p.numel() for p in trained.parameters())
+
+        clock = Clock(device)
+        with clock.renderer(), clock.optimizer():
+            seconds, trained = walk(clocked(from_step(kind, first), clock), dataclasses.replace(config, prefetch=0), options.steps, device, clock)
+        clock.spent["other"] = sum(seconds) - sum(clock.spent.values())
+        run |= {f"{part}_ms": 1e3 * clock.spent[part] / options.steps for part in PARTS}
+        sources = [v for v in vars(trained).values() if isinstance(v, Synthetic)]
+        if sources:
+            run |= fresh(sources[0], clock, config, device)
+        return run
+
+
+class Enough(Exception):
+    pass
+
+
+def walk(kind, config, count, device, clock=None):
+    """Seconds of each of `count` steps after the first few, and the method."""
+    made, times = [], []
+
+    class Kept(kind):
+        def __init__(self, config):
+            super().__init__(config)
+            made.append(self)
+
+    def after(step):
+        common.sync(device)
+        if step == WARM and clock:
+            clock.reset()
+        times.append(time.perf_counter())
+        if step == WARM + count:
+            raise Enough
+
+    try:
+        train(Kept, config, after_step=after)
+    except Enough:
+        pass
+    counted = times[WARM - 1 :]
+    return [b - a for a, b in zip(counted, counted[1:])], made[0]
+
+
+def from_step(kind, first):
+    """The method, in which every step is `first` steps later than it is."""
+
+    class Later(kind):
+        def batch(self, step, indices, device):
+            return super().batch(first + step, indices, device)
+
+        def forward(self, player, batch, step):
+            return super().forward(player, batch, first + step)
+
+    return Later
+
+
+def clocked(kind, clock):
+    """The method, whose parts tell the clock when they begin and end."""
+
+    class Clocked(kind):
+        def __init__(self, config):
+            super().__init__(config)
+            for network in {*networks(self), *(m for m in self.modules() if isinstance(m, Trunk))}:
+                network.register_forward_pre_hook(lambda *_: clock.begin("network"))
+                network.register_forward_hook(lambda *_: clock.end())
+
+        def batch(self, step, indices, device):
+            with clock("data"):
+                return super().batch(step, indices, device)
+
+        def forward(self, player, batch, step):
+            if not self.training:
+                return super().forward(player, batch, step)
+            with clock("loss"):
+                parts = super().forward(player, batch, step)
+            clock.begin("backward")  # until the optimizer's step
+            return parts
+
+    return Clocked
+
+
+def networks(module):
+    """The modules below a method that are called: its children, and what lists of networks hold."""
+    for child in module.children():
+        if type(child).forward is torch.nn.Module.forward:
+            yield from networks(child)
+        else:
+            yield child
+
+
+class Clock:
+    """Seconds spent in each part; where one is within another, they are the inner one's."""
+
+    def __init__(self, device):
+        self.device = device
+        self.reset()
+
+    def reset(self):
+        self.spent, self.open, self.since = dict.fromkeys(PARTS, 0.0), [], time.perf_counter()
+
+    def begin(self, part):
+        self._turn()
+        self.open.append(part)
+
+    def end(self):
+        self._turn()
+        self.open.pop()
+
+    def _turn(self):
+        common.sync(self.device)
+        now = time.perf_counter()
+        if self.open:
+            self.spent[self.open[-1]] += now - self.since
+        self.since = now
+
+    @contextmanager
+    def __call__(self, part):
+        self.begin(part)
+        try:
+            yield
+        finally:
+            self.end()
+
+    @contextmanager
+    def renderer(self):
+        """Times facerender's ops, under whatever name a module of facemodels has them."""
+        ops = [v for k, v in vars(fr).items() if k in fr.__all__ and isinstance(v, FunctionType) and k not in ("build_info", "has_cuda_kernels")]
+        changed = []
+        for module in [fr, *(m for k, m in list(sys.modules.items()) if k.startswith("facemodels."))]:
+            for name, value in list(vars(module).items()):
+                if any(value is op for op in ops):
+                    changed.append((module, name, value))
+                    setattr(module, name, self._timed(value))
+        try:
+            yield
+        finally:
+            for module, name, value in changed:
+                setattr(module, name, value)
+
+    def _timed(self, op):
+        def timed(*inputs, **named):
+            with self("rendering"):
+                return op(*inputs, **named)
+
+        return timed
+
+    @contextmanager
+    def optimizer(self):
+        def before(*_):
+            self.end()  # of backward
+            self.begin("optimizer")
+
+        hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(lambda *_: self.end())
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def fresh(source, clock, config, device) -> dict:
+    """Milliseconds of a batch of new synthetic faces, and of them in the renderer."""
+    with clock.renderer():
+        for k in range(6):
+            if k == 2:
+                clock.reset()
+            with clock("data"):
+                source(config.seed, k, range(config.batch))
+    return {"fresh_samples_ms": 1e3 * (clock.spent["data"] + clock.spent["rendering"]) / 4, "fresh_samples_rendering_ms": 1e3 * clock.spent["rendering"] / 4}
+
+
+def report(result, device):
+    e = result["environment"]
+    where = f"{e['device']}, {e['threads']} threads" if device.type == "cpu" else e["device"]
+    print(f"\n## Training, {where}, torch {e['torch']}, commit {e['commit']}, {e['date']}\n")
+    rows, said = [], []
+    for run in result["runs"]:
+        row = {"method": run["method"], "preset": run["preset"]}
+        if "not_run" in run:
+            said.append(f"{run['method']} {run['preset']}: not run: {run['not_run']}")
+            continue
+        step = sum(run[f"{p}_ms"] for p in PARTS)
+        row |= {"parameters": f"{run['parameters'] / 1e6:.1f} M", "batch": run["batch"], "images/s": f"{run['images_per_s']:.0f}", "ms a step": f"{run['step_ms']:.1f}", "one after the other": f"{step:.1f}"}
+        rows.append(row | {p: f"{100 * run[f'{p}_ms'] / step:.1f} %" for p in PARTS})
+        if "fresh_samples_ms" in run:
+            nets = sum(run[f"{p}_ms"] for p in ("network", "loss", "backward", "optimizer"))
+            bound = 1.0 if device.type == "cpu" else 0.05
+            share = run["fresh_samples_ms"] / nets
+            verdict = "less" if share < bound else "NOT less"
+            goal = "the networks' step" if bound == 1 else "5 % of the networks' step"
+            said.append(f"{run['method']} {run['preset']}: {run['batch']} new samples take {run['fresh_samples_ms']:.1f} ms ({run['fresh_samples_rendering_ms']:.1f} ms in the renderer), {100 * share:.0f} % of the networks' step of {nets:.1f} ms: {verdict} than {goal}")
+    print(common.table(rows, ["method", "preset", "parameters", "batch", "images/s", "ms a step", "one after the other", *PARTS]))
+    print("\n" + "\n".join(said))
+    if result["left_out"]:
+        print(f"\nLeft out on the CPU: {', '.join(result['left_out'])}; --presets names them.")
+
+
+if __name__ == "__main__":
+    main()
