@@ -19,6 +19,7 @@ import os
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
@@ -326,12 +327,11 @@ class _Run:
         self.method = method_class(config).to(device)
         if config.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
+        self.losses = _Losses(self.method)
         if world > 1:
             share_batch_norms(self.method, device)
-            for value in self.method.state_dict().values():  # the same seed gave the same weights, unless a method's constructor does what no seed decides
-                first = value.contiguous()
-                dist.broadcast(first, 0)
-                value.copy_(first)
+            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")  # players, stages and losses of weight 0 leave parameters without gradients
+            self.losses = nn.parallel.DistributedDataParallel(self.losses, find_unused_parameters=True, broadcast_buffers=False)
         self.optimizers = {name: _optimizer(parameters, config) for name, parameters in self.method.players().items()}
         self.average = {k: v.detach().clone() for k, v in self.method.state_dict().items()} if config.ema else None
         self.step, self.best, self.best_step, self.waited = 0, math.inf, None, 0
@@ -406,13 +406,12 @@ class _Run:
                 for p in everyone:
                     p.requires_grad_(id(p) in mine)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"), _compiler_errors() if self.config.compile else nullcontext():
-                parts = self.method(name, batch, self.step)
-            loss, parts = parts["loss"], self._mean_parts(parts)
+                loss, parts = self.losses(name, batch, self.step)
+            parts = self._mean_parts(parts)
             if not torch.isfinite(parts["loss"]):
                 self._refuse(name, parts)
             loss.backward()
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            self._mean_gradients(parameters)
             norm = nn.utils.clip_grad_norm_(parameters, self.config.clip or math.inf)  # an infinite bound leaves gradients as they are
             if not torch.isfinite(norm):
                 self._refuse(name, parts | {"gradient": norm})
@@ -428,30 +427,11 @@ class _Run:
 
     def _mean_parts(self, parts):
         """The losses' values for the whole batch. One that is not finite in one process is so in all: they stop together."""
-        parts = {k: v.detach() for k, v in parts.items()}
         if self.world == 1:
             return parts
         values = torch.stack([v.float().reshape(()) for v in parts.values()])
         dist.all_reduce(values)
         return dict(zip(parts, values / self.world))
-
-    def _mean_gradients(self, parameters):
-        """Makes each gradient the mean over the processes; one that no process has stays None.
-
-        In one piece after the backward pass, in place of torch's DistributedDataParallel: that asks for a gradient of every parameter that any returned loss
-        depends on, in every step, which players in turn, and losses that are reported before they are minimised, do not give.
-        """
-        if self.world == 1:
-            return
-        there = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=self.device)
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters] + [there])
-        dist.all_reduce(flat)
-        *means, there = flat.split([p.numel() for p in parameters] + [len(parameters)])
-        for k, (p, mean) in enumerate(zip(parameters, means)):
-            if p.grad is None and there[k] > 0:
-                p.grad = torch.empty_like(p)
-            if p.grad is not None:
-                p.grad.copy_(mean.view_as(p)).div_(self.world)
 
     @torch.no_grad()
     def _update_average(self):
@@ -599,6 +579,18 @@ class _Run:
                 pass  # TensorBoard is not installed: the metrics are in metrics.jsonl
 
 
+class _Losses(nn.Module):
+    """(the loss, the values of all parts) of a player. DistributedDataParallel waits for gradients of whatever has a graph: only what is minimised keeps its own."""
+
+    def __init__(self, method):
+        super().__init__()
+        self.method = method
+
+    def forward(self, player, batch, step):
+        parts = self.method(player, batch, step)
+        return parts["loss"], {k: v.detach() for k, v in parts.items()}
+
+
 def _compile(module: nn.Module):
     """torch.compile of each network of a method: of its children, and of what lists of networks hold. The method itself, with its batches and its renderer, stays as it is."""
     for child in module.children():
@@ -638,8 +630,8 @@ def _forget_after(path: Path, step: int):
 
 def _optimizer(parameters, config) -> torch.optim.Optimizer:
     kinds = {
-        "adamw": lambda: torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay),
-        "adam": lambda: torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay),
+        "adamw": lambda: torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True),
+        "adam": lambda: torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True),
         "sgd": lambda: torch.optim.SGD(parameters, lr=config.lr, weight_decay=config.weight_decay, momentum=0.9, nesterov=True),
     }
     return kinds[config.optimizer]()
