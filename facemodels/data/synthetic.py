@@ -54,7 +54,7 @@ class Synthetic:
 
     @torch.no_grad()
     def __call__(self, seed: int, step: int, indices: range) -> Faces:
-        dice = _Dice(seed, step, indices, self.model.mean.device)
+        dice = self._dice(seed, step, indices)
         faces, vertices, depth = self._described(dice)
         size = (self.size, self.size)
         clip = fr.camera.weak_perspective(vertices, faces.scale, faces.rotation, faces.translation, size)
@@ -70,20 +70,28 @@ class Synthetic:
     @torch.no_grad()
     def labels(self, seed: int, step: int, indices: range) -> Faces:
         """What is known of the same faces before they are drawn: without image ([N,3,0,0]), mask and visible."""
-        return self._described(_Dice(seed, step, indices, self.model.mean.device))[0]
+        return self._described(self._dice(seed, step, indices))[0]
+
+    def _dice(self, seed, step, indices):
+        return Dice([seed_of(seed, step, i) for i in indices], self.model.mean.device)
 
     def _described(self, dice):
         """(faces without pictures, vertices [N,V,3], depth of the landmarks towards the camera [N,L], mm)."""
-        identity, expression, albedo = self._person(dice)
+        identity, albedo = self._identity(dice)
+        expression = self._expression(dice)
         vertices = self.model.shape(identity, expression)
-        rotation = self._rotation(dice)
+        faces, depth = self._placed(vertices, fr.camera.euler_rotation(self._angles(dice)), lambda points: self._camera(dice, points))
+        faces.identity, faces.expression, faces.albedo, faces.light = identity, expression, albedo, self._light(dice)
+        return faces, vertices, depth
+
+    def _placed(self, vertices, rotation, camera):
+        """(faces that know rotation, camera and landmarks, depth of the landmarks [N,L]). camera: of the landmarks as they are turned [N,L,2], mm."""
         turned = self.model.landmarks(vertices) @ rotation.transpose(1, 2)
-        scale, translation = self._camera(dice, turned[..., :2])
+        scale, translation = camera(turned[..., :2])
         pixels = turned[..., :2] * scale[:, None, None] + translation[:, None]
         pixels = torch.stack([pixels[..., 0], self.size - pixels[..., 1]], -1)
-        nothing = torch.empty(dice.count, 3, 0, 0, device=dice.device)
-        faces = Faces(nothing, pixels, None, None, identity, expression, albedo, rotation, scale, translation, self._light(dice))
-        return faces, vertices, turned[..., 2]
+        nothing = torch.empty(len(vertices), 3, 0, 0, device=vertices.device)
+        return Faces(nothing, pixels, rotation=rotation, scale=scale, translation=translation), turned[..., 2]
 
     def _visible(self, pixels, depth, surface, face_id, mask):
         """Whether landmarks are in the picture, before anything but the surface that is seen at their pixel, up to 8 mm (the model's lips, lids and contour are no
@@ -96,22 +104,27 @@ class Synthetic:
         inside = ((pixels >= 0) & (pixels < self.size)).all(-1)
         return inside & ((seen < 0) | ((depth > before - 8) & (mask[n, row, column] > 0.5)))
 
-    def _person(self, dice):
-        m, v = self.model, self.variety
-        identity, albedo = dice.normal(m.num_identity).clamp(-2.5, 2.5), dice.normal(m.num_albedo).clamp(-2.5, 2.5) if m.num_albedo else None
+    def _identity(self, dice):
+        """(identity [N,I], albedo [N,A] or None)."""
+        m = self.model
+        return dice.normal(m.num_identity).clamp(-2.5, 2.5), dice.normal(m.num_albedo).clamp(-2.5, 2.5) if m.num_albedo else None
+
+    def _expression(self, dice):
+        m = self.model
         if m.blendshapes:
             pick = (dice.uniform(2) * len(EXPRESSIONS)).long()
-            expression = mixed_expressions(m, pick.cpu(), dice.uniform(2).cpu(), dice.uniform(m.num_expression).cpu()).to(identity)
+            expression = mixed_expressions(m, pick.cpu(), dice.uniform(2).cpu(), dice.uniform(m.num_expression).cpu()).to(dice.device)
         else:
             expression = 0.8 * dice.normal(m.num_expression).clamp(-2.5, 2.5)
-        return identity, expression * (dice.uniform(1) < v.expressive), albedo
+        return expression * (dice.uniform(1) < self.variety.expressive)
 
-    def _rotation(self, dice):
+    def _angles(self, dice):
+        """Pitch, yaw and roll [N,3], radians."""
         v = self.variety
         even = (dice.uniform(1) * 2 - 1) * v.yaw
         yaw = torch.where(dice.uniform(1) < v.frontal, (20 * dice.normal(1)).clamp(-v.yaw, v.yaw), even)
         pitch, roll = v.pitch * dice.normal(1).clamp(-2.5, 2.5), v.roll * dice.normal(1).clamp(-2.5, 2.5)
-        return fr.camera.euler_rotation(torch.cat([pitch, yaw, roll], 1) * (math.pi / 180))
+        return torch.cat([pitch, yaw, roll], 1) * (math.pi / 180)
 
     def _camera(self, dice, points):
         """(scale [N], translation [N,2]) that put the landmarks' square into the picture."""
@@ -134,23 +147,27 @@ class Synthetic:
         return (total * (0.75 + 0.9 * dice.uniform(1))[..., None]).contiguous()
 
     def _background(self, dice):
-        """Smooth noise of several widths in random colours, linear [N,H,W,3]."""
+        """Linear [N,H,W,3], grey where the variety has none."""
         if not self.variety.background:
             return torch.full((1, self.size, self.size, 3), 0.4, device=dice.device).expand(dice.count, -1, -1, -1).contiguous()
+        image = F.interpolate(self._surroundings(dice), (self.size, self.size), mode="bilinear", align_corners=True)
+        return image.clamp_(0, 1).permute(0, 2, 3, 1).contiguous()
+
+    def _surroundings(self, dice):
+        """Smooth noise of several widths in random colours, coarse: [N,3,41,41]."""
         image = 0.08 + 0.35 * (dice.uniform(1) + 0.5 * dice.uniform(3))[:, :, None, None]
         for cells, amount in ((3, 0.5), (7, 0.35), (17, 0.2), (41, 0.1)):  # coarse to fine: only the last one is as large as the picture
             noise = dice.normal_field(3 * cells * cells).view(-1, 3, cells, cells)
             noise = noise.mean(1, keepdim=True) * 1.3 + 0.25 * noise  # mostly grey
             image = F.interpolate(image, (cells, cells), mode="bilinear", align_corners=True) + amount * dice.uniform(1)[:, :, None, None] * noise
-        image = F.interpolate(image, (self.size, self.size), mode="bilinear", align_corners=True)
-        return image.clamp_(0, 1).permute(0, 2, 3, 1).contiguous()
+        return image
 
     def _occlude(self, dice, image, mask):
         """Ellipses and bars of random colour and texture, such as hands, hair and microphones are to a blurred eye."""
         ys, xs = torch.meshgrid(*[torch.linspace(-1, 1, self.size, device=dice.device)] * 2, indexing="ij")
-        for _ in range(2):
+        for thing in range(2):
             some = dice.chosen(self.variety.occluded / 1.5)
-            middle, angle, radii = dice.uniform(2)[some] * 1.8 - 0.9, dice.uniform(1)[some] * math.pi, 0.08 + 0.4 * dice.uniform(2)[some] ** 2
+            middle, angle, radii = (dice.uniform(2) * 1.8 - 0.9 + self._sway(dice, thing))[some], dice.uniform(1)[some] * math.pi, 0.08 + 0.4 * dice.uniform(2)[some] ** 2
             bar, tint = (dice.uniform(1)[some] < 0.5)[..., None], dice.uniform(3)[some][:, None, None]
             c, s = angle.cos(), angle.sin()
             x, y = xs - middle[:, :1, None], ys - middle[:, 1:, None]
@@ -162,6 +179,10 @@ class Synthetic:
             image[some] = torch.lerp(image[some], colour, inside[..., None])
             mask[some] = mask[some] * (1 - inside)
         return image, mask
+
+    def _sway(self, dice, thing):
+        """How far one of the things before a face has moved from its place, [N,2] in halves of the picture."""
+        return 0.0
 
     def _degrade(self, dice, image):
         """White balance, contrast, blur, noise, compression, and no colour; each where chance has it."""
@@ -181,15 +202,14 @@ class Synthetic:
         return image
 
 
-class _Dice:
-    """Random numbers [N,k] for the samples of a step: the n-th number of a sample is a hash of its own key and n, so a sample does not depend on its batch, and
+class Dice:
+    """Random numbers [N,k] for samples with keys of 63 bits: the n-th number of a sample is a hash of its key and n, so a sample does not depend on its batch, and
     there is no state. What decides (`chosen`) and other small numbers are made on the CPU, and no device is waited for; fields on the device."""
 
-    def __init__(self, seed, step, indices, device):
-        keys = [seed_of(seed, step, i) for i in indices]
+    def __init__(self, keys: list[int], device: torch.device):
         self.keys = torch.tensor([[k & _WORD, k >> 32] for k in keys], dtype=torch.int64).view(-1, 2)
         self.count, self.device, self.drawn = len(keys), device, 0
-        self.field_keys = self.keys.to(device)
+        self.field_keys = self.noise_keys = self.keys.to(device)
 
     def _bits(self, keys, k):
         """[N,k] int64, 32 random bits each."""
@@ -197,11 +217,15 @@ class _Dice:
         self.drawn += k
         return _mixed(_mixed(counter * 0x9E3779B9 + keys[:, :1] & _WORD) ^ keys[:, 1:])
 
+    def small(self, k) -> Tensor:
+        """Uniform in 0..1, on the CPU."""
+        return self._uniform(self.keys, k)
+
     def uniform(self, k) -> Tensor:
-        return self._uniform(self.keys, k).to(self.device)
+        return self.small(k).to(self.device)
 
     def normal(self, k) -> Tensor:
-        return _normal(self._uniform(self.keys, k)).to(self.device)
+        return _normal(self.small(k)).to(self.device)
 
     def normal_field(self, k) -> Tensor:
         return _normal(self._uniform(self.field_keys, k))
@@ -211,12 +235,12 @@ class _Dice:
 
     def chosen(self, share) -> Tensor:
         """The places of the samples that chance chooses, int64."""
-        return (self._uniform(self.keys, 1)[:, 0] < share).nonzero()[:, 0].to(self.device)
+        return (self.small(1)[:, 0] < share).nonzero()[:, 0].to(self.device)
 
     def noise(self, some, shape) -> Tensor:
         """Normal noise [len(some),3,H,W] for some of the samples: three numbers of ten bits from each hash, through a table of quantiles."""
         _, h, w = shape
-        bits = self._bits(self.field_keys[some], h * w)
+        bits = self._bits(self.noise_keys[some], h * w)
         table = _normal((torch.arange(1024, device=self.device) + 0.5) / 1024)
         return torch.stack([table[bits >> shift & 1023] for shift in (0, 10, 20)], 1).view(-1, 3, h, w)
 

@@ -1,18 +1,20 @@
 """Videos of people, for methods that compare frames of one face: who is in a frame is known, and little else."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import InputError
 from ..landmark_files import COUNTS, beside, check_inside, read_landmarks
 from . import Faces
-from .cache import Sample, collected, loaded, named
-from .crops import landmark_box, read_picture
+from .cache import Sample, Samples, collected, loaded, named
+from .crops import Box, landmark_box, read_picture
 from .folder import PICTURES, face_sample, one_kind
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -20,7 +22,7 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 def videos(path: str | Path, size: int = 120, every: int = 1, limit: int | None = None, cache: str | Path | None = None) -> Faces:
     """Frames of a folder that has for each person one video file or one sub-folder, of frames as pictures or of videos: images uint8 [N,3,size,size] and
-    `person` [N], numbered by name; `landmarks` [N,L,2] and `visible` where there are any.
+    `person` [N], numbered by name; `landmarks` [N,L,2] and `visible` where there are any. path may also be one video file, of one person.
 
     every: takes the frames 0, every, 2 every, ... of a video. limit: most frames of a video. cache: see `collected`.
 
@@ -33,36 +35,60 @@ def videos(path: str | Path, size: int = 120, every: int = 1, limit: int | None 
     Raises:
         InputError: there is no such folder or nothing in it, landmarks are of different kinds, no frame can be used, or ffmpeg is needed and missing.
     """
+    found, *source = opened(path, size, every, limit)
+    faces = collected(str(path), *source, cache)
+    faces.person = torch.tensor([person for person, _ in found])[parted(faces)[0]]
+    return faces
+
+
+def opened(
+    path: str | Path, size: int, every: int, limit: int | None, detect: Callable[..., Box | None] | None = None
+) -> tuple[list[tuple[int, "Clip"]], list[Path], dict, Callable[[], Samples]]:
+    """The clips of a folder, each with its person, and what `collected` takes to read them; `parted` tells then which frame is which.
+
+    detect: ``detect(image) -> box or None`` cuts frames out, instead of landmarks or the middle; see `facemodels.data.clips.clips`. Warnings are for the caller's caller.
+    """
     path = Path(path)
     if every < 1 or (limit is not None and limit < 1):
         raise InputError(f"every and limit must be at least 1, got {every} and {limit}")
-    if not path.is_dir():
-        raise InputError(f"{path}: there is no such folder")
-    people = [clips for entry in sorted(path.iterdir()) if (clips := _clips(entry, path))]
+    if path.is_dir():
+        entries, root = sorted(path.iterdir()), path
+    elif path.is_file() and path.suffix.lower() in VIDEOS:
+        entries, root = [path], path.parent
+    else:
+        raise InputError(f"{path}: there is no such folder, and no such video ({', '.join(VIDEOS)})")
+    people = [clips for entry in entries if (clips := _clips(entry, root))]
     clips = [(person, clip) for person, clips in enumerate(people) for clip in clips]
     if not clips:
         raise InputError(f"{path}: expected video files ({', '.join(VIDEOS)}), or folders of frames or of videos, one for each person")
-    if bare := [clip.name for _, clip in clips if not clip.has_landmarks]:
+    if not detect and (bare := [clip.name for _, clip in clips if not clip.has_landmarks]):
         about = f"{len(bare)} of {len(clips)} videos have no landmarks beside them and are cut to the square in the middle"
-        warnings.warn(f"{path}: {about}: {named(bare)}", stacklevel=2)
+        warnings.warn(f"{path}: {about}: {named(bare)}", stacklevel=3)
 
     def samples():
         marks = [_landmarks(clip) if clip.has_landmarks else None for _, clip in clips]
         counts = {clip.name: len(p) for (_, clip), m in zip(clips, marks) for p in m or () if isinstance(p, np.ndarray)}
         one_kind(path, counts)
         unlabelled = np.full((next(iter(counts.values())), 2), np.nan, np.float32) if counts else None
-        for (person, clip), mine in zip(clips, marks):
+        for which, ((_, clip), mine) in enumerate(zip(clips, marks)):
             for number, image in _frames(clip, every, limit, mine):
                 name = f"{clip.name}, frame {number}"
                 try:
                     if isinstance(image, InputError):
                         raise image
-                    yield name, _sample(name, image, mine and mine[number], unlabelled, size) | {"person": np.int64(person)}
+                    sample = _sample(name, image, mine and mine[number], unlabelled, size, detect)
+                    yield name, sample | {"person": np.int64(which << 32 | number)}
                 except InputError as error:
                     yield name, error
 
     files = [file for _, clip in clips for file in (*clip.frames, clip.table, *clip.each) if file]
-    return collected(str(path), files, {"source": "videos", "size": size, "every": every, "limit": limit}, samples, cache)
+    detector = detect and f"{detect.__module__}.{getattr(detect, '__qualname__', type(detect).__qualname__)}"
+    return clips, files, {"source": "videos", "size": size, "every": every, "limit": limit, "detect": detector}, samples
+
+
+def parted(faces: Faces) -> tuple[Tensor, Tensor]:
+    """(which clip, which of its frames), int64 [N] each, of faces collected as `opened` says: they carry both in `person`."""
+    return faces.person >> 32, faces.person & 0xFFFFFFFF
 
 
 class Clip(NamedTuple):
@@ -145,16 +171,28 @@ def _frames(clip: Clip, every: int, limit: int | None, marks: list | None) -> It
         yield number + 1, InputError(f"{clip.table}: landmarks of {len(marks)} frames, and the video has {'more' if number >= len(marks) else number + 1}")
 
 
-def _sample(name, image, points, unlabelled, size) -> Sample:
-    """points: [L,2] or why there are none; None for a video without landmarks."""
-    if isinstance(points, InputError):
-        raise points
-    if points is not None:
-        if np.isnan(points).any(1).sum() > len(points) - 2:
-            raise InputError(f"{name}: it has no landmarks")
+def _sample(name, image, points, unlabelled, size, detect) -> Sample:
+    """points: [L,2] or why there are none; None for a video without landmarks. unlabelled: what stands for them, [L,2] of NaN; None where no video has any."""
+    known = isinstance(points, np.ndarray) and (~np.isnan(points).any(1)).sum() >= 2
+    if known:
         check_inside(points, image.shape[:2], name)
-        return face_sample(name, image, points, landmark_box(points), size)
-    (height, width), side = image.shape[:2], min(image.shape[:2])
-    middle = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
-    sample = face_sample(name, image, np.zeros((0, 2)) if unlabelled is None else unlabelled, middle, size)
-    return {"image": sample["image"]} if unlabelled is None else sample
+    if detect:
+        box = detect(image)
+        if box is None:
+            raise InputError(f"{name}: no face was found")
+        box = _square(*map(float, box))
+    elif known:
+        box = landmark_box(points)
+    elif points is None:
+        box = _square(0, 0, image.shape[1], image.shape[0], min)
+    else:
+        raise points if isinstance(points, InputError) else InputError(f"{name}: it has no landmarks")
+    if unlabelled is None:
+        return {"image": face_sample(name, image, np.zeros((0, 2)), box, size)["image"]}
+    return face_sample(name, image, points if known else unlabelled, box, size)
+
+
+def _square(x0, y0, x1, y1, which=max) -> Box:
+    """Of a box's longer (or shorter) side about its middle."""
+    side = which(x1 - x0, y1 - y0)
+    return (x0 + x1 - side) / 2, (y0 + y1 - side) / 2, (x0 + x1 + side) / 2, (y0 + y1 + side) / 2
