@@ -269,6 +269,16 @@ def gram_matrix(basis: Tensor) -> Tensor:
     return (wide @ wide.T / basis.shape[1]).to(basis.dtype)
 
 
+def shape_alone(basis: Tensor, mean: Tensor) -> Tensor:
+    """A basis [K,V,3] mm less what a small similarity of the mean [V,3] does: shifts, turns and sizes, which no picture shows. [K,V,3]"""
+    centred = (mean - mean.mean(0)).double()
+    axes = torch.eye(3, dtype=torch.float64, device=mean.device)
+    moves = [axis.expand_as(centred) for axis in axes] + [torch.linalg.cross(axis.expand_as(centred), centred) for axis in axes] + [centred]
+    directions = torch.linalg.qr(torch.stack([m.flatten() for m in moves], 1))[0]
+    flat = basis.flatten(1).double()
+    return (flat - (flat @ directions) @ directions.T).view_as(basis).to(basis.dtype)
+
+
 @_in_float32
 def gram_loss(predicted: Tensor, target: Tensor, gram: Tensor) -> Tensor:
     """`vertex_loss` without the vertices: mean over the batch of d^T G d, d = p - p*; equal to it for G = `gram_matrix(basis)`. [N,K], [N,K], [K,K] -> mm^2."""

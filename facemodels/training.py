@@ -44,7 +44,8 @@ class Config:
     output: folder of the run. seed: of everything random. steps: optimizer steps. batch: samples a step, of all devices together.
     optimizer: "adamw", "adam" or "sgd" (Nesterov momentum 0.9). schedule: "cosine" to zero, "step" (times `decay` at each of `milestones`) or
     "constant", after `warmup` steps from zero. clip: largest norm of the gradient, 0 for none. ema: decay of the averaged weights that are
-    validated and shipped, 0 for none. precision: "float32" or "bfloat16" (autocast). compile: torch.compile of the networks, the modules directly below the method.
+    validated and shipped, 0 for none. precision: "float32" or "bfloat16" (autocast), and compile: torch.compile,
+    of the networks, the modules directly below the method, in training.
     prefetch: batches made ahead by threads. log_every, panel_every, validate_every, checkpoint_every: steps; keep: checkpoints kept beside
     the best. patience: validations without a better result before the run ends early, 0 for never. device: "cpu", "cuda", or "auto".
     """
@@ -342,11 +343,9 @@ class _Run:
 
     def go(self, resume, after_step):
         self._begin(resume)
-        if self.config.compile:
-            _compile(self.method)
         stop = False
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.method.name, disable=None if self.chief else True, dynamic_ncols=True)
-        with _Ahead(self._batch, self.config.prefetch) as ahead, _polite_stop() as stopping, bar, closing(self.board) if self.board else nullcontext():
+        with _prepared(self.method, self.config, self.device), _Ahead(self._batch, self.config.prefetch) as ahead, _polite_stop() as stopping, bar, closing(self.board) if self.board else nullcontext():
             while self.step < self.config.steps:
                 began = time.perf_counter()
                 batch = ahead.take(self.step, self.config.steps)
@@ -405,7 +404,7 @@ class _Run:
                 mine = {id(p) for p in self.method.players()[name]}
                 for p in everyone:
                     p.requires_grad_(id(p) in mine)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"), _compiler_errors() if self.config.compile else nullcontext():
+            with _compiler_errors() if self.config.compile else nullcontext():
                 loss, parts = self.losses(name, batch, self.step)
             parts = self._mean_parts(parts)
             if not torch.isfinite(parts["loss"]):
@@ -591,16 +590,40 @@ class _Losses(nn.Module):
         return parts["loss"], {k: v.detach() for k, v in parts.items()}
 
 
-def _compile(module: nn.Module):
-    """torch.compile of each network of a method: of its children, and of what lists of networks hold. The method itself, with its batches and its renderer, stays as it is."""
+def _networks(module: nn.Module):
+    """The networks of a method: its children, and what lists of networks hold."""
     for child in module.children():
         if type(child).forward is nn.Module.forward:  # a list or a dict of networks
-            _compile(child)
-            continue
-        for inner in child.modules():
-            if isinstance(inner, SharedBatchNorm):  # its gradient waits for other processes, which the compiler cannot follow
-                inner.forward = torch.compiler.disable(inner.forward)
-        child.forward = torch.compile(child.forward)  # not child.compile(), which passes over torch's own classes, such as nn.Sequential
+            yield from _networks(child)
+        else:
+            yield child
+
+
+@contextmanager
+def _prepared(method, config, device):
+    """The networks compiled and in bfloat16 as the settings say. The method around them, with its batches, its renderer and its losses, stays as it is, in float32."""
+    networks = list(_networks(method))
+    for network in networks:
+        if config.compile:
+            for inner in network.modules():
+                if isinstance(inner, SharedBatchNorm):  # its gradient waits for other processes, which the compiler cannot follow
+                    inner.forward = torch.compiler.disable(inner.forward)
+            network.forward = torch.compile(network.forward)  # not network.compile(), which passes over torch's own classes, such as nn.Sequential
+        if config.precision == "bfloat16":
+            network.forward = _in_bfloat16(network, network.forward, device.type)
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.__dict__.pop("forward", None)
+
+
+def _in_bfloat16(network, forward, kind):
+    def narrow(*inputs, **named):
+        with torch.autocast(kind, torch.bfloat16, enabled=network.training):
+            return forward(*inputs, **named)
+
+    return narrow
 
 
 @contextmanager

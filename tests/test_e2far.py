@@ -7,9 +7,9 @@ import torch
 
 from facemodels import InputError
 from facemodels.cli import main
-from facemodels.losses import vertex_loss
+from facemodels.losses import shape_alone, vertex_loss
 from facemodels.methods import method
-from facemodels.methods.e2far import E2FAR, HELD_OUT, PRESETS, E2FARConfig, Network, shape_alone
+from facemodels.methods.e2far import E2FAR, HELD_OUT, PRESETS, E2FARConfig, Network
 from facemodels.surface import similarity
 from facemodels.training import checkpoints, configured
 

@@ -32,7 +32,7 @@ from ..data.cache import Cached
 from ..data.synthetic import Synthetic, Variety
 from ..drawing import portrait, tile
 from ..errors import InputError
-from ..losses import gram_loss, gram_matrix, landmark_loss
+from ..losses import gram_loss, gram_matrix, landmark_loss, shape_alone
 from ..networks import LightNet, VGGFace, load_weights
 from ..surface import similarity
 from ..training import Config, Method
@@ -78,16 +78,6 @@ PRESETS = {
     # The reimplementation: Adam 1e-4, batch 32, 100 epochs, times 0.1 at 80; 250,000 renderings are what is remembered of the paper.
     "paper": dict(trunk="vgg", steps=780_000, batch=32, optimizer="adam", lr=1e-4, schedule="step", milestones=(625_000,), decay=0.1, clip=0.0, ema=0.0),
 }  # fmt: skip
-
-
-def shape_alone(basis: Tensor, mean: Tensor) -> Tensor:
-    """A basis [K,V,3] mm less what a small similarity of the mean [V,3] does: shifts, turns and sizes. [K,V,3]"""
-    centred = (mean - mean.mean(0)).double()
-    axes = torch.eye(3, dtype=torch.float64, device=mean.device)
-    moves = [axis.expand_as(centred) for axis in axes] + [torch.linalg.cross(axis.expand_as(centred), centred) for axis in axes] + [centred]
-    directions = torch.linalg.qr(torch.stack([m.flatten() for m in moves], 1))[0]
-    flat = basis.flatten(1).double()
-    return (flat - (flat @ directions) @ directions.T).view_as(basis).to(basis.dtype)
 
 
 class Network(nn.Module):
