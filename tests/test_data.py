@@ -555,7 +555,7 @@ def test_folders_without_videos_are_refused(tmp_path):
         videos(tmp_path, every=0)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio's, of a file that ffmpeg refuses
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # imageio's, where ffmpeg ends by itself
 def test_video_files_are_read_as_their_frames_and_damaged_ones_named(tmp_path):
     pytest.importorskip("imageio_ffmpeg", reason="needs imageio-ffmpeg")
     frames = [np.full((64, 96, 3), 40 + 15 * k, np.uint8) for k in range(9)]
@@ -572,6 +572,8 @@ def test_video_files_are_read_as_their_frames_and_damaged_ones_named(tmp_path):
     assert any("3 of 4 videos have no landmarks" in line and "bert/one.mp4, bert/two.mp4, carl.mp4" in line for line in lines), lines
     assert faces.person.tolist() == [0, 0, 1, 1, 1, 1]
     assert (faces.image[:, 0, 16, 16].int() - torch.tensor([40, 85, 40, 85, 100, 145])).abs().max() < 5
+    with pytest.warns(UserWarning, match="1 of 1 videos have no landmarks.*: one.mp4$"):
+        assert videos(tmp_path / "bert" / "one.mp4", 32).person.tolist() == [0] * 4  # a video alone
     for number, match in ((5, "and the video has more"), (11, "and the video has 9")):
         alone = tmp_path / str(number)
         alone.mkdir()

@@ -12,7 +12,7 @@ __all__ = ["Faces"]
 class Faces:
     """A batch of pictures of faces with what is known about them; None where a source does not know it.
 
-    image: [N,3,H,W] sRGB in 0..1. landmarks: [N,L,2] pixels (pixel (i, j) has its centre at (j + 0.5, i + 0.5)), NaN where a point is not
+    image: [N,3,H,W] sRGB in 0..1. landmarks: [N,L,2] pixels, or [N,L,3] where a data set labels depth (pixel (i, j) has its centre at (j + 0.5, i + 0.5)), NaN where a point is not
     labelled; visible: [N,L] bool. mask: [N,H,W] in 0..1, where the face is seen.
     identity [N,I], expression [N,E], albedo [N,A]: coefficients. rotation [N,3,3], scale [N] pixels per mm, translation [N,2] pixels from the
     lower left corner with y up: the camera of `facerender.camera.weak_perspective`. light: [N,9,3] of the preset "deep3d", in camera space.
@@ -41,8 +41,10 @@ class Faces:
         """The samples at int64 [M] or bool [N] places, or of a slice (then without a copy)."""
         return Faces(**{f.name: None if (v := getattr(self, f.name)) is None else v[places] for f in fields(self)})
 
-    def to(self, device, non_blocking: bool = True) -> "Faces":
-        return Faces(**{f.name: v.to(device, non_blocking=non_blocking) if isinstance(v := getattr(self, f.name), Tensor) else v for f in fields(self)})
+    def to(self, device) -> "Faces":
+        """On a device; towards CUDA without waiting, from it ready to be read."""
+        waits = torch.device(device).type != "cuda"
+        return Faces(**{f.name: v.to(device, non_blocking=not waits) if isinstance(v := getattr(self, f.name), Tensor) else v for f in fields(self)})
 
     @staticmethod
     def joined(parts: list["Faces"]) -> "Faces":

@@ -30,16 +30,18 @@ class Shuffled:
 
     ``Shuffled(faces)(seed, start, indices)`` gives the samples whose numbers in the endless sequence of epochs are start + i for i in indices, images
     in 0..1. Without state: the same numbers give the same samples. `faces.image` may lie in a file (`collected` with a cache): only what is taken is read.
+    places: int64 [M], the faces that take part; None for all.
     """
 
-    def __init__(self, faces: Faces):
+    def __init__(self, faces: Faces, places: Tensor | None = None):
         if faces.image.dtype != torch.uint8 or len(faces) == 0:
             raise ValueError(f"faces must be at least one, with images of uint8, got {len(faces)} of {faces.image.dtype}")
-        self.faces, self.count = faces, len(faces)
+        self.faces, self.places, self.count = faces, places, len(faces) if places is None else len(places)
         self._now = None, None
 
     def __call__(self, seed: int, start: int, indices: range) -> Faces:
-        taken = self.faces[torch.stack([self._place(seed, start + i) for i in indices])]
+        places = torch.stack([self._place(seed, start + i) for i in indices])
+        taken = self.faces[places if self.places is None else self.places[places]]
         taken.image = taken.image.float() / 255
         return taken
 

@@ -155,13 +155,14 @@ def _frames(clip: Clip, every: int, limit: int | None, marks: list | None) -> It
         return
     number = -1
     try:
-        for number, image in enumerate(iio.imiter(clip.frames[0], plugin="FFMPEG")):
-            if limit is not None and number >= every * limit:
-                return
-            if marks and number >= len(marks):
-                break
-            if number % every == 0:
-                yield number, image
+        with iio.imopen(clip.frames[0], "r", plugin="FFMPEG") as video:  # closed also where it is not read to its end
+            for number, image in enumerate(video.iter()):
+                if limit is not None and number >= every * limit:
+                    return
+                if marks and number >= len(marks):
+                    break
+                if number % every == 0:
+                    yield number, image
     except ImportError:
         raise InputError(f"{clip.frames[0]}: videos need ffmpeg: pip install imageio-ffmpeg") from None
     except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
