@@ -12,6 +12,7 @@ stopped goes on: a table can be completed later.
 """
 
 import argparse
+import hashlib
 import json
 import statistics
 import sys
@@ -30,7 +31,8 @@ from . import common
 
 VARIANTS = {
     "e2far": {"top layer": {"fusion": False}, "fusion": {"fusion": True}},
-    "dasl": {"none": {"schemes": ()}} | {s: {"schemes": (s,)} for s in SCHEMES} | {"all four": {"schemes": SCHEMES}},
+    # "pictures alone": photographs pass through the network, whose batch norms see them, and nothing is learnt from their landmarks.
+    "dasl": {"none": {"schemes": ()}, "pictures alone": {"schemes": ("l2d",), "weight_l2d": 0.0}} | {s: {"schemes": (s,)} for s in SCHEMES} | {"all four": {"schemes": SCHEMES}},
 }
 # What all variants of a seed begin with.
 FIRST = {"dasl": {"schemes": ()}}
@@ -49,13 +51,16 @@ def main(arguments=None) -> dict:
     parser.add_argument("--wild", help="photographs with 2D landmarks, for dasl")
     parser.add_argument("--aflw2000", help="AFLW2000-3D, to evaluate on")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs; may be given again and again")
-    parser.add_argument("--only", nargs="+", choices=[v for group in VARIANTS.values() for v in group], help="variants to run (default: all)")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="variants to run (default: all)")
     parser.add_argument("--json", help="also write the numbers here")
     options = parser.parse_args(arguments)
-    output = Path(options.output or f"runs/ablations/{options.method}")
+    output = Path(options.output or f"runs/ablations/{options.method}").resolve()
+    unknown = [v for v in options.only or () if v not in VARIANTS[options.method]]
+    if unknown:
+        raise InputError(f"--only {unknown[0]}: the variants of {options.method} are {', '.join(VARIANTS[options.method])}")
     settings = [*options.settings, *([f"wild={options.wild}"] if options.wild else [])]
     variants = {k: v for k, v in VARIANTS[options.method].items() if not options.only or k in options.only}
-    result = {"method": options.method, "environment": common.environment(torch.device("cpu")), "settings": settings, "runs": []}
+    result = {"method": options.method, "environment": common.environment(torch.device("cuda" if torch.cuda.is_available() else "cpu")), "settings": settings, "runs": []}
     for seed in range(options.seeds):
         begin = {}
         if options.method in FIRST:
@@ -87,7 +92,9 @@ def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
 
 def scored(checkpoint, path) -> dict:
     """Results on AFLW2000-3D, kept beside the checkpoint."""
-    kept = checkpoint / "aflw2000.json"
+    files = [f for f in (Path(path), Path(path).with_name(Path(path).name.removesuffix(".zip") + "_labels.npz")) if f.exists()]
+    key = hashlib.sha256(repr([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]).encode()).hexdigest()[:8]
+    kept = checkpoint / f"aflw2000-{key}.json"
     if not kept.is_file():
         kept.write_text(json.dumps(evaluate(load_method(checkpoint).landmarks, path, 120)))
     return json.loads(kept.read_text())

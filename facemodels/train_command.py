@@ -1,8 +1,11 @@
 """facemodels train: trains a method."""
 
+import os
+from pathlib import Path
+
 from .errors import InputError
 from .methods import METHODS, method
-from .training import configured, train
+from .training import checkpoints, configured, train
 
 
 def configure(parser):
@@ -25,6 +28,7 @@ def run(options) -> int:
     if options.preset not in chosen.PRESETS:
         raise InputError(f"there is no preset {options.preset!r} of {options.method}; there are {', '.join(chosen.PRESETS)}")
     config = configured(chosen.Config, chosen.PRESETS[options.preset], options.config, tuple(options.settings))
-    trained = train(chosen, config, options.resume)
-    print(f"trained {trained.name} for {config.steps} steps; checkpoints, metrics and pictures are in {config.output}")
+    train(chosen, config, options.resume)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"trained; {checkpoints(Path(config.output) / 'checkpoints')[-1]} is the last checkpoint, metrics and pictures are in {config.output}")
     return 0

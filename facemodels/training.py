@@ -16,6 +16,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -82,20 +83,23 @@ class Config:
         for name in ("steps", "batch", "log_every", "panel_every", "validate_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.prefetch < 0 or not 0 <= self.ema < 1 or not 0 < self.lr < math.inf:
-            raise InputError(f"prefetch must be at least 0, ema in 0..1 and lr a positive number, got {self.prefetch}, {self.ema} and {self.lr}")
+        for name in ("prefetch", "weight_decay", "clip", "warmup", "patience", "decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1 or not 0 < self.lr < math.inf:
+            raise InputError(f"ema must be in 0..1 and lr a positive number, got {self.ema} and {self.lr}")
 
 
 class Method(nn.Module):
     """What a method brings. Its parameters and buffers are what is trained and saved.
 
-    Class attributes: name; Config; FOR_USE, settings "key=value" that stand in for those of a checkpoint's configuration when it is used and not trained on (files that
-    are then not needed); monitor, the validation result that says which checkpoint is best (lower is better).
+    A constructor reads no data and no weights: a checkpoint is used where they are not. `begin` and `prepare` do.
+
+    Class attributes: name; Config; monitor, the validation result that says which checkpoint is best (lower is better).
     """
 
     name = "method"
     Config = Config
-    FOR_USE: tuple[str, ...] = ()
     monitor = "loss"
 
     def __init__(self, config: Config):
@@ -105,6 +109,16 @@ class Method(nn.Module):
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Sets of parameters that are trained against each other, each with an optimizer of its own; one unless the method is adversarial."""
         return {"network": [p for p in self.parameters() if p.requires_grad]}
+
+    def begin(self):
+        """Takes up what a new run begins with, weights from a file say; a run that is resumed does not need it."""
+
+    def prepare(self):
+        """Reads or makes what batches are taken from; called once, before the first step."""
+
+    def plays(self, player: str, step: int) -> bool:
+        """Whether a player takes part in a step; where not, nothing of it is computed or changed."""
+        return True
 
     def batch(self, step: int, indices: range, device: torch.device):
         """The samples `indices` (numbers within the step's batch) of a step, on the device. Called from a thread: random numbers come from
@@ -153,9 +167,11 @@ def configured(kind: type[Config], preset: dict | None = None, file: str | Path 
 
 def _read(path: Path) -> dict:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
     if path.suffix == ".toml":
         try:
             import tomllib
@@ -307,11 +323,15 @@ def train(method_class: type[Method], config: Config, resume: str = "never", aft
 
 def _device(config) -> torch.device:
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", wanted):
+        raise InputError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {wanted!r}")
     if wanted.startswith("cuda"):
         if not torch.cuda.is_available():
             raise InputError(f"device {wanted}: torch finds no CUDA device here; use device=cpu")
         if wanted == "cuda" and "LOCAL_RANK" in os.environ:
             wanted = f"cuda:{os.environ['LOCAL_RANK']}"
+        if int(wanted[5:] or 0) >= torch.cuda.device_count():
+            raise InputError(f"device {wanted}: there are {torch.cuda.device_count()} CUDA devices here, counted from 0")
         torch.cuda.set_device(wanted)
     return torch.device(wanted)
 
@@ -343,6 +363,7 @@ class _Run:
 
     def go(self, resume, after_step):
         self._begin(resume)
+        self.method.prepare()
         stop = False
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.method.name, disable=None if self.chief else True, dynamic_ncols=True)
         with _prepared(self.method, self.config, self.device), _Ahead(self._batch, self.config.prefetch) as ahead, _polite_stop() as stopping, bar, closing(self.board) if self.board else nullcontext():
@@ -397,6 +418,8 @@ class _Run:
         logged = {}
         everyone = [p for parameters in self.method.players().values() for p in parameters]
         for name, optimizer in self.optimizers.items():
+            if not self.method.plays(name, self.step):
+                continue
             for group in optimizer.param_groups:
                 group["lr"] = self._rate(self.step)
             optimizer.zero_grad(set_to_none=True)
@@ -554,15 +577,26 @@ class _Run:
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
             if self.average is not None:
-                saved = load_file(start / "average.safetensors", device=str(self.device))
-                for key in self.average:
-                    self.average[key].copy_(saved[key])
+                try:
+                    saved = load_file(start / "average.safetensors", device=str(self.device))
+                    for key in self.average:
+                        self.average[key].copy_(saved[key])
+                except (SafetensorError, OSError, KeyError) as error:
+                    raise InputError(f"{start / 'average.safetensors'}: damaged or missing ({error})") from error
             self.step = state["step"]
             if resume != "auto" and found and (start.parent.resolve() != found[-1].parent.resolve() or int(found[-1].name[5:]) > self.step):
                 raise InputError(f"{self.folder}: holds {found[-1].name} of another course; --set output=DIR goes on from {start} in another folder")
             self.best, self.waited = state["results"]["best"], state["results"]["waited"]
             self.best_step = state["results"]["best_step"] if state["results"]["best_step"] >= 0 else None
             torch.set_rng_state(state["rng"]["cpu"])
+        if start is None:
+            self.method.begin()
+            for value in self.method.state_dict().values() if self.world > 1 else ():  # machines may compute what it computed otherwise
+                first = value.contiguous()
+                dist.broadcast(first, 0)
+                value.copy_(first)
+            if self.average is not None:
+                self.average = {k: v.detach().clone() for k, v in self.method.state_dict().items()}
         self.board = None
         if self.chief:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ from facemodels.cli import main
 from facemodels.data.augment import NAMES
 from facemodels.losses import wpdc_loss
 from facemodels.methods import load_method
-from facemodels.methods.dasl import DASL, EIGHTEEN, OF_AFLW, POINT_WEIGHTS, PRESETS, SCHEMES, Critic, DASLConfig, Network, eighteen, landmark_channel, pose_of, reduced
-from facemodels.training import checkpoints, configured, train
+from facemodels.methods.dasl import DASL, EIGHTEEN, OF_AFLW, POINT_WEIGHTS, PRESETS, SCHEMES, Batch, Critic, DASLConfig, Network, eighteen, landmark_channel, pose_of, reduced
+from facemodels.training import checkpoints, configured, save_checkpoint, train
 
 
 def small(folder, **changes):
@@ -24,7 +24,9 @@ def small(folder, **changes):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A method as it begins."""
-    return DASL(small(tmp_path_factory.mktemp("run"), stage1=0)).eval()
+    method = DASL(small(tmp_path_factory.mktemp("run"), stage1=0)).eval()
+    method.begin()
+    return method
 
 
 class Known(nn.Module):
@@ -135,6 +137,7 @@ def test_the_soft_channel_is_the_hard_one_with_a_gradient():
 def test_the_reduced_model_keeps_what_moves_vertices_most():
     model = load_model("builtin")
     low = reduced(model)
+    bases = [(back @ basis.flatten(1)).view(len(back), -1, 3) for back, basis in ((low.from_shape, model.identity_basis), (low.from_expression, model.expression_basis))]
     face = model.regions["face"].long()
     generator = torch.Generator().manual_seed(3)
     identity = torch.randn(64, model.num_identity, generator=generator)
@@ -143,7 +146,7 @@ def test_the_reduced_model_keeps_what_moves_vertices_most():
         return torch.einsum("nk,kvd->nvd", coefficients, basis[:, face])
 
     whole = offsets(identity, model.identity_basis)
-    kept = offsets(identity @ low.to_shape, low.points.shape)
+    kept = offsets(identity @ low.to_shape, bases[0])
     first = identity.clone()
     first[:, 40:] = 0
     assert (whole - kept).square().sum() < (whole - offsets(first, model.identity_basis)).square().sum()
@@ -178,12 +181,12 @@ def test_a_camera_matrix_that_is_no_rotation_becomes_one():
 
 def known_batch(method, error=0.0):
     """A batch whose second half carries the landmarks that its parameters project to, and its parameters."""
-    labelled, wild = method.batch(0, range(4), torch.device("cpu"))
+    labelled, wild, blank = method.batch(0, range(4), torch.device("cpu"))
     other = method.source(9, 0, range(4))
     q = [method.whitening.whitened(method._raw(f)) for f in (labelled, other)]
     wild.landmarks = method._landmarks(q[1])[1][..., :2] + error
     wild.visible = torch.ones(4, 68, dtype=torch.bool)
-    return (labelled, wild), q
+    return Batch(labelled, wild, blank), q
 
 
 def losses(method, batch, first, second):
@@ -216,7 +219,7 @@ def test_each_scheme_rises_with_its_own_error_and_no_other(trained):
     second, _ = losses(trained, batch, torch.cat([labelled, wild]), moved)
     assert second["cycle"].item() == pytest.approx((6 / trained.config.unit) ** 2, rel=1e-4) and second["l2d"] < 1e-6 and second["l3d"] < 1e-6
     third, _ = losses(trained, batch, torch.cat([labelled, wild]), wider)
-    mm = trained.points_shape[0, :68].square().mean() * trained.parameter_std[12] ** 2
+    mm = trained.points(slice(0, 68)).shape[0].square().mean() * trained.parameter_std[12] ** 2
     assert third["l3d"].item() == pytest.approx(mm.item(), rel=1e-3) and third["l2d"] < 1e-6
     fourth, _ = losses(trained, batch, torch.cat([moved, wild]), wild)
     assert fourth["l3d_labelled"] > 1e-3
@@ -269,28 +272,27 @@ def test_critic_and_network_are_trained_in_turn(trained):
 def test_stage_1_sees_labelled_faces_alone(tmp_path):
     method = DASL(small(tmp_path, stage1=2))
     batch = method.batch(1, range(4), torch.device("cpu"))
-    assert batch[1] is None and method.batch(2, range(4), torch.device("cpu"))[1] is not None
+    assert batch.wild is None and method.batch(2, range(4), torch.device("cpu")).wild is not None
     parts = method("network", batch, 1)
     assert set(parts) == {"loss", "l3d_labelled"}
-    loss = method("critic", batch, 1)["loss"]
-    assert loss == 0 and loss.requires_grad
+    assert not method.plays("critic", 1) and method.plays("critic", 2) and method.plays("network", 1)
 
 
 def test_labels_in_three_dimensions_stay_out_of_the_faces_in_the_wild(trained):
-    _, wild = trained.batch(0, range(4), torch.device("cpu"))
+    _, wild, _ = trained.batch(0, range(4), torch.device("cpu"))
     assert [k for k, v in vars(wild).items() if v is not None] == ["image", "landmarks", "visible"]
 
 
 def test_labelled_faces_are_judged_by_the_wpdc(trained):
-    labelled, _ = trained.batch(0, range(4), torch.device("cpu"))
+    labelled, _, blank = trained.batch(0, range(4), torch.device("cpu"))
     true = trained.whitening.whitened(trained._raw(labelled))
     q = true + 0.1
     network, trained.network = trained.network, Known(q)
     try:
-        got = trained("network", (labelled, None), 0)["loss"]
+        got = trained("network", Batch(labelled, None, blank[:4]), 0)["loss"]
     finally:
         trained.network = network
-    whole = wpdc_loss(q, true, trained.whitening, trained.points)
+    whole = wpdc_loss(q, true, trained.whitening, trained.points(slice(None)))
     assert 0.3 * whole < got < 3 * whole  # over 200 points instead of all
 
 
@@ -338,14 +340,18 @@ def pictures(folder, count):
 
 def test_photographs_in_the_wild_are_held_out_for_validation(tmp_path):
     method = DASL(small(tmp_path / "run", stage1=0, wild=str(pictures(tmp_path / "wild", 12)), held_out=5))
-    method._filled()
+    method.prepare()
     held = {im.numpy().tobytes() for im in method.held.image}
-    used = {im.numpy().tobytes() for im in method.sources[1].faces.image}
+    used = {im.numpy().tobytes() for im in method.wild.faces.image[method.wild.places]}
     assert len(held) == 5 and len(used) == 7 and not held & used
     assert 0 < float(method.eval().validate(torch.device("cpu"))["nme_percent"]) < 1000
-    few = DASL(small(tmp_path / "run", wild=str(tmp_path / "wild"), held_out=12))
+    for k in range(12):
+        np.savetxt(tmp_path / "wild" / f"{k}.txt", np.random.default_rng(k).random((5, 2)) * 40 + 20)
+    with pytest.raises(InputError, match="pictures with 5 landmarks"):
+        DASL(small(tmp_path / "run", wild=str(tmp_path / "wild"), held_out=2)).prepare()
+    few = DASL(small(tmp_path / "run", wild=str(pictures(tmp_path / "few", 12)), held_out=12))
     with pytest.raises(InputError, match="12 pictures, of which 12 would be held out"):
-        few._filled()
+        few.prepare()
 
 
 def test_smoke_training_from_nothing_and_from_a_checkpoint(tmp_path):
@@ -357,11 +363,12 @@ def test_smoke_training_from_nothing_and_from_a_checkpoint(tmp_path):
     assert list((out / "panels").glob("*.png"))
     last = checkpoints(out / "checkpoints")[-1]
     begun = DASL(small(tmp_path / "next", schemes="cycle", start=str(last)))
+    begun.begin()
     for key, value in load_method(last).state_dict().items():
         assert key.startswith("critic.") or torch.equal(value, begun.state_dict()[key]), key
     (last / "config.json").write_text((last / "config.json").read_text().replace('"light"', '"resnet50"'))
     with pytest.raises(InputError, match="another configuration"):
-        DASL(small(tmp_path / "other", start=str(last)))
+        DASL(small(tmp_path / "other", start=str(last))).begin()
 
 
 def test_a_resumed_run_is_the_run(tmp_path):
@@ -382,7 +389,31 @@ def test_a_resumed_run_is_the_run(tmp_path):
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("setting, sentence", [("schemes=l2d,l4d", "got 'l4d'"), ("trunk=vgg", "resnet50 or light"), ("blank=2", "blank in 0..1"), ("labelled=/nowhere", "/nowhere")])
+def test_a_checkpoint_means_the_same_where_linear_algebra_finds_other_directions(trained, tmp_path, monkeypatch):
+    """Eigenvectors have no sign of their own, and another machine's may point the other way."""
+    checkpoint = save_checkpoint(tmp_path, 1, trained, {}, None, {}, 1, None)
+
+    def turned(model, *counts):
+        low = reduced(model, *counts)
+        sign = -torch.ones(40)
+        return low._replace(to_shape=low.to_shape * sign, from_shape=low.from_shape * sign[:, None])
+
+    monkeypatch.setattr("facemodels.methods.dasl.reduced", turned)
+    image = trained.source(1, 0, range(2)).image
+    here, there = trained.predict(image), load_method(checkpoint).predict(image)
+    for a, b in zip(here, there):
+        assert a == b if isinstance(a, str) else torch.equal(a, b)
+
+
+def test_start_is_a_checkpoint_of_the_same_model(trained, tmp_path):
+    checkpoint = save_checkpoint(tmp_path / "there", 1, trained, {}, None, {}, 1, None)
+    other = DASL(small(tmp_path / "run", start=str(checkpoint)))
+    other.config.model = "another.safetensors"
+    with pytest.raises(InputError, match="with the model builtin; start must be one of 2DASL with another.safetensors"):
+        other.begin()
+
+
+@pytest.mark.parametrize("setting, sentence", [("schemes=l2d,l4d", "got 'l4d'"), ("trunk=vgg", "resnet50 or light"), ("blank=2", "blank in 0..1"), ("batch=1", "batch at least 2"), ("device=banana", "auto, cpu, cuda"), ("clip=-1", "clip must be at least 0"), ("labelled=/nowhere", "/nowhere")])
 def test_settings_that_cannot_be_are_named(tmp_path, capsys, setting, sentence):
     assert main(["train", "dasl", "--preset", "smoke", "--set", f"output={tmp_path / 'run'}", "--set", setting]) == 1
     assert sentence in capsys.readouterr().err

@@ -137,4 +137,4 @@ def test_what_does_not_exist_is_named(tmp_path, capsys):
         method("prnet")
     config = small(tmp_path, weights=str(tmp_path / "missing.mat"))
     with pytest.raises(InputError, match="missing.mat"):
-        E2FAR(config)
+        E2FAR(config).begin()

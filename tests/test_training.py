@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from facemodels import InputError, training
+from facemodels.methods import dasl
 from facemodels.methods.e2far import E2FAR, PRESETS, E2FARConfig
 from facemodels.networks.norm import share_batch_norms
 from facemodels.training import Config, Method, checkpoints, configured, load_weights, seed_of, train
@@ -298,12 +299,15 @@ def case(kind: str, folder) -> tuple:
     """The method and the configuration that a test trains in one process and in two. (The real network by SGD: Adam's first steps make whole ones of gradients that are nothing but rounding.)"""
     if kind == "e2far":
         return PlainE2FAR, configured(E2FARConfig, PRESETS["smoke"] | dict(output=str(folder), device="cpu", steps=4, batch=8, cache=16, log_every=1, warmup=0, ema=0.0, optimizer="sgd"))
+    if kind == "dasl":  # the critic plays from stage 2 on
+        settings = dict(output=str(folder), device="cpu", steps=4, stage1=2, batch=8, cache=16, held_out=2, log_every=1, warmup=0, ema=0.0, optimizer="sgd", lr=1e-4)
+        return dasl.DASL, configured(dasl.DASLConfig, dasl.PRESETS["smoke"] | settings)
     words = kind.split()
     changes = dict(dropout=0.0, ema=0.9, log_every=1, adversarial="adversarial" in words, normalised="normalised" in words, late=12 if "late" in words else -1)
     return Toy, config(folder, **changes)
 
 
-KINDS = ["single", "adversarial", "normalised", "normalised adversarial", "late", "e2far"]
+KINDS = ["single", "adversarial", "normalised", "normalised adversarial", "late", "e2far", "dasl"]
 SHARES = [range(0, 3), range(3, 8)]  # of a batch of 8, for batch norm alone
 NORMS = [(torch.float64, True), (torch.float64, False), (torch.bfloat16, True)]
 TWO = """

@@ -33,6 +33,6 @@ def load_method(checkpoint, device="cpu"):
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'config.json'}: expected the settings of a method, with its name as method ({type(error).__name__})") from None
     kind = method(name)
-    loaded = kind(configured(kind.Config, file=folder / "config.json", settings=kind.FOR_USE))
+    loaded = kind(configured(kind.Config, file=folder / "config.json"))
     load_weights(loaded, folder)
     return loaded.to(device).eval()

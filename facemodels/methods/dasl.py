@@ -26,9 +26,9 @@ Labelled faces are rendered (`facemodels.data.synthetic`) or come from 300W-LP; 
 vertices most are taken (`reduced`).
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -69,8 +69,9 @@ class DASLConfig(Config):
     landmarks come from: "synthetic" (other rendered faces, of which only 2D is used), AFLW's crops (the zip, its labels beside it), or a folder of pictures with landmark
     files. schemes: which of l2d, l3d, cycle, critic; none is the baseline. weight_l2d, weight_l3d, weight_cycle, weight_critic: theirs. unit: see above. channel: "hard"
     (single pixels, as in the paper, without gradient) or "soft" (Gaussians of one pixel, with). blank: share of samples whose channel is empty. stage1: steps with
-    labelled faces alone. start: a checkpoint whose weights the run begins with. cache: rendered faces that are kept, 0 for new ones in every step. held_out: faces of
-    each kind to validate on. yaw: largest of rendered faces, degrees."""
+    labelled faces alone. start: a checkpoint whose weights the run begins with. cache: rendered faces of each kind that are kept, 0 for new ones in every
+    step. kept: a folder for crops of photographs, which are then made once and read as they are needed; else they are in memory. held_out: faces of each kind to validate
+    on. yaw: largest of rendered faces, degrees."""
 
     output: str = "runs/dasl"
     model: str = "builtin"
@@ -88,6 +89,7 @@ class DASLConfig(Config):
     stage1: int = 0
     start: str = ""
     cache: int = 0
+    kept: str = ""
     held_out: int = 512
     yaw: float = 90.0
     lr: float = 1e-3
@@ -102,8 +104,9 @@ class DASLConfig(Config):
         wrong = [s for s in self.schemes if s not in SCHEMES]
         if wrong:
             raise InputError(f"schemes must be some of {', '.join(SCHEMES)}, got {wrong[0]!r}")
-        if self.held_out < 1 or self.cache < 0 or self.stage1 < 0 or not 0 <= self.blank <= 1 or not self.unit > 0:
-            raise InputError("held_out must be at least 1, cache and stage1 at least 0, blank in 0..1 and unit positive, got " f"{self.held_out}, {self.cache}, {self.stage1}, {self.blank} and {self.unit}")
+        if self.held_out < 1 or self.cache < 0 or self.stage1 < 0 or self.batch < 2 or not 0 <= self.blank <= 1 or not self.unit > 0:
+            got = f"{self.held_out}, {self.cache}, {self.stage1}, {self.batch}, {self.blank} and {self.unit}"
+            raise InputError(f"held_out must be at least 1, cache and stage1 at least 0, batch at least 2, blank in 0..1 and unit positive, got {got}")
 
 
 PRESETS = {
@@ -112,7 +115,7 @@ PRESETS = {
     "cpu": dict(steps=6000, batch=32, stage1=2000, cache=20_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
     "gpu": dict(trunk="resnet50", steps=100_000, batch=128, stage1=40_000, lr=2e-4, precision="bfloat16", validate_every=2000, checkpoint_every=2000, panel_every=5000, warmup=1000, prefetch=2),
     # Adam 5e-5, batch 32, clip 5, cosine: the reimplementation's. The length of the stages is not known; 300W-LP has 122,450 pictures.
-    "paper": dict(trunk="resnet50", steps=400_000, stage1=200_000, batch=32, optimizer="adam", lr=5e-5, weight_decay=0.0, blank=0.0, ema=0.0),
+    "paper": dict(trunk="resnet50", steps=400_000, stage1=200_000, batch=32, optimizer="adam", lr=5e-5, weight_decay=0.0, ema=0.0),
 }  # fmt: skip
 
 
@@ -120,10 +123,9 @@ PRESETS = {
 
 
 class Reduced(NamedTuple):
-    """A morphable model in the directions that move its vertices most. points: at all vertices, mm. to_shape [I,S], to_expression [E,K]: from the model's coefficients
-    (shape = identity @ to_shape); from_shape [S,I], from_expression [K,E]: back, the least squares in vertices."""
+    """The directions that move a model's vertices most. to_shape [I,S], to_expression [E,K]: from the model's coefficients, the least squares in vertices
+    (shape = identity @ to_shape); from_shape [S,I], from_expression [K,E]: back."""
 
-    points: PointBasis
     to_shape: Tensor
     from_shape: Tensor
     to_expression: Tensor
@@ -144,9 +146,8 @@ def reduced(model: MorphableModel, shape: int = 40, expression: int = 10) -> Red
         _, directions = torch.linalg.eigh(root.T @ gram @ root)
         back = (root @ directions.flip(1)[:, :count]).T  # [k,K]: unit coefficients of the new directions are one deviation
         forth = gram @ back.T @ torch.linalg.inv(back @ gram @ back.T)
-        found += [torch.einsum("kc,cvd->kvd", back.float(), basis), forth.float(), back.float()]
-    shape_basis, to_shape, from_shape, expression_basis, to_expression, from_expression = found
-    return Reduced(PointBasis(model.mean, shape_basis, expression_basis), to_shape, from_shape, to_expression, from_expression)
+        found += [(gram @ back.T @ torch.linalg.inv(back @ gram @ back.T)).float(), back.float()]
+    return Reduced(*found)
 
 
 def parameters_of(faces: Faces, to_shape: Tensor, to_expression: Tensor) -> Tensor:
@@ -172,11 +173,17 @@ def pose_of(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def eighteen(landmarks: Tensor) -> Tensor:
     """The 18 points [N,18,D] of 68 (iBUG) or 21 (AFLW) landmarks [N,L,D]."""
-    if landmarks.shape[1] == 21:
-        return landmarks[:, OF_AFLW]
-    if landmarks.shape[1] != 68:
+    if landmarks.shape[1] not in (68, 21):
         raise InputError(f"2DASL takes 68 or 21 landmarks, got {landmarks.shape[1]}")
-    return torch.stack([landmarks[:, list(group)].mean(1) for group in EIGHTEEN], 1)
+    one, other = _places(landmarks.shape[1], landmarks.device)
+    return (landmarks[:, one] + landmarks[:, other]) / 2
+
+
+@functools.cache
+def _places(count, device):
+    """The two landmarks [18], [18] between which each point lies; often the same."""
+    groups = EIGHTEEN if count == 68 else [(k,) for k in OF_AFLW]
+    return tuple(torch.tensor([group[k] for group in groups], device=device) for k in (0, -1))
 
 
 def landmark_channel(points: Tensor, shown: Tensor, size: int = SIZE, form: str = "hard") -> Tensor:
@@ -268,9 +275,16 @@ class Prediction(NamedTuple):
 # --------------------------------------------------------------------------------------------------------------------------------- training
 
 
+class Batch(NamedTuple):
+    """labelled faces; in stage 2 faces in the wild, of which only pictures and landmarks; blank [N] or [2N] bool, whose channel stays empty in the first pass."""
+
+    labelled: Faces
+    wild: Faces | None
+    blank: Tensor
+
+
 class DASL(Method):
     name, Config, PRESETS = "dasl", DASLConfig, PRESETS
-    FOR_USE = ("start=", "labelled=synthetic", "wild=synthetic")
     monitor = "nme_percent"
     size = SIZE
 
@@ -279,129 +293,133 @@ class DASL(Method):
         from .. import load_model
 
         object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
-        if "face" not in self.model.regions or self.model.landmark_index is None:
-            raise InputError(f"{config.model}: training needs a model with landmarks and a region named face, and {self.model.name} lacks one of them")
-        low = reduced(self.model)
+        if "face" not in self.model.regions or self.model.landmark_index is None or not self.model.has_landmark.all():
+            raise InputError(f"{config.model}: training needs a model with 68 landmarks and a region named face, and {self.model.name} lacks some of them")
         face, corners, weights = self.model.regions["face"], self.model.landmark_index.long(), self.model.landmark_weights
-        for name, values in low.points._asdict().items():  # at the 68 landmarks, then at the vertices of the face
-            at = values.view(-1, *values.shape[-2:])
-            at = torch.cat([gather_points(at, corners, weights), at[:, face.long()]], 1)
-            self.register_buffer(f"points_{name}", at.view(*values.shape[:-2], -1, 3), persistent=False)
-        for name in ("to_shape", "from_shape", "to_expression", "from_expression"):
-            self.register_buffer(name, getattr(low, name), persistent=False)
+        rows = self.model.rows.view(-1, self.model.num_vertices, 3)
+        # The model at the 68 landmarks, then at the vertices of the face.
+        self.register_buffer("rows", torch.cat([gather_points(rows, corners, weights), rows[:, face.long()]], 1), persistent=False)
         self.register_buffer("point_weights", torch.tensor(POINT_WEIGHTS, dtype=torch.float32), persistent=False)
-        outputs = 12 + len(low.to_shape.T) + len(low.to_expression.T)
+        # Which directions the parameters stand for is saved with the weights: another machine's linear algebra may find others.
+        for name, matrix in reduced(self.model)._asdict().items():
+            self.register_buffer(name, matrix)
+        self.shapes, self.expressions = len(self.from_shape), len(self.from_expression)
+        outputs = 12 + self.shapes + self.expressions
+        self.register_buffer("parameter_mean", torch.zeros(outputs))  # of whitening, see `begin`
+        self.register_buffer("parameter_std", torch.ones(outputs))
         self.network = Network(config.trunk, outputs)
         self.critic = Critic(outputs, config.trunk == "light") if "critic" in config.schemes else None
         self.source = Synthetic(self.model, SIZE, Variety(yaw=config.yaw, box=(1.3, 1.55)))
-        self.sources, self.filling = None, Lock()
-        # Of whitening; what they are is known from the labels that are trained on, and then saved with the weights.
-        raw = self._labels()
-        self.register_buffer("parameter_mean", raw.mean(0))
-        self.register_buffer("parameter_std", torch.where(raw.std(0) > 1e-8, raw.std(0), 1.0))
-        if config.start:
-            self._start_from(Path(config.start))
+        self.labelled = self.wild = self.held = None  # stores that batches are taken from; None for faces that are new in every step
 
-    def _labels(self):
-        """Raw parameters of many labelled faces [M,62]."""
-        if self.config.labelled == "synthetic":
-            return torch.cat([self._raw(self.source.labels(self.config.seed, k, range(256))) for k in range(8)])
-        return self._raw(self._photographs(self.config.labelled, labelled=True))
+    def begin(self):
+        """Whitening, from the labels that are trained on; and the weights of `start`, of a run that may have had other schemes: the critic's are taken along where both
+        have one."""
+        c = self.config
+        if c.start:
+            begun = load_method(c.start)
+            if begun.name != self.name or begun.config.model != c.model:
+                raise InputError(f"{c.start}: a checkpoint of {begun.name} with the model {getattr(begun.config, 'model', None)}; start must be one of 2DASL with {c.model}")
+            mine, its = self.state_dict(), begun.state_dict()
+            wrong = [k for k, v in mine.items() if not k.startswith("critic.") and (k not in its or its[k].shape != v.shape)]
+            if wrong:
+                raise InputError(f"{c.start}: {wrong[0]} is missing or of another shape there; start must be a checkpoint of 2DASL with the same trunk")
+            self.load_state_dict({k: its.get(k, v) for k, v in mine.items()})
+            return
+        if c.labelled == "synthetic":
+            raw = torch.cat([self._raw(self.source.labels(c.seed, k, range(256))) for k in range(8)])
+        else:
+            self._read_labelled()
+            raw = self._raw(replace(self.labelled.faces, image=self.labelled.faces.image[:, :, :0]).to(self.rows.device))
+        self.parameter_mean.copy_(raw.mean(0))
+        self.parameter_std.copy_(torch.where(raw.std(0) > 1e-8, raw.std(0), 1.0))
 
     def _raw(self, faces):
         return parameters_of(faces, self.to_shape, self.to_expression)
 
-    def _start_from(self, checkpoint):
-        """Weights of a run that may have had other schemes: the critic's are taken along where both have one."""
-        begun = load_method(checkpoint)
-        if begun.name != self.name:
-            raise InputError(f"{checkpoint}: a checkpoint of {begun.name}; start must be one of 2DASL")
-        mine, its = self.state_dict(), begun.state_dict()
-        wrong = [k for k, v in mine.items() if not k.startswith("critic.") and (k not in its or its[k].shape != v.shape)]
-        if wrong:
-            raise InputError(f"{checkpoint}: {wrong[0]} is missing or of another shape there; start must be a checkpoint of 2DASL with the same trunk and model")
-        self.load_state_dict({k: its.get(k, v) for k, v in mine.items()})
-
     def _apply(self, move, *args, **kwargs):
         """Moves the morphable model along, on which faces are rendered."""
         moved = super()._apply(move, *args, **kwargs)
-        self.model.to(self.points_mean.device)
+        self.model.to(self.rows.device)
         return moved
 
     @property
     def whitening(self) -> Whitening:
         return Whitening(self.parameter_mean, self.parameter_std)
 
-    @property
-    def points(self) -> PointBasis:
-        """The reduced model at the 68 landmarks, then at the vertices of the face."""
-        return PointBasis(self.points_mean, self.points_shape, self.points_expression)
+    def points(self, where: Tensor | slice) -> PointBasis:
+        """The reduced model at some of: the 68 landmarks, then the vertices of the face."""
+        rows = self.rows[:, where]
+        identity = self.from_shape.shape[1]
+        bases = [(back @ rows[k : k + back.shape[1]].flatten(1)).view(len(back), -1, 3) for back, k in ((self.from_shape, 1), (self.from_expression, 1 + identity))]
+        return PointBasis(rows[0], *bases)
 
     def players(self):
         return {"network": list(self.network.parameters())} | ({"critic": list(self.critic.parameters())} if self.critic else {})
 
+    def plays(self, player, step):
+        return player != "critic" or step >= self.config.stage1
+
     # ---------------------------------------------------------------------------------------------------------------------------- data
 
-    def _photographs(self, path, labelled=False) -> Faces:
-        path = Path(path)
-        if labelled:
-            faces = lp300w(path, SIZE, self.config.model)
+    def _read_labelled(self):
+        if self.labelled is None:
+            path = Path(self.config.labelled)
+            faces = lp300w(path, SIZE, self.config.model, self.config.kept or None)
             if (faces.identity.shape[1], faces.expression.shape[1]) != (self.model.num_identity, self.model.num_expression):
                 raise InputError(f"{path}: labelled with a model of {faces.identity.shape[1]} identity and {faces.expression.shape[1]} expression modes, and {self.model.name} has others; give its Basel model with model=")
-            return faces
-        return aflw(path, SIZE) if path.suffix == ".zip" or (path / "aflw_crops.zip").is_file() else folder(path, SIZE)
+            self.labelled = Shuffled(faces)
 
-    def _filled(self):
-        """(labelled, wild) sources: (order seed, start, indices) -> Faces. Of photographs in the wild, `held_out` are kept for validation, the same ones in
-        every run."""
+    def prepare(self):
+        """Of photographs in the wild, `held_out` are kept for validation, the same ones in every run."""
         c = self.config
-        with self.filling:  # batches are made in threads
-            if self.sources is None:
-                if c.labelled != "synthetic":
-                    labelled = Shuffled(self._photographs(c.labelled, labelled=True))
-                else:
-                    labelled = Cached(self.source, c.seed, c.cache) if c.cache else None
-                wild, self.held = None, None
-                if c.wild != "synthetic":
-                    faces = self._photographs(c.wild)
-                    if len(faces) <= c.held_out:
-                        raise InputError(f"{c.wild}: {len(faces)} pictures, of which {c.held_out} would be held out for validation; give more, or a lower held_out")
-                    order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(HELD_OUT))
-                    self.held, wild = faces[order[: c.held_out]], Shuffled(faces[order[c.held_out :]])
-                self.sources = labelled, wild
-        return self.sources
-
-    def batch(self, step, indices, device) -> tuple[Faces, Faces | None]:
-        """(labelled, in the wild): of the second only pictures and landmarks; None in stage 1."""
-        c = self.config
-        labelled, wild = self._filled()
-        start, seed = step * c.batch, seed_of(c.seed, 1)
-        first = labelled(c.seed, start, indices).to(device) if labelled else self.source(c.seed, step, indices)
-        if not c.schemes or step < c.stage1:
-            return first, None
+        if c.labelled != "synthetic":
+            self._read_labelled()
+        elif c.cache:
+            self.labelled = Cached(self.source, c.seed, c.cache)
         if c.wild == "synthetic":
-            second = self.source(seed, step, indices)
-            return first, Faces(second.image, second.landmarks, second.visible)
-        return first, augment(wild(seed, start, indices).to(device), seed, step, indices, Change(rotation=8, scale=0.05, shift=0.03, covered=0.1, blurred=0.1))
+            if c.schemes and c.cache and c.stage1 < c.steps:
+                self.wild = Cached(self.source, seed_of(c.seed, 1), c.cache)
+            return
+        path = Path(c.wild)
+        read = aflw if path.suffix == ".zip" or (path / "aflw_crops.zip").is_file() else folder
+        faces = read(path, SIZE, c.kept or None)
+        if faces.landmarks.shape[1] not in (68, 21):
+            raise InputError(f"{path}: pictures with {faces.landmarks.shape[1]} landmarks; 2DASL takes 68 or 21")
+        if len(faces) <= c.held_out:
+            raise InputError(f"{path}: {len(faces)} pictures, of which {c.held_out} would be held out for validation; give more, or a lower held_out")
+        order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(HELD_OUT))
+        self.held, self.wild = faces[order[: c.held_out]], Shuffled(faces, order[c.held_out :])
+
+    def batch(self, step, indices, device) -> "Batch":
+        c, seed = self.config, seed_of(self.config.seed, 1)
+        labelled = self.labelled(c.seed, step * c.batch, indices).to(device) if self.labelled else self.source(c.seed, step, indices)
+        wild, sets = None, 1
+        if c.schemes and step >= c.stage1:
+            wild, sets = self.wild(seed, step * c.batch, indices).to(device) if self.wild else self.source(seed, step, indices), 2
+            if c.wild != "synthetic":
+                wild = augment(wild, seed, step, indices, Change(rotation=8, scale=0.05, shift=0.03, covered=0.1, blurred=0.1))
+            wild = Faces(wild.image, wild.landmarks, wild.visible)
+        blank = [seed_of(c.seed, 2 + k, step, i) % 2**24 < c.blank * 2**24 for k in range(sets) for i in indices]
+        return Batch(labelled, wild, torch.tensor(blank).to(device, non_blocking=True))
 
     # -------------------------------------------------------------------------------------------------------------------------- losses
 
     def forward(self, player, batch, step) -> dict[str, Tensor]:
-        labelled, wild = batch
+        labelled, wild, blank = batch
         if player == "critic":
             return self._criticised(labelled, wild)
-        c, n = self.config, len(labelled)
-        both = torch.cat([f.image for f in batch if f is not None])
-        targets = [(eighteen(f.landmarks), eighteen(f.visible[..., None].float())[..., 0] > 0.5) for f in batch if f is not None]
+        c, n, given = self.config, len(labelled), [f for f in (labelled, wild) if f is not None]
+        both = torch.cat([f.image for f in given])
+        targets = [(eighteen(f.landmarks), eighteen(f.visible[..., None].float())[..., 0] > 0.5) for f in given]
         points, shown = (torch.cat(t) for t in zip(*targets))
-        blank = torch.rand(len(points), 1, device=points.device) < c.blank
-        q = self.network(both, landmark_channel(points, shown & ~blank, form=c.channel))
+        q = self.network(both, landmark_channel(points, shown & ~blank[:, None], form=c.channel))
         # The points where the effect of a parameter is measured: the landmarks, and 132 others, drawn anew.
         generator = torch.Generator().manual_seed(seed_of(c.seed, step))
-        others = 68 + torch.randperm(self.points_mean.shape[0] - 68, generator=generator)[:132]
-        where = torch.cat([torch.arange(68), others]).to(points.device)
+        others = 68 + torch.randperm(self.rows.shape[1] - 68, generator=generator)[:132]
+        where = torch.cat([torch.arange(68), others]).to(points.device, non_blocking=True)
         true = self.whitening.whitened(self._raw(labelled))
-        parts = {"l3d_labelled": wpdc_loss(q[:n], true, self.whitening, self.points.at(where))}
+        parts = {"l3d_labelled": wpdc_loss(q[:n], true, self.whitening, self.points(where))}
         parts["loss"] = parts["l3d_labelled"]
         if wild is None:
             return parts
@@ -424,14 +442,12 @@ class DASL(Method):
         return parts
 
     def _criticised(self, labelled, wild):
-        if wild is None:  # stage 1: it waits
-            return {"loss": sum(p.sum() for p in self.critic.parameters()) * 0}
         true = self.whitening.whitened(self._raw(labelled))
         return {"loss": critic_loss(self.critic(labelled.image, true), self.critic(wild.image, self.predicted))}
 
     def _landmarks(self, q):
         """(of the head itself [N,68,3] mm, in the picture [N,68,3] pixels with y down) of whitened parameters."""
-        raw, points = self.whitening.raw(q), self.points.at(slice(0, 68))
+        raw, points = self.whitening.raw(q), self.points(slice(0, 68))
         at_rest = points.mean + (raw[:, 12:] @ torch.cat([points.shape, points.expression]).flatten(1)).view(-1, 68, 3)
         x, y, z = projected_points(raw, points).unbind(-1)
         return at_rest, torch.stack([x, SIZE - y, z], -1)
@@ -471,14 +487,12 @@ class DASL(Method):
             p = self.predict(faces.image)
             box = faces.landmarks.amax(1) - faces.landmarks.amin(1)
             distance = (p.landmarks[..., :2] - faces.landmarks).norm(dim=-1).mean(1) / box.prod(-1).sqrt()
-            face = self.points.at(slice(68, None))
-            basis = torch.cat([face.shape, face.expression]).flatten(1)
-            true = self._raw(faces)[:, 12:]
-            shape = [(d @ basis).view(len(d), -1, 3).norm(dim=-1).mean(1) for d in (p.parameters[:, 12:] - true, true)]
+            offsets = self.rows[1:, 68:].flatten(1)
+            true, got = (torch.cat([f.identity, f.expression], 1) for f in (faces, p))
+            shape = [(d @ offsets).view(len(d), -1, 3).norm(dim=-1).mean(1) for d in (got - true, true)]
             angle = rotation_angle(p.rotation, faces.rotation).rad2deg()
             for name, values in (("nme_synthetic_percent", 100 * distance), ("shape_mm", shape[0]), ("shape_of_mean_face_mm", shape[1]), ("rotation_degrees", angle)):
                 totals[name] = totals.get(name, 0) + values.sum() / count
-        self._filled()
         if self.held is None:
             return totals | {"nme_percent": totals["nme_synthetic_percent"]}
         error = []
@@ -490,8 +504,8 @@ class DASL(Method):
         return totals | {"nme_percent": torch.cat(error).nanmean() * 100 / (SIZE / 2**0.5)}
 
     def panel(self, batch) -> Tensor:
-        """Rows: pictures (labelled, then in the wild) with the points that were given; the face that is predicted without them, on the picture; its landmarks."""
-        some = [f[: 6 // (1 + (batch[1] is not None))] for f in batch if f is not None]
+        """Rows: pictures (labelled, then in the wild) with their known points; the face that is predicted without them, on the picture; its landmarks."""
+        some = [f[: 6 // (1 + (batch.wild is not None))] for f in batch[:2] if f is not None]
         image, given = torch.cat([f.image for f in some]), torch.cat([eighteen(f.landmarks) for f in some])
         p = self.predict(image)
         linear = to_linear(image).permute(0, 2, 3, 1)

@@ -14,13 +14,12 @@ matrix G = U^T U / 3V, which is the same number at a thousandth of the cost.
 A picture shows neither how large a head is nor where the origin of its coordinates lies, and the paper measures shapes after they are aligned. So of the identity's U
 only what no small change of size, turn or shift of the mean face makes is kept (`shape_alone`); the rest would be noise in the loss, a third of it for the built-in model.
 
-The paper trained on renderings of random faces besides photographs; so does this: `facemodels.data.synthetic`, upright and closely cropped as faces are that were
-aligned by their landmarks. The network gives no pose. Its light trunk (112 pixels, 1.2 million parameters) has no pretrained weights such as VGG-Face's: it learns
+The paper trained on renderings of random faces besides photographs; here it is renderings alone (`facemodels.data.synthetic`), upright and closely cropped as faces are
+that were aligned by their landmarks. The network gives no pose. Its light trunk (112 pixels, 1.2 million parameters) has no pretrained weights such as VGG-Face's: it learns
 68 landmarks on the side, which nothing else reads, and its heads are normalised and without dropout, for short trainings at high rates.
 """
 
 from dataclasses import dataclass
-from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +65,8 @@ class E2FARConfig(Config):
         super().__post_init__()
         if self.trunk not in ("vgg", "light"):
             raise InputError(f"trunk must be vgg or light, got {self.trunk!r}")
-        if self.held_out < 1 or self.cache < 0:
-            raise InputError(f"held_out must be at least 1 and cache at least 0, got {self.held_out} and {self.cache}")
+        if self.held_out < 1 or self.cache < 0 or self.batch < 2:
+            raise InputError(f"held_out must be at least 1, cache at least 0 and batch, for batch norm, at least 2, got {self.held_out}, {self.cache} and {self.batch}")
 
 
 PRESETS = {
@@ -133,7 +132,6 @@ def _head(inputs, hidden, outputs, light):
 
 class E2FAR(Method):
     name, Config, PRESETS = "e2far", E2FARConfig, PRESETS
-    FOR_USE = ("weights=",)
     monitor = "error_mm2"
 
     def __init__(self, config: E2FARConfig):
@@ -141,16 +139,22 @@ class E2FAR(Method):
         from .. import load_model
 
         object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
-        if "face" not in self.model.regions or self.model.landmark_index is None:
-            raise InputError(f"{config.model}: training needs a model with landmarks and a region named face, and {self.model.name} lacks one of them")
+        if "face" not in self.model.regions or self.model.landmark_index is None or not self.model.has_landmark.all():
+            raise InputError(f"{config.model}: training needs a model with 68 landmarks and a region named face, and {self.model.name} lacks some of them")
         face = self.model.regions["face"]
         self.register_buffer("identity_gram", gram_matrix(shape_alone(self.model.identity_basis[:, face], self.model.mean[face]).flatten(1)), persistent=False)
         self.register_buffer("expression_gram", gram_matrix(self.model.expression_basis[:, face].flatten(1)), persistent=False)
         self.network = Network(config.trunk, self.model.num_identity, self.model.num_expression, config.fusion)
-        if config.weights:
-            load_weights(self.network.trunk, config.weights, skip=("fc",))
         self.source = Synthetic(self.model, self.network.size, Variety(yaw=config.yaw, pitch=10, roll=3, box=(1.15, 1.3), shift=0.015, occluded=0.15, degraded=0.3))
-        self.cached, self.filling = None, Lock()
+        self.cached = None
+
+    def begin(self):
+        if self.config.weights:
+            load_weights(self.network.trunk, self.config.weights, skip=("fc",))
+
+    def prepare(self):
+        if self.config.cache:
+            self.cached = Cached(self.source, self.config.seed, self.config.cache)
 
     def _apply(self, move, *args, **kwargs):
         """Moves the morphable model along, on which faces are rendered."""
@@ -159,11 +163,8 @@ class E2FAR(Method):
         return moved
 
     def batch(self, step, indices, device) -> Faces:
-        if not self.config.cache:
+        if self.cached is None:
             return self.source(self.config.seed, step, indices)
-        with self.filling:  # batches are made in threads
-            if self.cached is None:
-                self.cached = Cached(self.source, self.config.seed, self.config.cache)
         return self.cached(self.config.seed, step * self.config.batch, indices).to(device)
 
     def forward(self, player, faces: Faces, step) -> dict[str, Tensor]:

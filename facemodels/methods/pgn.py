@@ -18,7 +18,6 @@ In public there is the paper's abstract and first page; what they do not say is 
 
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -216,7 +215,6 @@ def carried(image: Tensor, here: Tensor, there: Tensor, topology: fr.Topology) -
 
 class PGN(Method):
     name, Config, PRESETS = "pgn", PGNConfig, PRESETS
-    FOR_USE = ("labelled=synthetic", "frames=synthetic")
     monitor = "dense_nme_percent"
 
     def __init__(self, config: PGNConfig):
@@ -225,8 +223,8 @@ class PGN(Method):
 
         object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
         m = self.model
-        if "face" not in m.regions or m.landmark_index is None:
-            raise InputError(f"{config.model}: training needs a model with landmarks and a region named face, and {m.name} lacks one of them")
+        if "face" not in m.regions or m.landmark_index is None or not m.has_landmark.all():
+            raise InputError(f"{config.model}: training needs a model with 68 landmarks and a region named face, and {m.name} lacks some of them")
         if config.landmarks == "map" and m.uv is None:
             raise InputError(f"{config.model}: {m.name} has no texture coordinates for a position map; landmarks=direct does without")
         face, corners, weights = m.regions["face"].long(), m.landmark_index.long(), m.landmark_weights
@@ -246,7 +244,7 @@ class PGN(Method):
         object.__setattr__(self, "face_topology", fr.Topology(m.faces[inside[m.faces.long()].all(1)], m.num_vertices))
         variety = Variety(yaw=config.yaw, box=(1.3, 1.55))
         self.source, self.groups = Synthetic(m, self.size, variety), SyntheticGroups(m, self.size, 2, variety)
-        self.sources, self.filling = None, Lock()
+        self.labelled = self.frames = None  # stores that batches are taken from; None for faces that are new in every step
 
     def _apply(self, move, *args, **kwargs):
         """Moves the morphable model along, on which faces are rendered."""
@@ -257,32 +255,25 @@ class PGN(Method):
 
     # ---------------------------------------------------------------------------------------------------------------------------- data
 
-    def _filled(self):
-        """(labelled, frames) sources: (order seed, start, indices) -> Faces, of pairs for the second; None for faces that are new in every step."""
+    def prepare(self):
         c = self.config
-        with self.filling:  # batches are made in threads
-            if self.sources is None:
-                if c.labelled != "synthetic":
-                    labelled = Shuffled(lp300w(Path(c.labelled), self.size, c.model))
-                else:
-                    labelled = Cached(self.source, c.seed, c.cache) if c.cache else None
-                frames = None
-                if c.stage1 < c.steps and c.frames != "synthetic":
-                    frames = clips(c.frames, self.size)
-                elif c.stage1 < c.steps and c.cache:
-                    frames = rendered(self.groups, seed_of(c.seed, 1), c.cache // 2)
-                self.sources = labelled, frames
-        return self.sources
+        if c.labelled != "synthetic":
+            self.labelled = Shuffled(lp300w(Path(c.labelled), self.size, c.model))
+        elif c.cache:
+            self.labelled = Cached(self.source, c.seed, c.cache)
+        if c.stage1 < c.steps and c.frames != "synthetic":
+            self.frames = clips(c.frames, self.size, gap=None)
+        elif c.stage1 < c.steps and c.cache:
+            self.frames = rendered(self.groups, seed_of(c.seed, 1), c.cache // 2)
 
     def batch(self, step, indices, device) -> tuple[Faces, Faces | None]:
         """(labelled, frames): of the second, pictures alone, two of a person in a row; None in stage 1."""
         c = self.config
-        labelled, frames = self._filled()
-        first = labelled(c.seed, step * c.batch, indices).to(device) if labelled else self.source(c.seed, step, indices)
+        first = self.labelled(c.seed, step * c.batch, indices).to(device) if self.labelled else self.source(c.seed, step, indices)
         if step < c.stage1:
             return first, None
         pairs, seed = range(indices.start // 2, indices.stop // 2), seed_of(c.seed, 1)
-        second = frames(seed, step * c.batch // 2, pairs).to(device) if frames else self.groups(seed, step, pairs)
+        second = self.frames(seed, step * c.batch // 2, pairs).to(device) if self.frames else self.groups(seed, step, pairs)
         return first, Faces(second.image)
 
     # -------------------------------------------------------------------------------------------------------------------------- losses
