@@ -412,7 +412,7 @@ class PGN(Method):
     def panel(self, batch) -> Tensor:
         """Rows: pictures with the landmarks that the head sees; the posed face on them; of frames, the other frame of the person carried over."""
         labelled, frames = batch
-        image = torch.cat([labelled.image[:3], labelled.image[3:6] if frames is None else frames.image[:4]])
+        image = labelled.image[:6] if frames is None else torch.cat([labelled.image[:3], frames.image[:4]])
         p = self.predict(image)
         linear = to_linear(image).permute(0, 2, 3, 1)
         vertices, topology, size = self.model.shape(p.identity, p.expression), self.model.topology, (self.size, self.size)
@@ -422,8 +422,9 @@ class PGN(Method):
         drawn, _ = fr.render_face(clip, normals.contiguous(), clay.contiguous(), fr.lighting.studio(len(image), device=image.device), topology, size, background=linear.contiguous())
         rows = [dotted(linear, p.seen[..., :2]), drawn]
         if frames is not None:
-            posed = Pose(p.scale, p.rotation, F.pad(p.translation, (0, 1)))(vertices)[3:]
+            alone = len(labelled.image[:3])
+            posed = Pose(p.scale, p.rotation, F.pad(p.translation, (0, 1)))(vertices)[alone:]
             other = torch.arange(len(posed), device=image.device) ^ 1
-            new, both = carried(linear[3:][other].contiguous(), posed[other], posed, self.face_topology)
-            rows.append(torch.cat([torch.zeros_like(linear[:3]), new * both[..., None]]))
+            new, both = carried(linear[alone:][other].contiguous(), posed[other], posed, self.face_topology)
+            rows.append(torch.cat([torch.zeros_like(linear[:alone]), new * both[..., None]]))
         return tile(torch.cat(rows), len(image))
