@@ -54,8 +54,9 @@ def augment(faces: Faces, seed: int, step: int, indices: range, change: Change |
     change = change or Change()
     generators = [torch.Generator().manual_seed(seed_of(seed, step, i)) for i in indices]
     device = faces.image.device
-    normal = torch.stack([torch.randn(10, generator=g) for g in generators]).clamp(-2, 2).to(device)
-    uniform = torch.stack([torch.rand(16, generator=g) for g in generators]).to(device)
+    normal = torch.stack([torch.randn(10, generator=g) for g in generators]).clamp(-2, 2).to(device, non_blocking=True)
+    chance = torch.stack([torch.rand(16, generator=g) for g in generators])  # what is chosen is known before a device is asked
+    uniform = chance.to(device, non_blocking=True)
 
     height, width = faces.image.shape[-2:]
     known = any(c is not None for c in (faces.identity, faces.expression, faces.albedo))
@@ -64,14 +65,14 @@ def augment(faces: Faces, seed: int, step: int, indices: range, change: Change |
     faces = moved(faces, angle, scale, change.shift * normal[:, 2:4] * normal.new_tensor([width, height]), flip)
     image, mask = faces.image, faces.mask
 
-    chosen = uniform[:, 1] < change.covered
-    if chosen.any():
+    chosen = (chance[:, 1] < change.covered).nonzero()[:, 0].to(device, non_blocking=True)
+    if len(chosen):
         patch, colour = _patch(uniform[chosen, 2:12], change.patch, height, width)
         image[chosen] = torch.lerp(image[chosen], colour, patch[:, None])  # `moved` made it
         if mask is not None:
             mask[chosen] *= 1 - patch
-    chosen = uniform[:, 12] < change.blurred
-    if chosen.any():
+    chosen = (chance[:, 12] < change.blurred).nonzero()[:, 0].to(device, non_blocking=True)
+    if len(chosen):
         image[chosen] = blurred(image[chosen], 0.3 + change.blur * max(height, width) * uniform[chosen, 13])
     return replace(faces, image=_coloured(image, change, normal[:, 4:], uniform[:, 14] < change.grey), mask=mask)
 

@@ -112,8 +112,8 @@ class Synthetic:
     def _expression(self, dice):
         m = self.model
         if m.blendshapes:
-            pick = (dice.uniform(2) * len(EXPRESSIONS)).long()
-            expression = mixed_expressions(m, pick.cpu(), dice.uniform(2).cpu(), dice.uniform(m.num_expression).cpu()).to(dice.device)
+            pick = (dice.small(2) * len(EXPRESSIONS)).long()
+            expression = mixed_expressions(m, pick, dice.small(2), dice.small(m.num_expression)).to(dice.device, non_blocking=True)
         else:
             expression = 0.8 * dice.normal(m.num_expression).clamp(-2.5, 2.5)
         return expression * (dice.uniform(1) < self.variety.expressive)
@@ -209,7 +209,7 @@ class Dice:
     def __init__(self, keys: list[int], device: torch.device):
         self.keys = torch.tensor([[k & _WORD, k >> 32] for k in keys], dtype=torch.int64).view(-1, 2)
         self.count, self.device, self.drawn = len(keys), device, 0
-        self.field_keys = self.noise_keys = self.keys.to(device)
+        self.field_keys = self.noise_keys = self.keys.to(device, non_blocking=True)
 
     def _bits(self, keys, k):
         """[N,k] int64, 32 random bits each."""
@@ -222,10 +222,10 @@ class Dice:
         return self._uniform(self.keys, k)
 
     def uniform(self, k) -> Tensor:
-        return self.small(k).to(self.device)
+        return self.small(k).to(self.device, non_blocking=True)
 
     def normal(self, k) -> Tensor:
-        return _normal(self.small(k)).to(self.device)
+        return _normal(self.small(k)).to(self.device, non_blocking=True)
 
     def normal_field(self, k) -> Tensor:
         return _normal(self._uniform(self.field_keys, k))
@@ -235,7 +235,7 @@ class Dice:
 
     def chosen(self, share) -> Tensor:
         """The places of the samples that chance chooses, int64."""
-        return (self.small(1)[:, 0] < share).nonzero()[:, 0].to(self.device)
+        return (self.small(1)[:, 0] < share).nonzero()[:, 0].to(self.device, non_blocking=True)
 
     def noise(self, some, shape) -> Tensor:
         """Normal noise [len(some),3,H,W] for some of the samples: three numbers of ten bits from each hash, through a table of quantiles."""
@@ -293,7 +293,7 @@ def compressed(image: Tensor, quality: Tensor) -> Tensor:
     transform = torch.kron(cosines, cosines)  # of a block's 64 pixels at once
     blocks = F.pixel_unshuffle(padded.reshape(n * c, 1, hp, wp), 8).flatten(2) * 255 - 128
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50).clamp(min=0.01)
-    step = (torch.tensor(_TABLE, device=image.device, dtype=image.dtype) * scale[:, None]).clamp(min=1).repeat_interleave(c, 0)[..., None]
+    step = (torch.tensor(_TABLE, dtype=image.dtype).to(image.device, non_blocking=True) * scale[:, None]).clamp(min=1).repeat_interleave(c, 0)[..., None]
     back = transform.T @ ((transform @ blocks).div_(step).round_().mul_(step))
     back = F.pixel_shuffle(back.view(n * c, 64, hp // 8, wp // 8), 8).view(n, c, hp, wp)
     return back.add_(128).div_(255).clamp_(0, 1)[..., :h, :w]
