@@ -56,7 +56,7 @@ def run(options) -> int:
         return method.landmarks(crops.to(device))
 
     found = aflw2000.predictions(predict, options.data, method.size, options.labels, options.boxes, options.limit)
-    results = {"method": method.name, "checkpoint": str(options.checkpoint)} | aflw2000.scores(found)
+    results = {"method": method.name, "checkpoint": str(options.checkpoint), "given": method.given} | aflw2000.scores(found)
     print(table(results))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
@@ -91,7 +91,7 @@ def table(results: dict) -> str:
         "nme68_2d_between_labels_": "original labels on re-annotated",
     }
     lines = [
-        f"{results['method']}, {results['checkpoint']}",
+        f"{results['method']}, {results['checkpoint']}; given: {results['given']}",
         f"{results['protocol']}; {results['images']} photographs" + (f", {results['images_left_out']} left out" if results["images_left_out"] else ""),
         f"crops {results['crops']}; boxes {results['boxes']}",
         "",

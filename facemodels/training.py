@@ -95,11 +95,12 @@ class Method(nn.Module):
 
     A constructor reads no data and no weights: a checkpoint is used where they are not. `begin` and `prepare` do.
 
-    Class attributes: name; Config; monitor, the validation result that says which checkpoint is best (lower is better).
+    Class attributes: name; Config; given, what a prediction from a picture rests on, for reports; monitor, the validation result that says which checkpoint is best (lower is better).
     """
 
     name = "method"
     Config = Config
+    given = "the picture alone"
     monitor = "loss"
 
     def __init__(self, config: Config):

@@ -285,6 +285,7 @@ class Batch(NamedTuple):
 
 class DASL(Method):
     name, Config, PRESETS = "dasl", DASLConfig, PRESETS
+    given = "the picture alone; the landmark channel holds those of the network's own first pass"
     monitor = "nme_percent"
     size = SIZE
 
