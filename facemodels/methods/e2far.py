@@ -16,7 +16,7 @@ only what no small change of size, turn or shift of the mean face makes is kept 
 
 The paper trained on renderings of random faces besides photographs; here it is renderings alone (`facemodels.data.synthetic`), upright and closely cropped as faces are
 that were aligned by their landmarks. The network gives no pose. Its light trunk (112 pixels, 1.2 million parameters) has no pretrained weights such as VGG-Face's: it learns
-68 landmarks on the side, which nothing else reads, and its heads are normalised and without dropout, for short trainings at high rates.
+68 landmarks on the side, which nothing else reads, and its heads and its fusion are normalised and without dropout, for short trainings at high rates.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class Network(nn.Module):
             self.trunk, self.size, width, hidden, spatial, padding = VGGFace(), 180, 512, (4096, 1024), 5, 1
             mean, scale = (129.1863, 104.7624, 93.5940), 255.0
         else:
-            self.trunk, self.size, width, hidden, spatial, padding = LightNet(), 112, 128, (512, 256), 4, 2
+            self.trunk, self.size, width, hidden, spatial, padding = LightNet(), 112, 256, (512, 256), 4, 2
             mean, scale = (127.5, 127.5, 127.5), 2.0
         # VGG-Face's weights want 0..255 less their mean; the light trunk about -1..1.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) / 255, persistent=False)
@@ -102,6 +102,7 @@ class Network(nn.Module):
             self.conv6 = nn.Conv2d(below, width, 5, 2, padding)
             self.conv7 = nn.Conv2d(top, width, 1)
             self.conv8 = nn.Conv2d(2 * width, width, 1)
+            self.norms = nn.ModuleList(nn.BatchNorm2d(width) if trunk == "light" else nn.Identity() for _ in range(3))
         light = trunk != "vgg"
         self.landmarks = _head(top * spatial**2, (256,), 136, light) if light else None
         self.identity = _head(top * spatial**2, hidden, identity, light)
@@ -113,8 +114,8 @@ class Network(nn.Module):
         below, top = maps[-2:]
         fused = top
         if self.fusion:
-            fused = torch.cat([self.conv6(below).relu(), self.conv7(top).relu()], 1)
-            fused = self.conv8(fused).relu()
+            fused = torch.cat([self.norms[0](self.conv6(below)).relu(), self.norms[1](self.conv7(top)).relu()], 1)
+            fused = self.norms[2](self.conv8(fused)).relu()
         with torch.autocast(image.device.type, enabled=False):  # coefficients in full precision
             top, fused = top.flatten(1).float(), fused.flatten(1).float()
             landmarks = None if self.landmarks is None else self.size * (0.5 + self.landmarks(top).view(-1, 68, 2))
