@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..training import checkpoints, configured, load_weights
 
-METHODS = {"e2far": "E2FAR", "dasl": "DASL", "pgn": "PGN"}  # name -> class, in the module of that name
+METHODS = {"e2far": "E2FAR", "dasl": "DASL", "pgn": "PGN", "cycle": "Cycle"}  # name -> class, in the module of that name
 
 
 def method(name: str):
