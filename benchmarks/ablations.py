@@ -5,6 +5,8 @@ python -m benchmarks.ablations METHOD [--seeds N] [--output DIR] [--wild PATH] [
     e2far   the fusion of two depths for the expression, against the top layer alone
     dasl    stage 1 on labelled faces; from its weights, stage 2 with none of the four schemes, with each, with all. --wild: photographs with 2D landmarks (AFLW's crops, or
             a folder); without it, rendered faces
+    pgn     pose regressed, or solved from landmarks that are read directly or from a map; and frames of a person without labels on top
+    cycle   none of the cycles, each, both; both with plain renderings as injected pictures
 
 Each variant is the method's preset `ablation` with its own settings and --set. Results are those of the held-out faces (`Method.validate`, last weights) and, where
 --aflw2000 gives the data, of its 68 landmarks, on which nothing is chosen; mean and standard deviation over the seeds. Finished runs in DIR are taken as they are, one that was
@@ -24,15 +26,24 @@ import torch
 from facemodels.errors import InputError
 from facemodels.evaluation.aflw2000 import evaluate
 from facemodels.methods import load_method, method
+from facemodels.methods.cycle import CYCLES
 from facemodels.methods.dasl import SCHEMES
 from facemodels.training import checkpoints, configured, train
 
 from . import common
 
+ALWAYS = 10**9  # labelled pictures to the end
 VARIANTS = {
     "e2far": {"top layer": {"fusion": False}, "fusion": {"fusion": True}},
     # "pictures alone": photographs pass through the network, whose batch norms see them, and nothing is learnt from their landmarks.
     "dasl": {"none": {"schemes": ()}, "pictures alone": {"schemes": ("l2d",), "weight_l2d": 0.0}} | {s: {"schemes": (s,)} for s in SCHEMES} | {"all four": {"schemes": SCHEMES}},
+    "pgn": {
+        "regressed pose": {"pose": "regressed", "stage1": ALWAYS},
+        "guided, direct": {"landmarks": "direct", "stage1": ALWAYS},
+        "guided": {"stage1": ALWAYS},
+        "guided, frames": {},
+    },
+    "cycle": {"none": {"cycles": ()}} | {c: {"cycles": (c,)} for c in CYCLES} | {"both": {"cycles": CYCLES}, "both, rendered": {"cycles": CYCLES, "compose_pose": "render", "compose_expression": "render"}},
 }
 # What all variants of a seed begin with.
 FIRST = {"dasl": {"schemes": ()}}
@@ -40,6 +51,8 @@ FIRST = {"dasl": {"schemes": ()}}
 COLUMNS = {
     "e2far": ("neutral_mm", "neutral_of_mean_face_mm", "expression_mm", "expression_of_none_mm"),
     "dasl": ("nme_percent", "nme_synthetic_percent", "nme68_2d_balanced_percent", "nme68_2d_plain_percent", "nme68_2d_reannotated_balanced_percent", "nme68_2d_reannotated_plain_percent"),
+    "pgn": ("dense_nme_percent", "dense_nme_true_identity_percent", "dense_nme_true_expression_percent", "dense_nme_true_pose_percent", "rotation_degrees", "neutral_mm", "neutral_of_four_mm", "nme68_2d_balanced_percent"),
+    "cycle": ("photometric", "expression_leak_mm_per_degree", "rotation_leak_degrees_per_mm", "expression_response", "rotation_response", "expression_mm", "neutral_mm", "nme68_2d_balanced_percent"),
 }
 
 
@@ -68,7 +81,7 @@ def main(arguments=None) -> dict:
         for name, changes in variants.items():
             began = time.perf_counter()
             checkpoint, values = run(options.method, output / f"{name.replace(' ', '-')}-{seed}", changes | begin, seed, settings)
-            if options.aflw2000:
+            if options.aflw2000 and options.method != "e2far":
                 values |= scored(checkpoint, options.aflw2000)
             result["runs"].append({"variant": name, "seed": seed, "seconds": round(time.perf_counter() - began, 1)} | values)
             print(f"{name}, seed {seed}: " + ", ".join(f"{k} {values[k]:.3f}" for k in COLUMNS[options.method] if k in values), file=sys.stderr)
@@ -96,7 +109,7 @@ def scored(checkpoint, path) -> dict:
     key = hashlib.sha256(repr([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]).encode()).hexdigest()[:8]
     kept = checkpoint / f"aflw2000-{key}.json"
     if not kept.is_file():
-        kept.write_text(json.dumps(evaluate(load_method(checkpoint).landmarks, path, 120)))
+        kept.write_text(json.dumps(evaluate((trained := load_method(checkpoint)).landmarks, path, trained.size)))
     return json.loads(kept.read_text())
 
 
