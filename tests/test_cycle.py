@@ -138,7 +138,7 @@ def test_with_the_truth_in_place_of_the_network_nothing_is_left(method, known, c
     for key in {"landmarks", "pair", f"{cycle}_variation", f"{cycle}_kept"} | ({"expression_kept_pose"} if cycle == "expression" else set()):
         assert parts[key].abs() < 1e-6, key
     assert parts["photometric"] < 0.003 and parts[f"{cycle}_picture"] < 0.003  # the square root of its epsilon is 0.001
-    assert parts["photometric"] >= 0.001 and torch.isfinite(parts["loss"])
+    assert parts["photometric"] > 0.00099 and torch.isfinite(parts["loss"])
 
 
 @pytest.mark.parametrize("cycle", CYCLES)
