@@ -146,7 +146,7 @@ def reduced(model: MorphableModel, shape: int = 40, expression: int = 10) -> Red
         _, directions = torch.linalg.eigh(root.T @ gram @ root)
         back = (root @ directions.flip(1)[:, :count]).T  # [k,K]: unit coefficients of the new directions are one deviation
         forth = gram @ back.T @ torch.linalg.inv(back @ gram @ back.T)
-        found += [(gram @ back.T @ torch.linalg.inv(back @ gram @ back.T)).float(), back.float()]
+        found += [forth.float(), back.float()]
     return Reduced(*found)
 
 
@@ -304,8 +304,7 @@ class DASL(Method):
         # Which directions the parameters stand for is saved with the weights: another machine's linear algebra may find others.
         for name, matrix in reduced(self.model)._asdict().items():
             self.register_buffer(name, matrix)
-        self.shapes, self.expressions = len(self.from_shape), len(self.from_expression)
-        outputs = 12 + self.shapes + self.expressions
+        outputs = 12 + len(self.from_shape) + len(self.from_expression)
         self.register_buffer("parameter_mean", torch.zeros(outputs))  # of whitening, see `begin`
         self.register_buffer("parameter_std", torch.ones(outputs))
         self.network = Network(config.trunk, outputs)
