@@ -24,6 +24,14 @@ def euler_rotation(angles: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
+def rotation_from_axes(first: Tensor, second: Tensor) -> Tensor:
+    """The rotation [...,3,3] whose first row is along `first` [...,3], whose second is `second` [...,3] less what is along it, and whose third is their cross product: what
+    networks give without a jump (Zhou et al. 2019)."""
+    first = torch.nn.functional.normalize(first, dim=-1)
+    second = torch.nn.functional.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second, dim=-1)], -2)
+
+
 def transform(vertices: Tensor, rotation: Tensor | None = None, translation: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
     """scale * R v + t. vertices [N,V,3], rotation [N,3,3], translation [N,3], scale [N]."""
     if rotation is not None:

@@ -9,6 +9,14 @@ from facerender import camera, lighting
 F64 = torch.float64
 
 
+def test_two_axes_make_a_rotation_and_those_of_a_rotation_make_it_again():
+    rotation = camera.euler_rotation(torch.randn(5, 3, dtype=F64))
+    torch.testing.assert_close(camera.rotation_from_axes(3 * rotation[:, 0], rotation[:, 1] + 2 * rotation[:, 0]), rotation)
+    made = camera.rotation_from_axes(torch.randn(2, 4, 3, dtype=F64), torch.randn(2, 4, 3, dtype=F64))
+    torch.testing.assert_close(made @ made.mT, torch.eye(3, dtype=F64).expand(2, 4, 3, 3))
+    assert (torch.linalg.det(made) > 0).all()
+
+
 def test_euler_rotation_is_rz_ry_rx():
     a = torch.tensor([[0.3, -0.7, 1.1]], dtype=F64)
     (x, y, z), one, zero = a[0], torch.ones((), dtype=F64), torch.zeros((), dtype=F64)

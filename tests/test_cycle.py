@@ -570,6 +570,6 @@ def test_a_model_without_a_face_region_is_refused(tmp_path, monkeypatch):
 
     model = load_model("builtin")
     model.regions = {}
-    monkeypatch.setattr("facemodels.load_model", lambda name: model)
+    monkeypatch.setattr("facemodels.methods.face_method.load_model", lambda name: model)
     with pytest.raises(InputError, match="a region named face"):
         Cycle(small(tmp_path))

@@ -287,6 +287,6 @@ def test_a_model_without_texture_coordinates_needs_the_direct_head(tmp_path, mon
 
     model = load_model("builtin")
     model.uv = None
-    monkeypatch.setattr("facemodels.load_model", lambda name: model)
+    monkeypatch.setattr("facemodels.methods.face_method.load_model", lambda name: model)
     with pytest.raises(InputError, match="landmarks=direct does without"):
         PGN(small(tmp_path))

@@ -52,9 +52,10 @@ from ..data.synthetic import Variety
 from ..drawing import tile
 from ..errors import InputError
 from ..losses import coefficient_loss, deep3d_landmark_weights, gamma_loss, gram_loss, gram_matrix, landmark_loss, photometric_loss, reflectance_loss, rotation_angle
-from ..networks import LightNet, ResNet, resnet18, resnet50
+from ..networks import LightNet, ResNet, regression_head, resnet18, resnet50
 from ..surface import similarity
-from ..training import Config, Method
+from ..training import Config
+from .face_method import FaceMethod
 
 HELD_OUT = 7_000_041  # seed of validation faces, whatever the seed of training
 CYCLES, MODES = ("pose", "expression"), ("render", "texture", "warp")
@@ -204,7 +205,7 @@ class Network(nn.Module):
         self.branches = nn.ModuleDict({name: nn.Sequential(*both) if separate else both[1] for name, both in halves.items()})
         self.whole = light  # its last map and not the mean of it, which has lost where things are
         channels = make().channels[-1]
-        self.heads = nn.ModuleDict({name: _head(channels * 16 if light else channels, 256 if light else 512, n) for name, n in outputs.items()})
+        self.heads = nn.ModuleDict({name: regression_head(channels * 16 if light else channels, (256,) if light else (512,), n) for name, n in outputs.items()})
         self.blendshapes, self.albedo = blendshapes, counts[2]
         with torch.no_grad():
             self.heads["pose"][-1].bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0, 1.6, 0.5, 0.5]))
@@ -226,18 +227,9 @@ def _halves(trunk):
     return nn.Sequential(trunk.conv1, trunk.bn1, nn.ReLU(inplace=True), *pool, trunk.layer1, trunk.layer2), nn.Sequential(trunk.layer3, trunk.layer4)
 
 
-def _head(inputs, hidden, outputs):
-    last = nn.Linear(hidden, outputs)
-    nn.init.normal_(last.weight, std=1e-3)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), last)
-
-
 def _pose(numbers, size):
     """Two axes of the rotation, log scale in sides per metre, translation in sides: [N,9] -> `Pose`."""
-    first = F.normalize(numbers[:, :3], dim=1)
-    second = F.normalize(numbers[:, 3:6] - (first * numbers[:, 3:6]).sum(1, keepdim=True) * first, dim=1)
-    rotation = torch.stack([first, second, torch.linalg.cross(first, second, dim=1)], 1)
+    rotation = fr.camera.rotation_from_axes(numbers[:, :3], numbers[:, 3:6])
     return Pose(rotation, numbers[:, 6].exp() * (size / 1000), numbers[:, 7:9] * size)
 
 
@@ -386,18 +378,13 @@ class Prediction(NamedTuple):
     landmarks: Tensor
 
 
-class Cycle(Method):
+class Cycle(FaceMethod):
     name, Config, PRESETS = "cycle", CycleConfig, PRESETS
     monitor = "photometric"
 
     def __init__(self, config: CycleConfig):
         super().__init__(config)
-        from .. import load_model
-
-        object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
         m = self.model
-        if "face" not in m.regions or m.landmark_index is None or not m.has_landmark.all():
-            raise InputError(f"{config.model}: training needs a model with 68 landmarks and a region named face, and {m.name} lacks some of them")
         face = m.regions["face"].long()
         inside = torch.zeros(m.num_vertices, dtype=torch.bool)
         inside[face] = True
@@ -415,12 +402,6 @@ class Cycle(Method):
         self.variety = Variety(yaw=config.yaw, box=(1.3, 1.55))
         self.source = SyntheticClips(m, self.size, 2, GAP, self.variety)
         self.frames = None  # a store that batches are taken from; None for faces that are new in every step
-
-    def _apply(self, move, *args, **kwargs):
-        """Moves the morphable model along, on which faces are rendered."""
-        moved = super()._apply(move, *args, **kwargs)
-        self.model.to(self.face.device)
-        return moved
 
     def prepare(self):
         c = self.config

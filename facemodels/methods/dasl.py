@@ -48,10 +48,11 @@ from ..drawing import CLAY, dotted, tile
 from ..errors import InputError
 from ..losses import PointBasis, Whitening, adversarial_loss, critic_loss, landmark_loss, mean_one, projected_points, rotation_angle, wpdc_loss
 from ..morphable import MorphableModel, gather_points
-from ..networks import LightNet, resnet50
+from ..networks import LightNet, regression_head, resnet50
 from ..sampling import random_coefficients
-from ..training import Config, Method, seed_of
+from ..training import Config, seed_of
 from . import load_method
+from .face_method import FaceMethod
 
 SIZE = 120
 SCHEMES = ("l2d", "l3d", "cycle", "critic")
@@ -163,9 +164,8 @@ def pose_of(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     affine = parameters[:, :12].view(-1, 3, 4)
     first, second = affine[:, 0, :3], affine[:, 1, :3]
     scale = (first.norm(dim=1) + second.norm(dim=1)) / 2
-    first = nn.functional.normalize(first, dim=1)
-    second = nn.functional.normalize(second - (first * second).sum(1, keepdim=True) * first, dim=1)  # a rotation, which the released code does not make sure of
-    return torch.stack([first, second, torch.linalg.cross(first, second, dim=1)], 1), scale, affine[:, :2, 3]
+    # A rotation, which the released code, with its rows as they are, does not make sure of.
+    return fr.camera.rotation_from_axes(first, second), scale, affine[:, :2, 3]
 
 
 # -------------------------------------------------------------------------------------------------------------------------- the landmark channel
@@ -214,13 +214,11 @@ class Network(nn.Module):
         self.light = trunk == "light"
         if self.light:  # its last map whole and not its mean, which has lost where things are: a short training learns the pose from it
             self.trunk = LightNet(4)
-            self.head = nn.Sequential(nn.Linear(256 * 16, 256), nn.BatchNorm1d(256), nn.ReLU(inplace=True), nn.Linear(256, outputs))
-            last = self.head[-1]
+            self.head = regression_head(256 * 16, (256,), outputs)
         else:
             self.trunk = resnet50(4, outputs, last_stride=1, pool=7)
-            last = self.trunk.fc
-        nn.init.normal_(last.weight, std=1e-3)  # begins at the mean parameters
-        nn.init.zeros_(last.bias)
+            nn.init.normal_(self.trunk.fc.weight, std=1e-3)  # both begin at the mean parameters
+            nn.init.zeros_(self.trunk.fc.bias)
 
     def forward(self, image: Tensor, channel: Tensor) -> Tensor:
         # The released code reads pictures with OpenCV: blue, green, red.
@@ -283,7 +281,7 @@ class Batch(NamedTuple):
     blank: Tensor
 
 
-class DASL(Method):
+class DASL(FaceMethod):
     name, Config, PRESETS = "dasl", DASLConfig, PRESETS
     given = "the picture alone; the landmark channel holds those of the network's own first pass"
     monitor = "nme_percent"
@@ -291,11 +289,6 @@ class DASL(Method):
 
     def __init__(self, config: DASLConfig):
         super().__init__(config)
-        from .. import load_model
-
-        object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
-        if "face" not in self.model.regions or self.model.landmark_index is None or not self.model.has_landmark.all():
-            raise InputError(f"{config.model}: training needs a model with 68 landmarks and a region named face, and {self.model.name} lacks some of them")
         face, corners, weights = self.model.regions["face"], self.model.landmark_index.long(), self.model.landmark_weights
         rows = self.model.rows.view(-1, self.model.num_vertices, 3)
         # The model at the 68 landmarks, then at the vertices of the face.
@@ -336,12 +329,6 @@ class DASL(Method):
 
     def _raw(self, faces):
         return parameters_of(faces, self.to_shape, self.to_expression)
-
-    def _apply(self, move, *args, **kwargs):
-        """Moves the morphable model along, on which faces are rendered."""
-        moved = super()._apply(move, *args, **kwargs)
-        self.model.to(self.rows.device)
-        return moved
 
     @property
     def whitening(self) -> Whitening:

@@ -33,9 +33,10 @@ from ..data.synthetic import Synthetic, Variety
 from ..drawing import portrait, tile
 from ..errors import InputError
 from ..losses import gram_loss, gram_matrix, landmark_loss, shape_alone
-from ..networks import LightNet, VGGFace, load_weights
+from ..networks import LightNet, VGGFace, load_weights, regression_head
 from ..surface import similarity
-from ..training import Config, Method
+from ..training import Config
+from .face_method import FaceMethod
 
 # How kept renderings are changed each time: without, 60,000 of them are known by heart after ten epochs (the loss on them falls on, the error of others no longer does).
 GENTLE = Change(rotation=3, scale=0.03, shift=0.015, brightness=0.1, contrast=0.1, tint=0.05, saturation=0.1, grey=0.02, blurred=0.1, covered=0.15, patch=0.3)
@@ -104,9 +105,9 @@ class Network(nn.Module):
             self.conv8 = nn.Conv2d(2 * width, width, 1)
             self.norms = nn.ModuleList(nn.BatchNorm2d(width) if trunk == "light" else nn.Identity() for _ in range(3))
         light = trunk != "vgg"
-        self.landmarks = _head(top * spatial**2, (256,), 136, light) if light else None
-        self.identity = _head(top * spatial**2, hidden, identity, light)
-        self.expression = _head((width if fusion else top) * spatial**2, hidden, expression, light)
+        self.landmarks = regression_head(top * spatial**2, (256,), 136, light) if light else None
+        self.identity = regression_head(top * spatial**2, hidden, identity, light)
+        self.expression = regression_head((width if fusion else top) * spatial**2, hidden, expression, light)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """And, of the light trunk, landmarks [N,68,2] in crop pixels."""
@@ -122,29 +123,12 @@ class Network(nn.Module):
             return self.identity(top), self.expression(fused), landmarks
 
 
-def _head(inputs, hidden, outputs, light):
-    """Fully connected layers, each with ReLU; the light trunk's are normalised (without, every ReLU of the identity head was dead after 1500 steps), VGG's drop half."""
-    layers = []
-    for width in hidden:
-        layers += [nn.Linear(inputs, width), *([nn.BatchNorm1d(width), nn.ReLU(inplace=True)] if light else [nn.ReLU(inplace=True), nn.Dropout(0.5)])]
-        inputs = width
-    last = nn.Linear(inputs, outputs)
-    nn.init.normal_(last.weight, std=1e-3)  # begins at the mean face
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(*layers, last)
-
-
-class E2FAR(Method):
+class E2FAR(FaceMethod):
     name, Config, PRESETS = "e2far", E2FARConfig, PRESETS
     monitor = "error_mm2"
 
     def __init__(self, config: E2FARConfig):
         super().__init__(config)
-        from .. import load_model
-
-        object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
-        if "face" not in self.model.regions or self.model.landmark_index is None or not self.model.has_landmark.all():
-            raise InputError(f"{config.model}: training needs a model with 68 landmarks and a region named face, and {self.model.name} lacks some of them")
         face = self.model.regions["face"]
         self.register_buffer("identity_gram", gram_matrix(shape_alone(self.model.identity_basis[:, face], self.model.mean[face]).flatten(1)), persistent=False)
         self.register_buffer("expression_gram", gram_matrix(self.model.expression_basis[:, face].flatten(1)), persistent=False)
@@ -159,12 +143,6 @@ class E2FAR(Method):
     def prepare(self):
         if self.config.cache:
             self.cached = Cached(self.source, self.config.seed, self.config.cache)
-
-    def _apply(self, move, *args, **kwargs):
-        """Moves the morphable model along, on which faces are rendered."""
-        moved = super()._apply(move, *args, **kwargs)
-        self.model.to(self.identity_gram.device)
-        return moved
 
     def batch(self, step, indices, device) -> Faces:
         if self.cached is None:

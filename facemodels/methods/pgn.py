@@ -36,9 +36,10 @@ from ..drawing import CLAY, dotted, tile
 from ..errors import InputError
 from ..losses import census_loss, coefficient_loss, gram_loss, gram_matrix, landmark_loss, rotation_angle, shape_alone
 from ..morphable import gather_points
-from ..networks import LightNet, resnet50
+from ..networks import LightNet, regression_head, resnet50
 from ..surface import similarity
-from ..training import Config, Method, seed_of
+from ..training import Config, seed_of
+from .face_method import FaceMethod
 
 HELD_OUT = 7_000_037  # seed of validation faces, whatever the seed of training
 POINTS = 256  # vertices of the face, besides the landmarks, at which maps and shapes are taught
@@ -117,14 +118,15 @@ class Network(nn.Module):
         light = trunk == "light"
         self.trunk, self.size, self.first = (LightNet(), 112, 4) if light else (resnet50(), 224, 7)
         top, self.counts = self.trunk.channels[-1], (identity, expression)
-        self.coefficients = _head(top * self.first**2 if light else top, 512, identity + expression)
+        inputs = top * self.first**2 if light else top
+        self.coefficients = regression_head(inputs, (512,), identity + expression)
         self.whole = light  # its last map and not the mean of it, which has lost where things are
-        self.pose = _head(top * self.first**2 if light else top, 256, 9) if regressed else None
+        self.pose = regression_head(inputs, (256,), 9) if regressed else None
         if self.pose is not None:
             with torch.no_grad():
                 self.pose[-1].bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0, 1.6, 0.5, 0.5]))
         if uv is None:
-            self.map, self.direct = None, _head(top * self.first**2 if light else top, 256, 68 * 3)
+            self.map, self.direct = None, regression_head(inputs, (256,), 68 * 3)
             return
         self.register_buffer("uv", uv, persistent=False)
         layers, channels = [], top
@@ -147,13 +149,6 @@ class Network(nn.Module):
                 points = F.grid_sample(places, grid, padding_mode="border", align_corners=False)[:, :, 0].mT
             middle = points.new_tensor([0.5, 0.5, 0.0])
             return Heads(identity, expression, points + middle, None if self.pose is None else self.pose(code))
-
-
-def _head(inputs, hidden, outputs):
-    last = nn.Linear(hidden, outputs)
-    nn.init.normal_(last.weight, std=1e-3)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), last)
 
 
 class Pose(NamedTuple):
@@ -213,18 +208,13 @@ def carried(image: Tensor, here: Tensor, there: Tensor, topology: fr.Topology) -
 # --------------------------------------------------------------------------------------------------------------------------------- training
 
 
-class PGN(Method):
+class PGN(FaceMethod):
     name, Config, PRESETS = "pgn", PGNConfig, PRESETS
     monitor = "dense_nme_percent"
 
     def __init__(self, config: PGNConfig):
         super().__init__(config)
-        from .. import load_model
-
-        object.__setattr__(self, "model", load_model(config.model))  # no part of what is trained and saved
         m = self.model
-        if "face" not in m.regions or m.landmark_index is None or not m.has_landmark.all():
-            raise InputError(f"{config.model}: training needs a model with 68 landmarks and a region named face, and {m.name} lacks some of them")
         if config.landmarks == "map" and m.uv is None:
             raise InputError(f"{config.model}: {m.name} has no texture coordinates for a position map; landmarks=direct does without")
         face, corners, weights = m.regions["face"].long(), m.landmark_index.long(), m.landmark_weights
@@ -247,9 +237,7 @@ class PGN(Method):
         self.labelled = self.frames = None  # stores that batches are taken from; None for faces that are new in every step
 
     def _apply(self, move, *args, **kwargs):
-        """Moves the morphable model along, on which faces are rendered."""
         moved = super()._apply(move, *args, **kwargs)
-        self.model.to(self.rows.device)
         object.__setattr__(self, "face_topology", self.face_topology.to(self.rows.device))
         return moved
 
@@ -288,9 +276,7 @@ class PGN(Method):
         if heads.pose is None:
             scale, rotation, translation = similarity(shape[:, :68], heads.points[:, :68] * self.size)
             return Pose(scale, rotation, translation)
-        first = F.normalize(heads.pose[:, :3], dim=1)
-        second = F.normalize(heads.pose[:, 3:6] - (first * heads.pose[:, 3:6]).sum(1, keepdim=True) * first, dim=1)
-        rotation = torch.stack([first, second, torch.linalg.cross(first, second, dim=1)], 1)
+        rotation = fr.camera.rotation_from_axes(heads.pose[:, :3], heads.pose[:, 3:6])
         translation = F.pad(heads.pose[:, 7:9], (0, 1))
         return Pose(heads.pose[:, 6].exp() * self.size / 1000, rotation, translation * self.size)
 

@@ -4,10 +4,11 @@ Which there are and what each is for: `resnet50` and `resnet18` (the methods' pa
 docstring says what goes in and what comes out.
 """
 
+from .head import regression_head
 from .light import LightNet
 from .resnet import ResNet, resnet18, resnet50
 from .trunk import Features, Trunk
 from .vgg import VGGFace
 from .weights import load_weights
 
-__all__ = ["Features", "LightNet", "ResNet", "Trunk", "VGGFace", "load_weights", "resnet18", "resnet50"]
+__all__ = ["Features", "LightNet", "ResNet", "Trunk", "VGGFace", "load_weights", "regression_head", "resnet18", "resnet50"]
