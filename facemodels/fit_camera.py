@@ -9,7 +9,7 @@ from torch import Tensor
 from facerender.camera import euler_rotation, to_pixels
 
 from .morphable import axis_angle_rotation
-from .surface import similarity
+from .surface import Similarity, similarity
 
 POSE = 6  # log scale, a rotation vector that turns the head further, translation x, y
 
@@ -82,19 +82,27 @@ class Camera:
 def camera_from_points(points: Tensor, pixels: Tensor, weights: Tensor, size: tuple[int, int], center: tuple[float, float], focal: float = math.inf) -> Camera:
     """Scaled orthography from points [P,3] mm and their pixels [P,2] with weights [P], the least-squares one.
 
-    The depths that the image does not show are those of the current camera, the similarity to points with these depths (Umeyama 1991) is the next one:
-    alternation that never gets worse, from heads turned every which way at once, of which the best is kept.
+    `scaled_orthography` from heads turned every which way at once, of which the best is kept.
     """
     target = torch.stack([pixels[:, 0] - center[0], center[1] - pixels[:, 1]], -1)
     yaw, pitch = torch.meshgrid(torch.linspace(-1.5, 1.5, 7), torch.linspace(-0.6, 0.6, 3), indexing="ij")
     turns = torch.stack([pitch.flatten(), yaw.flatten(), torch.zeros(yaw.numel())], -1).to(points)
     seen = points @ euler_rotation(turns).transpose(-1, -2)  # [21,P,3]
     ratio = ((target - target.mean(0)) ** 2).sum().sqrt() / ((seen[..., :2] - seen[..., :2].mean(1, keepdim=True)) ** 2).sum((1, 2)).sqrt()
-    depth = seen[..., 2] * ratio[:, None]
-    for _ in range(100):
-        fitted = similarity(points, torch.cat([target.expand(len(turns), -1, -1), depth[..., None]], -1), weights)
-        placed = fitted(points)
-        depth = placed[..., 2]
+    fitted = scaled_orthography(points, target, seen[..., 2] * ratio[:, None], weights, 100)
+    placed = fitted(points)
     error = (((placed[..., :2] - target) ** 2).sum(-1) * weights).sum(-1)
     best = int(error.argmin())
     return Camera(fitted.scale[best, None], fitted.rotation[best, None], fitted.translation[best, None, :2], size, center, focal)
+
+
+def scaled_orthography(points: Tensor, target: Tensor, depth: Tensor, weights: Tensor | None = None, steps: int = 30) -> Similarity:
+    """What takes points [P,3] or [N,P,3] to places [P,2] or [N,P,2] of the picture (y up), by least squares with weights [P]; its third coordinate is what it makes of the points.
+
+    The depths [N,P] that the picture does not show are those of the current similarity, the similarity to points with these depths (Umeyama 1991) is the next one:
+    alternation that never gets worse. `depth` is where it begins.
+    """
+    for _ in range(steps):
+        fitted = similarity(points, torch.cat([target.expand(*depth.shape, 2), depth[..., None]], -1), weights)
+        depth = fitted(points)[..., 2]
+    return fitted

@@ -42,7 +42,7 @@ from .networks.norm import SharedBatchNorm, share_batch_norms
 class Config:
     """Settings that every method has. A method's own configuration derives from it; all of it is saved beside each checkpoint.
 
-    output: folder of the run. seed: of everything random. steps: optimizer steps. batch: samples a step, of all devices together.
+    output: folder of the run. start: a checkpoint whose weights a new run begins with. seed: of everything random. steps: optimizer steps. batch: samples a step, of all devices together.
     optimizer: "adamw", "adam" or "sgd" (Nesterov momentum 0.9). schedule: "cosine" to zero, "step" (times `decay` at each of `milestones`) or
     "constant", after `warmup` steps from zero. clip: largest norm of the gradient, 0 for none. ema: decay of the averaged weights that are
     validated and shipped, 0 for none. precision: "float32" or "bfloat16" (autocast), and compile: torch.compile,
@@ -52,6 +52,7 @@ class Config:
     """
 
     output: str = "run"
+    start: str = ""
     seed: int = 0
     steps: int = 1000
     batch: int = 32
@@ -95,13 +96,15 @@ class Method(nn.Module):
 
     A constructor reads no data and no weights: a checkpoint is used where they are not. `begin` and `prepare` do.
 
-    Class attributes: name; Config; given, what a prediction from a picture rests on, for reports; monitor, the validation result that says which checkpoint is best (lower is better).
+    Class attributes: name; Config; given, what a prediction from a picture rests on, for reports; monitor, the validation result that says which checkpoint is best (lower is better);
+    optional, beginnings of names of parts that only training needs: weights may be without them.
     """
 
     name = "method"
     Config = Config
     given = "the picture alone"
     monitor = "loss"
+    optional: tuple[str, ...] = ()
 
     def __init__(self, config: Config):
         super().__init__()
@@ -281,6 +284,8 @@ def load_weights(method: Method, checkpoint: Path, averaged: bool = True):
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file}: damaged ({error})") from error
     own = method.state_dict()
+    if averaged:  # not to go on training from
+        weights |= {k: v for k, v in own.items() if k.startswith(method.optional) and k not in weights}
     for key in [*own, *sorted(weights.keys() - own.keys())]:
         if key not in weights or key not in own or own[key].shape != weights[key].shape:
             mine, its = (str(list(d[key].shape)) if key in d else "nothing" for d in (own, weights))

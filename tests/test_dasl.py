@@ -409,7 +409,7 @@ def test_start_is_a_checkpoint_of_the_same_model(trained, tmp_path):
     checkpoint = save_checkpoint(tmp_path / "there", 1, trained, {}, None, {}, 1, None)
     other = DASL(small(tmp_path / "run", start=str(checkpoint)))
     other.config.model = "another.safetensors"
-    with pytest.raises(InputError, match="with the model builtin; start must be one of 2DASL with another.safetensors"):
+    with pytest.raises(InputError, match="with the model builtin; start must be one of dasl with another.safetensors"):
         other.begin()
 
 

@@ -4,6 +4,7 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+from .. import weights
 from ..errors import InputError
 from ..training import checkpoints, configured, load_weights
 
@@ -17,16 +18,22 @@ def method(name: str):
     return getattr(import_module(f".{name}", __package__), METHODS[name])
 
 
-def load_method(checkpoint, device="cpu"):
-    """A trained method from a checkpoint's folder, with its averaged weights where there are any, in eval mode.
+def load_method(checkpoint=None, device="cpu"):
+    """A trained method in eval mode: by the name of weights that ship ("dasl", see `facemodels.weights`), or from a checkpoint's folder, with its averaged weights where there are
+    any. None: the best that ship.
 
     Raises:
         InputError: the folder is no checkpoint, or damaged, or of a method that is not there; one sentence that says which.
     """
-    folder = Path(checkpoint)
+    shipped = weights.names()
+    if checkpoint is None:
+        checkpoint = next((name for name in weights.DEFAULT if name in shipped), None)
+        if checkpoint is None:
+            raise InputError(f"no weights are shipped with this build; train some (facemodels train {next(iter(METHODS))}) and give their checkpoint")
+    folder = weights.FOLDER / checkpoint if str(checkpoint) in shipped else Path(checkpoint)
     if not (folder / "weights.safetensors").is_file() or not (folder / "config.json").is_file():
         inside = checkpoints(folder / "checkpoints") or checkpoints(folder)
-        hint = f"; the last one in it is {inside[-1]}" if inside else ""
+        hint = f"; the last one in it is {inside[-1]}" if inside else "" if folder.exists() else f", and no name of weights that ship ({', '.join(shipped) or 'there are none'})"
         raise InputError(f"{folder}: not a checkpoint (it must hold weights.safetensors and config.json){hint}")
     try:
         name = json.loads((folder / "config.json").read_text())["method"]

@@ -55,7 +55,7 @@ from ..losses import coefficient_loss, deep3d_landmark_weights, gamma_loss, gram
 from ..networks import LightNet, ResNet, regression_head, resnet18, resnet50
 from ..surface import similarity
 from ..training import Config
-from .face_method import FaceMethod
+from .face_method import FaceMethod, Reconstruction
 
 HELD_OUT = 7_000_041  # seed of validation faces, whatever the seed of training
 CYCLES, MODES = ("pose", "expression"), ("render", "texture", "warp")
@@ -66,7 +66,7 @@ GAP = (5, 50)  # frames from the first of a pair to the second
 @dataclass
 class CycleConfig(Config):
     """model: the morphable model. trunk: "resnet50" (224 pixels) or "light" (112); separate: an encoder for each branch (of resnet18 in place of resnet50), not layers 3 and
-    4 alone. frames: pairs of them, "synthetic" or a folder of videos. cycles: "pose", "expression", both or none. compose_pose, compose_expression: "render", "texture" or
+    4 alone (of the light trunk: layer 4). frames: pairs of them, "synthetic" or a folder of videos. cycles: "pose", "expression", both or none. compose_pose, compose_expression: "render", "texture" or
     "warp". pair: "distance" of identity and texture of the two frames, or "swap": each frame is rendered with the other's. weight_*: of the losses; those of pictures,
     angles (of the pose, squared, and of shifts in sides and logarithms of scales) and kept properties within the two cycles. stage1: steps without cycles; detached: steps of
     the cycles with J as a picture alone. cache: rendered frames that are kept, 0 for new ones in every step. held_out: frames to validate on. yaw: largest of rendered
@@ -200,12 +200,12 @@ class Network(nn.Module):
         light = trunk == "light"
         make, self.size = (LightNet, 112) if light else (resnet18 if separate else resnet50, 224)
         outputs = {"identity": counts[0], "expression": counts[1], "pose": 9, "texture": counts[2] + 27}
-        halves = {name: _halves(make()) for name in outputs}
+        halves = {name: _halves(make(), 3 if light else 2, 40 if light else None) for name in outputs}
         self.shared = None if separate else halves["identity"][0]
         self.branches = nn.ModuleDict({name: nn.Sequential(*both) if separate else both[1] for name, both in halves.items()})
         self.whole = light  # its last map and not the mean of it, which has lost where things are
-        channels = make().channels[-1]
-        self.heads = nn.ModuleDict({name: regression_head(channels * 16 if light else channels, (256,) if light else (512,), n) for name, n in outputs.items()})
+        inputs, hidden = (40 * 16, 256) if light else (make().channels[-1], 512)
+        self.heads = nn.ModuleDict({name: regression_head(inputs, (hidden,), n) for name, n in outputs.items()})
         self.blendshapes, self.albedo = blendshapes, counts[2]
         with torch.no_grad():
             self.heads["pose"][-1].bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0, 1.6, 0.5, 0.5]))
@@ -222,9 +222,12 @@ class Network(nn.Module):
             return Properties(said["identity"], expression, *_pose(said["pose"], self.size), albedo, self.ambient + light.view(-1, 9, 3))
 
 
-def _halves(trunk):
+def _halves(trunk, shared, width=None):
+    """The layers to `shared` of four, and those after it, narrowed to `width` channels."""
     pool = [nn.MaxPool2d(3, 2, 1)] if isinstance(trunk, ResNet) else []
-    return nn.Sequential(trunk.conv1, trunk.bn1, nn.ReLU(inplace=True), *pool, trunk.layer1, trunk.layer2), nn.Sequential(trunk.layer3, trunk.layer4)
+    layers = [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4]
+    narrow = [] if width is None else [nn.Conv2d(trunk.channels[-1], width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(trunk.conv1, trunk.bn1, nn.ReLU(inplace=True), *pool, *layers[:shared]), nn.Sequential(*layers[shared:], *narrow)
 
 
 def _pose(numbers, size):
@@ -501,9 +504,9 @@ class Cycle(FaceMethod):
         said = self.network(image).each(Tensor.float)
         return Prediction(said, self.model.landmarks(surface(self.model, said, self.size).place))
 
-    def landmarks(self, image: Tensor) -> Tensor:
-        """[N,68,3] of pictures, see `Prediction`; what `facemodels evaluate` asks for."""
-        return self.predict(image).landmarks
+    def reconstruct(self, image: Tensor) -> Reconstruction:
+        p, landmarks = self.predict(image)
+        return Reconstruction(p.identity, p.expression, p.rotation, p.scale, p.translation, landmarks, p.albedo, p.light)
 
     def _expression_mm(self, first: Tensor, second: Tensor) -> Tensor:
         """How far the face's vertices are between expressions [N,E], mean [N]."""

@@ -51,8 +51,7 @@ from ..morphable import MorphableModel, gather_points
 from ..networks import LightNet, regression_head, resnet50
 from ..sampling import random_coefficients
 from ..training import Config, seed_of
-from . import load_method
-from .face_method import FaceMethod
+from .face_method import FaceMethod, Reconstruction
 
 SIZE = 120
 SCHEMES = ("l2d", "l3d", "cycle", "critic")
@@ -70,7 +69,7 @@ class DASLConfig(Config):
     landmarks come from: "synthetic" (other rendered faces, of which only 2D is used), AFLW's crops (the zip, its labels beside it), or a folder of pictures with landmark
     files. schemes: which of l2d, l3d, cycle, critic; none is the baseline. weight_l2d, weight_l3d, weight_cycle, weight_critic: theirs. unit: see above. channel: "hard"
     (single pixels, as in the paper, without gradient) or "soft" (Gaussians of one pixel, with). blank: share of samples whose channel is empty. stage1: steps with
-    labelled faces alone. start: a checkpoint whose weights the run begins with. cache: rendered faces of each kind that are kept, 0 for new ones in every
+    labelled faces alone. cache: rendered faces of each kind that are kept, 0 for new ones in every
     step. kept: a folder for crops of photographs, which are then made once and read as they are needed; else they are in memory. held_out: faces of each kind to validate
     on. yaw: largest of rendered faces, degrees."""
 
@@ -88,7 +87,6 @@ class DASLConfig(Config):
     channel: str = "hard"
     blank: float = 0.5
     stage1: int = 0
-    start: str = ""
     cache: int = 0
     kept: str = ""
     held_out: int = 512
@@ -113,7 +111,7 @@ class DASLConfig(Config):
 PRESETS = {
     "smoke": dict(steps=12, batch=4, stage1=4, held_out=8, validate_every=6, checkpoint_every=6, panel_every=12, log_every=3, warmup=2),
     "ablation": dict(steps=400, batch=32, cache=8000, precision="bfloat16", validate_every=400, checkpoint_every=200, panel_every=400, warmup=40),
-    "cpu": dict(steps=6000, batch=32, stage1=2000, cache=20_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
+    "cpu": dict(steps=8000, batch=32, stage1=1500, cache=20_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
     "gpu": dict(trunk="resnet50", steps=100_000, batch=128, stage1=40_000, lr=2e-4, precision="bfloat16", validate_every=2000, checkpoint_every=2000, panel_every=5000, warmup=1000, prefetch=2),
     # Adam 5e-5, batch 32, clip 5, cosine: the reimplementation's. The length of the stages is not known; 300W-LP has 122,450 pictures.
     "paper": dict(trunk="resnet50", steps=400_000, stage1=200_000, batch=32, optimizer="adam", lr=5e-5, weight_decay=0.0, ema=0.0),
@@ -286,6 +284,7 @@ class DASL(FaceMethod):
     given = "the picture alone; the landmark channel holds those of the network's own first pass"
     monitor = "nme_percent"
     size = SIZE
+    optional = ("critic.",)
 
     def __init__(self, config: DASLConfig):
         super().__init__(config)
@@ -306,19 +305,10 @@ class DASL(FaceMethod):
         self.labelled = self.wild = self.held = None  # stores that batches are taken from; None for faces that are new in every step
 
     def begin(self):
-        """Whitening, from the labels that are trained on; and the weights of `start`, of a run that may have had other schemes: the critic's are taken along where both
-        have one."""
+        """Whitening, from the labels that are trained on, or with the weights of `start`, of a run that may have had other schemes."""
         c = self.config
         if c.start:
-            begun = load_method(c.start)
-            if begun.name != self.name or begun.config.model != c.model:
-                raise InputError(f"{c.start}: a checkpoint of {begun.name} with the model {getattr(begun.config, 'model', None)}; start must be one of 2DASL with {c.model}")
-            mine, its = self.state_dict(), begun.state_dict()
-            wrong = [k for k, v in mine.items() if not k.startswith("critic.") and (k not in its or its[k].shape != v.shape)]
-            if wrong:
-                raise InputError(f"{c.start}: {wrong[0]} is missing or of another shape there; start must be a checkpoint of 2DASL with the same trunk")
-            self.load_state_dict({k: its.get(k, v) for k, v in mine.items()})
-            return
+            return super().begin()
         if c.labelled == "synthetic":
             raw = torch.cat([self._raw(self.source.labels(c.seed, k, range(256))) for k in range(8)])
         else:
@@ -459,9 +449,10 @@ class DASL(FaceMethod):
         s = self.to_shape.shape[1]
         return Prediction(raw[:, 12 : 12 + s] @ self.from_shape, raw[:, 12 + s :] @ self.from_expression, rotation, scale, translation, self._landmarks(q)[1], raw, channel)
 
-    def landmarks(self, image: Tensor) -> Tensor:
-        """[N,68,3] of pictures without known landmarks, see `Prediction`; what `facemodels evaluate` asks for."""
-        return self.predict(image).landmarks
+    def reconstruct(self, image: Tensor) -> Reconstruction:
+        p = self.predict(image)
+        expression = p.expression.clamp(0, 1) if self.model.blendshapes else p.expression
+        return Reconstruction(p.identity, expression, p.rotation, p.scale, p.translation, p.landmarks)
 
     @torch.no_grad()
     def validate(self, device) -> dict[str, float]:

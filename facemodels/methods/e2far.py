@@ -16,7 +16,7 @@ only what no small change of size, turn or shift of the mean face makes is kept 
 
 The paper trained on renderings of random faces besides photographs; here it is renderings alone (`facemodels.data.synthetic`), upright and closely cropped as faces are
 that were aligned by their landmarks. The network gives no pose. Its light trunk (112 pixels, 1.2 million parameters) has no pretrained weights such as VGG-Face's: it learns
-68 landmarks on the side, which nothing else reads, and its heads and its fusion are normalised and without dropout, for short trainings at high rates.
+68 landmarks on the side, which place its shapes in pictures (`E2FAR.reconstruct`) and nothing else reads, and its heads and its fusion are normalised and without dropout, for short trainings at high rates.
 """
 
 from dataclasses import dataclass
@@ -32,11 +32,12 @@ from ..data.cache import Cached
 from ..data.synthetic import Synthetic, Variety
 from ..drawing import portrait, tile
 from ..errors import InputError
+from ..fit_camera import scaled_orthography
 from ..losses import gram_loss, gram_matrix, landmark_loss, shape_alone
 from ..networks import LightNet, VGGFace, load_weights, regression_head
 from ..surface import similarity
 from ..training import Config
-from .face_method import FaceMethod
+from .face_method import FaceMethod, Reconstruction
 
 # How kept renderings are changed each time: without, 60,000 of them are known by heart after ten epochs (the loss on them falls on, the error of others no longer does).
 GENTLE = Change(rotation=3, scale=0.03, shift=0.015, brightness=0.1, contrast=0.1, tint=0.05, saturation=0.1, grey=0.02, blurred=0.1, covered=0.15, patch=0.3)
@@ -93,7 +94,7 @@ class Network(nn.Module):
             self.trunk, self.size, width, hidden, spatial, padding = VGGFace(), 180, 512, (4096, 1024), 5, 1
             mean, scale = (129.1863, 104.7624, 93.5940), 255.0
         else:
-            self.trunk, self.size, width, hidden, spatial, padding = LightNet(), 112, 256, (512, 256), 4, 2
+            self.trunk, self.size, width, hidden, spatial, padding = LightNet(), 112, 256, (192, 192), 4, 2
             mean, scale = (127.5, 127.5, 127.5), 2.0
         # VGG-Face's weights want 0..255 less their mean; the light trunk about -1..1.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) / 255, persistent=False)
@@ -105,7 +106,7 @@ class Network(nn.Module):
             self.conv8 = nn.Conv2d(2 * width, width, 1)
             self.norms = nn.ModuleList(nn.BatchNorm2d(width) if trunk == "light" else nn.Identity() for _ in range(3))
         light = trunk != "vgg"
-        self.landmarks = regression_head(top * spatial**2, (256,), 136, light) if light else None
+        self.landmarks = regression_head(top * spatial**2, (128,), 136, light) if light else None
         self.identity = regression_head(top * spatial**2, hidden, identity, light)
         self.expression = regression_head((width if fusion else top) * spatial**2, hidden, expression, light)
 
@@ -134,9 +135,10 @@ class E2FAR(FaceMethod):
         self.register_buffer("expression_gram", gram_matrix(self.model.expression_basis[:, face].flatten(1)), persistent=False)
         self.network = Network(config.trunk, self.model.num_identity, self.model.num_expression, config.fusion)
         self.source = Synthetic(self.model, self.network.size, Variety(yaw=config.yaw, pitch=10, roll=3, box=(1.15, 1.3), shift=0.015, occluded=0.15, degraded=0.3))
-        self.cached = None
+        self.size, self.cached = self.network.size, None
 
     def begin(self):
+        super().begin()
         if self.config.weights:
             load_weights(self.network.trunk, self.config.weights, skip=("fc",))
 
@@ -165,6 +167,22 @@ class E2FAR(FaceMethod):
         """Coefficients of pictures [N,3,S,S], sRGB in 0..1, cropped around the face as the training faces are. Blend-shape weights are put into 0..1."""
         identity, expression, _ = self.network(image)
         return identity, expression.clamp(0, 1) if self.model.blendshapes else expression
+
+    @torch.no_grad()
+    def reconstruct(self, image: Tensor) -> Reconstruction:
+        """Pose is what takes the landmarks of the shape best to those that the light trunk has learnt on the side; turns of up to 60 degrees or so."""
+        identity, expression, seen = self.network(image)
+        if seen is None:
+            raise InputError(f"{self.name} with the trunk vgg gives no pose to place a face with; the light trunk does")
+        if self.model.blendshapes:
+            expression = expression.clamp(0, 1)
+        points, size = self.model.landmarks(self.model.shape(identity, expression)), self.network.size
+        target = torch.stack([seen[..., 0], size - seen[..., 1]], -1)
+        extent = [(p[..., :2] - p[..., :2].mean(1, keepdim=True)).square().sum((1, 2)).sqrt() for p in (target, points)]
+        scale, rotation, translation = found = scaled_orthography(points, target, points[..., 2] * (extent[0] / extent[1])[:, None])
+        placed = found(points)
+        landmarks = torch.cat([placed[..., :1], size - placed[..., 1:2], placed[..., 2:]], -1)
+        return Reconstruction(identity, expression, rotation, scale, translation[:, :2], landmarks)
 
     @torch.no_grad()
     def validate(self, device) -> dict[str, float]:

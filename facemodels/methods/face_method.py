@@ -1,14 +1,34 @@
 """What the methods have in common: each is trained about one morphable model."""
 
+from typing import NamedTuple
+
 import torch
+from torch import Tensor
 
 from .. import load_model
 from ..errors import InputError
 from ..training import Config, Method
+from . import load_method
+
+
+class Reconstruction(NamedTuple):
+    """Faces in pictures [N,3,S,S], whichever method found them. identity [N,I], expression [N,E] and albedo [N,A]: coefficients of the morphable model. rotation [N,3,3], scale [N] pixels
+    per mm and translation [N,2] pixels: its weak-perspective camera, y up from the lower left corner. landmarks [N,68,3]: of the posed model (or, of a method that sees them by
+    themselves, what it sees), pixels, y down, z towards the viewer. light [N,9,3]: spherical harmonics of the preset "deep3d" in camera space. None: albedo and light of methods
+    that do not tell them."""
+
+    identity: Tensor
+    expression: Tensor
+    rotation: Tensor
+    scale: Tensor
+    translation: Tensor
+    landmarks: Tensor
+    albedo: Tensor | None = None
+    light: Tensor | None = None
 
 
 class FaceMethod(Method):
-    """A method whose `config.model` names its morphable model, held as `model` on the method's device; it is no part of what is trained and saved.
+    """A method whose `config.model` names its morphable model, held as `model` on the method's device; it is no part of what is trained and saved. `size` is the side of its pictures.
 
     Raises:
         InputError: the model cannot be read, or lacks landmarks or the region "face".
@@ -21,7 +41,32 @@ class FaceMethod(Method):
             raise InputError(f"{config.model}: training needs a model with 68 landmarks and a region named face, and {model.name} lacks some of them")
         object.__setattr__(self, "model", model)
 
+    def begin(self):
+        """Takes the weights of `config.start`; those of parts in `optional` where it has them."""
+        if not self.config.start:
+            return
+        begun, path = load_method(self.config.start), self.config.start
+        if begun.name != self.name or begun.config.model != self.config.model:
+            raise InputError(f"{path}: a checkpoint of {begun.name} with the model {begun.config.model}; start must be one of {self.name} with {self.config.model}")
+        mine, its = self.state_dict(), begun.state_dict()
+        wrong = [k for k, v in mine.items() if not k.startswith(self.optional) and (k not in its or its[k].shape != v.shape)]
+        if wrong:
+            raise InputError(f"{path}: {wrong[0]} is missing or of another shape there; start must be a checkpoint of {self.name} with the same networks")
+        self.load_state_dict({k: its.get(k, v) for k, v in mine.items()})
+
     def _apply(self, move, *args, **kwargs):
         moved = super()._apply(move, *args, **kwargs)
         self.model.to(next(self.parameters(), torch.empty(0)).device)
         return moved
+
+    def reconstruct(self, image: Tensor) -> Reconstruction:
+        """Faces of pictures [N,3,S,S], sRGB in 0..1, cropped as `data.crops.landmark_box` does; S is `size`.
+
+        Raises:
+            InputError: the network gives no pose.
+        """
+        raise NotImplementedError
+
+    def landmarks(self, image: Tensor) -> Tensor:
+        """[N,68,3] of pictures, see `Reconstruction`."""
+        return self.reconstruct(image).landmarks

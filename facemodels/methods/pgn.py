@@ -39,7 +39,7 @@ from ..morphable import gather_points
 from ..networks import LightNet, regression_head, resnet50
 from ..surface import similarity
 from ..training import Config, seed_of
-from .face_method import FaceMethod
+from .face_method import FaceMethod, Reconstruction
 
 HELD_OUT = 7_000_037  # seed of validation faces, whatever the seed of training
 POINTS = 256  # vertices of the face, besides the landmarks, at which maps and shapes are taught
@@ -355,9 +355,9 @@ class PGN(FaceMethod):
         landmarks, seen = (torch.cat([p[..., :1], self.size - p[..., 1:2], p[..., 2:]], -1) for p in (pose(shape[:, :68]), heads.points[:, :68] * self.size))
         return Prediction(identity, expression, rotation, scale, translation[:, :2], landmarks, seen)
 
-    def landmarks(self, image: Tensor) -> Tensor:
-        """[N,68,3] of pictures, see `Prediction`; what `facemodels evaluate` asks for."""
-        return self.predict(image).landmarks
+    def reconstruct(self, image: Tensor) -> Reconstruction:
+        p = self.predict(image)
+        return Reconstruction(p.identity, p.expression, p.rotation, p.scale, p.translation, p.landmarks)
 
     @torch.no_grad()
     def validate(self, device) -> dict[str, float]:
