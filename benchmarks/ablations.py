@@ -6,7 +6,7 @@ python -m benchmarks.ablations METHOD [--seeds N] [--output DIR] [--wild PATH] [
     dasl    stage 1 on labelled faces; from its weights, stage 2 with none of the four schemes, with each, with all. --wild: photographs with 2D landmarks (AFLW's crops, or
             a folder); without it, rendered faces
     pgn     pose regressed, or solved from landmarks that are read directly or from a map; and frames of a person without labels on top
-    cycle   none of the cycles, each, both; both with plain renderings as injected pictures
+    cycle   single frames and pairs alone for 2000 steps; from these weights, 250 more with none of the cycles, each, both, and both with each way to compose the injected pictures
 
 Each variant is the method's preset `ablation` with its own settings and --set. Results are those of the held-out faces (`Method.validate`, last weights) and, where
 --aflw2000 gives the data, of its 68 landmarks, on which nothing is chosen; mean and standard deviation over the seeds. Finished runs in DIR are taken as they are, one that was
@@ -26,7 +26,7 @@ import torch
 from facemodels.errors import InputError
 from facemodels.evaluation.aflw2000 import evaluate
 from facemodels.methods import load_method, method
-from facemodels.methods.cycle import CYCLES
+from facemodels.methods.cycle import CYCLES, MODES
 from facemodels.methods.dasl import SCHEMES
 from facemodels.training import checkpoints, configured, train
 
@@ -43,10 +43,11 @@ VARIANTS = {
         "guided": {"stage1": ALWAYS},
         "guided, frames": {},
     },
-    "cycle": {"none": {"cycles": ()}} | {c: {"cycles": (c,)} for c in CYCLES} | {"both": {"cycles": CYCLES}, "both, rendered": {"cycles": CYCLES, "compose_pose": "render", "compose_expression": "render"}},
+    "cycle": {"none": {"cycles": ()}} | {c: {"cycles": (c,)} for c in CYCLES} | {"both": {}} | {f"both, {m}": {"compose_pose": m, "compose_expression": m} for m in MODES},
 }
-# What all variants of a seed begin with.
-FIRST = {"dasl": {"schemes": ()}}
+# What all variants of a seed begin with, and what is set in all of them then.
+FIRST = {"dasl": {"schemes": ()}, "cycle": {"cycles": (), "steps": 2000, "validate_every": 2000}}
+THEN = {"cycle": {"steps": 250, "stage1": 0, "detached": 50, "lr": 5e-4, "validate_every": 250, "panel_every": 250}}
 # What the table shows; the JSON has everything.
 COLUMNS = {
     "e2far": ("neutral_mm", "neutral_of_mean_face_mm", "expression_mm", "expression_of_none_mm"),
@@ -80,7 +81,8 @@ def main(arguments=None) -> dict:
             begin["start"] = str(run(options.method, output / f"first-{seed}", FIRST[options.method], seed, settings)[0])
         for name, changes in variants.items():
             began = time.perf_counter()
-            checkpoint, values = run(options.method, output / f"{name.replace(' ', '-')}-{seed}", changes | begin, seed, settings)
+            folder = output / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
+            checkpoint, values = run(options.method, folder, THEN.get(options.method, {}) | changes | begin, seed, settings)
             if options.aflw2000 and options.method != "e2far":
                 values |= scored(checkpoint, options.aflw2000)
             result["runs"].append({"variant": name, "seed": seed, "seconds": round(time.perf_counter() - began, 1)} | values)

@@ -9,7 +9,7 @@ from importlib import import_module
 from .errors import InputError
 from .morphable import Face, ModelData, MorphableModel, Skeleton
 
-_LATER = {"fit_image": "fit", "fit_mesh": "fit_scan", "Transfer": "transfer", "Mesh": "export", "mesh_of": "export", "write": "export", "load_method": "methods"}  # imported when asked for
+_LATER = {"fit_image": "fit", "fit_mesh": "fit_scan", "Transfer": "transfer", "Mesh": "export", "mesh_of": "export", "write": "export", "load_method": "methods", "reconstruct": "reconstruction", "Reconstructor": "reconstruction"}  # imported when asked for
 __all__ = ["Face", "InputError", "ModelData", "MorphableModel", "Skeleton", "load_model", *_LATER]
 
 

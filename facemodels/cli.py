@@ -9,6 +9,7 @@ from .errors import InputError
 
 # name -> (module, one line of help). The module has configure(parser) and run(options) -> exit code.
 COMMANDS = {
+    "reconstruct": ("facemodels.reconstruct_command", "reconstruct the faces of photographs, folders and videos"),
     "fit": ("facemodels.fit_command", "fit a model to a photo with landmarks, or to a mesh or scan"),
     "transfer": ("facemodels.transfer_command", "carry identity and expression from one model to another"),
     "convert": ("facemodels.formats.convert", "convert a model file to .safetensors"),

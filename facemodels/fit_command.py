@@ -90,7 +90,7 @@ def fit_a_photo(options, model: MorphableModel) -> int:
     iio.imwrite(options.output / "overlay.png", overlay)
     iio.imwrite(options.output / "error.png", error)
     write_fit(options, fit, model)
-    pitch, yaw, roll = (math.degrees(a) for a in euler_angles(fit.camera.rotation[0]))
+    pitch, yaw, roll = fr.camera.euler_angles(fit.camera.rotation)[0].rad2deg().tolist()
     mm = fit.landmark_error / float(fit.camera.scale)
     print(
         f"{options.input}: {len(given.points)} landmarks from {file.name}, {fit.landmark_error:.2f} pixels off on average ({mm:.2f} mm on the face); "
@@ -146,12 +146,6 @@ def draw_points(picture: Image.Image, points: np.ndarray, colour) -> None:
     draw = ImageDraw.Draw(picture)
     for x, y in points[~np.isnan(points).any(1)]:
         draw.ellipse([x - 2.5, y - 2.5, x + 2.5, y + 2.5], fill=colour)
-
-
-def euler_angles(rotation: Tensor) -> tuple[float, float, float]:
-    """(pitch, yaw, roll) of a rotation [3,3] as `facerender.camera.euler_rotation` composes it."""
-    r = rotation.cpu().double().numpy()
-    return math.atan2(r[2, 1], r[2, 2]), math.asin(max(-1.0, min(1.0, -r[2, 0]))), math.atan2(r[1, 0], r[0, 0])
 
 
 # -------------------------------------------------------------------------------------------------------------------------- mesh

@@ -39,98 +39,107 @@ def interpolate_faces(values: Tensor, faces: Tensor, face_id: Tensor, bary: Tens
 
 
 class ClosestPoints:
-    """`closest_points` for many queries of one mesh: the search trees are built once.
+    """`closest_points` for many queries of one mesh: the search tree is built once.
 
-    A triangle lies within its radius of its centre, so its distance from a point is at least that of the centre less the radius. Triangles are
-    sorted into classes of similar radius with a k-d tree each; a class is searched for more and more centres until the next one cannot be
-    nearer than the best that was found.
+    Large triangles are parted into pieces, so that no piece reaches farther from its centre than a radius r. To a point whose nearest triangle so far is d away, only pieces
+    with centres within d + r can be nearer: centres are looked at in the order of their distance (a k-d tree), more and more, until the next one is too far.
     """
 
     def __init__(self, vertices: Tensor, faces: Tensor):
         corners = _numpy(vertices)[_numpy(faces, np.int64)]  # [F,3,3]
         if not len(corners):
             raise ValueError("faces must not be empty")
-        self._corners = corners
-        centres = corners.mean(1)
-        radius = np.sqrt(((corners - centres[:, None]) ** 2).sum(-1).max(-1))
-        octave = np.floor(np.log2(np.maximum(radius, max(radius.max() * 2.0**-12, 1e-300))))
-        self._classes = []
-        for value in np.unique(octave):
-            members = np.flatnonzero(octave == value)
-            self._classes.append((members, radius[members].max(), cKDTree(centres[members])))
-        self._classes.sort(key=lambda c: -len(c[0]))  # the largest first: its answer spares the others most of their search
+        a = corners[:, 0]
+        u, v = corners[:, 1] - a, corners[:, 2] - a
+        products = [(x * y).sum(1) for x, y in ((u, u), (u, v), (v, v), (v - u, v - u))]
+        self._triangles = np.concatenate([a, u, v, np.stack(products, 1)], 1)  # [F,13]: one row a triangle, as a test reads them
+        centres, self._face, self._reach = _pieces(corners)
+        self._radius, self._tree = self._reach.max(), cKDTree(centres)
 
     def __call__(self, points: Tensor, within: float = np.inf) -> Closest:
         """points [P,3] -> `Closest`, without gradients. Of points farther than `within` only that is found out, which is quick: their distance is inf."""
         p = _numpy(points)
-        best = np.full(len(p), float(within) ** 2)
-        face_id, bary = np.full(len(p), -1), np.zeros((len(p), 3))
-        for members, radius, tree in self._classes:
-            self._search(p, members, radius, tree, best, face_id, bary)
-        best[face_id < 0] = np.inf
+        square, face_id, bary = np.full(len(p), float(within) ** 2), np.full(len(p), -1), np.zeros((len(p), 3))
+        open_, done, k = np.arange(len(p)), 0, min(8, len(self._face))  # points; centres looked at so far, to be looked at
+        while len(open_):
+            block = max(1, 1_000_000 // k)  # memory stays bounded, also where all centres are to be looked at
+            blocks = [open_[start : start + block] for start in range(0, len(open_), block)]
+            left = [self._look(p, some, np.arange(done + 1, k + 1), square, face_id, bary) for some in blocks]
+            open_ = np.concatenate(left) if k < len(self._face) else open_[:0]
+            done, k = k, min(4 * k, len(self._face))
+        square[face_id < 0] = np.inf
         face_id = face_id.clip(min=0)
         on = {"device": points.device}
-        return Closest(torch.tensor(np.sqrt(best), dtype=points.dtype, **on), torch.tensor(face_id, **on), torch.tensor(bary, dtype=points.dtype, **on))
+        return Closest(torch.tensor(np.sqrt(square), dtype=points.dtype, **on), torch.tensor(face_id, **on), torch.tensor(bary, dtype=points.dtype, **on))
 
-    def _search(self, p, members, radius, tree, best, face_id, bary):
-        open_ = np.arange(len(p))
-        done, k = 0, min(4, len(members))  # centres looked at so far; to be looked at
-        while len(open_):
-            block = max(1, 2_000_000 // k)  # memory stays bounded, also where all centres are to be looked at
-            left = []
-            for start in range(0, len(open_), block):
-                some = open_[start : start + block]
-                limit = np.sqrt(best[some].max()) + radius
-                nth, threads = np.arange(done + 1, k + 1), -1 if len(some) > 10000 else 1
-                distance, index = tree.query(p[some], nth, distance_upper_bound=np.nextafter(limit, np.inf), workers=threads)
-                worth = distance - radius < np.sqrt(best[some])[:, None]
-                row, column = np.nonzero(worth & np.isfinite(distance))
-                if len(row):
-                    face = members[index[row, column]]
-                    square, b = _point_triangle(p[some[row]], self._corners[face])
-                    self._keep_nearest(some[row], square, face, b, best, face_id, bary)
-                if k < len(members):
-                    left.append(some[distance[:, -1] - radius < np.sqrt(best[some])])
-            open_ = np.concatenate(left) if left else open_[:0]
-            done, k = k, min(4 * k, len(members))
-
-    @staticmethod
-    def _keep_nearest(row, square, face, b, best, face_id, bary):
-        order = np.lexsort((square, row))
-        first = order[np.r_[True, row[order][1:] != row[order][:-1]]]  # the nearest candidate of each point
-        nearer = first[square[first] < best[row[first]]]
-        best[row[nearer]], face_id[row[nearer]], bary[row[nearer]] = square[nearer], face[nearer], b[nearer]
+    def _look(self, p, some, nth, square, face_id, bary):
+        """Tests the nth nearest centres' triangles of some points, puts what is nearer into place, and returns the points that need to look farther."""
+        limit = np.sqrt(square[some].max()) + self._radius
+        distance, piece = self._tree.query(p[some], nth, distance_upper_bound=np.nextafter(limit, np.inf), workers=-1 if len(some) > 10000 else 1)
+        row = np.arange(len(some))
+        for distance, piece in zip(np.ascontiguousarray(distance.T), np.ascontiguousarray(piece.T)):
+            reach = np.sqrt(square[some[row]])
+            far = distance[row] - reach
+            kept = far < self._radius
+            row, far = row[kept], far[kept]
+            place = piece[row]
+            near = np.flatnonzero(far < self._reach[place])
+            point, face = some[row[near]], self._face[place[near]]
+            found, s, t = _point_triangle(p[point], self._triangles[face])
+            nearer = np.flatnonzero(found < square[point])
+            point, s, t = point[nearer], s[nearer], t[nearer]
+            square[point], face_id[point] = found[nearer], face[nearer]
+            bary[point, 0], bary[point, 1], bary[point, 2] = (1 - s - t).clip(0), s, t
+        return some[row]
 
 
-def _point_triangle(p, corners):
-    """Squared distance [M] and barycentrics [M,3] of the closest point of triangles [M,3,3] to points [M,3]: of the foot of the perpendicular, if it lies
-    inside, and of the three edges' nearest points the nearest."""
-    a = corners[:, 0]
-    u, v, w = corners[:, 1] - a, corners[:, 2] - a, p - a
-    uu, uv, vv, wu, wv = (np.einsum("mi,mi->m", x, y) for x, y in ((u, u), (u, v), (v, v), (w, u), (w, v)))
+def _pieces(corners):
+    """Centres [M,3] of pieces of triangles [F,3,3], the triangle [M] of each, and how far it reaches from its centre [M].
+
+    A triangle that reaches farther than they do on (squared) average is parted n by n into congruent ones, n as small as makes its pieces reach no farther; M < 4 F.
+    """
+    radius = np.sqrt(((corners - corners.mean(1)[:, None]) ** 2).sum(-1).max(-1))
+    parts = np.ceil(radius / max(np.sqrt((radius**2).mean()), 1e-300)).clip(1).astype(np.int64)
+    centres, face = [], []
+    for n in np.unique(parts):
+        own = np.flatnonzero(parts == n)
+        i, j = (x.ravel() for x in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))
+        at = np.concatenate([np.stack([i, j], 1)[i + j < n] + 1 / 3, np.stack([i, j], 1)[i + j < n - 1] + 2 / 3]) / n  # those that lie as the whole does, and between them
+        bary = np.concatenate([1 - at.sum(1, keepdims=True), at], 1)
+        centres.append(np.einsum("mk,fki->fmi", bary, corners[own]).reshape(-1, 3))
+        face.append(own.repeat(len(at)))
+    face = np.concatenate(face)
+    return np.concatenate(centres), face, (radius / parts)[face] * (1 + 1e-9)  # rounding must hide no triangle
+
+
+def _point_triangle(p, triangles):
+    """The closest point a + s u + t v of triangles to points [M,3]: squared distance, s and t, [M] each.
+
+    The foot of the perpendicular, if it lies inside, else of the three edges' nearest points the nearest. triangles [M,13]: corner a, edges u and v to the other two,
+    u u, u v, v v, (v - u)(v - u).
+    """
+    w, u, v = p - triangles[:, :3], triangles[:, 3:6], triangles[:, 6:9]
+    uu, uv, vv, dd = np.ascontiguousarray(triangles[:, 9:].T)
+    wu, wv = np.einsum("mi,mi->m", w, u), np.einsum("mi,mi->m", w, v)
     area = uu * vv - uv * uv
-    safe = np.where(area > 0, area, 1)
-    s, t = (wu * vv - wv * uv) / safe, (wv * uu - wu * uv) / safe
-    inside = (area > 1e-14 * uu * vv) & (s >= 0) & (t >= 0) & (s + t <= 1)
-    bary = np.stack([1 - s - t, s, t], -1)
-    out = np.flatnonzero(~inside)
+    proper = area > 1e-14 * uu * vv
+    area[~proper] = 1
+    s, t = (wu * vv - wv * uv) / area, (wv * uu - wu * uv) / area
+    out = np.flatnonzero(~(proper & (s >= 0) & (t >= 0) & (s + t <= 1)))
     if len(out):
-        bary[out] = _nearest_edge_point(p[out], corners[out])
-    foot = np.einsum("mk,mki->mi", bary, corners)
-    return ((p - foot) ** 2).sum(-1), bary
+        s[out], t[out] = _nearest_on_edges(*(x[out] for x in (uu, uv, vv, dd, wu, wv)))
+    return ((w - s[:, None] * u - t[:, None] * v) ** 2).sum(1), s, t
 
 
-def _nearest_edge_point(p, corners):
-    start, along = corners, np.roll(corners, -1, 1) - corners  # edges 01, 12, 20
-    length = (along**2).sum(-1)
-    t = np.clip(((p[:, None] - start) * along).sum(-1) / np.where(length > 0, length, 1), 0, 1)
-    square = ((p[:, None] - start - t[..., None] * along) ** 2).sum(-1)
-    edge = square.argmin(1)
-    row = np.arange(len(p))
-    bary = np.zeros((len(p), 3))
-    bary[row, edge] = 1 - t[row, edge]
-    bary[row, (edge + 1) % 3] = t[row, edge]
-    return bary
+def _nearest_on_edges(uu, uv, vv, dd, wu, wv):
+    """s and t [M] of the nearest point on a triangle's edges, from the products of u, v, d = v - u and w, the point seen from a."""
+    along_u, along_v, along_d = (np.clip(x / np.where(xx > 0, xx, 1), 0, 1) for x, xx in ((wu, uu), (wv, vv), (wv - wu + uu - uv, dd)))
+    best, s, t = along_u * (along_u * uu - 2 * wu), along_u, np.zeros_like(uu)  # squared distance, less that from a
+    for s_, t_ in ((np.zeros_like(uu), along_v), (1 - along_d, along_d)):
+        square = s_ * (s_ * uu + 2 * t_ * uv - 2 * wu) + t_ * (t_ * vv - 2 * wv)
+        nearer = square < best
+        best, s, t = np.where(nearer, square, best), np.where(nearer, s_, s), np.where(nearer, t_, t)
+    return s, t
 
 
 def _numpy(tensor, dtype=np.float64):

@@ -24,6 +24,18 @@ def euler_rotation(angles: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
+def euler_angles(rotation: Tensor) -> Tensor:
+    """The angles [N,3] of rotations [N,3,3], as `euler_rotation` takes them; yaw within a quarter turn of zero. At a yaw of 90 degrees pitch and roll turn about one axis, and
+    the roll is then 0."""
+    check_tensor("rotation", rotation, ("N", 3, 3), GEOMETRY)
+    r = rotation
+    flat = r[:, 2, 1].square() + r[:, 2, 2].square() < 1e-12
+    yaw = torch.asin((-r[:, 2, 0]).clamp(-1, 1))
+    pitch = torch.where(flat, torch.atan2(-r[:, 1, 2], r[:, 1, 1]), torch.atan2(r[:, 2, 1], r[:, 2, 2]))
+    roll = torch.where(flat, torch.zeros_like(yaw), torch.atan2(r[:, 1, 0], r[:, 0, 0]))
+    return torch.stack([pitch, yaw, roll], -1)
+
+
 def rotation_from_axes(first: Tensor, second: Tensor) -> Tensor:
     """The rotation [...,3,3] whose first row is along `first` [...,3], whose second is `second` [...,3] less what is along it, and whose third is their cross product: what
     networks give without a jump (Zhou et al. 2019)."""

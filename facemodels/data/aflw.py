@@ -41,12 +41,7 @@ def aflw(path: str | Path, size: int = CROP, cache: str | Path | None = None) ->
     Raises:
         InputError: a file is missing or not what it should be, or no picture can be used.
     """
-    path = Path(path)
-    path = path / "aflw_crops.zip" if path.is_dir() else path
-    table = path.with_name(path.stem + "_labels.npz")
-    for file in (path, table):
-        if not file.is_file():
-            raise InputError(f"{file}: there is no such file; AFLW is read from NAME.zip with crops and NAME_labels.npz beside it")
+    path, table = files(path)
     labels = _labels(table)
 
     def samples():
@@ -61,6 +56,21 @@ def aflw(path: str | Path, size: int = CROP, cache: str | Path | None = None) ->
     return collected(str(path), (path, table), {"source": "aflw", "size": size}, samples, cache)
 
 
+def files(path: str | Path) -> tuple[Path, Path]:
+    """The zip of crops and the file of their labels.
+
+    Raises:
+        InputError: one of them is not there.
+    """
+    path = Path(path)
+    path = path / "aflw_crops.zip" if path.is_dir() else path
+    table = path.with_name(path.stem + "_labels.npz")
+    for file in (path, table):
+        if not file.is_file():
+            raise InputError(f"{file}: there is no such file; AFLW is read from NAME.zip with crops and NAME_labels.npz beside it")
+    return path, table
+
+
 def _labels(table) -> dict[str, np.ndarray]:
     """float32 [21,2] by picture: points in pixels of the crop, NaN where there is none."""
     try:
@@ -70,12 +80,22 @@ def _labels(table) -> dict[str, np.ndarray]:
         raise InputError(f"{table}: expected the arrays names, pts21 and roi_box ({(str(error).splitlines() or [type(error).__name__])[0]})") from None
     if points.shape != (len(names), 2, 21) or box.shape != (len(names), 4):
         raise InputError(f"{table}: expected pts21 [N,2,21] and roi_box [N,4] for {len(names)} names, found {list(points.shape)} and {list(box.shape)}")
-    points[np.broadcast_to((points <= 0).any(1, keepdims=True), points.shape)] = np.nan
+    return {str(name): p.astype(np.float32) for name, p in zip(names, in_crops(known(points), box))}
+
+
+def known(points: np.ndarray) -> np.ndarray:
+    """Points [N,2,21] of the labels, NaN where one is hidden or not labelled."""
+    return np.where((points <= 0).any(1, keepdims=True), np.nan, points)
+
+
+def in_crops(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Points [N,2,P] of the labels, with the boxes [N,4] as they are stored, as pixels [N,P,2] of the crops."""
+    box = box.copy()
     width, height = (box[:, 2:] - box[:, :2]).T
     box[:, 3] += np.maximum(width - height, 0)
     box[:, 0] -= np.maximum(height - width, 0)
     box += [-0.5, -0.5, 0.5, 0.5]  # from the first and last pixel to the lines that bound them, still 1-based as the points are
-    return {str(name): to_crop(p.T, b, CROP).astype(np.float32) for name, p, b in zip(names, points, box)}
+    return np.array([to_crop(p.T, b, CROP) for p, b in zip(points, box)]).reshape(len(points), points.shape[2], 2)
 
 
 def _sample(archive, member, name, points, size):

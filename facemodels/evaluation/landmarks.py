@@ -10,12 +10,13 @@ import numpy as np
 BINS = {"yaw_0_30": (0, 30), "yaw_30_60": (30, 60), "yaw_60_90": (60, np.inf)}  # |yaw| above the first number (from 0 on) up to the second
 
 
-def nme(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """NME of each face, percent [N]: predicted and labels [N,L,2]."""
-    return _nme(predicted, labels, 2)
+def nme(predicted: np.ndarray, labels: np.ndarray, boxed: np.ndarray | None = None) -> np.ndarray:
+    """NME of each face, percent [N]: predicted and labels [N,L,2]. Points that a face has no label for are NaN in `labels`, and do not count. boxed [N,K,2]: the points
+    whose box divides; None for the labels."""
+    return _nme(predicted, labels, 2, boxed)
 
 
-def nme_3d(predicted: np.ndarray, labels: np.ndarray, depth: str) -> np.ndarray:
+def nme_3d(predicted: np.ndarray, labels: np.ndarray, depth: str, boxed: np.ndarray | None = None) -> np.ndarray:
     """NME over three coordinates, percent [N]: predicted and labels [N,L,3], z in the same scale as x and y.
 
     Depth is known up to a shift. depth: "min_z" subtracts the smallest z of each set of points, prediction and labels alike (3DDFA, 2DASL); "mean_z" the mean
@@ -29,15 +30,18 @@ def nme_3d(predicted: np.ndarray, labels: np.ndarray, depth: str) -> np.ndarray:
         points = np.array(points, np.float64)
         points[..., 2] -= rules[depth](points[..., 2], axis=-1, keepdims=True)
         sets.append(points)
-    return _nme(*sets, 3)
+    return _nme(*sets, 3, boxed)
 
 
-def _nme(predicted, labels, dimensions):
+def _nme(predicted, labels, dimensions, boxed):
     predicted, labels = np.asarray(predicted, np.float64), np.asarray(labels, np.float64)
     if predicted.shape != labels.shape or labels.ndim != 3 or labels.shape[-1] != dimensions:
         raise ValueError(f"predicted and labels must both be [N,L,{dimensions}], got {list(predicted.shape)} and {list(labels.shape)}")
-    extent = np.ptp(labels[..., :2], axis=1)
-    return 100 * np.linalg.norm(predicted - labels, axis=-1).mean(-1) / np.sqrt(extent.prod(-1))
+    around = labels[..., :2] if boxed is None else np.asarray(boxed, np.float64)
+    extent = np.nanmax(around, axis=1) - np.nanmin(around, axis=1)
+    known = ~np.isnan(labels).any(-1)
+    distance = np.linalg.norm(predicted - labels, axis=-1).sum(-1, where=known) / known.sum(-1)
+    return 100 * distance / np.sqrt(extent.prod(-1))
 
 
 def by_yaw(errors: np.ndarray, yaw: np.ndarray) -> dict:

@@ -1,0 +1,309 @@
+"""What is made of reconstructed faces: pictures of them in their photograph, and files of each.
+
+`PICTURES` are functions (picture uint8 [h,w,3], faces, model) -> uint8 [h,w,3], for photographs and for the frames of videos; `FILES` write a face, or a face of a video over all its
+frames, to files that begin with a name. Both by the words that `facemodels reconstruct --write` takes.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+import facerender as fr
+from facerender.colour import to_linear
+
+from .drawing import CLAY, to_bytes
+from .errors import InputError
+from .export import mesh_of, write
+from .export.files import write_whole
+from .fit import face_triangles
+from .morphable import MorphableModel
+from .reconstruction import Face
+from .transfer_command import write_curves
+
+COVER = 0.85  # of an overlay
+TEXTURE = 1024  # texels a side
+LARGEST = 1024  # pixels a side of the piece of a photograph that a texture is taken from
+# Which of the 68 landmarks are joined: contour, brows, nose, eyes, lips; closed or not.
+LINES = ((range(17), False), (range(17, 22), False), (range(22, 27), False), (range(27, 31), False), (range(31, 36), False))
+LINES += ((range(36, 42), True), (range(42, 48), True), (range(48, 60), True), (range(60, 68), True))
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- pictures
+
+
+def drawn(face: Face, model: MorphableModel, size: tuple[int, int], margin: int = 1):
+    """A face as pixels of its picture of `size` (H, W): (slices of rows and columns, Fragments [1,h,w] within them, placed vertices' attributes as a function).
+
+    None for one that lies outside the picture. The function interpolates vertex attributes [V,C] to [h,w,C].
+    """
+    vertices = face.vertices(model)[None]
+    camera = face.camera(size)
+    pixels = camera.pixels(vertices)[0]
+    if not torch.isfinite(pixels).all():
+        return None
+    low, high = (pixels.amin(0).floor().long() - margin).tolist(), (pixels.amax(0).ceil().long() + margin).tolist()
+    (x0, y0), (x1, y1) = (max(low[0], 0), max(low[1], 0)), (min(high[0], size[1]), min(high[1], size[0]))
+    if x0 >= x1 or y0 >= y1:
+        return None
+    camera = camera.resampled(1.0, (x0, y0), (y1 - y0, x1 - x0))
+    fragments = fr.rasterize(camera.clip(vertices), model.topology, (y1 - y0, x1 - x0))
+    return (slice(y0, y1), slice(x0, x1)), fragments, lambda values: fr.interpolate(values[None].contiguous(), model.topology, fragments)[0]
+
+
+def _normals(face, model):
+    """[V,3] in camera space."""
+    return fr.vertex_normals(face.vertices(model)[None], model.topology)[0] @ face.rotation.T
+
+
+def _painted(picture, faces, model, colours, cover, whole=False):
+    """The picture with something of each face over it. colours(face, interpolate) -> uint8 [h,w,3]; whole: the head and not its face alone."""
+    picture = picture.copy()
+    shown = torch.ones(len(model.faces), dtype=torch.bool) if whole else _shown(model)
+    for face in sorted(faces, key=lambda f: f.scale):  # the nearest last
+        piece = drawn(face, model, picture.shape[:2])
+        if piece is None:
+            continue
+        where, fragments, interpolate = piece
+        ids = fragments.face_id[0]
+        mask = ((ids >= 0) & shown[ids.clamp(min=0).long()]).numpy()
+        old, new = picture[where][mask].astype(np.float32), colours(face, interpolate)[mask].astype(np.float32)
+        picture[where][mask] = (old + cover * (new - old)).round().astype(np.uint8)
+    return picture
+
+
+def _shown(model):
+    """Triangles of the face, with eyes and mouth where the model has them."""
+    inside = face_triangles(model)
+    member = torch.zeros(model.num_vertices, dtype=torch.bool)
+    for region in {"eyeballs", "mouth", "teeth", "tongue", "lips"} & model.regions.keys():
+        member[model.regions[region]] = True
+    return inside | member[model.faces.long()].all(1)
+
+
+def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
+    """The faces as clay, lit from the front, over the picture."""
+    light = 1.25 * fr.lighting.studio()
+
+    def clay(face, interpolate):
+        normals = torch.nn.functional.normalize(interpolate(_normals(face, model)), dim=-1)
+        return to_bytes(fr.sh_shade(torch.tensor(CLAY).expand_as(normals).contiguous()[None], normals[None].contiguous(), light)[0].clamp(0, 1))
+
+    return _painted(picture, faces, model, clay, COVER)
+
+
+def normals(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
+    """Normals in camera space as colours, 127.5 (n + 1): red to the right, green up, blue towards the viewer; black elsewhere."""
+
+    def coloured(face, interpolate):
+        return (127.5 * (torch.nn.functional.normalize(interpolate(_normals(face, model)), dim=-1) + 1)).round().byte().numpy()
+
+    return _painted(np.zeros_like(picture), faces, model, coloured, 1.0, whole=True)
+
+
+def depth(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
+    """Depth of each face as grey, its nearest point white and a point 200 mm behind it black, as the background."""
+
+    def grey(face, interpolate):
+        z = face.vertices(model) @ face.rotation[2]
+        return (255 + (interpolate(z[:, None]) - z.max()) * (255 / 200)).clamp(1, 255).byte().numpy().repeat(3, -1)
+
+    return _painted(np.zeros_like(picture), faces, model, grey, 1.0, whole=True)
+
+
+def landmarks(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
+    """The 68 landmarks, joined."""
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    for face in faces:
+        points = face.landmarks[:, :2].tolist()
+        thick = max(1, round((face.crop[2] - face.crop[0]) / 250))
+        for numbers, closed in LINES:
+            line = [tuple(points[k]) for k in numbers]
+            draw.line(line + line[:1] if closed else line, fill=(70, 200, 255), width=thick)
+        for x, y in points:
+            r = 1.2 * thick
+            draw.ellipse([x - r, y - r, x + r, y + r], fill=(255, 255, 255))
+    return np.asarray(image)
+
+
+def pose(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
+    """The head's axes (x to its left red, y up green, z out of the face blue) and its angles in degrees."""
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    for face in faces:
+        side = face.crop[2] - face.crop[0]
+        middle = face.landmarks[27:36, :2].mean(0)
+        for axis, colour in enumerate(((230, 60, 50), (70, 190, 70), (60, 110, 240))):
+            tip = middle + 0.35 * side * face.rotation[:2, axis] * torch.tensor([1.0, -1.0])
+            draw.line([tuple(middle.tolist()), tuple(tip.tolist())], fill=colour, width=max(2, round(side / 90)))
+        text = "pitch {:.0f}  yaw {:.0f}  roll {:.0f}".format(*face.degrees)
+        size = max(11, round(side / 14))
+        x, y = max(face.crop[0], 2), min(face.crop[3], picture.shape[0] - size - 4)
+        draw.text((x, y), text, fill=(255, 255, 255), stroke_width=max(1, size // 10), stroke_fill=(0, 0, 0), font_size=size)
+    return np.asarray(image)
+
+
+PICTURES = {"overlay": overlay, "landmarks": landmarks, "depth": depth, "normals": normals, "pose": pose}
+
+
+# ----------------------------------------------------------------------------------------------------------------------------- texture
+
+
+def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: int = TEXTURE) -> Tensor:
+    """The face's colours in a photograph, as they are lit there, over the model's texture coordinates: linear [size,size,3], row 0 at the top.
+
+    What the photograph does not show is taken from the other half of the face, where the model knows which that is; what shows neither, from the model's own colours, made as
+    bright as what was seen.
+
+    Raises:
+        InputError: the model has no texture coordinates.
+    """
+    if model.uv is None:
+        raise InputError(f"the model {model.name} has no texture coordinates; write meshes with vertex colours instead, or use another model")
+    vertices = face.vertices(model)[None]
+    x0, y0, x1, y1 = face.crop
+    camera, side = face.camera(picture.shape[:2]), 1.5 * (x1 - x0)
+    offset = ((x0 + x1 - side) / 2, (y0 + y1 - side) / 2)
+    pixels = min(LARGEST, max(64, round(side)))
+    camera = camera.resampled(pixels / side, offset, (pixels, pixels))
+    cropped = _cropped(picture, offset, side, pixels)
+    image = to_linear(torch.from_numpy(cropped).float() / 255)[None]
+    clip, turned = camera.clip(vertices), _normals(face, model)[None]
+    known = torch.zeros(size, size)
+    texture = torch.zeros(size, size, 3)
+    halves = [slice(None)] if model.symmetry is None else [slice(None), model.symmetry.long()]
+    for half in halves:  # its own colours, then those of the other half
+        colours, weight = fr.texture.bake_texture(
+            image, clip[:, half].contiguous(), model.topology, model.uv, model.uv_faces, (size, size), turned[:, half].contiguous(), tolerance=2e-3
+        )
+        weight = ((weight[0] - 0.15) / 0.35).clamp(0, 1)  # what is seen at a slant is smeared
+        share = weight * (1 - known)
+        texture, known = texture + share[..., None] * colours[0], known + share
+    fragments = fr.texture.rasterize_uv(model.uv, model.uv_faces, (size, size))
+    albedo = model.albedo(None if face.albedo is None else face.albedo[None]) if model.num_albedo else torch.full((1, model.num_vertices, 3), 0.4)
+    own = fr.interpolate(albedo.contiguous(), model.faces, fragments)[0]
+    member = torch.zeros(model.num_vertices)
+    member[model.regions["face"]] = 1.0
+    skin = (fr.interpolate(member[None, :, None].contiguous(), model.faces, fragments)[0][..., 0] > 0.99) & (known > 0.9)
+    if skin.any():
+        own = (own * (texture[skin].median(0).values / own[skin].median(0).values.clamp(min=1e-3))).clamp(0, 1)
+    texture = texture + (1 - known)[..., None] * own
+    outside = (fragments.face_id[0] < 0).numpy()
+    row, column = (torch.from_numpy(i).long() for i in distance_transform_edt(outside, return_distances=False, return_indices=True))
+    return texture[row, column].clamp(0, 1)
+
+
+def _cropped(picture, offset, side, pixels):
+    from .data.crops import cut
+
+    return cut(picture, (offset[0], offset[1], offset[0] + side, offset[1] + side), pixels)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- files
+
+
+def _mesh(face, model, picture, name):
+    mesh = mesh_of(model, face.identity, face.expression, face.albedo, name=name)
+    return replace(mesh, texture=photo_texture(picture, face, model).numpy()) if model.uv is not None else mesh
+
+
+def _written(suffix):
+    def save(stem: Path, faces: list[Face], frames: list[int], picture: np.ndarray, model: MorphableModel) -> list[Path]:
+        path = stem.with_name(stem.name + suffix)
+        write(path, _mesh(faces[0], model, picture, stem.name))
+        return [path]
+
+    return save
+
+
+def save_texture(stem, faces, frames, picture, model):
+    path = stem.with_name(stem.name + "_texture.png")
+    write_whole({path: _png(to_bytes(photo_texture(picture, faces[0], model)))})
+    return [path]
+
+
+def _png(array):
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, "PNG")
+    return out.getvalue()
+
+
+def save_coefficients(stem, faces, frames, picture, model):
+    """As arrays over the frames, and as text; identity and albedo once."""
+    arrays = {
+        "identity": faces[0].identity[None],
+        "expression": torch.stack([f.expression for f in faces]),
+        "rotation": torch.stack([f.rotation for f in faces]),
+        "scale": torch.tensor([f.scale for f in faces]),
+        "translation": torch.stack([f.translation for f in faces]),
+        "landmarks": torch.stack([f.landmarks for f in faces]),
+        "crop": torch.tensor([f.crop for f in faces]),
+    }
+    if faces[0].albedo is not None:
+        arrays["albedo"] = faces[0].albedo[None]
+    if faces[0].light is not None:
+        arrays["light"] = torch.stack([f.light for f in faces])
+    arrays = {k: v.numpy() for k, v in arrays.items()} | {"frame": np.array(frames)}
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    readable = {"model": model.name, "score": round(faces[0].score, 4)}
+    readable |= {k: np.round(v.astype(float), 5).tolist() for k, v in arrays.items()}
+    readable["expression_names"] = list(model.expression_names)
+    lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in readable.items())
+    paths = [stem.with_name(stem.name + s) for s in (".npz", ".json")]
+    write_whole({paths[0]: packed.getvalue(), paths[1]: f"{{\n{lines}\n}}\n".encode()})
+    return paths
+
+
+def save_arkit(stem, faces, frames, picture, model):
+    if not model.blendshapes:
+        raise InputError(f"--write arkit: the expressions of the model {model.name} are not ARKit's; facemodels transfer carries coefficients to the built-in model")
+    path = stem.with_name(stem.name + "_arkit.csv")
+    write_curves(path, model.expression_names, torch.stack([f.expression for f in faces]).numpy())
+    return [path]
+
+
+def save_landmarks(stem, faces, frames, picture, model):
+    """A photograph: 68 lines "x y z"; a video: an array [T,68,3]."""
+    if len(frames) == 1:
+        path = stem.with_name(stem.name + "_landmarks.txt")
+        write_whole({path: "".join(f"{x:.2f} {y:.2f} {z:.2f}\n" for x, y, z in faces[0].landmarks.tolist()).encode()})
+        return [path]
+    path, packed = stem.with_name(stem.name + "_landmarks.npy"), io.BytesIO()
+    np.save(packed, torch.stack([f.landmarks for f in faces]).numpy())
+    write_whole({path: packed.getvalue()})
+    return [path]
+
+
+def save_pose(stem, faces, frames, picture, model):
+    path, out = stem.with_name(stem.name + "_pose.csv"), io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["frame", "pitch_deg", "yaw_deg", "roll_deg", "x_px", "y_px", "scale_px_per_mm"])
+    for frame, f in zip(frames, faces):
+        writer.writerow([frame, *(f"{v:.3f}" for v in f.degrees), *(f"{v:.3f}" for v in f.translation.tolist()), f"{f.scale:.5f}"])
+    write_whole({path: out.getvalue().encode()})
+    return [path]
+
+
+FILES = {
+    "obj": _written(".obj"),
+    "ply": _written(".ply"),
+    "glb": _written(".glb"),
+    "viewer": _written(".html"),
+    "texture": save_texture,
+    "coefficients": save_coefficients,
+    "arkit": save_arkit,
+    "landmarks": save_landmarks,
+    "pose": save_pose,
+}
+WORDS = tuple(dict.fromkeys([*PICTURES, *FILES]))
+DEFAULT = ("overlay", "glb", "coefficients")

@@ -1,0 +1,259 @@
+"""Faces in photographs and videos: found, cropped, given to a method, and put back into the picture they came from.
+
+`reconstruct` does it in one call; `Reconstructor` keeps the network for many calls, and follows faces through the frames of a video. What a network says of a crop
+becomes a `Face` in the pixels of the whole picture.
+
+A face is cropped twice: first by the detector's box, then around the landmarks that were seen in it, as the crops are that methods are trained on (3DDFA calls this two-step
+initialisation). In a video the second crop of a frame is the first of the next one, so that a frame takes one pass of the network, and the detector looks for new faces, and for
+whether the old ones are still there, every few frames.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import facerender as fr
+
+from .data.crops import Box, cut, landmark_box, read_picture
+from .detect import find_faces, first_crop
+from .errors import InputError
+from .fit_camera import Camera
+from .methods import load_method
+from .methods.face_method import FaceMethod
+from .morphable import MorphableModel
+from .surface import nearest_rotation
+
+BATCH = 32  # crops that go through the network together
+EVERY = 10  # frames of a video from one search for faces to the next
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face of a picture.
+
+    box: the detector's, or the square that was given, pixels; score: its, 0..1. crop: the square that the network saw.
+    identity [I], expression [E] and albedo [A]: coefficients of the morphable model. rotation [3,3], scale pixels per mm, translation [2]: the head in the picture, by weak
+    perspective: a point p of the head, mm, y up and z out of the face, lies at x = translation_x + scale (R p)_x, y = translation_y - scale (R p)_y, pixels with y down.
+    landmarks [68,3]: pixels of the picture, z towards the viewer. light [9,3]: spherical harmonics of the preset "deep3d" in camera space. albedo and light are None for methods that
+    do not tell them. track: which face of a video it is, counted from 0; None in a photograph.
+    """
+
+    box: Box
+    score: float
+    crop: Box
+    identity: Tensor
+    expression: Tensor
+    rotation: Tensor
+    scale: float
+    translation: Tensor
+    landmarks: Tensor
+    albedo: Tensor | None = None
+    light: Tensor | None = None
+    track: int | None = None
+
+    @property
+    def degrees(self) -> tuple[float, float, float]:
+        """(pitch, yaw, roll): the head's rotation is Rz(roll) Ry(yaw) Rx(pitch); positive yaw turns it to its left, to the right in the picture; positive pitch downwards."""
+        return tuple(fr.camera.euler_angles(self.rotation[None])[0].rad2deg().tolist())
+
+    def vertices(self, model: MorphableModel) -> Tensor:
+        """[V,3] mm, without pose."""
+        return model.shape(self.identity[None], self.expression[None])[0]
+
+    def camera(self, size: tuple[int, int]) -> Camera:
+        """Of a picture of `size` (H, W)."""
+        return Camera(torch.tensor([self.scale]), self.rotation[None], torch.zeros(1, 2), size, tuple(self.translation.tolist()))
+
+
+def reconstruct(images, method: str | Path | FaceMethod | None = None, boxes: Sequence | None = None, landmarks: Sequence | None = None, device: str = "cpu", threshold: float = 0.5):
+    """Faces of photographs, in one call.
+
+    Args:
+        images: a picture or several: paths, or uint8 arrays [h,w,3] sRGB.
+        method: a `FaceMethod`, the name of weights that ship, or a checkpoint's folder; None takes the best that ship.
+        boxes, landmarks: what is known of the faces, a list for each picture: boxes (x0, y0, x1, y1) as a detector gives them, or landmarks [L,2], pixels. Without either,
+            faces are searched.
+        threshold: least score of a face that is found.
+
+    Returns:
+        For each picture the list of its `Face`s, the largest first; for a single picture that list itself.
+
+    Raises:
+        InputError: a picture that cannot be read, a method that is not there.
+    """
+    single = isinstance(images, (str, Path, np.ndarray))
+    pictures = [images] if single else list(images)
+    given = [None] * len(pictures) if boxes is None and landmarks is None else [boxes if boxes is not None else landmarks] if single else list(boxes if boxes is not None else landmarks)
+    if len(given) != len(pictures):
+        raise InputError(f"boxes or landmarks must be a list for each of the {len(pictures)} pictures, got {len(given)}")
+    worker = Reconstructor(method, device, threshold)
+    arrays = [checked(picture if isinstance(picture, np.ndarray) else read_picture(picture)) for picture in pictures]
+    found = worker(arrays, given if boxes is not None else None, given if boxes is None and landmarks is not None else None)
+    return found[0] if single else found
+
+
+def checked(image: np.ndarray) -> np.ndarray:
+    """A picture as uint8 [h,w,3]: grey ones and those with transparency too.
+
+    Raises:
+        InputError: another shape or type.
+    """
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or 0 in image.shape:
+        raise InputError(f"a picture is uint8 [h,w,3], got {image.dtype} {list(image.shape)}")
+    if image.ndim == 2:
+        image = image[..., None]
+    return np.ascontiguousarray(image[..., :3].repeat(3, -1) if image.shape[2] == 1 else image[..., :3])
+
+
+class Reconstructor:
+    """A method and a detector, ready to be used again and again. ``Reconstructor("dasl")([image])`` gives the faces of a picture."""
+
+    def __init__(self, method: str | Path | FaceMethod | None = None, device: str = "cpu", threshold: float = 0.5):
+        self.method = method.eval() if isinstance(method, FaceMethod) else load_method(method, device)
+        self.threshold = threshold
+
+    @property
+    def model(self) -> MorphableModel:
+        return self.method.model
+
+    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence | None = None, landmarks: Sequence | None = None) -> list[list[Face]]:
+        """The faces of pictures, uint8 [h,w,3], the largest first; of boxes or landmarks, a list for each picture (None: searched), in their order."""
+        place, crops, around, scores, exact = [], [], [], [], []  # of all faces of all pictures
+        for n, image in enumerate(images):
+            if landmarks is not None and landmarks[n] is not None:
+                known = [(box := landmark_box(np.asarray(p, np.float64)[:, :2]), box, 1.0) for p in landmarks[n]]
+            elif boxes is not None and boxes[n] is not None:
+                known = [(first_crop(b), tuple(map(float, b)), 1.0) for b in boxes[n]]
+            else:
+                known = [(first_crop(d.box), d.box, d.score) for d in find_faces(image, self.threshold)]
+            place += [n] * len(known)
+            exact += [landmarks is not None and landmarks[n] is not None] * len(known)
+            crops, around, scores = crops + [k[0] for k in known], around + [k[1] for k in known], scores + [k[2] for k in known]
+        faces = self.see(images, place, crops, around, scores)
+        again = [k for k, known in enumerate(exact) if not known]
+        nearer = [closer(faces[k], crops[k]) for k in again]
+        for k, face in zip(again, self.see(images, [place[k] for k in again], nearer, [around[k] for k in again], [scores[k] for k in again])):
+            faces[k] = face
+        return [[face for face, where in zip(faces, place) if where == n] for n in range(len(images))]
+
+    def see(self, images: Sequence[np.ndarray], place: list[int], crops: list[Box], boxes: list[Box], scores: list[float]) -> list[Face]:
+        """One pass of the network over crops, each of the picture `place` says."""
+        faces, size = [], self.method.size
+        device = next(self.method.parameters()).device
+        for k in range(0, len(crops), BATCH):
+            some = slice(k, k + BATCH)
+            pixels = torch.from_numpy(np.stack([cut(images[n], crop, size) for n, crop in zip(place[some], crops[some])]))
+            with torch.no_grad():
+                said = self.method.reconstruct(pixels.to(device).permute(0, 3, 1, 2).float() / 255)
+            said = type(said)(*(None if v is None else v.cpu() for v in said))
+            faces += [_in_picture(said, n, size, *rest) for n, rest in enumerate(zip(boxes[some], scores[some], crops[some]))]
+        return faces
+
+    def follow(self, frames: Iterable[np.ndarray], every: int = EVERY) -> Iterator[list[Face]]:
+        """The faces of each frame of a video, `track` telling who is who."""
+        tracks: dict[int, Face] = {}
+        count = 0
+        for number, image in enumerate(frames):
+            numbers = list(tracks)
+            crops = [closer(tracks[t], tracks[t].crop) for t in numbers]
+            if number % every == 0 or not tracks:
+                found = find_faces(image, self.threshold, longest=640)
+                places = [first_crop(d.box) for d in found]
+                pairs = _matched(places, crops)
+                tracks = {numbers[j]: replace(tracks[numbers[j]], box=found[i].box, score=found[i].score) for i, j in pairs}
+                for i in sorted(set(range(len(found))) - {i for i, _ in pairs}):
+                    tracks[count], count = self.see([image], [0], [places[i]], [found[i].box], [found[i].score])[0], count + 1
+                numbers = sorted(tracks)
+                crops = [closer(tracks[t], tracks[t].crop) for t in numbers]
+            seen = self.see([image], [0] * len(crops), crops, [tracks[t].box for t in numbers], [tracks[t].score for t in numbers])
+            tracks = {t: replace(face, track=t) for t, face in zip(numbers, seen) if _inside(face, image.shape)}
+            yield list(tracks.values())
+
+
+def _in_picture(said, n, size, box, score, crop) -> Face:
+    """A face of a crop, in the pixels of the picture."""
+    factor = (crop[2] - crop[0]) / size
+    corner = torch.tensor(crop[:2], dtype=torch.float32)
+    x, y = said.translation[n].tolist()
+    landmarks = said.landmarks[n] * factor
+    landmarks[:, :2] += corner
+    rest = (None if said.albedo is None else said.albedo[n], None if said.light is None else said.light[n])
+    place = corner + factor * torch.tensor([x, size - y])
+    return Face(box, score, crop, said.identity[n], said.expression[n], said.rotation[n], float(said.scale[n]) * factor, place, landmarks, *rest)
+
+
+def closer(face: Face, crop: Box) -> Box:
+    """The crop around a face's landmarks; the one it was seen in, where these lie quite elsewhere (it was no face, or the network did not see it)."""
+    points = face.landmarks[:, :2].double().numpy()
+    if not np.isfinite(points).all() or not np.ptp(points, axis=0).max() > 0:
+        return crop
+    new = landmark_box(points)
+    side = crop[2] - crop[0]
+    near = max(abs(new[0] + new[2] - crop[0] - crop[2]), abs(new[1] + new[3] - crop[1] - crop[3])) < side
+    return new if near and 0.4 < (new[2] - new[0]) / side < 2.5 else crop
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    inter = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
+
+
+def _matched(places: list[Box], crops: list[Box]) -> list[tuple[int, int]]:
+    """Pairs (place, crop) that overlap most, each at most once."""
+    pairs = sorted(((overlap(p, c), i, j) for i, p in enumerate(places) for j, c in enumerate(crops)), reverse=True)
+    taken, chosen = (set(), set()), []
+    for value, i, j in pairs:
+        if value > 0.25 and i not in taken[0] and j not in taken[1]:
+            taken[0].add(i)
+            taken[1].add(j)
+            chosen.append((i, j))
+    return chosen
+
+
+def _inside(face: Face, shape) -> bool:
+    x, y = face.landmarks[:, :2].mean(0).tolist()
+    return 0 <= x <= shape[1] and 0 <= y <= shape[0]
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- time
+
+
+def smoothed(frames: list[list[Face]], deviation: float = 1.2) -> list[list[Face]]:
+    """A video's faces without jitter: along each track the identity and albedo are the mean (a head does not change), and pose, expression and light Gaussian means over `deviation` frames on
+    either side, so that nothing lags behind. Landmarks move along with the head.
+
+    A track is cut where it is missing in a frame. deviation: 0 leaves pose and expression as they are.
+    """
+    result = [list(faces) for faces in frames]
+    places: dict[int, list[tuple[int, int]]] = {}
+    for t, faces in enumerate(frames):
+        for k, face in enumerate(faces):
+            places.setdefault(face.track, []).append((t, k))
+    for where in places.values():
+        faces = [frames[t][k] for t, k in where]
+        person = {"identity": torch.stack([f.identity for f in faces]).mean(0)}
+        if faces[0].albedo is not None:
+            person["albedo"] = torch.stack([f.albedo for f in faces]).mean(0)
+        times = torch.tensor([t for t, _ in where], dtype=torch.float32)
+        run = torch.cat([torch.zeros(1), (times.diff() > 1).float()]).cumsum(0)  # which unbroken piece
+        kernel = (-0.5 * ((times[:, None] - times) / max(deviation, 1e-3)).square()).exp() * (run[:, None] == run)
+        kernel = kernel / kernel.sum(1, keepdim=True)
+        mean = lambda values: (kernel @ values.flatten(1)).view_as(values)  # noqa: E731
+        rotation = nearest_rotation(mean(torch.stack([f.rotation for f in faces])))
+        scale = mean(torch.tensor([[f.scale] for f in faces]).log()).exp()[:, 0]
+        translation = mean(torch.stack([f.translation for f in faces]))
+        expression = mean(torch.stack([f.expression for f in faces]))
+        light = None if faces[0].light is None else mean(torch.stack([f.light for f in faces]))
+        landmarks = mean(torch.stack([f.landmarks for f in faces]))
+        for n, (t, k) in enumerate(where):
+            light_n = None if light is None else light[n]
+            result[t][k] = replace(
+                faces[n], rotation=rotation[n], scale=float(scale[n]), translation=translation[n], expression=expression[n], landmarks=landmarks[n], light=light_n, **person
+            )
+    return result
+
