@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch import Tensor
 
 import facerender as fr
 from facerender.colour import to_linear
 
+from .data.crops import cut
 from .drawing import CLAY, to_bytes
 from .errors import InputError
 from .export import mesh_of, write
@@ -175,17 +176,18 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
     offset = ((x0 + x1 - side) / 2, (y0 + y1 - side) / 2)
     pixels = min(LARGEST, max(64, round(side)))
     camera = camera.resampled(pixels / side, offset, (pixels, pixels))
-    cropped = _cropped(picture, offset, side, pixels)
-    image = to_linear(torch.from_numpy(cropped).float() / 255)[None]
+    cropped = cut(picture, (offset[0], offset[1], offset[0] + side, offset[1] + side), pixels)
+    image = to_linear(torch.tensor(cropped).float() / 255)[None]
     clip, turned = camera.clip(vertices), _normals(face, model)[None]
     known = torch.zeros(size, size)
     texture = torch.zeros(size, size, 3)
     halves = [slice(None)] if model.symmetry is None else [slice(None), model.symmetry.long()]
     for half in halves:  # its own colours, then those of the other half
         colours, weight = fr.texture.bake_texture(
-            image, clip[:, half].contiguous(), model.topology, model.uv, model.uv_faces, (size, size), turned[:, half].contiguous(), tolerance=2e-3
+            image, clip[:, half].contiguous(), model.topology, model.uv, model.uv_faces, (size, size), turned[:, half].contiguous(), tolerance=1e-2
         )
-        weight = ((weight[0] - 0.15) / 0.35).clamp(0, 1)  # what is seen at a slant is smeared
+        weight = gaussian_filter(((weight[0].numpy() - 0.2) / 0.4).clip(0, 1), size / 256)  # what is seen at a slant is smeared; and no hard edges
+        weight = torch.from_numpy(weight)
         share = weight * (1 - known)
         texture, known = texture + share[..., None] * colours[0], known + share
     fragments = fr.texture.rasterize_uv(model.uv, model.uv_faces, (size, size))
@@ -200,12 +202,6 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
     outside = (fragments.face_id[0] < 0).numpy()
     row, column = (torch.from_numpy(i).long() for i in distance_transform_edt(outside, return_distances=False, return_indices=True))
     return texture[row, column].clamp(0, 1)
-
-
-def _cropped(picture, offset, side, pixels):
-    from .data.crops import cut
-
-    return cut(picture, (offset[0], offset[1], offset[0] + side, offset[1] + side), pixels)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- files

@@ -316,8 +316,7 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     again = kept if webcam else opened(clip)[2]
     if paths or write.files:
         with writers(paths, rate) as out:
-            for k, frame in enumerate(tqdm(zip(again, range(len(found))), total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False)):
-                frame = frame[0]
+            for k, frame in tqdm(zip(range(len(found)), again), total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False):
                 now = [carried[f.track][k] for f in found[k]]
                 for word, writer in zip(write.pictures, out):
                     writer.append_data(even(PICTURES[word](frame, now, write.carry.model)))
@@ -360,12 +359,15 @@ def opened(clip) -> tuple[float, int | None, Iterator[np.ndarray]]:
     """
     if isinstance(clip, str):
         return _webcam(int(clip.partition(":")[2] or 0))
+    video = None
     try:
         video = iio.imopen(clip, "r", plugin="FFMPEG")
         about = video.metadata()
     except ImportError:
         raise InputError(f"{clip}: videos need ffmpeg: pip install imageio-ffmpeg") from None
     except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
+        if video is not None:
+            video.close()
         raise InputError(f"{clip}: not a readable video ({(str(error).splitlines() or [type(error).__name__])[0]})") from None
     rate, seconds = float(about.get("fps") or 25.0), float(about.get("duration") or 0)
 

@@ -7,10 +7,10 @@ import scipy.io
 import torch
 
 from facemodels import InputError
-from facemodels.networks import Features, LightNet, Trunk, VGGFace, load_weights, resnet18, resnet50
+from facemodels.networks import Features, LightNet, MobileNet, Trunk, VGGFace, load_weights, resnet18, resnet50
 from facemodels.networks.matconvnet import read_matconvnet
 
-TRUNKS = {"resnet18": resnet18, "resnet50": resnet50, "vgg": VGGFace, "light": LightNet}
+TRUNKS = {"resnet18": resnet18, "resnet50": resnet50, "vgg": VGGFace, "mobilenet": MobileNet, "light": LightNet}
 
 
 def dasl_trunk():
@@ -70,6 +70,19 @@ def test_vggface_has_the_published_layers():
     net = VGGFace()
     assert [(name, tuple(value.shape)) for name, value in net.state_dict().items()] == table
     assert parameters(net) == 14_714_688
+
+
+def test_mobilenet_has_3ddfas_layers_and_as_many_parameters():
+    widths = {"dw2_1": (32, 64), "dw2_2": (64, 128), "dw3_1": (128, 128), "dw3_2": (128, 256), "dw4_1": (256, 256), "dw4_2": (256, 512)}
+    widths |= {f"dw5_{k}": (512, 512) for k in range(1, 6)} | {"dw5_6": (512, 1024), "dw6": (1024, 1024)}
+    table = [("conv1.weight", (32, 3, 3, 3)), *norm("bn1", 32)]
+    for name, (into, out) in widths.items():
+        table += [(f"{name}.conv_dw.weight", (into, 1, 3, 3)), *norm(f"{name}.bn_dw", into), (f"{name}.conv_sep.weight", (out, into, 1, 1)), *norm(f"{name}.bn_sep", out)]
+    net = MobileNet(outputs=62)
+    assert [(name, tuple(value.shape)) for name, value in net.state_dict().items()] == table + [("fc.weight", (62, 1024)), ("fc.bias", (62,))]
+    assert parameters(net) == 3_206_976 + 1024 * 62 + 62
+    with torch.no_grad():
+        assert [m.shape[1:] for m in net.eval()(torch.randn(1, 3, 120, 120)).maps] == [(128, 30, 30), (256, 15, 15), (512, 8, 8), (1024, 4, 4)]
 
 
 def test_the_light_trunk_is_light():
@@ -226,6 +239,47 @@ def test_a_fourth_channel_that_the_file_lacks_starts_at_zero_so_that_the_network
     assert target.conv1.weight.grad[:, 3].any(), "it must be able to learn"
     with pytest.raises(InputError, match=r"conv1.weight \[24, 3, 3, 3\] for \[24, 2, 3, 3\]"):
         load_weights(LightNet(2, 6), path)
+
+
+@pytest.mark.parametrize("make", [resnet18, resnet50, dasl_trunk])
+def test_imagenet_weights_of_torchvision_load_into_residual_networks_of_any_channels_and_outputs(make, tmp_path):
+    """Their names and shapes are those that the tests above hold the trunks to, with 3 channels and 1000 outputs."""
+    source, path = randomised((resnet18 if make is resnet18 else resnet50)(outputs=1000)), tmp_path / "resnet.pth"
+    torch.save(source.state_dict(), path)
+    target = make()
+    load_weights(target, path, skip=("fc",))
+    assert_same(target, source, but=("fc", "conv1"))
+    assert torch.equal(target.conv1.weight[:, :3], source.conv1.weight) and not target.conv1.weight[:, 3:].any()
+
+
+def torchvision_vgg16():
+    """Its layers by their names: convolutions, ReLUs and pools numbered through, then the classifier."""
+    layers, channels = [], 3
+    for width in (64, 64, None, 128, 128, None, 256, 256, 256, None, 512, 512, 512, None, 512, 512, 512, None):
+        layers += [torch.nn.MaxPool2d(2)] if width is None else [torch.nn.Conv2d(channels, width, 3, padding=1), torch.nn.ReLU()]
+        channels = width or channels
+    net = torch.nn.ModuleDict({"features": torch.nn.Sequential(*layers), "classifier": torch.nn.Sequential(torch.nn.Linear(4, 4))})
+    assert [k for k, m in enumerate(layers) if isinstance(m, torch.nn.Conv2d)] == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    return net
+
+
+def test_vgg16_of_torchvision_loads_into_vggface_and_sees_the_same_picture(tmp_path):
+    source, path = torchvision_vgg16(), tmp_path / "vgg16.pth"
+    torch.save(source.state_dict(), path)
+    target = VGGFace()
+    load_weights(target, path)
+    picture = torch.rand(1, 3, 64, 64, dtype=torch.float64)
+    of = lambda values: torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)  # noqa: E731
+    theirs = (picture - of((0.485, 0.456, 0.406))) / of((0.229, 0.224, 0.225))
+    ours = 255 * picture - of((129.1863, 104.7624, 93.5940))
+    first = source["features"].double()[0](theirs)
+    torch.testing.assert_close(target.double().conv1_1(ours)[..., 1:-1, 1:-1], first[..., 1:-1, 1:-1], rtol=1e-5, atol=1e-6)
+    assert torch.equal(target.conv5_3.weight, source["features"][28].weight)
+    weights = source.state_dict()
+    del weights["features.28.weight"], weights["features.28.bias"]
+    torch.save(weights, path)
+    with pytest.raises(InputError, match="vgg16.pth: expected VGG-16, of 13 convolutions .*found 12"):
+        load_weights(VGGFace(), path)
 
 
 def test_what_is_skipped_keeps_its_values(tmp_path):

@@ -24,7 +24,10 @@ def read_picture(file: str | Path | BinaryIO, name: str | None = None) -> np.nda
     """
     try:
         with Image.open(file) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+            return np.asarray(image.convert("RGB"))
     except Exception as error:  # whatever a decoder throws at a damaged file
         detail = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name or file}: not a readable picture ({detail})") from None

@@ -125,9 +125,8 @@ def _report(method, labels, errors, yaw, unread, pointless):
 
 def learned_from_aflw(method) -> str | None:
     """The setting of a method by which AFLW's pictures came into its training, as "wild=..."; None where there is none."""
-    wild = str(getattr(method.config, "wild", "") or "")
-    beside = Path(wild) / "aflw_crops.zip"
-    return f"wild={wild}" if "aflw" in Path(wild).name.lower() or beside.is_file() else None
+    wild = str(getattr(method.config, "wild", ""))
+    return f"wild={wild}" if "aflw" in wild.lower() or (Path(wild) / "aflw_crops.zip").is_file() else None
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ labels
@@ -136,9 +135,14 @@ def learned_from_aflw(method) -> str | None:
 def read_table(data) -> tuple[Path, dict[str, dict]]:
     """(the zip, labels by name) of NAME.zip with NAME_labels.npz beside it: names [N], pts21 [N,2,21], roi_box [N,4], yaw_deg [N] and, where it is there, pts68 [N,2,68]."""
     path, table = files(data)
-    arrays, expected = read_npz(table, "labels of AFLW"), "labels of AFLW"
-    shapes = {"names": ("N",), "pts21": ("N", 2, 21), "roi_box": ("N", 4), "yaw_deg": ("N",)} | ({"pts68": ("N", 2, 68)} if "pts68" in arrays else {})
-    return path, _by_name(table, *take(table, arrays, shapes, expected))
+    expected = "labels of AFLW"
+    arrays = read_npz(table, expected)
+    shapes = {"pts21": ("N", 2, 21), "roi_box": ("N", 4), "yaw_deg": ("N",)} | ({"pts68": ("N", 2, 68)} if "pts68" in arrays else {})
+    points, *others = take(table, arrays, shapes, expected)
+    names = arrays.get("names")
+    if names is None or names.dtype.kind != "U" or names.shape != (len(points),):
+        raise wrong(table, f"{expected} with {len(points)} names", "none" if names is None else f"{names.dtype} of {list(names.shape)}")
+    return path, _by_name(table, names, points, *others)
 
 
 def read_tddfa(data, labels) -> tuple[Path, dict[str, dict]]:

@@ -48,7 +48,7 @@ from ..drawing import CLAY, dotted, tile
 from ..errors import InputError
 from ..losses import PointBasis, Whitening, adversarial_loss, critic_loss, landmark_loss, mean_one, projected_points, rotation_angle, wpdc_loss
 from ..morphable import MorphableModel, gather_points
-from ..networks import LightNet, regression_head, resnet50
+from ..networks import LightNet, MobileNet, regression_head, resnet50
 from ..sampling import random_coefficients
 from ..training import Config, seed_of
 from .face_method import FaceMethod, Reconstruction
@@ -65,7 +65,7 @@ OF_AFLW = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 17, 18, 19)
 
 @dataclass
 class DASLConfig(Config):
-    """model: the morphable model. trunk: "resnet50" (the paper's) or "light". labelled: "synthetic", or the folder of 300W-LP (with model its Basel model). wild: where 2D
+    """model: the morphable model. trunk: "resnet50" (the paper's), "mobilenet" (3DDFA's) or "light". labelled: "synthetic", or the folder of 300W-LP (with model its Basel model). wild: where 2D
     landmarks come from: "synthetic" (other rendered faces, of which only 2D is used), AFLW's crops (the zip, its labels beside it), or a folder of pictures with landmark
     files. schemes: which of l2d, l3d, cycle, critic; none is the baseline. weight_l2d, weight_l3d, weight_cycle, weight_critic: theirs. unit: see above. channel: "hard"
     (single pixels, as in the paper, without gradient) or "soft" (Gaussians of one pixel, with). blank: share of samples whose channel is empty. stage1: steps with
@@ -98,8 +98,8 @@ class DASLConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.trunk not in ("resnet50", "light") or self.channel not in ("hard", "soft"):
-            raise InputError(f"trunk must be resnet50 or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
+        if self.trunk not in ("resnet50", "mobilenet", "light") or self.channel not in ("hard", "soft"):
+            raise InputError(f"trunk must be resnet50, mobilenet or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
         wrong = [s for s in self.schemes if s not in SCHEMES]
         if wrong:
             raise InputError(f"schemes must be some of {', '.join(SCHEMES)}, got {wrong[0]!r}")
@@ -214,7 +214,7 @@ class Network(nn.Module):
             self.trunk = LightNet(4)
             self.head = regression_head(256 * 16, (256,), outputs)
         else:
-            self.trunk = resnet50(4, outputs, last_stride=1, pool=7)
+            self.trunk = resnet50(4, outputs, last_stride=1, pool=7) if trunk == "resnet50" else MobileNet(4, outputs)
             nn.init.normal_(self.trunk.fc.weight, std=1e-3)  # both begin at the mean parameters
             nn.init.zeros_(self.trunk.fc.bias)
 

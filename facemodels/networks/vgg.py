@@ -5,6 +5,7 @@ from torch import nn
 
 from .trunk import Features, Trunk
 
+MEAN = (129.1863, 104.7624, 93.5940)  # of the pictures of the released weights, RGB
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions before each 2x2 max-pool
 
 
@@ -12,7 +13,7 @@ class VGGFace(Trunk):
     """The trunk of UH-E2FAR (Dou et al. 2017): conv1_1 ... conv5_3, 3x3 with bias and ReLU; 14,714,688 parameters with 3 channels and without outputs.
 
     The maps are those after pool2, pool3, pool4 and pool5; with UH-E2FAR's 180x180 pixels the last two, which it fuses, are 512x11x11 and 512x5x5 (pooling drops an
-    odd row). The released weights expect RGB, 0..255, less (129.1863, 104.7624, 93.5940).
+    odd row). The released weights expect RGB, 0..255, less `MEAN`.
     """
 
     def __init__(self, in_channels: int = 3, outputs: int | None = None):

@@ -9,15 +9,23 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..formats.files import existing, reason, wrong
 from .matconvnet import read_matconvnet
+from .vgg import BLOCKS, MEAN, VGGFace
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pictures in 0..1, RGB: what torchvision's weights expect
 EXPECTED = "weights as .safetensors, as .pth, .pt or .tar of torch.save, or as VGG-Face's .mat"
 
 
 def load_weights(module: nn.Module, path, entry: str | None = None, skip: tuple[str, ...] = ()) -> None:
-    """Loads a module's weights by name; all of them, or the module stays as it was.
+    """Loads a module's weights by name; all of them, or the module stays as it was. `read_weights` says what a path and an entry may be, `fill` what skip is.
 
-    path: .safetensors; .pth, .pt, .tar (torch.save, read with weights_only), names with or without DataParallel's "module."; or .mat, MatConvNet's VGG-Face.
-    entry: the key of the weights in a checkpoint that holds several (2DASL's: "res_state_dict"); one that holds a single set needs none.
+    Weights that torchvision publishes load into the trunks of the same name (with skip=("fc",) for other outputs), and its VGG-16 into `VGGFace`.
+    """
+    fill(module, read_weights(path, entry), path, skip)
+
+
+def fill(module: nn.Module, found: dict[str, Tensor], path, skip: tuple[str, ...] = ()) -> None:
+    """Gives a module the weights that `read_weights` found in the file `path`; all of them, or it stays as it was.
+
     skip: beginnings of names that are not taken from the file and keep their values in the module; ("fc",) for another number of outputs, or for the classifier in
     VGG-Face's file.
 
@@ -27,7 +35,9 @@ def load_weights(module: nn.Module, path, entry: str | None = None, skip: tuple[
     Raises:
         InputError: no such file, no weights, one that is missing, not known, of another shape or not finite; the file and the names are in the sentence.
     """
-    found = {name: value for name, value in _read(path, entry).items() if not name.startswith(skip)}
+    if isinstance(module, VGGFace) and "features.0.weight" in found:
+        found = _from_torchvision(path, found)
+    found = {name: value for name, value in found.items() if not name.startswith(skip)}
     wanted = {name: value for name, value in module.state_dict().items() if not name.startswith(skip)}
     missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     unknown = [name for name in found if name not in wanted]
@@ -52,11 +62,35 @@ def _with_further_channels(weight, like):
     return torch.cat([weight, weight.new_zeros(len(weight), like.shape[1] - 3, *weight.shape[2:])], 1)
 
 
+def _from_torchvision(path, found):
+    """VGG-16 of torchvision as VGG-Face's layers, the classifier left out. It takes pictures in 0..1 less a mean, by a deviation; VGG-Face's trunk takes 0..255 less another
+    mean: the first layer's weights make up for it (away from the border, where padding stands for another grey)."""
+    convolutions = sorted({int(name.split(".")[1]) for name in found if name.startswith("features.") and name.endswith(".weight") and found[name].dim() == 4})
+    layers = [f"conv{block}_{k}" for block, (_, count) in enumerate(BLOCKS, 1) for k in range(1, count + 1)]
+    if len(convolutions) != len(layers):
+        raise wrong(path, f"VGG-16, of {len(layers)} convolutions without batch norm", f"{len(convolutions)} of them")
+    of = {f"{name}.{part}": found[f"features.{k}.{part}"] for name, k in zip(layers, convolutions) for part in ("weight", "bias") if f"features.{k}.{part}" in found}
+    if of["conv1_1.weight"].shape[1:] == (3, 3, 3) and "conv1_1.bias" in of:
+        mean, deviation, other = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD, MEAN))
+        weight = of["conv1_1.weight"] / deviation
+        of["conv1_1.bias"] = of["conv1_1.bias"] + (weight * (other / 255 - mean)).sum((1, 2, 3))
+        of["conv1_1.weight"] = weight / 255
+    return of
+
+
 def _some(names):
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _read(path, entry) -> dict[str, Tensor]:
+def read_weights(path, entry: str | None = None) -> dict[str, Tensor]:
+    """Named tensors of a file; nothing in it is run.
+
+    path: .safetensors; .pth, .pt, .tar (torch.save, read with weights_only), names with or without DataParallel's "module."; or .mat, MatConvNet's VGG-Face.
+    entry: the key of the weights in a checkpoint that holds several (2DASL's: "res_state_dict"); one that holds a single set needs none.
+
+    Raises:
+        InputError: no such file, or no weights in it.
+    """
     path = existing(Path(path), EXPECTED)
     suffix = path.suffix.lower()
     if suffix == ".mat":

@@ -1,0 +1,326 @@
+"""What the protocols that compare with scans share: reading scans and their landmarks, predicting faces in photographs, and laying a face on a scan.
+
+Lengths are those of the scan, millimetres where nothing else is said. Geometry is float64 on the CPU.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.crops import Box, cut, from_crop, landmark_box, read_picture
+from ..data.folder import PICTURES
+from ..detect import find_faces, first_crop
+from ..errors import InputError
+from ..formats.files import existing, reason, wrong
+from ..landmark_files import beside, read_landmarks
+from ..morphable import CONTOUR, axis_angle_rotation
+from ..surface import ClosestPoints, Similarity, interpolate_faces, similarity
+
+SEVEN = (36, 39, 42, 45, 33, 48, 54)  # of the 68: corners of the eyes, from the subject's right to the left, base of the nose, corners of the mouth
+NOSE_TIP, RIGHT_EYE, LEFT_EYE = 30, 36, 45  # outer corners of the eyes
+BATCH = 16
+THINNED = 5000  # points of a scan that a face is first laid on
+ITERATIONS = 50
+TOLERANCE = 1e-6  # of the points' extent
+
+
+class Scan(NamedTuple):
+    vertices: Tensor  # float64 [V,3]
+    faces: Tensor  # int64 [F,3]
+
+
+# --------------------------------------------------------------------------------------------------------------------------- files
+
+
+def read_scan(path) -> Scan:
+    """A scan in an OBJ or PLY file, its vertices as the file has them (seams of a texture part none).
+
+    Raises:
+        InputError: the file is missing, damaged, or holds no triangles or coordinates that are not finite.
+    """
+    expected = "a scan with triangles, .obj or .ply"
+    path = existing(path, expected)
+    if path.suffix.lower() not in (".obj", ".ply"):
+        raise wrong(path, expected, f"a file ending in {path.suffix or 'nothing'}")
+    import trimesh
+
+    try:
+        options = {"maintain_order": True, "skip_materials": True, "split_object": False, "group_material": False} if path.suffix.lower() == ".obj" else {}
+        mesh = trimesh.load(path, process=False, **options)
+        vertices = np.array(mesh.vertices, np.float64)
+        faces = np.array(getattr(mesh, "faces", np.zeros((0, 3))), np.int64)
+    except Exception as error:  # whatever a parser throws at a damaged file
+        raise wrong(path, expected, f"a file that does not read so ({reason(error)})") from error
+    if not len(faces):
+        raise wrong(path, expected, f"{len(vertices)} vertices and no triangles")
+    if not np.isfinite(vertices).all() or faces.min() < 0 or faces.max() >= len(vertices):
+        raise wrong(path, expected, "coordinates that are not finite, or triangles of vertices that are not there")
+    return Scan(torch.from_numpy(vertices), torch.from_numpy(faces))
+
+
+def read_picked_points(path, count: int) -> Tensor:
+    """The points [count,3] that were picked with MeshLab (a .pp file), in the file's order.
+
+    Raises:
+        InputError: the file is missing, damaged or has another number of points.
+    """
+    expected = f"{count} picked points (.pp)"
+    path = existing(path, expected)
+    try:
+        points = [[float(point.get(axis)) for axis in "xyz"] for point in ElementTree.parse(path).getroot().iter("point") if point.get("active", "1") != "0"]
+    except (ElementTree.ParseError, TypeError, ValueError) as error:
+        raise wrong(path, expected, f"a file that does not read so ({reason(error)})") from error
+    points = np.array(points, np.float64).reshape(-1, 3)
+    if len(points) != count or not np.isfinite(points).all():
+        raise wrong(path, expected, f"{len(points)}, of which {int(np.isfinite(points).all(1).sum())} are finite")
+    return torch.from_numpy(points)
+
+
+def read_scan_landmarks(scan: Path, needed: tuple[int, ...]) -> Tensor:
+    """The 68 landmarks [68,3] of a scan, in its coordinates, from the file beside it (see `landmark_files`); NaN where one is missing.
+
+    needed: landmarks that must be there, and at least four of the face without its contour.
+
+    Raises:
+        InputError: there is no such file, or landmarks that are needed are missing.
+    """
+    files = [scan.with_suffix(kind) for kind in (".txt", ".npy", ".json") if scan.with_suffix(kind).is_file()]
+    if not files:
+        raise InputError(f"{scan}: expected 68 landmarks [68,3] beside it, in its coordinates, in {scan.with_suffix('.txt').name}, .npy or .json; found none")
+    points = torch.from_numpy(read_landmarks(files[0], 3).points).double()
+    if len(points) != 68:
+        raise wrong(files[0], "68 landmarks [68,3]", f"{len(points)}")
+    known = points.isfinite().all(1)
+    missing = [str(k) for k in needed if not known[k]]
+    if missing or known[CONTOUR:].sum() < 4:
+        raise wrong(files[0], f"at least four landmarks of the inner face, among them {', '.join(map(str, needed))} (counted from 0)", f"{int(known[CONTOUR:].sum())}, without {', '.join(missing) or 'enough'}")
+    return points
+
+
+def one_file(folder: Path, patterns: tuple[str, ...], what: str) -> Path:
+    """The only file of a folder that fits one of the patterns.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    found = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    if len(found) != 1:
+        raise InputError(f"{folder}: expected {what}, one file {' or '.join(patterns)}, found {', '.join(p.name for p in found[:4]) if found else 'none'}")
+    return found[0]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder itself, by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file()) if folder.is_dir() else []
+
+
+# ---------------------------------------------------------------------------------------------------------------------- prediction
+
+
+def detector_box(left: float, top: float, right: float, bottom: float) -> Box:
+    """The square to crop for a detector's box, by 3DDFA's rule: 1.58 times the mean of its sides, its centre 0.14 of that mean lower.
+
+    Raises:
+        ValueError: the box is empty.
+    """
+    side = (right - left + bottom - top) / 2
+    if not (right > left and bottom > top):
+        raise ValueError(f"a detector's box must have left < right and top < bottom, got {left:g}, {right:g}, {top:g}, {bottom:g}")
+    x, y, half = (left + right) / 2, (top + bottom) / 2 + 0.14 * side, 1.58 * side / 2
+    return x - half, y - half, x + half, y + half
+
+
+class Photo(NamedTuple):
+    name: str
+    image: np.ndarray  # uint8 [h,w,3]
+    box: Box  # where to look first
+
+
+def photo(path: Path) -> Photo:
+    """A picture, with a box from the 68 or 21 landmarks in the file beside it (see `landmark_files`), or, without one, around the largest face that is detected.
+
+    Raises:
+        InputError: it cannot be read, or no face is found in it.
+    """
+    image, marks = read_picture(path), beside(path)
+    if marks is not None:
+        return Photo(str(path), image, landmark_box(read_landmarks(marks).points))
+    faces = find_faces(image)
+    if not faces:
+        raise InputError(f"{path}: no face is found in the picture; put its landmarks beside it, in {path.with_suffix('.txt').name}")
+    return Photo(str(path), image, first_crop(faces[0].box))
+
+
+@torch.no_grad()
+def reconstructions(method, photos: Iterable[Photo]) -> Iterator:
+    """The face in each photo, in order: a `Reconstruction` of one, on the CPU. It is looked for twice: in the photo's box, and in `landmark_box` of the landmarks that are
+    predicted there, which is how the methods' crops are made in training.
+
+    Raises:
+        InputError: a prediction is not finite.
+    """
+    waiting = []
+    for one in photos:
+        waiting.append(one)
+        if len(waiting) == BATCH:
+            yield from _reconstructed(method, waiting)
+            waiting = []
+    if waiting:
+        yield from _reconstructed(method, waiting)
+
+
+def _reconstructed(method, photos):
+    device, size = method.model.mean.device, method.size
+
+    def crops(boxes):
+        try:
+            cuts = np.stack([cut(one.image, box, size) for one, box in zip(photos, boxes)])
+        except ValueError as error:  # of landmarks far away from each other
+            raise InputError(f"{photos[0].name} or one of the {len(photos) - 1} after it: {error}") from None
+        return torch.from_numpy(cuts).permute(0, 3, 1, 2).float().div(255).to(device)
+
+    first = [one.box for one in photos]
+    points = method.landmarks(crops(first)).double().cpu()
+    _finite(photos, points)
+    found = method.reconstruct(crops([landmark_box(from_crop(p[:, :2].numpy(), box, size)) for p, box in zip(points, first)]))
+    found = type(found)(*(None if value is None else value.float().cpu() for value in found))
+    _finite(photos, found.identity, found.expression)
+    for k in range(len(photos)):
+        yield type(found)(*(None if value is None else value[k : k + 1] for value in found))
+
+
+def _finite(photos, *values):
+    for value in values:
+        bad = ~value.flatten(1).isfinite().all(1)
+        if bad.any():
+            raise InputError(f"{photos[int(bad.nonzero()[0])].name}: the prediction is not finite")
+
+
+class Surface:
+    """A mesh in its own coordinates, with landmarks on it, that a scan is compared with; the search tree is built once.
+
+    vertices [V,3], faces [F,3], landmarks [68,3].
+    """
+
+    def __init__(self, vertices: Tensor, faces: Tensor, landmarks: Tensor):
+        self.vertices, self.faces, self.landmarks = vertices.double().cpu(), faces.long().cpu(), landmarks.double().cpu()
+        self._search = ClosestPoints(self.vertices, self.faces)
+        a, b, c = self.vertices[self.faces].unbind(1)
+        self._normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+
+    def feet(self, points: Tensor, placement: Similarity) -> tuple[Tensor, Tensor]:
+        """Of points [P,3] the nearest ones on the placed mesh [P,3], and the normals there of its triangles [P,3]."""
+        found = self._search(placement.inverse()(points))
+        feet = interpolate_faces(self.vertices, self.faces, found.face_id, found.bary)
+        return placement(feet), self._normals[found.face_id] @ placement.rotation.T
+
+    def distances(self, points: Tensor, placement: Similarity) -> Tensor:
+        """Of points [P,3] from the placed mesh: [P]."""
+        return (points - self.feet(points, placement)[0]).norm(dim=1)
+
+    def plane_distances(self, points: Tensor, placement: Similarity) -> Tensor:
+        """The same from the planes of the triangles that are nearest: [P]."""
+        feet, normals = self.feet(points, placement)
+        return ((points - feet) * normals).sum(1).abs()
+
+
+@torch.no_grad()
+def predicted_surface(method, found, expression: bool = False) -> Surface:
+    """The face of a `Reconstruction` of one as a mesh in millimetres, unposed: neutral, or with its expression."""
+    model = method.model
+    at = lambda value: value.to(model.mean)  # noqa: E731
+    vertices = model.shape(at(found.identity), at(found.expression) if expression else None)
+    return Surface(vertices[0], model.faces, model.landmarks(vertices)[0])
+
+
+@torch.no_grad()
+def mean_surface(method) -> Surface:
+    """The mean face of the method's model, the answer of one who has not seen the picture."""
+    mean = method.model.mean[None]
+    return Surface(mean[0], method.model.faces, method.model.landmarks(mean)[0])
+
+
+# ----------------------------------------------------------------------------------------------------------------------- alignment
+
+
+def placed_by_landmarks(surface: Surface, marks: Tensor, scale: bool = True) -> Similarity:
+    """What takes a surface's landmarks to those of a scan, [68,3] with NaN where they are unknown, in least squares; the contour, which nobody finds on a scan, is left out."""
+    known = marks.isfinite().all(1)
+    known[:CONTOUR] = False
+    return similarity(surface.landmarks[known], marks[known], scale=scale)
+
+
+class Pairs(NamedTuple):
+    """Points of a surface, in its own coordinates, and where they should lie: [K,3] each."""
+
+    points: Tensor
+    targets: Tensor
+
+
+def refined(points: Tensor, surface: Surface, start: Similarity, scale: bool = True, pairs: Pairs | None = None) -> Similarity:
+    """The placement of a surface with the least sum of squared distances of a scan's points [P,3] from it, near `start`: Gauss-Newton steps with Levenberg's damping, on a
+    part of the points first, then on all.
+
+    scale: whether the size may change. pairs: count, all together, as much as all points.
+    """
+    now = start
+    for every in sorted({math.ceil(len(points) / THINNED), 1}, reverse=True):
+        now = _refined(points[::every], surface, now, scale, pairs)
+    return now
+
+
+def _refined(points, surface, now, scale, pairs):
+    centre = points.mean(0)
+    extent = float((points - centre).norm(dim=1).max())
+    unknowns = slice(0, 7) if scale else slice(1, 7)
+
+    def seen(placement):
+        """Residuals [R] and their derivatives [R,7] by log scale, a rotation vector and a shift, about the centre."""
+        feet, normals = surface.feet(points, placement)
+        gap = points - feet
+        distance = gap.norm(dim=1)
+        off = distance > 1e-9 * extent  # where a point lies in the surface, its distance grows along the normal
+        direction = torch.where(off[:, None], gap / distance.clamp(min=1e-300)[:, None], normals)
+        residual, rows = [(gap * direction).sum(1)], [_derivatives(feet - centre, direction)]
+        if pairs is not None:
+            weight = math.sqrt(len(points) / len(pairs.points))
+            placed = placement(pairs.points)
+            for axis in torch.eye(3, dtype=points.dtype):
+                residual.append(weight * ((pairs.targets - placed) @ axis))
+                rows.append(weight * _derivatives(placed - centre, axis.expand_as(placed)))
+        return torch.cat(residual), torch.cat(rows)[:, unknowns]
+
+    residual, rows = seen(now)
+    damping = 1e-6
+    for _ in range(ITERATIONS):
+        normal = rows.T @ rows
+        step = torch.zeros(7, dtype=points.dtype)
+        step[unknowns] = -torch.linalg.solve(normal + damping * torch.diag(normal.diagonal() + 1e-12 * normal.diagonal().max() + 1e-300), rows.T @ residual)
+        size, turn = step[0].clamp(-0.5, 0.5).exp(), axis_angle_rotation(step[1:4])
+        tried = Similarity(now.scale * size, turn @ now.rotation, centre + size * (turn @ (now.translation - centre)) + step[4:])
+        moved = float(step[:4].norm()) * extent + float(step[4:].norm())
+        residual_, rows_ = seen(tried)
+        if residual_.square().sum() <= residual.square().sum():
+            now, residual, rows, damping = tried, residual_, rows_, max(damping / 10, 1e-12)
+        else:
+            damping = max(10 * damping, 1e-4)
+        if moved < TOLERANCE * extent:
+            break
+    return now
+
+
+def _derivatives(arms, directions):
+    """[P,7]: how the distances of points from places (arms from the centre [P,3]) along directions [P,3] change with scale, turn and shift of the places."""
+    along = (arms * directions).sum(1, keepdim=True)
+    return -torch.cat([along, torch.linalg.cross(arms, directions), directions], 1)
+
+
+def inner(vertices: Tensor, centre: Tensor, radius: float) -> Tensor:
+    """The vertices [V,3] within a radius of a centre [3]: [P,3]."""
+    return vertices[(vertices - centre).norm(dim=1) <= radius]

