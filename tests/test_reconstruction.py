@@ -431,3 +431,42 @@ def test_a_crop_goes_back_where_it_came_from():
     picture, box = ramps(), (100.0, 60.0, 200.0, 160.0)
     assert cut(picture, box, 50).shape == (50, 50, 3)
     assert np.allclose(to_crop(np.array([150.0, 110.0]), box, 50), 25)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ transfer
+
+
+def transferred(seer, monkeypatch, *arguments):
+    monkeypatch.setattr(reconstruct_command, "Reconstructor", lambda *_: Reconstructor(seer))
+    return main(["transfer", *map(str, arguments)])
+
+
+def test_an_expression_is_carried_to_another_photograph(seer, tmp_path, monkeypatch):
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
+    for name in ("a.png", "b.png"):
+        Image.fromarray(ramps()).save(tmp_path / name)
+    assert transferred(seer, monkeypatch, tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "out") == 0
+    (row,) = rows(tmp_path / "out" / "b_transfer_arkit.csv")
+    assert float(row[seer.model.expression_names[0]]) == 0.5
+    same = iio.imread(tmp_path / "out" / "b_transfer.png").astype(int)
+    assert same.shape == (HEIGHT, WIDTH, 3) and np.abs(same - ramps()).mean() < 1.5  # its own expression: the photograph as it was
+    assert (tmp_path / "out" / "b_transfer.glb").is_file()
+
+
+@unclosed
+def test_expressions_of_a_video_are_carried_frame_by_frame(seer, tmp_path, monkeypatch):
+    video(tmp_path / "talk.mp4", 7)
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
+    Image.fromarray(ramps()).save(tmp_path / "b.png")
+    assert transferred(seer, monkeypatch, tmp_path / "talk.mp4", tmp_path / "b.png", "-o", tmp_path / "out") == 0
+    assert len(rows(tmp_path / "out" / "b_transfer_arkit.csv")) == 7
+    assert iio.imread(tmp_path / "out" / "b_transfer.mp4", plugin="FFMPEG").shape == (7, HEIGHT, WIDTH, 3)
+
+
+def test_a_photograph_without_a_face_carries_nothing(seer, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reconstruction, "find_faces", found_at())
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    assert transferred(seer, monkeypatch, tmp_path / "a.png", tmp_path / "a.png", "-o", tmp_path / "out") == 1
+    assert "a.png: no face was found" in capsys.readouterr().err
+    assert main(["transfer", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]) == 1
+    assert "of photographs give two, SOURCE and TARGET" in capsys.readouterr().err

@@ -256,7 +256,7 @@ def run(method, data, options) -> Report:
         write_errors(options.pictures / "errors.csv", found)
         print(f"{options.pictures / 'faces.png'}  the worst, middle and best {COLUMNS} faces: labels green, predictions red")
     row = [results[f"nme68_2d_{key}_percent"] for key in (*BINS, "balanced")]
-    title = f"Mean distance of 68 landmarks in two dimensions by the root of the area of their box, percent; {photographs(len(found.names))}, original labels, crops from the labelled landmarks"
+    title = f"Mean distance of 68 landmarks in two dimensions, percent of sqrt(width * height) of the labels' box; {photographs(len(found.names))}, original labels, crops from the labelled landmarks"
     notes = [
         "Our row: original labels, bins by the fitted yaw, mean of the three bins; crops are made from the labels, as in the benchmark.",
         *subset_note(len(found.names), found.left_out),

@@ -67,7 +67,7 @@ def run(method, data, options) -> Report:
         results |= {f"{key}_{name}_percent": None if np.isnan(binned[name]) else binned[name] for name in (*BINS, "balanced", "plain")}
     results |= {f"images_{name}": binned[f"images_{name}"] for name in BINS}
     row = [results["nme_dense_2d_plain_percent"], results["nme_dense_3d_mean_z_plain_percent"]]
-    title = f"Mean distance of all {model.num_vertices:,} vertices by the root of the area of the 68 labels' box, percent; {photographs(count)}, crops from the labelled landmarks"
+    title = f"Mean distance of all {model.num_vertices:,} vertices, percent of sqrt(width * height) of the box of the 68 labelled points; {photographs(count)}, crops from the labelled landmarks"
     notes = [
         "Our row: plain means over photographs; in 3D with the mean z of each mesh at 0. The curve is of two dimensions.",
         "Published 3D numbers follow different rules of depth (least z at 0, mean z at 0, none) and different parts of the face: compare with care.",

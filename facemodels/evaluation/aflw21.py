@@ -102,7 +102,7 @@ def run(method, data, options) -> Report:
 
 def _report(method, labels, errors, yaw, unread, pointless):
     binned, fitted = by_yaw(errors, yaw), next(iter(labels.values()))["fitted"]
-    box = "the fitted 68 points" if fitted else "the crop, divided by the root of 2, for want of the fitted points"
+    box = "of the fitted 68 points" if fitted else "of the crop, 1 / sqrt(2) of its side, for want of the fitted points"
     results = {"box": box, "images": len(errors), "images_left_out": unread, "images_without_visible_points": pointless}
     results |= {f"images_{key}": binned[f"images_{key}"] for key in BINS}
     results |= {f"nme21_{key}_percent": None if np.isnan(binned[key]) else binned[key] for key in (*BINS, "balanced", "std_of_bins", "plain")}
@@ -119,7 +119,7 @@ def _report(method, labels, errors, yaw, unread, pointless):
         notes.append(f"{unread} pictures could not be read and are left out.")
     if len(errors) < WHOLE:
         notes.append(f"Measured on {len(errors):,} of the {WHOLE:,} faces; published numbers are of all of them.")
-    title = f"Mean distance of the visible ones of 21 landmarks by the root of the area of the box of {box}, percent; {len(errors):,} faces of AFLW"
+    title = f"Mean distance of the visible ones of 21 landmarks, percent of sqrt(width * height) of the box {box}; {len(errors):,} faces of AFLW"
     return Report("aflw21", title, results, errors, "percent", FAILURE, BIN_COLUMNS, row, PUBLISHED, notes)
 
 

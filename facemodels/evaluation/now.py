@@ -16,7 +16,6 @@ Photographs come with the box of a detector. The face is cut out by 3DDFA's rule
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..data.crops import read_picture
@@ -29,7 +28,6 @@ from .scans import SEVEN, Photo, Surface, detector_box, inner, one_file, predict
 
 RADIUS = 1.4  # of the crop, in means of the eyes' distance and the nose's length
 SIDES = ("left", "top", "right", "bottom")
-CHALLENGES = ("multiview_neutral", "multiview_expressions", "multiview_occlusions", "selfie")
 COLUMNS = ["median mm", "mean mm", "std mm"]
 PUBLISHED = [  # of the test set
     ("3DMM-CNN", [1.84, 2.33, 2.05], "found"),
@@ -123,7 +121,6 @@ def read_box(path) -> tuple[float, float, float, float]:
     """
     expected = "a detected face, a dictionary of left, top, right and bottom"
     content = read_object_npy(path, expected)
-    content = content.item() if isinstance(content, np.ndarray) and content.ndim == 0 else content
     try:
         return detector_box(*(float(content[side]) for side in SIDES))
     except (KeyError, TypeError, IndexError, ValueError) as error:

@@ -24,7 +24,7 @@ from ..surface import ClosestPoints, Similarity, interpolate_faces, similarity
 
 SEVEN = (36, 39, 42, 45, 33, 48, 54)  # of the 68: corners of the eyes, from the subject's right to the left, base of the nose, corners of the mouth
 NOSE_TIP, RIGHT_EYE, LEFT_EYE = 30, 36, 45  # outer corners of the eyes
-BATCH = 16
+BATCH = 8  # photographs in memory
 THINNED = 5000  # points of a scan that a face is first laid on
 ITERATIONS = 50
 TOLERANCE = 1e-6  # of the points' extent

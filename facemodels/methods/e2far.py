@@ -77,7 +77,7 @@ class E2FARConfig(Config):
 PRESETS = {
     "smoke": dict(steps=12, batch=4, held_out=8, validate_every=6, checkpoint_every=6, panel_every=12, log_every=3, warmup=2),
     "ablation": dict(steps=1000, batch=64, cache=12_000, precision="bfloat16", validate_every=500, checkpoint_every=500, panel_every=1000, warmup=100),
-    "cpu": dict(steps=12_000, batch=64, cache=60_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
+    "cpu": dict(steps=8000, batch=64, cache=60_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
     "gpu": dict(steps=100_000, batch=256, precision="bfloat16", validate_every=2000, checkpoint_every=2000, panel_every=5000, warmup=1000, prefetch=2),
     # The reimplementation: Adam 1e-4, batch 32, 100 epochs, times 0.1 at 80; 250,000 renderings are what is remembered of the paper.
     "paper": dict(trunk="vgg", steps=780_000, batch=32, optimizer="adam", lr=1e-4, schedule="step", milestones=(625_000,), decay=0.1, clip=0.0, ema=0.0),
