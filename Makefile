@@ -1,4 +1,4 @@
-# make demo   everything from nothing: a virtual environment, the build, pictures of a mesh and of the built-in face model, a viewer
+# make demo   everything from nothing: a virtual environment, the build, a photograph reconstructed, pictures of a mesh and of the built-in face model
 # make test   the tests, in the same environment
 #
 # TORCH=torch==2.11.0 asks for another torch, PYTHON=python3.12 for another Python, VENV=path for another place.
@@ -18,9 +18,14 @@ demo: $(VENV)/installed
 	$(PY) -m facerender demo/head.ply -o demo/normals.png --size 768 --yaw 35 --pass normals
 	$(PY) -m facerender demo/head.ply -o demo/depth.png --size 768 --yaw 35 --pass depth
 	$(PY) -m facemodels sheet -o demo/faces.jpg --viewer demo/viewer.html
+	$(PY) -c "import imageio.v3 as iio, skimage.data; iio.imwrite('demo/photo.png', skimage.data.astronaut())"
+	$(PY) -m facemodels reconstruct demo/photo.png -o demo --write overlay,landmarks,pose,glb,viewer,coefficients
 	@echo
-	@echo "In $(CURDIR)/demo: head.png, head.gif, normals.png and depth.png of a mesh; faces.jpg, 32 random people of the built-in face"
-	@echo "model; viewer.html, to open in a browser and make faces."
+	@echo "In $(CURDIR)/demo:"
+	@echo "  photo_overlay.png, photo_landmarks.png, photo_pose.png   the face found in photo.png (NASA's Eileen Collins, public domain, from scikit-image)"
+	@echo "  photo_0.glb, photo_0.html                                its mesh, for Blender or a game engine, and to be turned about in a browser"
+	@echo "  head.png, head.gif, normals.png, depth.png               a mesh, rendered"
+	@echo "  faces.jpg, viewer.html                                   random people of the built-in model, and one to make faces with in a browser"
 
 test: $(VENV)/installed
 	$(PY) -m pytest -q

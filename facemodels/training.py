@@ -577,8 +577,8 @@ class _Run:
             load_weights(self.method, start, averaged=False)
             before, now = _read(start / "config.json"), json.loads(json.dumps(dataclasses.asdict(self.config)))
             for key, value in now.items():
-                if key not in _MAY_CHANGE and before.get(key) != value:
-                    raise InputError(f"{start}: was trained with {key}={before.get(key)!r}, not {value!r}; go on with --set {key}={before.get(key)}, or begin another run")
+                if key not in _MAY_CHANGE and key in before and before[key] != value:  # a setting that there was not yet is as it was
+                    raise InputError(f"{start}: was trained with {key}={before[key]!r}, not {value!r}; go on with --set {key}={before[key]}, or begin another run")
             state = _load_state(start)
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])

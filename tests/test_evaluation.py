@@ -310,7 +310,8 @@ def report(**changed):
 def test_our_row_stands_in_its_place_by_the_last_column_and_recalled_numbers_are_marked_each():
     lines = table(report(), "ours").splitlines()
     assert lines[0].split() == ["some", "all"]
-    assert [line.split() for line in lines[1:6]] == [["First", "1.00*", "1.50*"], ["Second", "2.00", "3.00"], [">", "ours", "9.00", "3.50"], ["Half", "-", "4.00"], ["Unknown", "-", "-"]]
+    rows = [["First", "1.00*", "1.50*"], ["Second", "2.00", "3.00"], [">", "ours", "9.00", "3.50"], ["Half", "-", "4.00"], ["Unknown", "-", "-"]]
+    assert [line.split() for line in lines[1:6]] == rows
     assert "recalled" in lines[-1] and lines[-1].strip().startswith("*")
     ends = {line.rstrip("*").rindex("0") for line in (lines[1], lines[2], lines[3])}
     assert len(ends) == 1, "digits stand under each other, marks beside them"
@@ -582,7 +583,8 @@ def test_crops_of_aflw_that_cannot_be_read_are_left_out_counted_and_named(tmp_pa
             archive.writestr(name, content if "image00001" not in name else b"no picture")
     with pytest.warns(UserWarning, match="2 of 3 .*image00001.jpg, image00003.jpg"):
         assert aflw21.run(seen_aflw(), data, options(aflw21)).results["images_left_out"] == 2
-    for changed, match in (({"names": np.arange(4)}, "4 names"), ({"pts21": arrays["pts21"][:3]}, "roi_box"), ({"roi_box": arrays["roi_box"] * 0}, "boxes"), ({"pts21": arrays["pts21"] * 0 - 1}, "visible point")):
+    damages = [({"names": np.arange(4)}, "4 names"), ({"pts21": arrays["pts21"][:3]}, "roi_box"), ({"roi_box": arrays["roi_box"] * 0}, "boxes")]
+    for changed, match in (*damages, ({"pts21": arrays["pts21"] * 0 - 1}, "visible point")):
         np.savez(data / "aflw_crops_labels.npz", **arrays | changed)
         with pytest.raises(InputError, match=match) as error:
             aflw21.run(seen_aflw(), data, options(aflw21))

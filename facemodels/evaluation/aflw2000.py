@@ -151,7 +151,9 @@ def predictions(predict, path, size=120, labels=None, boxes="recomputed", limit=
     return Predictions(list(kept), placed, labelled, np.array(yaw), boxes=boxes, clipped=clipped, left_out=len(names) - len(kept), **more)
 
 
-def batches(photos: AFLW2000, names: list[str], size: int, box_of=lambda photo: landmark_box(photo.landmarks[:, :2]), batch: int = 32) -> Iterator[tuple[list[Photo], list[Box], Tensor]]:
+def batches(
+    photos: AFLW2000, names: list[str], size: int, box_of: Callable[[Photo], Box] = lambda photo: landmark_box(photo.landmarks[:, :2]), batch: int = 32
+) -> Iterator[tuple[list[Photo], list[Box], Tensor]]:
     """(photographs, of which only the height of the image is kept, boxes, crops [N,3,size,size] float32 in 0..1) in the order of the names. Those that cannot be read are left
     out, with a warning at the end that names them.
 
@@ -256,7 +258,8 @@ def run(method, data, options) -> Report:
         write_errors(options.pictures / "errors.csv", found)
         print(f"{options.pictures / 'faces.png'}  the worst, middle and best {COLUMNS} faces: labels green, predictions red")
     row = [results[f"nme68_2d_{key}_percent"] for key in (*BINS, "balanced")]
-    title = f"Mean distance of 68 landmarks in two dimensions, percent of sqrt(width * height) of the labels' box; {photographs(len(found.names))}, original labels, crops from the labelled landmarks"
+    measure = "Mean distance of 68 landmarks in two dimensions, percent of sqrt(width * height) of the labels' box"
+    title = f"{measure}; {photographs(len(found.names))}, original labels, crops from the labelled landmarks"
     notes = [
         "Our row: original labels, bins by the fitted yaw, mean of the three bins; crops are made from the labels, as in the benchmark.",
         *subset_note(len(found.names), found.left_out),

@@ -52,7 +52,8 @@ def run(method, data, options) -> Report:
         r = reconstruct(crops)
         vertices = method.model.shape(r.identity, r.expression).detach()
         predicted = placed(vertices, r.rotation, r.scale, r.translation, size)
-        coefficients = [torch.stack([torch.from_numpy(getattr(p, field)[: len(d)].astype(np.float64)) for p in some]) / d for field, d in zip(("shape", "expression"), deviations)]
+        raw = (np.stack([p.shape for p in some]), np.stack([p.expression for p in some]))
+        coefficients = [torch.from_numpy(values).double() / d for values, d in zip(raw, deviations)]
         cameras = [crop_camera(p.pose, len(p.image), box, size) for p, box in zip(some, boxes)]
         labels = placed(model.shape(*(c.float() for c in coefficients)), *(torch.from_numpy(np.array(c)) for c in zip(*cameras)), size)
         boxed = np.stack([to_crop(p.landmarks[:, :2], box, size) for p, box in zip(some, boxes)])
@@ -67,7 +68,8 @@ def run(method, data, options) -> Report:
         results |= {f"{key}_{name}_percent": None if np.isnan(binned[name]) else binned[name] for name in (*BINS, "balanced", "plain")}
     results |= {f"images_{name}": binned[f"images_{name}"] for name in BINS}
     row = [results["nme_dense_2d_plain_percent"], results["nme_dense_3d_mean_z_plain_percent"]]
-    title = f"Mean distance of all {model.num_vertices:,} vertices, percent of sqrt(width * height) of the box of the 68 labelled points; {photographs(count)}, crops from the labelled landmarks"
+    measure = f"Mean distance of all {model.num_vertices:,} vertices, percent of sqrt(width * height) of the box of the 68 labelled points"
+    title = f"{measure}; {photographs(count)}, crops from the labelled landmarks"
     notes = [
         "Our row: plain means over photographs; in 3D with the mean z of each mesh at 0. The curve is of two dimensions.",
         "Published 3D numbers follow different rules of depth (least z at 0, mean z at 0, none) and different parts of the face: compare with care.",
@@ -81,7 +83,8 @@ def basel_model(method, path):
     own = Path(getattr(method.config, "model", ""))
     path = path or own
     if path.suffix.lower() != ".mat":
-        raise InputError(f"the meshes of AFLW2000-3D are rebuilt with 300W-LP's Basel model, and there is none: give its Model_Shape.mat with --basel (the method's model is {own})")
+        found = f"the method's model is {own}"
+        raise InputError(f"the meshes of AFLW2000-3D are rebuilt with 300W-LP's Basel model, and there is none: give its Model_Shape.mat with --basel ({found})")
     model, mesh = load_model(path), getattr(method, "model", None)
     if mesh is None or mesh.num_vertices != model.num_vertices or not torch.equal(mesh.faces.cpu(), model.faces):
         found = "no mesh" if mesh is None else f"{mesh.name} with {mesh.num_vertices} vertices"

@@ -109,10 +109,12 @@ def _report(method, labels, errors, yaw, unread, pointless):
     results[f"nme21_above_{FAILURE:.0f}_percent_of_images"] = failure_rate(errors, FAILURE)
     row = [results[f"nme21_{key}_percent"] for key in (*BINS, "balanced")]
     seen = learned_from_aflw(method)
-    notes = [f"This checkpoint learned from AFLW's points ({seen}): it has seen these faces or others of the same set and annotators, and the numbers are no test of it."] if seen else []
+    notes = []
+    if seen:
+        notes.append(f"This checkpoint learned from AFLW's points ({seen}): it has seen these faces or others of the same set and annotators; the numbers are no test of it.")
     notes.append("Our row: mean of the three bins of AFLW's yaw; crops as stored, made from the fitted faces.")
     if not fitted:
-        notes.append("The fitted points, by whose box published numbers are divided, are not here; the crop's own box makes ours 3 to 6 % smaller than the same predictions would give there.")
+        notes.append("The fitted points, by whose box published numbers are divided, are not here; the crop's box makes ours 3 to 6 % smaller than the same predictions would be there.")
     if pointless:
         notes.append(f"{pointless} faces without a visible point are left out.")
     if unread:

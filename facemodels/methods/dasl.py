@@ -98,8 +98,8 @@ class DASLConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.trunk not in ("resnet50", "mobilenet", "light") or self.channel not in ("hard", "soft"):
-            raise InputError(f"trunk must be resnet50, mobilenet or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
+        if self.trunk not in ("mobilenet", "resnet50", "light") or self.channel not in ("hard", "soft"):
+            raise InputError(f"trunk must be mobilenet, resnet50 or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
         wrong = [s for s in self.schemes if s not in SCHEMES]
         if wrong:
             raise InputError(f"schemes must be some of {', '.join(SCHEMES)}, got {wrong[0]!r}")
