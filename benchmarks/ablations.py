@@ -96,13 +96,15 @@ def main(arguments=None) -> dict:
 
 
 def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
-    """(last checkpoint, last validation) of a run, which is made, finished or found."""
+    """(last checkpoint, what it says of held-out faces) of a run, which is made, finished or found."""
     kind = method(name)
     config = configured(kind.Config, kind.PRESETS["ablation"] | changes | {"seed": seed, "output": str(folder)}, settings=tuple(settings))
-    train(kind, config, "auto")
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    last = [line for line in lines if any(k.startswith("validation_") for k in line)][-1]
-    return checkpoints(folder / "checkpoints")[-1], {k.removeprefix("validation_"): v for k, v in last.items() if k.startswith("validation_")}
+    steps = []
+    trained = train(kind, config, "auto", steps.append).eval()
+    if not steps and getattr(config, "wild", "synthetic") != "synthetic":  # a finished run has read no photographs, and some are held out
+        trained.prepare()
+    with torch.no_grad():
+        return checkpoints(folder / "checkpoints")[-1], {k: float(v) for k, v in trained.validate(torch.device("cpu")).items()}
 
 
 def scored(checkpoint, path) -> dict:

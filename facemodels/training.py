@@ -369,7 +369,8 @@ class _Run:
 
     def go(self, resume, after_step):
         self._begin(resume)
-        self.method.prepare()
+        if self.step < self.config.steps:
+            self.method.prepare()
         stop = False
         bar = tqdm(total=self.config.steps, initial=self.step, desc=self.method.name, disable=None if self.chief else True, dynamic_ncols=True)
         with _prepared(self.method, self.config, self.device), _Ahead(self._batch, self.config.prefetch) as ahead, _polite_stop() as stopping, bar, closing(self.board) if self.board else nullcontext():
