@@ -76,20 +76,23 @@ class ClosestPoints:
         """Tests the nth nearest centres' triangles of some points, puts what is nearer into place, and returns the points that need to look farther."""
         limit = np.sqrt(square[some].max()) + self._radius
         distance, piece = self._tree.query(p[some], nth, distance_upper_bound=np.nextafter(limit, np.inf), workers=-1 if len(some) > 10000 else 1)
-        row = np.arange(len(some))
-        for distance, piece in zip(np.ascontiguousarray(distance.T), np.ascontiguousarray(piece.T)):
+        distance, piece = np.ascontiguousarray(distance.T), np.ascontiguousarray(piece.T)
+        row, column = np.arange(len(some)), 0
+        while len(row) and column < len(nth):
+            columns = slice(column, column + max(1, 4096 // len(row)))  # one after another, the nearest first, as long as many points are left
             reach = np.sqrt(square[some[row]])
-            far = distance[row] - reach
-            kept = far < self._radius
-            row, far = row[kept], far[kept]
-            place = piece[row]
-            near = np.flatnonzero(far < self._reach[place])
-            point, face = some[row[near]], self._face[place[near]]
+            far = distance[columns, row] - reach
+            kept = far[-1] < self._radius
+            place = piece[columns, row]
+            near = far < self._reach[np.minimum(place, len(self._reach) - 1)]  # none is infinitely far
+            point, face = np.broadcast_to(some[row], near.shape)[near], self._face[place[near]]
             found, s, t = _point_triangle(p[point], self._triangles[face])
             nearer = np.flatnonzero(found < square[point])
+            nearer = nearer[np.argsort(-found[nearer])]  # of several the last, which is the nearest, stays
             point, s, t = point[nearer], s[nearer], t[nearer]
             square[point], face_id[point] = found[nearer], face[nearer]
             bary[point, 0], bary[point, 1], bary[point, 2] = (1 - s - t).clip(0), s, t
+            row, column = row[kept], columns.stop
         return some[row]
 
 

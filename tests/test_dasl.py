@@ -6,10 +6,12 @@ import numpy as np
 import imageio.v3 as iio
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from facemodels import InputError, load_model
 from facemodels.cli import main
+from facemodels.data import Faces
 from facemodels.data.augment import NAMES
 from facemodels.losses import wpdc_loss
 from facemodels.methods import load_method
@@ -417,3 +419,42 @@ def test_start_is_a_checkpoint_of_the_same_model(trained, tmp_path):
 def test_settings_that_cannot_be_are_named(tmp_path, capsys, setting, sentence):
     assert main(["train", "dasl", "--preset", "smoke", "--set", f"output={tmp_path / 'run'}", "--set", setting]) == 1
     assert sentence in capsys.readouterr().err
+
+
+def test_chin_and_ear_lobes_are_learnt_from_where_they_are_known(tmp_path):
+    """With labels that are the model's own, l2d is 0; moving a known lobe or the chin raises it, moving one that is hidden does not."""
+    method = DASL(small(tmp_path, extra="true", schemes="l2d"))
+    q = 0.3 * torch.randn(2, 62, generator=torch.Generator().manual_seed(3))
+    method.begin()
+    _, y68 = method._landmarks(q)
+    compared = method._compared(q, y68)
+    assert compared.shape == (2, 21, 2) and torch.equal(compared[:, 20], y68[:, 8, :2])
+    lobes = compared[:, 18:20]
+    assert (lobes[:, 0, 0] < lobes[:, 1, 0]).all() or (method.whitening.raw(q)[:, 0] < 0).any()  # left in the picture first
+    landmarks, visible = torch.zeros(2, 21, 2), torch.ones(2, 21, dtype=torch.bool)
+    landmarks[:, [12, 16, 20]] = compared[:, 18:]
+    visible[1, 12] = False
+    others, known = method._labelled_others(Faces(torch.zeros(2, 3, 120, 120), landmarks, visible))
+    assert torch.equal(others, compared[:, 18:]) and known.tolist() == [[True, True, True], [False, True, True]]
+    of_68 = Faces(torch.zeros(2, 3, 120, 120), y68[..., :2], torch.ones(2, 68, dtype=torch.bool))
+    others, known = method._labelled_others(of_68)
+    assert torch.equal(others[:, 2], y68[:, 8, :2]) and known.tolist() == [[False, False, True]] * 2
+
+
+def test_photographs_from_the_side_are_taken_more_often(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        Image.fromarray(rng.integers(0, 255, (120, 120, 3), np.uint8)).save(tmp_path / f"{k}.png")
+        points = rng.uniform(20, 100, (21, 2))
+        if k % 3 == 0:
+            points[:9] = np.nan
+        np.save(tmp_path / f"{k}.npy", points)
+    counts = []
+    for profiles in (1, 4):
+        method = DASL(small(tmp_path / f"run{profiles}", wild=str(tmp_path), held_out="2", profiles=str(profiles)))
+        method.prepare()
+        places = method.wild.places
+        hidden = (~method.wild.faces.visible[places]).float().mean(1) > 0.3
+        counts.append((int(hidden.sum()), int((~hidden).sum())))
+    (rare, plain), (often, same) = counts
+    assert often == 4 * rare and same == plain and rare > 0

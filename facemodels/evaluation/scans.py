@@ -27,7 +27,7 @@ NOSE_TIP, RIGHT_EYE, LEFT_EYE = 30, 36, 45  # outer corners of the eyes
 BATCH = 8  # photographs in memory
 THINNED = 5000  # points of a scan that a face is first laid on
 ITERATIONS = 50
-TOLERANCE = 1e-6  # of the points' extent
+TOLERANCE = 1e-5  # of the points' extent, how far a last step moves them
 
 
 class Scan(NamedTuple):
@@ -48,13 +48,8 @@ def read_scan(path) -> Scan:
     path = existing(path, expected)
     if path.suffix.lower() not in (".obj", ".ply"):
         raise wrong(path, expected, f"a file ending in {path.suffix or 'nothing'}")
-    import trimesh
-
     try:
-        options = {"maintain_order": True, "skip_materials": True, "split_object": False, "group_material": False} if path.suffix.lower() == ".obj" else {}
-        mesh = trimesh.load(path, process=False, **options)
-        vertices = np.array(mesh.vertices, np.float64)
-        faces = np.array(getattr(mesh, "faces", np.zeros((0, 3))), np.int64)
+        vertices, faces = _read_obj(path) if path.suffix.lower() == ".obj" else _read_ply(path)
     except Exception as error:  # whatever a parser throws at a damaged file
         raise wrong(path, expected, f"a file that does not read so ({reason(error)})") from error
     if not len(faces):
@@ -62,6 +57,23 @@ def read_scan(path) -> Scan:
     if not np.isfinite(vertices).all() or faces.min() < 0 or faces.max() >= len(vertices):
         raise wrong(path, expected, "coordinates that are not finite, or triangles of vertices that are not there")
     return Scan(torch.from_numpy(vertices), torch.from_numpy(faces))
+
+
+def _read_obj(path):
+    """All vertices in the file's order, also those without triangles; polygons become fans."""
+    lines = path.read_bytes().split(b"\n")
+    vertices = [line[2:] for line in lines if line.startswith(b"v ")]
+    vertices = np.array(b" ".join(vertices).split(), np.float64).reshape(max(len(vertices), 1), -1)[: len(vertices), :3]
+    polygons = [[int(corner.split(b"/", 1)[0]) for corner in line.split()[1:]] for line in lines if line.startswith(b"f ")]
+    faces = [(polygon[0], polygon[k], polygon[k + 1]) for polygon in polygons for k in range(1, len(polygon) - 1)]
+    return vertices.reshape(-1, 3), np.array(faces, np.int64).reshape(-1, 3) - 1
+
+
+def _read_ply(path):
+    import trimesh
+
+    mesh = trimesh.load(path, process=False)
+    return np.array(mesh.vertices, np.float64), np.array(getattr(mesh, "faces", np.zeros((0, 3))), np.int64)
 
 
 def read_picked_points(path, count: int) -> Tensor:
@@ -264,8 +276,10 @@ class Pairs(NamedTuple):
 
 
 def refined(points: Tensor, surface: Surface, start: Similarity, scale: bool = True, pairs: Pairs | None = None) -> Similarity:
-    """The placement of a surface with the least sum of squared distances of a scan's points [P,3] from it, near `start`: Gauss-Newton steps with Levenberg's damping, on a
-    part of the points first, then on all.
+    """The placement of a surface with the least sum of squared distances of a scan's points [P,3] from it, near `start`; found with a part of the points first, then with all.
+
+    Gauss-Newton steps towards the tangent planes of what is nearest (Chen and Medioni 1992), damped by the motion of these nearest points (Levenberg 1944): where planes
+    decide nothing or lie, a step of more damping comes near that of iterated closest points (Besl and McKay 1992), which never makes the sum larger.
 
     scale: whether the size may change. pairs: count, all together, as much as all points.
     """
@@ -276,40 +290,40 @@ def refined(points: Tensor, surface: Surface, start: Similarity, scale: bool = T
 
 
 def _refined(points, surface, now, scale, pairs):
-    centre = points.mean(0)
+    centre, free = points.mean(0), slice(0 if scale else 1, 7)
     extent = float((points - centre).norm(dim=1).max())
-    unknowns = slice(0, 7) if scale else slice(1, 7)
+    axes = torch.eye(3, dtype=points.dtype)
 
     def seen(placement):
-        """Residuals [R] and their derivatives [R,7] by log scale, a rotation vector and a shift, about the centre."""
+        """(sum of squares, its half gradient [7], Gauss and Newton's matrix [7,7] and that of the motion of the points) by log scale, turn and shift about the centre."""
         feet, normals = surface.feet(points, placement)
         gap = points - feet
         distance = gap.norm(dim=1)
         off = distance > 1e-9 * extent  # where a point lies in the surface, its distance grows along the normal
         direction = torch.where(off[:, None], gap / distance.clamp(min=1e-300)[:, None], normals)
-        residual, rows = [(gap * direction).sum(1)], [_derivatives(feet - centre, direction)]
+        residual, rows = (gap * direction).sum(1), _derivatives(feet - centre, direction)
+        cost, gradient, matrix = residual.square().sum(), rows.T @ residual, rows.T @ rows
+        motion = sum(r.T @ r for r in (_derivatives(feet - centre, axis.expand_as(feet)) for axis in axes))
         if pairs is not None:
-            weight = math.sqrt(len(points) / len(pairs.points))
-            placed = placement(pairs.points)
-            for axis in torch.eye(3, dtype=points.dtype):
-                residual.append(weight * ((pairs.targets - placed) @ axis))
-                rows.append(weight * _derivatives(placed - centre, axis.expand_as(placed)))
-        return torch.cat(residual), torch.cat(rows)[:, unknowns]
+            weight, placed = len(points) / len(pairs.points), placement(pairs.points)
+            for axis in axes:
+                residual, rows = (pairs.targets - placed) @ axis, _derivatives(placed - centre, axis.expand_as(placed))
+                cost, gradient, matrix = cost + weight * residual.square().sum(), gradient + weight * (rows.T @ residual), matrix + weight * (rows.T @ rows)
+        return cost, gradient[free], matrix[free, free], motion[free, free]
 
-    residual, rows = seen(now)
+    cost, gradient, matrix, motion = seen(now)
     damping = 1e-6
     for _ in range(ITERATIONS):
-        normal = rows.T @ rows
         step = torch.zeros(7, dtype=points.dtype)
-        step[unknowns] = -torch.linalg.solve(normal + damping * torch.diag(normal.diagonal() + 1e-12 * normal.diagonal().max() + 1e-300), rows.T @ residual)
+        step[free] = -torch.linalg.solve(matrix + damping * motion, gradient)
         size, turn = step[0].clamp(-0.5, 0.5).exp(), axis_angle_rotation(step[1:4])
         tried = Similarity(now.scale * size, turn @ now.rotation, centre + size * (turn @ (now.translation - centre)) + step[4:])
         moved = float(step[:4].norm()) * extent + float(step[4:].norm())
-        residual_, rows_ = seen(tried)
-        if residual_.square().sum() <= residual.square().sum():
-            now, residual, rows, damping = tried, residual_, rows_, max(damping / 10, 1e-12)
+        there = seen(tried)
+        if there[0] <= cost:
+            now, (cost, gradient, matrix, motion), damping = tried, there, max(damping / 10, 1e-6)
         else:
-            damping = max(10 * damping, 1e-4)
+            damping *= 10
         if moved < TOLERANCE * extent:
             break
     return now

@@ -61,6 +61,8 @@ HELD_OUT = 7_000_019  # seed of validation faces, whatever the seed of training
 EIGHTEEN = ((17,), (19,), (21,), (22,), (24,), (26,), (36,), (37, 40), (39,), (42,), (43, 46), (45,), (31,), (30,), (35,), (48,), (62, 66), (54,))
 POINT_WEIGHTS = (1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 2, 1, 1, 4, 1, 2, 4, 2)
 OF_AFLW = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 17, 18, 19)
+# The lobe of the ear on the left of the picture, mm on the built-in model's mean face, where it carries AFLW's labels of frontal faces; the other one mirrored.
+LOBE = (-68.4, -40.0, -7.0)
 
 
 @dataclass
@@ -68,7 +70,9 @@ class DASLConfig(Config):
     """model: the morphable model. trunk: "resnet50" (the paper's), "mobilenet" (3DDFA's) or "light". labelled: "synthetic", or the folder of 300W-LP (with model its Basel model). wild: where 2D
     landmarks come from: "synthetic" (other rendered faces, of which only 2D is used), AFLW's crops (the zip, its labels beside it), or a folder of pictures with landmark
     files. schemes: which of l2d, l3d, cycle, critic; none is the baseline. weight_l2d, weight_l3d, weight_cycle, weight_critic: theirs. unit: see above. channel: "hard"
-    (single pixels, as in the paper, without gradient) or "soft" (Gaussians of one pixel, with). blank: share of samples whose channel is empty. stage1: steps with
+    (single pixels, as in the paper, without gradient) or "soft" (Gaussians of one pixel, with). blank: share of samples whose channel is empty. profiles: how often photographs
+    with a third or more of the points hidden are taken where others are taken once: faces seen from the side are rare in most sets. extra: l2d and cycle learn from the chin and,
+    of AFLW and a model with ears, from the lobes too, which the paper leaves out: of a face seen from the side they are what tells how far it is turned. stage1: steps with
     labelled faces alone. cache: rendered faces of each kind that are kept, 0 for new ones in every
     step. kept: a folder for crops of photographs, which are then made once and read as they are needed; else they are in memory. held_out: faces of each kind to validate
     on. yaw: largest of rendered faces, degrees."""
@@ -86,6 +90,8 @@ class DASLConfig(Config):
     unit: float = 12.0
     channel: str = "hard"
     blank: float = 0.5
+    profiles: int = 1
+    extra: bool = False
     stage1: int = 0
     cache: int = 0
     kept: str = ""
@@ -103,9 +109,9 @@ class DASLConfig(Config):
         wrong = [s for s in self.schemes if s not in SCHEMES]
         if wrong:
             raise InputError(f"schemes must be some of {', '.join(SCHEMES)}, got {wrong[0]!r}")
-        if self.held_out < 1 or self.cache < 0 or self.stage1 < 0 or self.batch < 2 or not 0 <= self.blank <= 1 or not self.unit > 0:
-            got = f"{self.held_out}, {self.cache}, {self.stage1}, {self.batch}, {self.blank} and {self.unit}"
-            raise InputError(f"held_out must be at least 1, cache and stage1 at least 0, batch at least 2, blank in 0..1 and unit positive, got {got}")
+        if min(self.held_out, self.profiles) < 1 or self.cache < 0 or self.stage1 < 0 or self.batch < 2 or not 0 <= self.blank <= 1 or not self.unit > 0:
+            got = f"{self.held_out}, {self.profiles}, {self.cache}, {self.stage1}, {self.batch}, {self.blank} and {self.unit}"
+            raise InputError(f"held_out and profiles must be at least 1, cache and stage1 at least 0, batch at least 2, blank in 0..1 and unit positive, got {got}")
 
 
 PRESETS = {
@@ -292,7 +298,11 @@ class DASL(FaceMethod):
         rows = self.model.rows.view(-1, self.model.num_vertices, 3)
         # The model at the 68 landmarks, then at the vertices of the face.
         self.register_buffer("rows", torch.cat([gather_points(rows, corners, weights), rows[:, face.long()]], 1), persistent=False)
-        self.register_buffer("point_weights", torch.tensor(POINT_WEIGHTS, dtype=torch.float32), persistent=False)
+        self.register_buffer("point_weights", torch.tensor(POINT_WEIGHTS + (1, 1, 1) * config.extra, dtype=torch.float32), persistent=False)
+        self.has_ears = "ears" in self.model.regions
+        ears = self.model.regions["ears" if self.has_ears else "face"]
+        lobes = torch.cdist(torch.tensor([LOBE, (-LOBE[0], *LOBE[1:])]), self.model.mean[ears]).argmin(1)
+        self.register_buffer("lobe_rows", rows[:, ears[lobes]], persistent=False)
         # Which directions the parameters stand for is saved with the weights: another machine's linear algebra may find others.
         for name, matrix in reduced(self.model)._asdict().items():
             self.register_buffer(name, matrix)
@@ -326,7 +336,9 @@ class DASL(FaceMethod):
 
     def points(self, where: Tensor | slice) -> PointBasis:
         """The reduced model at some of: the 68 landmarks, then the vertices of the face."""
-        rows = self.rows[:, where]
+        return self._reduced(self.rows[:, where])
+
+    def _reduced(self, rows: Tensor) -> PointBasis:
         identity = self.from_shape.shape[1]
         bases = [(back @ rows[k : k + back.shape[1]].flatten(1)).view(len(back), -1, 3) for back, k in ((self.from_shape, 1), (self.from_expression, 1 + identity))]
         return PointBasis(rows[0], *bases)
@@ -366,7 +378,10 @@ class DASL(FaceMethod):
         if len(faces) <= c.held_out:
             raise InputError(f"{path}: {len(faces)} pictures, of which {c.held_out} would be held out for validation; give more, or a lower held_out")
         order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(HELD_OUT))
-        self.held, self.wild = faces[order[: c.held_out]], Shuffled(faces, order[c.held_out :])
+        taken = order[c.held_out :]
+        hidden = 1 - eighteen(faces.visible[taken][..., None].float())[..., 0].eq(1).float().mean(1)
+        taken = torch.cat([taken] + (c.profiles - 1) * [taken[hidden >= 1 / 3]])
+        self.held, self.wild = faces[order[: c.held_out]], Shuffled(faces, taken)
 
     def batch(self, step, indices, device) -> "Batch":
         c, seed = self.config, seed_of(self.config.seed, 1)
@@ -402,21 +417,40 @@ class DASL(FaceMethod):
             return parts
         self.predicted = q[n:].detach()  # for the critic's turn
         x2d, seen = targets[1]
+        if c.extra:
+            others, known = self._labelled_others(wild)
+            x2d, seen = torch.cat([x2d, others], 1), torch.cat([seen, known], 1)
         weights = mean_one(self.point_weights * seen)
         x3d, y68 = self._landmarks(q[n:])
         y2d = eighteen(y68[..., :2])
         if "l2d" in c.schemes:
-            parts["l2d"] = landmark_loss(y2d / c.unit, x2d / c.unit, weights)
+            parts["l2d"] = landmark_loss(self._compared(q[n:], y68) / c.unit, x2d / c.unit, weights)
         if "l3d" in c.schemes or "cycle" in c.schemes:
-            again, again68 = self._landmarks(self.network(wild.image, landmark_channel(y2d, torch.ones_like(seen), form=c.channel)))
+            second = self.network(wild.image, landmark_channel(y2d, torch.ones_like(seen[:, :18]), form=c.channel))
+            again, again68 = self._landmarks(second)
             if "l3d" in c.schemes:
                 parts["l3d"] = (again - x3d).square().mean()
             if "cycle" in c.schemes:
-                parts["cycle"] = landmark_loss(eighteen(again68[..., :2]) / c.unit, x2d / c.unit, weights)
+                parts["cycle"] = landmark_loss(self._compared(second, again68) / c.unit, x2d / c.unit, weights)
         if "critic" in c.schemes:
             parts["critic"] = adversarial_loss(self.critic(wild.image, q[n:]))
         parts["loss"] = parts["loss"] + sum(getattr(c, f"weight_{s}") * parts[s] for s in c.schemes)
         return parts
+
+    def _labelled_others(self, faces) -> tuple[Tensor, Tensor]:
+        """(lobes of the ears and chin [N,3,2], which of them are known [N,3])."""
+        lobes, chin = ([12, 16], 20) if faces.landmarks.shape[1] == 21 else ([8, 8], 8)
+        known = faces.visible[:, [*lobes, chin]].clone()
+        known[:, :2] &= self.has_ears and chin == 20
+        return faces.landmarks[:, [*lobes, chin]], known
+
+    def _compared(self, q, y68) -> Tensor:
+        """The 18 points and, with `extra`, lobes and chin of whitened parameters, with their landmarks [N,68,3], in the picture."""
+        points = eighteen(y68[..., :2])
+        if not self.config.extra:
+            return points
+        x, y, _ = projected_points(self.whitening.raw(q), self._reduced(self.lobe_rows)).unbind(-1)
+        return torch.cat([points, torch.stack([x, SIZE - y], -1), y68[:, 8:9, :2]], 1)
 
     def _criticised(self, labelled, wild):
         true = self.whitening.whitened(self._raw(labelled))
