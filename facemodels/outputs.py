@@ -28,7 +28,6 @@ from .export.files import write_whole
 from .fit import face_triangles
 from .morphable import MorphableModel
 from .reconstruction import Face
-from .transfer_command import write_curves
 
 COVER = 0.85  # of an overlay
 TEXTURE = 1024  # texels a side
@@ -288,6 +287,12 @@ def save_coefficients(stem, faces, frames, picture, model):
     paths = [stem.with_name(stem.name + s) for s in (".npz", ".json")]
     write_whole({paths[0]: packed.getvalue(), paths[1]: f"{{\n{lines}\n}}\n".encode()})
     return paths
+
+
+def write_curves(path: Path, names, values: np.ndarray) -> None:
+    """A table of curves [N,E], 0..1: a header with their names, then frame number and values."""
+    rows = ["frame," + ",".join(names)] + [f"{k}," + ",".join(f"{v:.5f}" for v in row) for k, row in enumerate(values)]
+    write_whole({path: ("\n".join(rows) + "\n").encode()})
 
 
 def save_arkit(stem, faces, frames, picture, model):

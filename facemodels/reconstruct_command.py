@@ -1,11 +1,9 @@
 """facemodels reconstruct: photographs, folders, videos and webcams in; faces out."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +16,12 @@ from .data.crops import read_picture
 from .data.folder import PICTURES as SUFFIXES
 from .data.video import VIDEOS
 from .errors import InputError
-from .export import mesh_of
-from .export import write as write_mesh
+from .export.files import check_writable, whole
 from .landmark_files import beside, check_inside, read_landmarks
 from .methods import METHODS
-from .outputs import DEFAULT, FILES, PICTURES, WORDS, photo_texture, textured
+from .outputs import DEFAULT, FILES, PICTURES, WORDS
 from .reconstruction import EVERY, Face, Reconstructor, smoothed
+from .video_files import even, opened, writers
 
 TOGETHER = 8  # pictures whose faces go through the network together
 
@@ -64,7 +62,7 @@ def run(options) -> int:
         raise InputError(f"--write {wrong[0]}: there are {', '.join(WORDS)}")
     if not 0 < options.threshold < 1 or options.every < 1 or options.smooth < 0:
         raise InputError(f"--threshold must be in 0..1, --every at least 1 and --smooth at least 0, got {options.threshold}, {options.every} and {options.smooth}")
-    writable(options.output)
+    check_writable(options.output)
     known = Known(options.landmarks, options.boxes)
     worker = Reconstructor(options.method, options.device, options.threshold)
     model = worker.model
@@ -91,16 +89,6 @@ def run(options) -> int:
 
 def complain(message):
     tqdm.write(f"facemodels reconstruct: {message}", file=sys.stderr)
-
-
-def writable(folder: Path):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{folder}: nothing can be written there ({error.strerror or error}); give another folder with -o") from None
 
 
 def sorted_inputs(inputs: list[str]) -> tuple[list[Path], list, list[str]]:
@@ -224,17 +212,6 @@ class Writer:
         return [path for word in self.files for path in FILES[word](self.folder / name, faces, frames, image, self.carry.model)]
 
 
-@contextmanager
-def whole(path: Path):
-    """A file that is written under another name until it is complete."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 # -------------------------------------------------------------------------------------------------------------------------- photographs
 
 
@@ -344,133 +321,3 @@ def long_enough(found: list[list[Face]]) -> set[int]:
         for face in faces:
             counts[face.track] = counts.get(face.track, 0) + 1
     return {t for t, n in counts.items() if n >= min(5, len(found))}
-
-
-def even(picture: np.ndarray) -> np.ndarray:
-    """With an even number of rows and columns, as the video codec wants it."""
-    return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
-
-
-def opened(clip) -> tuple[float, int | None, Iterator[np.ndarray]]:
-    """(frames a second, how many or None, frames uint8 [h,w,3]).
-
-    Raises:
-        InputError: not a video, ffmpeg or OpenCV is needed and missing; while it is read: where it is damaged.
-    """
-    if isinstance(clip, str):
-        return _webcam(int(clip.partition(":")[2] or 0))
-    video = None
-    try:
-        video = iio.imopen(clip, "r", plugin="FFMPEG")
-        about = video.metadata()
-    except ImportError:
-        raise InputError(f"{clip}: videos need ffmpeg: pip install imageio-ffmpeg") from None
-    except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
-        if video is not None:
-            video.close()
-        raise InputError(f"{clip}: not a readable video ({(str(error).splitlines() or [type(error).__name__])[0]})") from None
-    rate, seconds = float(about.get("fps") or 25.0), float(about.get("duration") or 0)
-
-    def frames():
-        number = 0
-        try:
-            with video:
-                for number, frame in enumerate(video.iter(), 1):
-                    yield frame
-        except GeneratorExit:
-            raise
-        except Exception as error:
-            raise InputError(f"{clip}: damaged after frame {number} ({(str(error).splitlines() or [type(error).__name__])[0]})") from None
-
-    return rate, round(rate * seconds) or None, frames()
-
-
-def _webcam(number: int):
-    try:
-        import cv2
-    except ImportError:
-        raise InputError("webcam: needs OpenCV: pip install opencv-python") from None
-    camera = cv2.VideoCapture(number)
-    if not camera.isOpened():
-        raise InputError(f"webcam:{number}: there is no such camera, or another program uses it")
-
-    def frames():
-        try:
-            while (got := camera.read())[0]:
-                yield np.ascontiguousarray(got[1][..., ::-1])
-        finally:
-            camera.release()
-
-    rate = camera.get(cv2.CAP_PROP_FPS)
-    return (rate if 1 <= rate <= 240 else 25.0), None, frames()
-
-
-@contextmanager
-def writers(paths: list[Path], rate: float):
-    """Video files to append frames to; under their names only when complete."""
-    import imageio.v2
-
-    parts = [p.with_name(f".{p.stem}.{os.getpid()}.part.mp4") for p in paths]
-    out = []
-    try:
-        out = [imageio.v2.get_writer(part, format="FFMPEG", fps=rate, codec="libx264", quality=8, macro_block_size=2, output_params=["-preset", "veryfast"]) for part in parts]
-        yield out
-        for writer in out:
-            writer.close()
-        for part, path in zip(parts, paths):
-            if part.is_file():
-                os.replace(part, path)
-    finally:
-        for writer in out:
-            writer.close()
-        for part in parts:
-            part.unlink(missing_ok=True)
-
-
-# ------------------------------------------------------------------------------------------------------------------------------ transfer
-
-
-def transfer_expression(source: Path, target: Path, output: Path, method: str | None) -> int:
-    """The face of the photograph `target` with the expression of a photograph or of each frame of a video, as `facemodels transfer` writes it."""
-    writable(output)
-    worker = Reconstructor(method)
-    photo = read_picture(target)
-    onto = largest(worker([photo])[0], target)
-    video = source.suffix.lower() in VIDEOS
-    if video:
-        rate, count, frames = opened(source)
-        found = smoothed(list(tqdm(worker.follow(frames), total=count, desc=f"{source.name}: faces", unit="frame", disable=None, leave=False)))
-        seen = {}
-        for faces in found:
-            for f in faces:
-                seen[f.track] = seen.get(f.track, 0) + 1
-        if not seen:
-            raise InputError(f"{source}: no face was found in {len(found)} frames")
-        track = max(seen, key=seen.get)
-        expressions = [f.expression for faces in found for f in faces if f.track == track]
-    else:
-        expressions = [largest(worker([read_picture(source)])[0], source).expression]
-    faces = [replace(onto, expression=e) for e in expressions]
-    texture, name = photo_texture(photo, onto, worker.model), f"{target.stem}_transfer"
-    pictures = (even(textured(photo, onto, f, worker.model, texture)) for f in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=None if video else True, leave=False))
-    paths = [output / f"{name}.mp4" if video else output / f"{name}.png"]
-    if video:
-        with writers(paths, rate) as (out,):
-            for picture in pictures:
-                out.append_data(picture)
-    else:
-        with whole(paths[0]) as part:
-            iio.imwrite(part, next(pictures), extension=".png")
-    mesh = replace(mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name), texture=texture.numpy())
-    paths.append(output / f"{name}.glb")
-    write_mesh(paths[-1], mesh)
-    if worker.model.blendshapes:
-        paths += FILES["arkit"](output / name, faces, list(range(len(faces))), photo, worker.model)
-    print(f"{target} with the expression of {source}, {len(faces)} frame{'s' if len(faces) > 1 else ''} -> " + ", ".join(str(p) for p in paths))
-    return 0
-
-
-def largest(faces: list[Face], path) -> Face:
-    if not faces:
-        raise InputError(f"{path}: no face was found")
-    return faces[0]

@@ -1,13 +1,24 @@
 """facemodels transfer: coefficients of one model as those of another, or the expression of one person's photograph or video on another's photograph."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import torch
+from tqdm import tqdm
 
+from .data.crops import read_picture
+from .data.video import VIDEOS
 from .errors import InputError
+from .export import mesh_of
+from .export import write as write_mesh
+from .export.files import check_writable, whole
 from .morphable import MorphableModel
+from .outputs import photo_texture, textured, write_curves
+from .reconstruction import Face, Reconstructor, smoothed
 from .transfer import Transfer
+from .video_files import even, opened, writers
 
 
 def configure(parser):
@@ -32,8 +43,6 @@ def run(options) -> int:
     from . import load_model
 
     if options.onto is not None:
-        from .reconstruct_command import transfer_expression
-
         return transfer_expression(options.input, options.onto, options.output, options.method)
     if options.source is None or options.target is None:
         raise InputError(f"{options.input}: coefficients need --from and --to, the models; of photographs give two, SOURCE and TARGET")
@@ -94,7 +103,51 @@ def read_coefficients(path: Path, model: MorphableModel) -> dict[str, torch.Tens
     return {name: torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(model.mean.device) for name, array in found.items()}
 
 
-def write_curves(path: Path, names, values: np.ndarray) -> None:
-    """A table of curves [N,E], 0..1: a header with their names, then frame number and values."""
-    rows = ["frame," + ",".join(names)] + [f"{k}," + ",".join(f"{v:.5f}" for v in row) for k, row in enumerate(values)]
-    path.write_text("\n".join(rows) + "\n")
+# --------------------------------------------------------------------------------------------------------------------- of photographs
+
+
+def transfer_expression(source: Path, target: Path, output: Path, method: str | None) -> int:
+    """The face of the photograph `target` with the expression of a photograph or of each frame of a video, as `facemodels transfer` writes it."""
+    check_writable(output)
+    worker = Reconstructor(method)
+    photo = read_picture(target)
+    onto = largest(worker([photo])[0], target)
+    video = source.suffix.lower() in VIDEOS
+    if video:
+        rate, count, frames = opened(source)
+        found = smoothed(list(tqdm(worker.follow(frames), total=count, desc=f"{source.name}: faces", unit="frame", disable=None, leave=False)))
+        seen = {}
+        for faces in found:
+            for f in faces:
+                seen[f.track] = seen.get(f.track, 0) + 1
+        if not seen:
+            raise InputError(f"{source}: no face was found in {len(found)} frames")
+        track = max(seen, key=seen.get)
+        expressions = [f.expression for faces in found for f in faces if f.track == track]
+    else:
+        expressions = [largest(worker([read_picture(source)])[0], source).expression]
+    faces = [replace(onto, expression=e) for e in expressions]
+    texture, name = photo_texture(photo, onto, worker.model), f"{target.stem}_transfer"
+    pictures = (even(textured(photo, onto, f, worker.model, texture)) for f in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=None if video else True, leave=False))
+    paths = [output / f"{name}.mp4" if video else output / f"{name}.png"]
+    if video:
+        with writers(paths, rate) as (out,):
+            for picture in pictures:
+                out.append_data(picture)
+    else:
+        with whole(paths[0]) as part:
+            iio.imwrite(part, next(pictures), extension=".png")
+    mesh = replace(mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name), texture=texture.numpy())
+    paths.append(output / f"{name}.glb")
+    write_mesh(paths[-1], mesh)
+    if worker.model.blendshapes:
+        paths.append(output / f"{name}_arkit.csv")
+        write_curves(paths[-1], worker.model.expression_names, torch.stack(expressions).numpy())
+    print(f"{target} with the expression of {source}, {len(faces)} frame{'s' if len(faces) > 1 else ''} -> " + ", ".join(str(p) for p in paths))
+    return 0
+
+
+def largest(faces: list[Face], path) -> Face:
+    if not faces:
+        raise InputError(f"{path}: no face was found")
+    return faces[0]

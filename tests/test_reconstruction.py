@@ -12,7 +12,7 @@ from PIL import Image
 
 import facemodels
 import facerender as fr
-from facemodels import InputError, outputs, reconstruct_command, reconstruction
+from facemodels import InputError, outputs, reconstruct_command, reconstruction, transfer_command
 from facemodels.cli import main
 from facemodels.data.crops import cut, landmark_box, read_picture, to_crop
 from facemodels.detect import Detection, first_crop
@@ -437,7 +437,7 @@ def test_a_crop_goes_back_where_it_came_from():
 
 
 def transferred(seer, monkeypatch, *arguments):
-    monkeypatch.setattr(reconstruct_command, "Reconstructor", lambda *_: Reconstructor(seer))
+    monkeypatch.setattr(transfer_command, "Reconstructor", lambda *_: Reconstructor(seer))
     return main(["transfer", *map(str, arguments)])
 
 
