@@ -3,14 +3,18 @@
 `reconstruct` does it in one call; `Reconstructor` keeps the network for many calls, and follows faces through the frames of a video. What a network says of a crop
 becomes a `Face` in the pixels of the whole picture.
 
+Heads that stand askew are turned upright before the network sees them, as far as networks are seldom trained on such pictures, and what it says is turned back.
+
 A face is cropped twice: first by the detector's box, then around the landmarks that were seen in it, as the crops are that methods are trained on (3DDFA calls this two-step
 initialisation). In a video the second crop of a frame is the first of the next one, so that a frame takes one pass of the network, and the detector looks for new faces, and for
 whether the old ones are still there, every few frames.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +22,8 @@ from torch import Tensor
 
 import facerender as fr
 
-from .data.crops import Box, cut, landmark_box, read_picture
+from .data.augment import turned_light
+from .data.crops import Box, cut_turned, landmark_box, read_picture
 from .detect import find_faces, first_crop
 from .errors import InputError
 from .fit_camera import Camera
@@ -29,13 +34,14 @@ from .surface import nearest_rotation
 
 BATCH = 32  # crops that go through the network together
 EVERY = 10  # frames of a video from one search for faces to the next
+ASKEW = math.radians(20)  # heads that lean further are turned upright
 
 
 @dataclass(frozen=True)
 class Face:
     """One face of a picture.
 
-    box: the detector's, or the square that was given, pixels; score: its, 0..1. crop: the square that the network saw.
+    box: the detector's, or the square that was given, pixels; score: its, 0..1. crop: the square that the network saw, turned anticlockwise about its middle by `turn` radians.
     identity [I], expression [E] and albedo [A]: coefficients of the morphable model. rotation [3,3], scale pixels per mm, translation [2]: the head in the picture, by weak
     perspective: a point p of the head, mm, y up and z out of the face, lies at x = translation_x + scale (R p)_x, y = translation_y - scale (R p)_y, pixels with y down.
     landmarks [68,3]: pixels of the picture, z towards the viewer. light [9,3]: spherical harmonics of the preset "deep3d" in camera space. albedo and light are None for methods that
@@ -54,6 +60,7 @@ class Face:
     albedo: Tensor | None = None
     light: Tensor | None = None
     track: int | None = None
+    turn: float = 0.0
 
     @property
     def degrees(self) -> tuple[float, float, float]:
@@ -122,35 +129,33 @@ class Reconstructor:
 
     def __call__(self, images: Sequence[np.ndarray], boxes: Sequence | None = None, landmarks: Sequence | None = None) -> list[list[Face]]:
         """The faces of pictures, uint8 [h,w,3], the largest first; of boxes or landmarks, a list for each picture (None: searched), in their order."""
-        place, crops, around, scores, exact = [], [], [], [], []  # of all faces of all pictures
+        views, exact = [], []  # of all faces of all pictures
         for n, image in enumerate(images):
-            if landmarks is not None and landmarks[n] is not None:
-                known = [(box := landmark_box(np.asarray(p, np.float64)[:, :2]), box, 1.0) for p in landmarks[n]]
+            given = landmarks is not None and landmarks[n] is not None
+            if given:
+                found = [View(n, box := landmark_box(np.asarray(p, np.float64)[:, :2]), 0.0, box, 1.0) for p in landmarks[n]]
             elif boxes is not None and boxes[n] is not None:
-                known = [(first_crop(b), tuple(map(float, b)), 1.0) for b in boxes[n]]
+                found = [View(n, first_crop(b), 0.0, tuple(map(float, b)), 1.0) for b in boxes[n]]
             else:
-                known = [(first_crop(d.box), d.box, d.score) for d in find_faces(image, self.threshold)]
-            place += [n] * len(known)
-            exact += [landmarks is not None and landmarks[n] is not None] * len(known)
-            crops, around, scores = crops + [k[0] for k in known], around + [k[1] for k in known], scores + [k[2] for k in known]
-        faces = self.see(images, place, crops, around, scores)
+                found = [View(n, first_crop(d.box), leaning(d.points), d.box, d.score) for d in find_faces(image, self.threshold)]
+            views, exact = views + found, exact + [given] * len(found)
+        faces = self.see(images, views)
         again = [k for k, known in enumerate(exact) if not known]
-        nearer = [closer(faces[k], crops[k]) for k in again]
-        for k, face in zip(again, self.see(images, [place[k] for k in again], nearer, [around[k] for k in again], [scores[k] for k in again])):
+        for k, face in zip(again, self.see(images, [closer(faces[k], views[k]) for k in again])):
             faces[k] = face
-        return [[face for face, where in zip(faces, place) if where == n] for n in range(len(images))]
+        return [[face for face, view in zip(faces, views) if view.picture == n] for n in range(len(images))]
 
-    def see(self, images: Sequence[np.ndarray], place: list[int], crops: list[Box], boxes: list[Box], scores: list[float]) -> list[Face]:
-        """One pass of the network over crops, each of the picture `place` says."""
+    def see(self, images: Sequence[np.ndarray], views: list["View"]) -> list[Face]:
+        """One pass of the network over crops of pictures."""
         faces, size = [], self.method.size
         device = next(self.method.parameters()).device
-        for k in range(0, len(crops), BATCH):
-            some = slice(k, k + BATCH)
-            pixels = torch.from_numpy(np.stack([cut(images[n], crop, size) for n, crop in zip(place[some], crops[some])]))
+        for k in range(0, len(views), BATCH):
+            some = views[k : k + BATCH]
+            pixels = torch.from_numpy(np.stack([cut_turned(images[v.picture], v.crop, size, v.turn) for v in some]))
             with torch.no_grad():
                 said = self.method.reconstruct(pixels.to(device).permute(0, 3, 1, 2).float() / 255)
             said = type(said)(*(None if v is None else v.cpu() for v in said))
-            faces += [_in_picture(said, n, size, *rest) for n, rest in enumerate(zip(boxes[some], scores[some], crops[some]))]
+            faces += [_in_picture(said, n, size, view) for n, view in enumerate(some)]
         return faces
 
     def follow(self, frames: Iterable[np.ndarray], every: int = EVERY) -> Iterator[list[Face]]:
@@ -158,43 +163,72 @@ class Reconstructor:
         tracks: dict[int, Face] = {}
         count = 0
         for number, image in enumerate(frames):
-            numbers = list(tracks)
-            crops = [closer(tracks[t], tracks[t].crop) for t in numbers]
             if number % every == 0 or not tracks:
-                found = find_faces(image, self.threshold, longest=640)
-                places = [first_crop(d.box) for d in found]
-                pairs = _matched(places, crops)
+                numbers = list(tracks)
+                found = [View(0, first_crop(d.box), leaning(d.points), d.box, d.score) for d in find_faces(image, self.threshold, longest=640)]
+                pairs = _matched([v.crop for v in found], [tracks[t].crop for t in numbers])
                 tracks = {numbers[j]: replace(tracks[numbers[j]], box=found[i].box, score=found[i].score) for i, j in pairs}
                 for i in sorted(set(range(len(found))) - {i for i, _ in pairs}):
-                    tracks[count], count = self.see([image], [0], [places[i]], [found[i].box], [found[i].score])[0], count + 1
-                numbers = sorted(tracks)
-                crops = [closer(tracks[t], tracks[t].crop) for t in numbers]
-            seen = self.see([image], [0] * len(crops), crops, [tracks[t].box for t in numbers], [tracks[t].score for t in numbers])
+                    tracks[count], count = self.see([image], [found[i]])[0], count + 1
+            numbers = sorted(tracks)
+            seen = self.see([image], [closer(tracks[t], View(0, tracks[t].crop, tracks[t].turn, tracks[t].box, tracks[t].score)) for t in numbers])
             tracks = {t: replace(face, track=t) for t, face in zip(numbers, seen) if _inside(face, image.shape)}
             yield list(tracks.values())
 
 
-def _in_picture(said, n, size, box, score, crop) -> Face:
+class View(NamedTuple):
+    """A crop for the network. picture: which; crop and turn: see `Face`; box and score: of the detector."""
+
+    picture: int
+    crop: Box
+    turn: float
+    box: Box
+    score: float
+
+
+def _in_picture(said, n, size, view: View) -> Face:
     """A face of a crop, in the pixels of the picture."""
-    factor = (crop[2] - crop[0]) / size
-    corner = torch.tensor(crop[:2], dtype=torch.float32)
+    x0, y0, x1, y1 = map(float, view.crop)
+    factor, c, s = (x1 - x0) / size, math.cos(view.turn), math.sin(view.turn)
+    back = torch.tensor([[c, s], [-s, c]])  # of the crop's axes, right and down, in the picture
+    middle = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2])
+    place = lambda points: middle + factor * (points - size / 2) @ back.T  # noqa: E731
     x, y = said.translation[n].tolist()
-    landmarks = said.landmarks[n] * factor
-    landmarks[:, :2] += corner
-    rest = (None if said.albedo is None else said.albedo[n], None if said.light is None else said.light[n])
-    place = corner + factor * torch.tensor([x, size - y])
-    return Face(box, score, crop, said.identity[n], said.expression[n], said.rotation[n], float(said.scale[n]) * factor, place, landmarks, *rest)
+    landmarks = torch.cat([place(said.landmarks[n, :, :2]), factor * said.landmarks[n, :, 2:]], 1)
+    roll = torch.tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    light = None if said.light is None else said.light[n]
+    if light is not None and view.turn:
+        light = turned_light(light[None], torch.tensor([c]), torch.tensor([s]), torch.ones(1))[0]
+    albedo = None if said.albedo is None else said.albedo[n]
+    translation = place(torch.tensor([[x, size - y]]))[0]
+    return Face(view.box, view.score, view.crop, said.identity[n], said.expression[n], roll @ said.rotation[n], float(said.scale[n]) * factor, translation, landmarks, albedo, light, turn=view.turn)
 
 
-def closer(face: Face, crop: Box) -> Box:
+def leaning(points: np.ndarray) -> float:
+    """How far a head leans anticlockwise, radians, of the five points of a detector; 0 up to `ASKEW`."""
+    up = points[:2].mean(0) - points[3:].mean(0)
+    turn = math.atan2(-up[0], -up[1]) if np.isfinite(up).all() and np.abs(up).max() > 0 else 0.0
+    return turn if abs(turn) > ASKEW else 0.0
+
+
+def closer(face: Face, view: View) -> View:
     """The crop around a face's landmarks; the one it was seen in, where these lie quite elsewhere (it was no face, or the network did not see it)."""
     points = face.landmarks[:, :2].double().numpy()
     if not np.isfinite(points).all() or not np.ptp(points, axis=0).max() > 0:
-        return crop
-    new = landmark_box(points)
-    side = crop[2] - crop[0]
-    near = max(abs(new[0] + new[2] - crop[0] - crop[2]), abs(new[1] + new[3] - crop[1] - crop[3])) < side
-    return new if near and 0.4 < (new[2] - new[0]) / side < 2.5 else crop
+        return view
+    up = face.rotation[:2, 1].tolist()
+    turn = math.atan2(-up[0], up[1]) if math.hypot(*up) > 0.5 else 0.0
+    turn = turn if abs(turn) > ASKEW else 0.0
+    c, s = math.cos(turn), math.sin(turn)
+    upright = np.array([[c, -s], [s, c]])  # the landmarks' box has the crop's directions
+    new = landmark_box(points @ upright.T)
+    middle = np.array([(new[0] + new[2]) / 2, (new[1] + new[3]) / 2]) @ upright
+    half, side = (new[2] - new[0]) / 2, view.crop[2] - view.crop[0]
+    far = 2 * np.abs(middle - [(view.crop[0] + view.crop[2]) / 2, (view.crop[1] + view.crop[3]) / 2]).max()
+    if far >= side or not 0.4 < 2 * half / side < 2.5:
+        return view
+    x, y = middle.tolist()
+    return view._replace(crop=(x - half, y - half, x + half, y + half), turn=turn)
 
 
 def overlap(a: Box, b: Box) -> float:

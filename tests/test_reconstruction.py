@@ -17,7 +17,7 @@ from facemodels.cli import main
 from facemodels.data.crops import cut, landmark_box, read_picture, to_crop
 from facemodels.detect import Detection, first_crop
 from facemodels.methods.face_method import FaceMethod, Reconstruction
-from facemodels.reconstruction import Face, Reconstructor, closer, overlap, smoothed
+from facemodels.reconstruction import ASKEW, Face, Reconstructor, View, closer, leaning, overlap, smoothed
 from facemodels.training import Config
 
 HEIGHT, WIDTH = 240, 320
@@ -145,8 +145,45 @@ def test_arrays_that_are_no_pictures_are_refused(seer, image, message):
 
 def test_the_crop_stays_where_landmarks_lie_elsewhere(seer):
     (face,) = facemodels.reconstruct(ramps(), seer, boxes=[(110, 60, 210, 190)])
-    far = (0.0, 0.0, 20.0, 20.0)
-    assert closer(face, far) == far and closer(face, face.crop) != face.crop
+    far = View(0, (0.0, 0.0, 20.0, 20.0), 0.0, face.box, 1.0)
+    near = far._replace(crop=(100.0, 60.0, 220.0, 180.0))
+    assert closer(face, far) == far and np.allclose(closer(face, near).crop, landmark_box(face.landmarks[:, :2].numpy()))
+
+
+@pytest.mark.parametrize("degrees", [0, 35, -80, 170])
+def test_heads_that_stand_askew_are_turned_upright_and_back(degrees, monkeypatch):
+    """The network, here a stub, sees each crop upright; what it says comes out at the place and with the roll of the picture."""
+    turn = np.radians(degrees)
+    seer = Seer(yaw=0.0).eval()
+    seer.rotation = torch.eye(3)
+    up, right = np.array([-np.sin(turn), -np.cos(turn)]), np.array([np.cos(turn), -np.sin(turn)])  # of the head, in the picture, y down
+    middle = np.array([160.0, 120.0])
+    points = np.stack([middle + 15 * up - 12 * right, middle + 15 * up + 12 * right, middle, middle - 15 * up - 9 * right, middle - 15 * up + 9 * right])
+    monkeypatch.setattr(reconstruction, "find_faces", lambda *_, **__: [Detection((120.0, 80.0, 200.0, 160.0), 0.9, points)])
+    crops = []
+    monkeypatch.setattr(seer, "reconstruct", lambda image: crops.append(image) or straight(seer, len(image)))
+    (face,) = Reconstructor(seer)([ramps()])[0]
+    assert face.turn == pytest.approx(turn if abs(degrees) > 20 else 0, abs=1e-6)
+    assert face.degrees[2] == pytest.approx(degrees, abs=1e-3)
+    assert torch.allclose(face.camera((HEIGHT, WIDTH)).pixels(seer.model.landmarks(face.vertices(seer.model)[None]))[0], face.landmarks[:, :2], atol=1e-2)
+    eyes, mouth = face.landmarks[[39, 42], :2].mean(0), face.landmarks[[48, 54], :2].mean(0)
+    upwards = ((eyes - mouth) / (eyes - mouth).norm()).numpy()
+    assert upwards @ up > 0.99  # from the mouth to the eyes is up of the head, in the picture
+    across = float(crops[0][0, 0].mean(0)[40] - crops[0][0, 0].mean(0)[24])  # red grows to the right of the picture
+    assert across * np.cos(turn) > 0
+
+
+def straight(seer, n):
+    """A head in the middle of its crop, upright."""
+    identity, expression = torch.zeros(n, seer.model.num_identity), torch.zeros(n, seer.model.num_expression)
+    rotation, scale = torch.eye(3).expand(n, 3, 3), torch.full((n,), 0.3)
+    points = 0.3 * seer.model.landmarks(seer.model.shape(identity, expression))
+    landmarks = torch.stack([points[..., 0] + 32, 32 - points[..., 1], points[..., 2]], -1)
+    return Reconstruction(identity, expression, rotation, scale, torch.full((n, 2), 32.0), landmarks)
+
+
+def test_small_leaning_is_left_to_the_network():
+    assert leaning(np.array([[-1.0, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])) == 0 and 0 < ASKEW < 0.6
 
 
 def test_overlap_is_intersection_over_union():
@@ -168,7 +205,7 @@ def test_faces_are_followed_and_a_new_one_gets_a_new_number(seer, monkeypatch):
     one, other = (110.0, 60.0, 210.0, 190.0), (5.0, 5.0, 60.0, 70.0)
     searched = iter([[one], [one, other], [other]])
     monkeypatch.setattr(reconstruction, "find_faces", lambda image, threshold, longest: [Detection(b, 0.9, np.zeros((5, 2))) for b in next(searched)])
-    monkeypatch.setattr(reconstruction, "closer", lambda face, crop: crop)  # this network sees its face from everywhere
+    monkeypatch.setattr(reconstruction, "closer", lambda face, view: view)  # this network sees its face from everywhere
     frames = list(Reconstructor(seer).follow([ramps()] * 9, every=4))
     assert [sorted(f.track for f in faces) for faces in frames] == [[0]] * 4 + [[0, 1]] * 4 + [[1]]
 

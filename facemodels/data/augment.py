@@ -152,12 +152,14 @@ def moved(faces: Faces, angle: Tensor, scale: Tensor, shift: Tensor, mirrored: T
         mirror = torch.stack([sign, one, one], -1)
         new.rotation = roll @ (mirror[:, :, None] * faces.rotation * mirror[:, None])  # of the mirrored head
     if faces.light is not None:
-        new.light = _turned_light(faces.light, c, s, sign)
+        new.light = turned_light(faces.light, c, s, sign)
     return new
 
 
-def _turned_light(light, c, s, sign):
-    """Bands of the preset "deep3d" are 1, y, z, x, xy, yz, 3z^2-1, xz, x^2-y^2, up to factors that x and y share: about z, (x, y) and (xz, yz) turn once,
+def turned_light(light, c, s, sign):
+    """Light [N,9,3] about a mirrored (sign -1) head that is then turned anticlockwise in the picture, by cosines and sines [N].
+
+    Bands of the preset "deep3d" are 1, y, z, x, xy, yz, 3z^2-1, xz, x^2-y^2, up to factors that x and y share: about z, (x, y) and (xz, yz) turn once,
     (x^2-y^2, 2xy) twice. The factor of xy is twice that of x^2-y^2."""
     c, s, sign = c[:, None], s[:, None], sign[:, None]
     one, y, z, x, xy, yz, zz, xz, xx = light.unbind(1)

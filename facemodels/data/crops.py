@@ -75,6 +75,17 @@ def cut(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     return np.asarray(piece.resize((size, size), Image.Resampling.BICUBIC, (x0 - left, y0 - top, x1 - left, y1 - top)))
 
 
+def cut_turned(image: np.ndarray, box: Box, size: int, turn: float) -> np.ndarray:
+    """The same of the box turned anticlockwise about its middle by `turn` radians: what stands so in the image is upright in the piece."""
+    if turn == 0:
+        return cut(image, box, size)
+    larger = math.ceil(size * math.sqrt(2)) // 2 * 2 + 2 - size % 2  # as even or odd as size: both have their middle at the same place
+    x, y, half = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, (box[2] - box[0]) / 2 * larger / size
+    piece = Image.fromarray(cut(image, (x - half, y - half, x + half, y + half), larger)).rotate(-math.degrees(turn), Image.Resampling.BICUBIC)
+    edge = (larger - size) // 2
+    return np.asarray(piece.crop((edge, edge, edge + size, edge + size)))
+
+
 def to_crop(points: np.ndarray, box: Box, size: int) -> np.ndarray:
     """Points [...,2] of an image as pixels of the box cut out of it at `size`."""
     return (points - _corner(points, box)) * _scale(points, box, size)

@@ -27,7 +27,7 @@ NOSE_TIP, RIGHT_EYE, LEFT_EYE = 30, 36, 45  # outer corners of the eyes
 BATCH = 8  # photographs in memory
 THINNED = 5000  # points of a scan that a face is first laid on
 ITERATIONS = 50
-TOLERANCE = 1e-5  # of the points' extent, how far a last step moves them
+TOLERANCE, GAIN = 1e-6, 1e-6  # what a last step moves, of the points' extent, or takes off the sum of squares, of that sum
 
 
 class Scan(NamedTuple):
@@ -319,12 +319,13 @@ def _refined(points, surface, now, scale, pairs):
         size, turn = step[0].clamp(-0.5, 0.5).exp(), axis_angle_rotation(step[1:4])
         tried = Similarity(now.scale * size, turn @ now.rotation, centre + size * (turn @ (now.translation - centre)) + step[4:])
         moved = float(step[:4].norm()) * extent + float(step[4:].norm())
-        there = seen(tried)
+        there, before = seen(tried), cost
         if there[0] <= cost:
             now, (cost, gradient, matrix, motion), damping = tried, there, max(damping / 10, 1e-6)
+            done = before - cost < GAIN * before
         else:
-            damping *= 10
-        if moved < TOLERANCE * extent:
+            damping, done = 10 * damping, False
+        if done or moved < TOLERANCE * extent:
             break
     return now
 

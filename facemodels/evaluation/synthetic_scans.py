@@ -34,7 +34,7 @@ SIZE = 400  # pixels of a picture
 PICTURES = 4  # of a person
 VARIETY = Variety(yaw=45, frontal=0.3, pitch=8, roll=6, box=(2.0, 2.6), shift=0.06, occluded=0, expressive=0.5)
 BOX_SHIFT, BOX_SCALE = 0.04, 0.05  # standard deviations of the detector's box, in sides and as a logarithm
-POINTS = 60_000  # of a scan, before it is cropped and torn
+POINTS = 30_000  # of a scan, before it is cropped and torn
 NOISE = 0.15  # mm, standard deviation along the normal
 PICKED = 0.5  # mm, standard deviation of the landmarks in each coordinate
 HOLES, HOLE = 6, (4.0, 14.0)  # in a scan; their radii, mm
