@@ -1,6 +1,7 @@
 """The pose guidance network: pose from landmarks, what frames of one person must agree in, and a training run from nothing."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -120,7 +121,7 @@ def test_points_are_read_where_they_lie_in_the_map(method):
 
     own, network.map = network.map, Ramp()
     try:
-        points = network(torch.rand(2, 3, 112, 112)).points - torch.tensor([0.5, 0.5, 0.0])
+        points = network(torch.rand(2, 3, 112, 112)).points - network.at_rest
     finally:
         network.map = own
     torch.testing.assert_close(points[0, :, :2], network.uv, rtol=0, atol=1e-3)
@@ -133,10 +134,19 @@ def test_the_faces_texture_coordinates_fill_the_map(method):
     torch.testing.assert_close(uv.amax(0), torch.full((2,), 0.95), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("landmarks", ["map", "direct"])
+def test_a_new_network_sees_the_mean_face_looking_at_the_camera(tmp_path, landmarks):
+    method = PGN(configured(PGNConfig, PRESETS["smoke"] | {"output": str(tmp_path), "landmarks": landmarks})).eval()
+    p = method.predict(torch.rand(2, 3, 112, 112))
+    assert torch.allclose(p.rotation, torch.eye(3).expand(2, 3, 3), atol=0.02)
+    assert torch.allclose(p.scale, torch.full((2,), 112 * math.exp(1.6) / 1000), rtol=0.02)
+
+
 @pytest.mark.parametrize("trunk", ["light", "resnet50"])
 @pytest.mark.parametrize("uv", [None, torch.rand(70, 2)])
 def test_the_heads_have_their_shapes(trunk, uv):
-    network = Network(trunk, 5, 4, uv, True)
+    at_rest = torch.rand(68 if uv is None else 70, 3)
+    network = Network(trunk, 5, 4, uv, at_rest, True)
     heads = network(torch.rand(2, 3, network.size, network.size))
     assert heads.identity.shape == (2, 5) and heads.expression.shape == (2, 4) and heads.pose.shape == (2, 9)
     assert heads.points.shape == (2, 68 if uv is None else 70, 3)

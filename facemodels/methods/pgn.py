@@ -16,6 +16,7 @@ In public there is the paper's abstract and first page; what they do not say is 
 "regressed" is the baseline that the paper argues against (a head gives rotation, scale and translation), `landmarks` "direct" the landmark head without a map.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +43,7 @@ from ..training import Config, seed_of
 from .face_method import FaceMethod, Reconstruction
 
 HELD_OUT = 7_000_037  # seed of validation faces, whatever the seed of training
+SCALE = 1.6  # logarithm of a usual size of heads in their crops, sides per metre
 POINTS = 256  # vertices of the face, besides the landmarks, at which maps and shapes are taught
 
 
@@ -111,9 +113,10 @@ class Heads(NamedTuple):
 
 
 class Network(nn.Module):
-    """Picture [N,3,S,S] in 0..1 -> `Heads`. uv [P,2] in 0..1: where in the map the points are; None for the direct head, which gives the 68 landmarks."""
+    """Picture [N,3,S,S] in 0..1 -> `Heads`. uv [P,2] in 0..1: where in the map the points are; None for the direct head, which gives the 68 landmarks. at_rest [P,3]: the
+    points of the mean face as it looks at the camera, from which the heads tell differences: pose is solved from something that is a face from the first step on."""
 
-    def __init__(self, trunk: str, identity: int, expression: int, uv: Tensor | None, regressed: bool):
+    def __init__(self, trunk: str, identity: int, expression: int, uv: Tensor | None, at_rest: Tensor, regressed: bool):
         super().__init__()
         light = trunk == "light"
         self.trunk, self.size, self.first = (LightNet(), 112, 4) if light else (resnet50(), 224, 7)
@@ -124,7 +127,8 @@ class Network(nn.Module):
         self.pose = regression_head(inputs, (256,), 9) if regressed else None
         if self.pose is not None:
             with torch.no_grad():
-                self.pose[-1].bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0, 1.6, 0.5, 0.5]))
+                self.pose[-1].bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0, SCALE, 0.5, 0.5]))
+        self.register_buffer("at_rest", at_rest, persistent=False)
         if uv is None:
             self.map, self.direct = None, regression_head(inputs, (256,), 68 * 3)
             return
@@ -133,7 +137,10 @@ class Network(nn.Module):
         for width in (128, 64, 32) if light else (512, 256, 128, 64):
             layers += [nn.ConvTranspose2d(channels, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             channels = width
-        self.map, self.direct = nn.Sequential(*layers, nn.Conv2d(channels, 3, 3, padding=1)), None
+        last = nn.Conv2d(channels, 3, 3, padding=1)
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)
+        self.map, self.direct = nn.Sequential(*layers, last), None
 
     def forward(self, image: Tensor) -> Heads:
         features = self.trunk(((image - 0.5) / 0.25).contiguous(memory_format=torch.channels_last))
@@ -147,8 +154,7 @@ class Network(nn.Module):
             else:
                 grid = (2 * self.uv - 1).expand(len(image), 1, -1, 2)
                 points = F.grid_sample(places, grid, padding_mode="border", align_corners=False)[:, :, 0].mT
-            middle = points.new_tensor([0.5, 0.5, 0.0])
-            return Heads(identity, expression, points + middle, None if self.pose is None else self.pose(code))
+            return Heads(identity, expression, points + self.at_rest, None if self.pose is None else self.pose(code))
 
 
 class Pose(NamedTuple):
@@ -227,7 +233,9 @@ class PGN(FaceMethod):
         if config.landmarks == "map":
             uv = vertex_uv(m)
             uv = torch.cat([(uv[corners] * weights[..., None]).sum(1), uv[others]])
-        self.network = Network(config.trunk, m.num_identity, m.num_expression, uv, config.pose == "regressed")
+        at_rest = basis[0, : 68 if uv is None else None] * (math.exp(SCALE) / 1000)
+        at_rest = at_rest - at_rest[:68].mean(0) + at_rest.new_tensor([0.5, 0.5, 0.0])
+        self.network = Network(config.trunk, m.num_identity, m.num_expression, uv, at_rest, config.pose == "regressed")
         self.size = self.network.size
         inside = torch.zeros(m.num_vertices, dtype=torch.bool)
         inside[face] = True
