@@ -6,7 +6,7 @@ two frames of a video, injects it into one of them, and asks the network to find
 A network with a branch each for identity a, expression b, pose p = (R, scale, shift) and texture (t, with light g) looks at frames 1 and 2 of a person. On each frame, by
 what a rendering of it shows (Deng et al. 2019, with their weights):
 
-    L = 1.92 L_photo + 1.6e-3 L_landmarks + 3e-4 L_coefficients + 10 L_gamma + 5 L_reflectance + L_pair        L_pair: a and t of both frames are the same
+    L = 1.92 L_photo + 1.6e-3 L_landmarks + 6e-3 L_coefficients + 10 L_gamma + 5 L_reflectance + L_pair        L_pair: a and t of both frames are the same
 
 and, from stage 2 on, for each of the two cycles, here that of pose:
 
@@ -31,6 +31,9 @@ reasoned, not measured, unless it says so.
   the ratio of the light on the surface there and here. Measured on 24 rendered pairs in which the pose alone changes, with true shapes and light and a model that knows
   the mean face's colours alone, as the mean colour distance of J to the true picture, sRGB 0..1: the frame itself 0.106, "render" 0.084, "texture" 0.009; that without
   new light 0.040, and without the other half 0.011. Where the expression alone changes: 0.022, 0.083, 0.006; 0.009, 0.006.
+* The weight of coefficients is twenty times that of Deng et al. (3e-4), who train on hundreds of thousands of faces: in short trainings from nothing, identity and expression take over
+  what pose should explain. Measured after 500 steps on held-out rendered faces: neutral shape 3.21 mm instead of 3.69 (the mean face: 3.17), expression 1.43 instead of 2.65 mm,
+  rotation 14.8 instead of 15.3 degrees, at a photometric error of 0.118 instead of 0.114.
 * Differences of shapes are mean squares in mm^2 over the face, so that identity and expression, whose coefficients have other units, weigh the same.
 * J passes the network with its own batch's statistics, and these are not remembered: no frame that the network will see is made so.
 """
@@ -83,7 +86,7 @@ class CycleConfig(Config):
     pair: str = "distance"
     weight_photometric: float = 1.92
     weight_landmarks: float = 1.6e-3
-    weight_probable: float = 3e-4
+    weight_probable: float = 6e-3
     weight_gamma: float = 10.0
     weight_reflectance: float = 5.0
     weight_pair: float = 0.1
