@@ -55,6 +55,7 @@ def _webcam(number: int):
         import cv2
     except ImportError:
         raise InputError("webcam: needs OpenCV: pip install opencv-python") from None
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would tell of every way it has tried
     camera = cv2.VideoCapture(number)
     if not camera.isOpened():
         raise InputError(f"webcam:{number}: there is no such camera, or another program uses it")

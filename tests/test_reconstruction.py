@@ -507,3 +507,31 @@ def test_a_photograph_without_a_face_carries_nothing(seer, tmp_path, monkeypatch
     assert "a.png: no face was found" in capsys.readouterr().err
     assert main(["transfer", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]) == 1
     assert "of photographs give two, SOURCE and TARGET" in capsys.readouterr().err
+
+
+@unclosed
+def test_a_webcam_that_is_not_there_is_one_sentence_and_one_that_is_is_a_video(seer, tmp_path, monkeypatch, capsys):
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: no webcams")
+    assert command(seer, monkeypatch, "webcam:99", "-o", tmp_path / "none") == 1
+    assert "webcam:99: there is no such camera" in capsys.readouterr().err
+
+    class Camera:
+        left = 6
+
+        def isOpened(self):
+            return True
+
+        def get(self, _):
+            return 0.0
+
+        def read(self):
+            self.left -= 1
+            return self.left >= 0, ramps()[..., ::-1]
+
+        def release(self):
+            self.left = None
+
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera())
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
+    assert command(seer, monkeypatch, "webcam", "-o", tmp_path / "out", "--write", "pose,overlay") == 0
+    assert len(rows(tmp_path / "out" / "webcam_0_pose.csv")) == 6 and (tmp_path / "out" / "webcam_overlay.mp4").is_file()
