@@ -61,7 +61,10 @@ def run(method, data: Path, options) -> Report:
             raise wrong(data / "landmarks.txt", f"vertex numbers below {len(vertices)}, those of {mesh}", f"{numbers.max()}")
         errors.append(mean_distance(vertices, numbers, predicted_surface(method, found, expression=True), mesh))
     results = {"people": len(people), "meshes": len(errors), "distance_mm": float(np.mean(errors)), "distance_std_mm": float(np.std(errors))}
-    title = f"FaceWarehouse, {len(errors)} meshes of {len(people)} people: mean distance in mm of vertices within 95 mm of the tip of the nose from the predicted mesh with its expression, scale aligned"
+    title = (
+        f"FaceWarehouse, {len(errors)} meshes of {len(people)} people: mean distance in mm of vertices within 95 mm of the tip of the nose "
+        "from the predicted mesh with its expression, scale aligned"
+    )
     notes = [
         "Landmarks, then iterated closest points with isotropic scale; distances from the registered mesh to the predicted surface.",
         "The published numbers are of 9 people that are not named, on a denser topology: comparable in kind, not to the second digit.",

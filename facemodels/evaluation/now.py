@@ -107,7 +107,10 @@ def run(method, data: Path, options) -> Report:
     results = {"images": len(paths), "people": len(subjects), "vertices": sum(map(len, errors))} | statistics(errors) | statistics(metrical, "metrical_")
     for challenge in sorted(challenges):
         results |= {f"{challenge}_images": len(challenges[challenge])} | statistics(challenges[challenge], f"{challenge}_")
-    title = f"NoW, validation set ({len(subjects)} people): distance in mm of scan vertices from the neutral mesh predicted of one photograph, scale aligned, pooled over {len(paths)} photographs"
+    title = (
+        f"NoW, validation set ({len(subjects)} people): distance in mm of scan vertices from the neutral mesh predicted of one photograph, scale aligned, "
+        f"pooled over {len(paths)} photographs"
+    )
     row = [results[key] for key in ("median_mm", "mean_mm", "std_mm")]
     notes = [*NOTES, "Published numbers are of the test set (80 people), ours are of the validation set: near each other, but not the same faces."]
     return Report("now", title, results, np.concatenate(errors), "mm", 7.0, COLUMNS, row, PUBLISHED, notes)

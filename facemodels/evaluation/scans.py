@@ -111,7 +111,8 @@ def read_scan_landmarks(scan: Path, needed: tuple[int, ...]) -> Tensor:
     known = points.isfinite().all(1)
     missing = [str(k) for k in needed if not known[k]]
     if missing or known[CONTOUR:].sum() < 4:
-        raise wrong(files[0], f"at least four landmarks of the inner face, among them {', '.join(map(str, needed))} (counted from 0)", f"{int(known[CONTOUR:].sum())}, without {', '.join(missing) or 'enough'}")
+        found = f"{int(known[CONTOUR:].sum())}, without {', '.join(missing) or 'enough'}"
+        raise wrong(files[0], f"at least four landmarks of the inner face, among them {', '.join(map(str, needed))} (counted from 0)", found)
     return points
 
 
