@@ -7,6 +7,7 @@ import torch
 
 from facemodels import InputError
 from facemodels.cli import main
+from facemodels.data.synthetic import Synthetic, Variety
 from facemodels.losses import shape_alone, vertex_loss
 from facemodels.methods import method
 from facemodels.methods.e2far import E2FAR, HELD_OUT, PRESETS, E2FARConfig, Network
@@ -138,3 +139,31 @@ def test_what_does_not_exist_is_named(tmp_path, capsys):
     config = small(tmp_path, weights=str(tmp_path / "missing.mat"))
     with pytest.raises(InputError, match="missing.mat"):
         E2FAR(config).begin()
+
+
+def test_a_face_is_placed_by_the_landmarks_of_the_light_trunk(tmp_path):
+    """With the true coefficients and landmarks in the network's place, the camera of a rendered face comes back, and with it the landmarks."""
+    method = E2FAR(configured(E2FARConfig, PRESETS["smoke"] | {"output": str(tmp_path)})).eval()
+    faces = Synthetic(method.model, method.network.size, Variety(yaw=45))(5, 0, range(8))
+    method.network.forward = lambda image: (faces.identity, faces.expression, faces.landmarks)
+    edge = (method.size - method.network.size) // 2
+    found = method.reconstruct(torch.zeros(8, 3, method.size, method.size))
+    assert torch.allclose(found.landmarks[..., :2], faces.landmarks + edge, atol=0.05)
+    assert torch.allclose(found.scale, faces.scale, rtol=2e-3) and torch.allclose(found.translation, faces.translation + edge, atol=0.3)
+    angle = ((found.rotation @ faces.rotation.mT).diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
+    assert angle.min() > 0.9999
+
+
+def test_only_the_middle_of_a_crop_is_looked_at(tmp_path):
+    method = E2FAR(configured(E2FARConfig, PRESETS["smoke"] | {"output": str(tmp_path)})).eval()
+    image = torch.rand(1, 3, method.size, method.size)
+    edge = (method.size - method.network.size) // 2
+    other = image.clone()
+    other[..., :edge, :] = 0
+    assert edge > 0 and torch.equal(method.reconstruct(image).landmarks, method.reconstruct(other).landmarks)
+
+
+def test_the_paper_s_trunk_says_that_it_gives_no_pose(tmp_path):
+    method = E2FAR(configured(E2FARConfig, PRESETS["smoke"] | {"output": str(tmp_path), "trunk": "vgg"})).eval()
+    with pytest.raises(InputError, match="trunk vgg gives no pose"):
+        method.reconstruct(torch.zeros(1, 3, method.size, method.size))
