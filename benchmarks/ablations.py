@@ -104,7 +104,7 @@ def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
     if not steps and getattr(config, "wild", "synthetic") != "synthetic":  # a finished run has read no photographs, and some are held out
         trained.prepare()
     with torch.no_grad():
-        return checkpoints(folder / "checkpoints")[-1], {k: float(v) for k, v in trained.validate(torch.device("cpu")).items()}
+        return checkpoints(folder / "checkpoints")[-1], {k: float(v) for k, v in trained.validate(next(trained.parameters()).device).items()}
 
 
 def scored(checkpoint, path) -> dict:

@@ -49,6 +49,11 @@ def first_crop(box: Box) -> Box:
     return x - SIDE / 2 * side, y - SIDE / 2 * side, x + SIDE / 2 * side, y + SIDE / 2 * side
 
 
+def check_detector() -> None:
+    """Raises InputError where the detector is not installed."""
+    _network()
+
+
 @functools.cache
 def _network():
     try:

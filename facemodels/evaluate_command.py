@@ -6,11 +6,10 @@ import textwrap
 from importlib import import_module
 from pathlib import Path
 
-import torch
-
+from . import weights
 from .errors import InputError
 from .evaluation.report import Report, table, write_curve
-from .methods import load_method
+from .methods import device_named, load_method
 
 # name -> (module in facemodels.evaluation, one line of help); only the one that is asked for is imported.
 PROTOCOLS = {
@@ -73,12 +72,12 @@ def run(options) -> int:
             raise InputError(f"{file}: cannot be written, there is no folder {file.parent}")
     if options.curve and options.curve.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"{options.curve}: expected a .png or .jpg file for the curve")
-    method, name, weights = _loaded(options)
+    method, name, source = _loaded(options)
     module = _module(options.protocol)
     report = module.run(method, options.data, options)
-    results = {"method": method.name, "checkpoint": weights, "given": method.given} | report.results
+    results = {"method": method.name, "checkpoint": source, "given": method.given} | report.results
     results.setdefault("protocol", report.protocol)
-    print(f"{method.name}, {weights}; given: {method.given}")
+    print(f"{method.name}, {source}; given: {method.given}")
     print(f"{report.title}\n")
     print(module.table(results) if hasattr(module, "table") else listed(report.results))
     print(f"\n{table(report, name)}")
@@ -93,27 +92,14 @@ def run(options) -> int:
 
 def _loaded(options):
     """(the method in eval mode, what to call it, where its weights are from)."""
-    device = _device(options.device)
+    device = device_named(options.device)
     if options.checkpoint is None:
-        method = load_method(options.method, device) if options.method else load_method(device=device)
-        name = options.method or method.name
-        return method, name, f"the weights that ship for {name}"
+        name = options.method or weights.default()
+        return load_method(name, device), name, f"the weights that ship as {name}"
     method = load_method(options.checkpoint, device)
     if options.method and options.method != method.name:
         raise InputError(f"{options.checkpoint}: a checkpoint of the method {method.name}, not of {options.method}")
     return method, method.name, str(options.checkpoint)
-
-
-def _device(wanted):
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise InputError(f"--device must be cpu, cuda or auto, got {wanted!r}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {wanted}: torch finds no CUDA device here; use cpu")
-    return device
 
 
 def listed(results: dict) -> str:

@@ -7,7 +7,7 @@ frames, to files that begin with a name. Both by the words that `facemodels reco
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def _normals(face, model):
 
 
 def _painted(picture, faces, model, colours, cover, whole=False):
-    """The picture with something of each face over it. colours(face, interpolate) -> uint8 [h,w,3], or [h,w,4] with how much of it; whole: the head and not its face alone."""
+    """The picture with something of each face over it. colours(face, interpolate, fragments) -> uint8 [h,w,3], or [h,w,4] with how much of it; whole: the head and not its face alone."""
     picture = picture.copy()
     shown = torch.ones(len(model.faces), dtype=torch.bool) if whole else _shown(model)
     for face in sorted(faces, key=lambda f: f.scale):  # the nearest last
@@ -75,7 +75,7 @@ def _painted(picture, faces, model, colours, cover, whole=False):
         where, fragments, interpolate = piece
         ids = fragments.face_id[0]
         mask = ((ids >= 0) & shown[ids.clamp(min=0).long()]).numpy()
-        old, new = picture[where][mask].astype(np.float32), colours(face, interpolate)[mask].astype(np.float32)
+        old, new = picture[where][mask].astype(np.float32), colours(face, interpolate, fragments)[mask].astype(np.float32)
         share = cover * (new[:, 3:] / 255 if new.shape[1] == 4 else 1.0)
         picture[where][mask] = (old + share * (new[:, :3] - old)).round().astype(np.uint8)
     return picture
@@ -94,7 +94,7 @@ def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -
     """The faces as clay, lit from the front, over the picture."""
     light = 1.25 * fr.lighting.studio()
 
-    def clay(face, interpolate):
+    def clay(face, interpolate, fragments):
         normals = torch.nn.functional.normalize(interpolate(_normals(face, model)), dim=-1)
         return to_bytes(fr.sh_shade(torch.tensor(CLAY).expand_as(normals).contiguous()[None], normals[None].contiguous(), light)[0].clamp(0, 1))
 
@@ -104,7 +104,7 @@ def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -
 def normals(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
     """Normals in camera space as colours, 127.5 (n + 1): red to the right, green up, blue towards the viewer; black elsewhere."""
 
-    def coloured(face, interpolate):
+    def coloured(face, interpolate, fragments):
         return (127.5 * (torch.nn.functional.normalize(interpolate(_normals(face, model)), dim=-1) + 1)).round().byte().numpy()
 
     return _painted(np.zeros_like(picture), faces, model, coloured, 1.0, whole=True)
@@ -113,7 +113,7 @@ def normals(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -
 def depth(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
     """Depth of each face as grey, its nearest point white and a point 200 mm behind it black, as the background."""
 
-    def grey(face, interpolate):
+    def grey(face, interpolate, fragments):
         z = face.vertices(model) @ face.rotation[2]
         return (255 + (interpolate(z[:, None]) - z.max()) * (255 / 200)).clamp(1, 255).byte().numpy().repeat(3, -1)
 
@@ -207,9 +207,8 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
 def textured(picture: np.ndarray, before: Face, face: Face, model: MorphableModel, texture: Tensor) -> np.ndarray:
     """The picture with a face in its texture, which fades where it turns away from the viewer; the picture around it is moved along with the outline from where the face `before` lay."""
 
-    def coloured(face, interpolate):
-        piece = drawn(face, model, picture.shape[:2])
-        uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, piece[1])
+    def coloured(face, interpolate, fragments):
+        uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, fragments)
         facing = torch.nn.functional.normalize(interpolate(_normals(before, model)), dim=-1)[..., 2:]
         share = ((facing - 0.3) / 0.3).clamp(0, 1) * 255
         return np.concatenate([to_bytes(fr.texture.sample_texture(texture[None], uv)[0].clamp(0, 1)), share.round().byte().numpy()], -1)
@@ -223,36 +222,40 @@ def _pushed(picture, before, face, model):
     old, new = (f.camera(picture.shape[:2]).pixels(f.vertices(model)[None, rim])[0].double().numpy() for f in (before, face))
     if np.abs(new - old).max() < 0.25:
         return picture
-    height, width = picture.shape[:2]
-    y, x = np.mgrid[:height, :width] + 0.5
     reach = 0.15 * (before.crop[2] - before.crop[0])
-    weights = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * reach**2)) for px, py in new]
-    total = sum(weights)
-    shift = [sum(w * d for w, d in zip(weights, (old - new)[:, axis])) / np.maximum(total, 1.0) for axis in (0, 1)]
-    places = [y - 0.5 + shift[1], x - 0.5 + shift[0]]
-    return np.stack([map_coordinates(picture[..., c], places, order=1, mode="nearest") for c in range(3)], -1)
+    (x0, y0), (x1, y1) = np.maximum(new.min(0) - 4 * reach, 0).astype(int), np.minimum(new.max(0) + 4 * reach, picture.shape[1::-1]).astype(int)
+    if x0 >= x1 or y0 >= y1:
+        return picture
+    y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32) + 0.5
+    total, shift = np.zeros_like(x), np.zeros((2, *x.shape), np.float32)
+    for (px, py), (dx, dy) in zip(new, old - new):
+        weight = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * reach**2))
+        total += weight
+        shift += weight * np.float32([dx, dy])[:, None, None]
+    shift /= np.maximum(total, 1.0)
+    moved = picture.copy()
+    for c in range(3):
+        moved[y0:y1, x0:x1, c] = map_coordinates(picture[..., c], [y - 0.5 + shift[1], x - 0.5 + shift[0]], order=1, mode="nearest")
+    return moved
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- files
 
 
-def _mesh(face, model, picture, name):
-    mesh = mesh_of(model, face.identity, face.expression, face.albedo, name=name)
-    return replace(mesh, texture=photo_texture(picture, face, model).numpy()) if model.uv is not None else mesh
-
-
 def _written(suffix):
-    def save(stem: Path, faces: list[Face], frames: list[int], picture: np.ndarray, model: MorphableModel) -> list[Path]:
-        path = stem.with_name(stem.name + suffix)
-        write(path, _mesh(faces[0], model, picture, stem.name))
+    def save(stem: Path, faces: list[Face], frames: list[int], texture: Callable[[], Tensor], model: MorphableModel) -> list[Path]:
+        """faces: of the frames, in order, of one person. texture: `photo_texture` of the first, asked for where it is needed. Returns what was written."""
+        path, face = stem.with_name(stem.name + suffix), faces[0]
+        mesh = mesh_of(model, face.identity, face.expression, face.albedo, name=stem.name)
+        write(path, mesh if model.uv is None else replace(mesh, texture=texture().numpy()))
         return [path]
 
     return save
 
 
-def save_texture(stem, faces, frames, picture, model):
+def save_texture(stem, faces, frames, texture, model):
     path = stem.with_name(stem.name + "_texture.png")
-    write_whole({path: _png(to_bytes(photo_texture(picture, faces[0], model)))})
+    write_whole({path: _png(to_bytes(texture()))})
     return [path]
 
 
@@ -262,7 +265,7 @@ def _png(array):
     return out.getvalue()
 
 
-def save_coefficients(stem, faces, frames, picture, model):
+def save_coefficients(stem, faces, frames, texture, model):
     """As arrays over the frames, and as text; identity and albedo once."""
     arrays = {
         "identity": faces[0].identity[None],
@@ -289,21 +292,20 @@ def save_coefficients(stem, faces, frames, picture, model):
     return paths
 
 
-def write_curves(path: Path, names, values: np.ndarray) -> None:
-    """A table of curves [N,E], 0..1: a header with their names, then frame number and values."""
-    rows = ["frame," + ",".join(names)] + [f"{k}," + ",".join(f"{v:.5f}" for v in row) for k, row in enumerate(values)]
+def write_curves(path: Path, names, values: np.ndarray, frames: Sequence[int] | None = None) -> None:
+    """A table of curves [N,E], 0..1: a header with their names, then frame number (counted from 0 for None) and values."""
+    numbers = range(len(values)) if frames is None else frames
+    rows = ["frame," + ",".join(names)] + [f"{k}," + ",".join(f"{v:.5f}" for v in row) for k, row in zip(numbers, values)]
     write_whole({path: ("\n".join(rows) + "\n").encode()})
 
 
-def save_arkit(stem, faces, frames, picture, model):
-    if not model.blendshapes:
-        raise InputError(f"--write arkit: the expressions of the model {model.name} are not ARKit's; facemodels transfer carries coefficients to the built-in model")
+def save_arkit(stem, faces, frames, texture, model):
     path = stem.with_name(stem.name + "_arkit.csv")
-    write_curves(path, model.expression_names, torch.stack([f.expression for f in faces]).numpy())
+    write_curves(path, model.expression_names, torch.stack([f.expression for f in faces]).numpy(), frames)
     return [path]
 
 
-def save_landmarks(stem, faces, frames, picture, model):
+def save_landmarks(stem, faces, frames, texture, model):
     """A photograph: 68 lines "x y z"; a video: an array [T,68,3]."""
     if len(frames) == 1:
         path = stem.with_name(stem.name + "_landmarks.txt")
@@ -315,7 +317,7 @@ def save_landmarks(stem, faces, frames, picture, model):
     return [path]
 
 
-def save_pose(stem, faces, frames, picture, model):
+def save_pose(stem, faces, frames, texture, model):
     path, out = stem.with_name(stem.name + "_pose.csv"), io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["frame", "pitch_deg", "yaw_deg", "roll_deg", "x_px", "y_px", "scale_px_per_mm"])
@@ -336,5 +338,17 @@ FILES = {
     "landmarks": save_landmarks,
     "pose": save_pose,
 }
+def check_words(words: Sequence[str], model: MorphableModel) -> None:
+    """Raises InputError where a word is none, or the model lacks what it takes."""
+    if wrong := [w for w in words if w not in WORDS]:
+        raise InputError(f"--write {wrong[0]}: there are {', '.join(WORDS)}")
+    if not words:
+        raise InputError(f"--write: nothing to write; there are {', '.join(WORDS)}")
+    if "arkit" in words and not model.blendshapes:
+        raise InputError(f"--write arkit: the expressions of the model {model.name} are not ARKit's; --model builtin carries faces over to the built-in model")
+    if "texture" in words and model.uv is None:
+        raise InputError(f"--write texture: the model {model.name} has no texture coordinates")
+
+
 WORDS = tuple(dict.fromkeys([*PICTURES, *FILES]))
 DEFAULT = ("overlay", "glb", "coefficients")

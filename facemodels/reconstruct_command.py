@@ -1,6 +1,8 @@
 """facemodels reconstruct: photographs, folders, videos and webcams in; faces out."""
 
+import functools
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -12,14 +14,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from . import weights
 from .data.crops import read_picture
 from .data.folder import PICTURES as SUFFIXES
 from .data.video import VIDEOS
+from .detect import check_detector
 from .errors import InputError
 from .export.files import check_writable, whole
 from .landmark_files import beside, check_inside, read_landmarks
-from .methods import METHODS
-from .outputs import DEFAULT, FILES, PICTURES, WORDS
+from .outputs import DEFAULT, FILES, PICTURES, WORDS, check_words, photo_texture
 from .reconstruction import EVERY, Face, Reconstructor, smoothed
 from .video_files import even, opened, writers
 
@@ -32,7 +35,7 @@ def configure(parser):
   facemodels reconstruct photo.jpg -o out
   facemodels reconstruct holiday/ clip.mp4 -o out --write overlay,landmarks,pose,obj,arkit
   facemodels reconstruct photo.jpg -o out --landmarks photo.pts        68, 21 or 5 points in place of the search for faces
-  facemodels reconstruct webcam -o out                                 until Ctrl-C
+  facemodels reconstruct webcam -o out                                 what it shows until Ctrl-C, kept as webcam.mp4
 
 --write, separated by commas (default: {",".join(DEFAULT)}); of a video, pictures become a video and tables have a row a frame:
   overlay, landmarks, depth, normals, pose    pictures; landmarks and pose (degrees) as files too
@@ -46,7 +49,7 @@ read and has a face; each that was not or has none is named, and the others are 
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, folders of them, videos (" + " ".join(VIDEOS) + "), or webcam, webcam:1, ...")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the results go; made if it is not there")
     parser.add_argument("--write", default=",".join(DEFAULT), metavar="WORDS", help=f"of {', '.join(WORDS)}")
-    parser.add_argument("--method", metavar="METHOD", help=f"weights that ship ({', '.join(METHODS)}, see facemodels doctor), or a checkpoint's folder (default: the best that ship)")
+    parser.add_argument("--method", metavar="METHOD", help=f"weights that ship ({', '.join(weights.names())}), or a checkpoint's folder (default: the best of them)")
     parser.add_argument("--model", metavar="MODEL", help="another morphable model: shapes are carried over to it (needs its file; default: the method's own)")
     parser.add_argument("--landmarks", type=Path, metavar="PATH", help="a file of a photograph's landmarks, or a folder with one named as each photograph: faces are not searched there")
     parser.add_argument("--boxes", type=Path, metavar="FILE", help='JSON, {"photo.jpg": [[x0, y0, x1, y1], ...]} in pixels: faces of these photographs are not searched')
@@ -57,21 +60,24 @@ read and has a face; each that was not or has none is named, and the others are 
 
 
 def run(options) -> int:
-    words = [w for w in options.write.split(",") if w]
-    if wrong := [w for w in words if w not in WORDS]:
-        raise InputError(f"--write {wrong[0]}: there are {', '.join(WORDS)}")
+    words = list(dict.fromkeys(w for w in options.write.split(",") if w))
     if not 0 < options.threshold < 1 or options.every < 1 or options.smooth < 0:
         raise InputError(f"--threshold must be in 0..1, --every at least 1 and --smooth at least 0, got {options.threshold}, {options.every} and {options.smooth}")
-    check_writable(options.output)
     known = Known(options.landmarks, options.boxes)
     worker = Reconstructor(options.method, options.device, options.threshold)
-    model = worker.model
-    if "arkit" in words and not model.blendshapes:
-        raise InputError(f"--write arkit: the expressions of {model.name} are not ARKit's")
-    carry = Carrier(model, options.model)
+    carry = Carrier(worker.model, options.model)
+    check_words(words, carry.model)
+    check_writable(options.output)
     photos, clips, failed = sorted_inputs(options.inputs)
     for message in failed:
         complain(message)
+    if len(photos) > 1 and options.landmarks is not None and not options.landmarks.is_dir():
+        raise InputError(f"{options.landmarks}: landmarks of one photograph, and there are {len(photos)}; give a folder with a file named as each")
+    for name in known.unmatched(photos):
+        failed.append(f"{options.boxes}: {name} is none of the photographs")
+        complain(failed[-1])
+    if clips or any(known.searched(photo) for photo in photos):
+        check_detector()
     bad, names = len(failed), unique_names([*photos, *clips])
     write = Writer(options.output, words, carry)
     for group in grouped(tqdm(photos, desc="pictures", unit="picture", disable=None if len(photos) > 1 else True), TOGETHER):
@@ -148,7 +154,7 @@ class Known:
             try:
                 self.table = json.loads(boxes.read_text())
                 self.table = {str(name): [tuple(float(v) for v in box) for box in found] for name, found in self.table.items()}
-                if any(len(box) != 4 or box[0] >= box[2] or box[1] >= box[3] for found in self.table.values() for box in found):
+                if any(len(box) != 4 or not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3] for found in self.table.values() for box in found):
                     raise ValueError("a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1")
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 raise InputError(f'{boxes}: expected {{"photo.jpg": [[x0, y0, x1, y1], ...]}} as JSON ({error})') from None
@@ -166,6 +172,14 @@ class Known:
     def boxes(self, photo: Path):
         return None if self.table is None else self.table.get(photo.name, self.table.get(str(photo)))
 
+    def searched(self, photo: Path) -> bool:
+        """Whether nothing is known of a photograph's faces."""
+        return self.boxes(photo) is None and (self.path is None or (self.path.is_dir() and beside(self.path / photo.name) is None))
+
+    def unmatched(self, photos: list[Path]) -> list[str]:
+        """The names with boxes that are no photograph's."""
+        return [name for name in self.table or () if not any(name in (photo.name, str(photo)) for photo in photos)]
+
 
 class Carrier:
     """Faces as the method gives them, or carried over to another morphable model."""
@@ -177,7 +191,7 @@ class Carrier:
             from .transfer import Transfer
 
             self.model = load_model(target)
-            if self.model.name != source.name:
+            if self.model.rows.shape != source.rows.shape or not torch.equal(self.model.rows, source.rows):
                 self.transfer = Transfer(source, self.model)
 
     def __call__(self, faces: list[Face]) -> list[Face]:
@@ -209,7 +223,8 @@ class Writer:
         return paths
 
     def face(self, name, faces, frames, image) -> list[Path]:
-        return [path for word in self.files for path in FILES[word](self.folder / name, faces, frames, image, self.carry.model)]
+        texture = functools.cache(lambda: photo_texture(image, faces[0], self.carry.model))
+        return [path for word in self.files for path in FILES[word](self.folder / name, faces, frames, texture, self.carry.model)]
 
 
 # -------------------------------------------------------------------------------------------------------------------------- photographs
@@ -228,13 +243,24 @@ def do_photos(worker, photos: list[Path], names, known: Known, write: Writer) ->
     bad = len(photos) - len(images)
     if not images:
         return bad
-    found = worker(list(images.values()), [known.boxes(p) for p in images], [given[p] for p in images])
+    try:
+        found = worker(list(images.values()), [known.boxes(p) for p in images], [given[p] for p in images])
+    except InputError as error:
+        if len(images) > 1:  # one of them: they are done one by one
+            return bad + sum(do_photos(worker, [photo], names, known, write) for photo in images)
+        complain(f"{next(iter(images))}: {error}")
+        return bad + 1
     for (photo, image), faces in zip(images.items(), found):
         if not faces:
             complain(f"{photo}: no face was found; --threshold below {worker.threshold:g} finds less certain ones, --boxes and --landmarks say where it is")
             bad += 1
             continue
-        paths = write.photo(names[photo], image, faces)
+        try:
+            paths = write.photo(names[photo], image, faces)
+        except InputError as error:
+            complain(f"{photo}: {error}")
+            bad += 1
+            continue
         now = time.perf_counter()
         tqdm.write(f"{photo}: {described(faces)}; {now - began:.2f} s -> " + ", ".join(p.name for p in paths[:6]) + (f" and {len(paths) - 6} more" if len(paths) > 6 else ""))
         began = now
@@ -251,32 +277,21 @@ def described(faces: list[Face]) -> str:
 
 def do_video(worker, clip, name: str, options, write: Writer) -> int:
     """Two passes over the video: first the faces of all frames, which are then smoothed, then what is drawn. Returns 1 where it broke off or has no face."""
-    began, broken = time.perf_counter(), None
-    webcam = isinstance(clip, str)
+    began, broken, found = time.perf_counter(), None, []
+    if isinstance(clip, str):
+        clip = recorded(clip, write.folder / f"{name}.mp4")
     rate, count, frames = opened(clip)
-    kept = []  # of a webcam, which is not there a second time
-
-    def fed():
-        for frame in frames:
-            if webcam:
-                kept.append(frame)
-            yield frame
-
-    found = []
     bar = tqdm(total=count, desc=f"{name}: faces", unit="frame", disable=None, leave=False)
     try:
-        for faces in worker.follow(fed(), options.every):
+        for faces in worker.follow(frames, options.every):
             found.append(faces)
             bar.update()
     except InputError as error:
         broken = error
-    except KeyboardInterrupt:
-        if not webcam:
-            raise
     finally:
         bar.close()
-    if broken is not None:
-        complain(f"{broken}; " + (f"the {len(found)} frames before are done" if found else "it has no readable frame"))
+    if broken is not None or not found:
+        complain(f"{broken or clip}; " + (f"the {len(found)} frames before are done" if found else "it has no readable frame"))
     tracks = long_enough(found)
     if not tracks:
         if found:
@@ -290,10 +305,9 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     carried = {t: dict(zip((k for k, _ in those), write.carry([f for _, f in those]))) for t, those in faces_of.items()}
     shown = {}
     paths = [write.folder / f"{name}_{word}.mp4" for word in write.pictures]
-    again = kept if webcam else opened(clip)[2]
     if paths or write.files:
         with writers(paths, rate) as out:
-            for k, frame in tqdm(zip(range(len(found)), again), total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False):
+            for k, frame in tqdm(zip(range(len(found)), opened(clip)[2]), total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False):
                 now = [carried[f.track][k] for f in found[k]]
                 for word, writer in zip(write.pictures, out):
                     writer.append_data(even(PICTURES[word](frame, now, write.carry.model)))
@@ -303,15 +317,30 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
         numbers = [k for k, _ in faces_of[t]]
         first = numbers.index(best[t])
         faces = [carried[t][k] for k in numbers]
+        texture = functools.cache(lambda t=t, face=faces[first]: photo_texture(shown[best[t]], face, write.carry.model))
         # Meshes show the frame of the texture; tables have all frames in their order.
         for word in write.files:
             those, these = ([faces[first]], [best[t]]) if word in ("obj", "ply", "glb", "viewer", "texture") else (faces, numbers)
-            paths += FILES[word](write.folder / f"{name}_{n}", those, these, shown[best[t]], write.carry.model)
+            paths += FILES[word](write.folder / f"{name}_{n}", those, these, texture, write.carry.model)
     write.count += len(paths)
     seconds = time.perf_counter() - began
     people = f"{len(order)} face{'s' if len(order) > 1 else ''} in {len(found)} frames"
     tqdm.write(f"{clip}: {people}; {seconds:.1f} s, {len(found) / seconds:.1f} frames/s -> " + ", ".join(p.name for p in paths[:6]) + (f" and {len(paths) - 6} more" if len(paths) > 6 else ""))
     return 1 if broken else 0
+
+
+def recorded(camera: str, path: Path) -> Path:
+    """What a webcam shows until Ctrl-C, as a video file."""
+    rate, _, frames = opened(camera)
+    with writers([path], rate) as (out,):
+        try:
+            for frame in tqdm(frames, desc=f"{camera}: recording, Ctrl-C ends it", unit="frame", disable=None, leave=False):
+                out.append_data(even(frame))
+        except KeyboardInterrupt:
+            pass
+    if not path.is_file():
+        raise InputError(f"{camera}: it shows nothing")
+    return path
 
 
 def long_enough(found: list[list[Face]]) -> set[int]:

@@ -10,6 +10,7 @@ initialisation). In a video the second crop of a frame is the first of the next 
 whether the old ones are still there, every few frames.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +23,13 @@ from torch import Tensor
 
 import facerender as fr
 
+from . import load_model
 from .data.augment import turned_light
 from .data.crops import Box, cut_turned, landmark_box, read_picture
 from .detect import find_faces, first_crop
 from .errors import InputError
 from .fit_camera import Camera
-from .methods import load_method
+from .methods import device_named, load_method
 from .methods.face_method import FaceMethod
 from .morphable import MorphableModel
 from .surface import nearest_rotation
@@ -82,16 +84,18 @@ def reconstruct(images, method: str | Path | FaceMethod | None = None, boxes: Se
     Args:
         images: a picture or several: paths, or uint8 arrays [h,w,3] sRGB.
         method: a `FaceMethod`, the name of weights that ship, or a checkpoint's folder; None takes the best that ship.
-        boxes, landmarks: what is known of the faces, a list for each picture: boxes (x0, y0, x1, y1) as a detector gives them, or landmarks [L,2], pixels. Without either,
-            faces are searched.
+        boxes, landmarks: what is known of the faces, a list for each picture: boxes (x0, y0, x1, y1) of upright faces as a detector gives them, or landmarks [L,2], 68, 21 or 5
+            pixel places. Without either, faces are searched.
         threshold: least score of a face that is found.
 
     Returns:
-        For each picture the list of its `Face`s, the largest first; for a single picture that list itself.
+        For each picture the list of its `Face`s, the largest first, or in the order of boxes or landmarks; for a single picture that list itself.
 
     Raises:
-        InputError: a picture that cannot be read, a method that is not there.
+        InputError: a picture that cannot be read, a method or a device that is not there; boxes and landmarks both.
     """
+    if boxes is not None and landmarks is not None:
+        raise InputError("give boxes or landmarks, not both")
     single = isinstance(images, (str, Path, np.ndarray))
     pictures = [images] if single else list(images)
     given = [None] * len(pictures) if boxes is None and landmarks is None else [boxes if boxes is not None else landmarks] if single else list(boxes if boxes is not None else landmarks)
@@ -120,25 +124,23 @@ class Reconstructor:
     """A method and a detector, ready to be used again and again. ``Reconstructor("dasl")([image])`` gives the faces of a picture."""
 
     def __init__(self, method: str | Path | FaceMethod | None = None, device: str = "cpu", threshold: float = 0.5):
-        self.method = method.eval() if isinstance(method, FaceMethod) else load_method(method, device)
+        self.method = method.eval() if isinstance(method, FaceMethod) else load_method(method, device_named(device))
         self.threshold = threshold
-
-    @property
-    def model(self) -> MorphableModel:
-        return self.method.model
+        # What is made of faces is made on the CPU.
+        self.model = self.method.model if self.method.model.mean.device.type == "cpu" else load_model(self.method.config.model)
 
     def __call__(self, images: Sequence[np.ndarray], boxes: Sequence | None = None, landmarks: Sequence | None = None) -> list[list[Face]]:
-        """The faces of pictures, uint8 [h,w,3], the largest first; of boxes or landmarks, a list for each picture (None: searched), in their order."""
+        """The faces of pictures, uint8 [h,w,3], the largest first; of boxes or landmarks, a list for each picture (None: searched; landmarks go before boxes), in their order."""
         views, exact = [], []  # of all faces of all pictures
         for n, image in enumerate(images):
             given = landmarks is not None and landmarks[n] is not None
             if given:
-                found = [View(n, box := landmark_box(np.asarray(p, np.float64)[:, :2]), 0.0, box, 1.0) for p in landmarks[n]]
+                found = [around_landmarks(n, np.asarray(p, np.float64)[:, :2]) for p in landmarks[n]]
             elif boxes is not None and boxes[n] is not None:
                 found = [View(n, first_crop(b), 0.0, tuple(map(float, b)), 1.0) for b in boxes[n]]
             else:
                 found = [View(n, first_crop(d.box), leaning(d.points), d.box, d.score) for d in find_faces(image, self.threshold)]
-            views, exact = views + found, exact + [given] * len(found)
+            views, exact = views + found, exact + [given and len(p) == 68 for p in (landmarks[n] if given else found)]
         faces = self.see(images, views)
         again = [k for k, known in enumerate(exact) if not known]
         for k, face in zip(again, self.see(images, [closer(faces[k], views[k]) for k in again])):
@@ -161,13 +163,17 @@ class Reconstructor:
     def follow(self, frames: Iterable[np.ndarray], every: int = EVERY) -> Iterator[list[Face]]:
         """The faces of each frame of a video, `track` telling who is who."""
         tracks: dict[int, Face] = {}
+        missed: set[int] = set()  # that the last search did not find: one search may fail
         count = 0
         for number, image in enumerate(frames):
             if number % every == 0 or not tracks:
                 numbers = list(tracks)
                 found = [View(0, first_crop(d.box), leaning(d.points), d.box, d.score) for d in find_faces(image, self.threshold, longest=640)]
                 pairs = _matched([v.crop for v in found], [tracks[t].crop for t in numbers])
-                tracks = {numbers[j]: replace(tracks[numbers[j]], box=found[i].box, score=found[i].score) for i, j in pairs}
+                lost = {numbers[j] for j in set(range(len(numbers))) - {j for _, j in pairs}}
+                kept = {t: tracks[t] for t in lost - missed}
+                missed = set(kept)
+                tracks = kept | {numbers[j]: replace(tracks[numbers[j]], box=found[i].box, score=found[i].score) for i, j in pairs}
                 for i in sorted(set(range(len(found))) - {i for i, _ in pairs}):
                     tracks[count], count = self.see([image], [found[i]])[0], count + 1
             numbers = sorted(tracks)
@@ -205,10 +211,39 @@ def _in_picture(said, n, size, view: View) -> Face:
 
 
 def leaning(points: np.ndarray) -> float:
-    """How far a head leans anticlockwise, radians, of the five points of a detector; 0 up to `ASKEW`."""
+    """How far a head leans anticlockwise, radians, of five points (eyes, nose, corners of the mouth); 0 up to `ASKEW`."""
     up = points[:2].mean(0) - points[3:].mean(0)
     turn = math.atan2(-up[0], -up[1]) if np.isfinite(up).all() and np.abs(up).max() > 0 else 0.0
     return turn if abs(turn) > ASKEW else 0.0
+
+
+# Of 68 and 21 landmarks those of the left eye, the right eye, the nose and the corners of the mouth.
+_FIVE = {68: (range(36, 42), range(42, 48), (30,), (48,), (54,)), 21: (range(6, 9), range(9, 12), (14,), (17,), (19,)), 5: ((0,), (1,), (2,), (3,), (4,))}
+# Eyes, nose and mouth are less than a face: their crop is this much larger, and lies this much lower (in its own sides).
+_OF_FIVE = 2.1, 0.09
+
+
+def around_landmarks(picture: int, points: np.ndarray) -> "View":
+    """The crop around given landmarks [L,2], 68, 21 or 5 of them.
+
+    Raises:
+        InputError: another number of landmarks, or fewer than two that are known.
+    """
+    if len(points) not in _FIVE:
+        raise InputError(f"landmarks of a face are {', '.join(map(str, _FIVE))} points, got {len(points)}")
+    turn = leaning(np.array([points[list(some)].mean(0) for some in _FIVE[len(points)]]))
+    crop = turned_box(points, turn, *(_OF_FIVE if len(points) == 5 else (1.0, 0.0)))
+    return View(picture, crop, turn, crop, 1.0)
+
+
+def turned_box(points: np.ndarray, turn: float, larger: float = 1.0, lower: float = 0.0) -> Box:
+    """`landmark_box` of points [L,2], by the directions of a crop that is turned; its square before it is turned about its middle. larger, lower: as times and share of its side."""
+    c, s = math.cos(turn), math.sin(turn)
+    upright = np.array([[c, -s], [s, c]])  # the crop's directions, right and down, in the picture
+    x0, y0, x1, y1 = landmark_box(points @ upright.T)
+    x, y = (np.array([(x0 + x1) / 2, (y0 + y1) / 2 + lower * (x1 - x0)]) @ upright).tolist()
+    half = larger * (x1 - x0) / 2
+    return x - half, y - half, x + half, y + half
 
 
 def closer(face: Face, view: View) -> View:
@@ -219,16 +254,10 @@ def closer(face: Face, view: View) -> View:
     up = face.rotation[:2, 1].tolist()
     turn = math.atan2(-up[0], up[1]) if math.hypot(*up) > 0.5 else 0.0
     turn = turn if abs(turn) > ASKEW else 0.0
-    c, s = math.cos(turn), math.sin(turn)
-    upright = np.array([[c, -s], [s, c]])  # the landmarks' box has the crop's directions
-    new = landmark_box(points @ upright.T)
-    middle = np.array([(new[0] + new[2]) / 2, (new[1] + new[3]) / 2]) @ upright
-    half, side = (new[2] - new[0]) / 2, view.crop[2] - view.crop[0]
-    far = 2 * np.abs(middle - [(view.crop[0] + view.crop[2]) / 2, (view.crop[1] + view.crop[3]) / 2]).max()
-    if far >= side or not 0.4 < 2 * half / side < 2.5:
-        return view
-    x, y = middle.tolist()
-    return view._replace(crop=(x - half, y - half, x + half, y + half), turn=turn)
+    new, old = turned_box(points, turn), view.crop
+    side = old[2] - old[0]
+    far = max(abs(new[0] + new[2] - old[0] - old[2]), abs(new[1] + new[3] - old[1] - old[3])) >= side
+    return view if far or not 0.4 < (new[2] - new[0]) / side < 2.5 else view._replace(crop=new, turn=turn)
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -273,11 +302,8 @@ def smoothed(frames: list[list[Face]], deviation: float = 1.2) -> list[list[Face
         person = {"identity": torch.stack([f.identity for f in faces]).mean(0)}
         if faces[0].albedo is not None:
             person["albedo"] = torch.stack([f.albedo for f in faces]).mean(0)
-        times = torch.tensor([t for t, _ in where], dtype=torch.float32)
-        run = torch.cat([torch.zeros(1), (times.diff() > 1).float()]).cumsum(0)  # which unbroken piece
-        kernel = (-0.5 * ((times[:, None] - times) / max(deviation, 1e-3)).square()).exp() * (run[:, None] == run)
-        kernel = kernel / kernel.sum(1, keepdim=True)
-        mean = lambda values: (kernel @ values.flatten(1)).view_as(values)  # noqa: E731
+        times = torch.tensor([t for t, _ in where])
+        mean = functools.partial(_smooth, times=times, deviation=deviation)
         rotation = nearest_rotation(mean(torch.stack([f.rotation for f in faces])))
         scale = mean(torch.tensor([[f.scale] for f in faces]).log()).exp()[:, 0]
         translation = mean(torch.stack([f.translation for f in faces]))
@@ -291,3 +317,16 @@ def smoothed(frames: list[list[Face]], deviation: float = 1.2) -> list[list[Face
             )
     return result
 
+
+def _smooth(values: Tensor, times: Tensor, deviation: float) -> Tensor:
+    """Gaussian means of values [T,...] of frames `times` [T], ascending, over frames that follow each other without a gap."""
+    run = torch.cat([torch.zeros(1, dtype=torch.int64), (times.diff() > 1).long()]).cumsum(0)
+    total, weights = values.clone(), torch.ones(len(values))
+    for step in range(1, min(math.ceil(4 * deviation), len(values) - 1) + 1):
+        share = math.exp(-0.5 * (step / deviation) ** 2) * (run[step:] == run[:-step]).float()
+        spread = share.view(-1, *[1] * (values.dim() - 1))
+        total[step:] += spread * values[:-step]
+        total[:-step] += spread * values[step:]
+        weights[step:] += share
+        weights[:-step] += share
+    return total / weights.view(-1, *[1] * (values.dim() - 1))

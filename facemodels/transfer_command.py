@@ -122,18 +122,20 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
                 seen[f.track] = seen.get(f.track, 0) + 1
         if not seen:
             raise InputError(f"{source}: no face was found in {len(found)} frames")
-        track = max(seen, key=seen.get)
-        expressions = [f.expression for faces in found for f in faces if f.track == track]
+        track, expressions = max(seen, key=seen.get), []
+        for faces in found:  # a frame without the face keeps the expression of the one before
+            now = next((f.expression for f in faces if f.track == track), expressions[-1] if expressions else torch.zeros_like(onto.expression))
+            expressions.append(now)
     else:
         expressions = [largest(worker([read_picture(source)])[0], source).expression]
     faces = [replace(onto, expression=e) for e in expressions]
     texture, name = photo_texture(photo, onto, worker.model), f"{target.stem}_transfer"
-    pictures = (even(textured(photo, onto, f, worker.model, texture)) for f in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=None if video else True, leave=False))
+    pictures = (textured(photo, onto, f, worker.model, texture) for f in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=None if video else True, leave=False))
     paths = [output / f"{name}.mp4" if video else output / f"{name}.png"]
     if video:
         with writers(paths, rate) as (out,):
             for picture in pictures:
-                out.append_data(picture)
+                out.append_data(even(picture))
     else:
         with whole(paths[0]) as part:
             iio.imwrite(part, next(pictures), extension=".png")

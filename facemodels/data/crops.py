@@ -39,12 +39,12 @@ def landmark_box(points: np.ndarray) -> Box:
     points: [L,2] pixels; rows with NaN do not count.
 
     Raises:
-        ValueError: there are no two different points.
+        InputError: there are no two different points.
     """
     points = np.asarray(points, np.float64)
     points = points[~np.isnan(points).any(1)]
     if len(points) == 0 or not (side := np.ptp(points, axis=0).max() * math.sqrt(2)) > 0:
-        raise ValueError(f"a box around landmarks needs two different points, got {len(points)} that are known")
+        raise InputError(f"a box around landmarks needs two different points, got {len(points)} that are known")
     x, y = (points.min(0) + points.max(0)) / 2
     return float(x - side / 2), float(y - side / 2), float(x + side / 2), float(y + side / 2)
 
@@ -55,11 +55,11 @@ def cut(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     Resampled by an antialiased cubic (Pillow's: Keys 1981, a = -0.5, stretched where the box shrinks), which at the box's border sees the pixels beyond it.
 
     Raises:
-        ValueError: the box is empty, not finite, or so large that its pixels would not fit into memory.
+        InputError: the box is empty, not finite, or so large that its pixels would not fit into memory.
     """
     x0, y0, x1, y1 = box
     if not (all(map(math.isfinite, box)) and x1 > x0 and y1 > y0):
-        raise ValueError(f"a box is (x0, y0, x1, y1) with x0 < x1 and y0 < y1, got {box}")
+        raise InputError(f"a box is (x0, y0, x1, y1) with x0 < x1 and y0 < y1, got {box}")
     reach = [math.ceil(2 * max(1.0, side / size)) for side in (x1 - x0, y1 - y0)]  # of the cubic
     height, width = image.shape[:2]
     left, top, right, bottom = math.floor(x0) - reach[0], math.floor(y0) - reach[1], math.ceil(x1) + reach[0], math.ceil(y1) + reach[1]
@@ -67,7 +67,7 @@ def cut(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     left, right = max(left, 0) if x0 >= 0 else left, min(right, width) if x1 <= width else right
     top, bottom = max(top, 0) if y0 >= 0 else top, min(bottom, height) if y1 <= height else bottom
     if (right - left) * (bottom - top) > 2e8:
-        raise ValueError(f"a box of {x1 - x0:.4g} by {y1 - y0:.4g} pixels is too large to cut out")
+        raise InputError(f"a box of {x1 - x0:.4g} by {y1 - y0:.4g} pixels is too large to cut out")
     l, t, r, b = (min(max(v, 0), most) for v, most in ((left, width), (top, height), (right, width), (bottom, height)))
     if l >= r or t >= b:  # nothing of the image
         return np.zeros((size, size, 3), np.uint8)

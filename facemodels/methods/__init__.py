@@ -4,6 +4,8 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+import torch
+
 from .. import weights
 from ..errors import InputError
 from ..training import checkpoints, configured, load_weights
@@ -18,6 +20,25 @@ def method(name: str):
     return getattr(import_module(f".{name}", __package__), METHODS[name])
 
 
+def device_named(wanted: str) -> torch.device:
+    """The device of a name; "auto" is CUDA where it is there.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"the device must be cpu, cuda or auto, got {wanted!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {wanted}: torch finds no CUDA device here; use cpu")
+    return device
+
+
 def load_method(checkpoint=None, device="cpu"):
     """A trained method in eval mode: by the name of weights that ship ("dasl", see `facemodels.weights`), or from a checkpoint's folder, with its averaged weights where there are
     any. None: the best that ship.
@@ -26,10 +47,7 @@ def load_method(checkpoint=None, device="cpu"):
         InputError: the folder is no checkpoint, or damaged, or of a method that is not there; one sentence that says which.
     """
     shipped = weights.names()
-    if checkpoint is None:
-        checkpoint = next((name for name in weights.DEFAULT if name in shipped), None)
-        if checkpoint is None:
-            raise InputError(f"no weights are shipped with this build; train some (facemodels train {next(iter(METHODS))}) and give their checkpoint")
+    checkpoint = weights.default() if checkpoint is None else checkpoint
     folder = weights.FOLDER / checkpoint if str(checkpoint) in shipped else Path(checkpoint)
     if not (folder / "weights.safetensors").is_file() or not (folder / "config.json").is_file():
         inside = checkpoints(folder / "checkpoints") or checkpoints(folder)

@@ -46,6 +46,7 @@ from ..data.synthetic import Synthetic, Variety
 from ..data.tddfa import lp300w
 from ..drawing import CLAY, dotted, tile
 from ..errors import InputError
+from ..fit_camera import scaled_orthography
 from ..losses import PointBasis, Whitening, adversarial_loss, critic_loss, landmark_loss, mean_one, projected_points, rotation_angle, wpdc_loss
 from ..morphable import MorphableModel, gather_points
 from ..networks import LightNet, MobileNet, regression_head, resnet50
@@ -483,10 +484,19 @@ class DASL(FaceMethod):
         s = self.to_shape.shape[1]
         return Prediction(raw[:, 12 : 12 + s] @ self.from_shape, raw[:, 12 + s :] @ self.from_expression, rotation, scale, translation, self._landmarks(q)[1], raw, channel)
 
+    @torch.no_grad()
     def reconstruct(self, image: Tensor) -> Reconstruction:
+        """The 3x4 matrix is more than a rotation and a scale, and the landmarks are where it puts them; the camera is the one of rotation and scale that puts the shape's landmarks nearest
+        to these."""
         p = self.predict(image)
         expression = p.expression.clamp(0, 1) if self.model.blendshapes else p.expression
-        return Reconstruction(p.identity, expression, p.rotation, p.scale, p.translation, p.landmarks)
+        target = torch.stack([p.landmarks[..., 0], SIZE - p.landmarks[..., 1]], -1)
+        scale, rotation, translation = scaled_orthography(self.model.landmarks(self.model.shape(p.identity, expression)), target, p.landmarks[..., 2])
+        return Reconstruction(p.identity, expression, rotation, scale, translation[:, :2], p.landmarks)
+
+    def landmarks(self, image: Tensor) -> Tensor:
+        """[N,68,3] of pictures, by the 3x4 matrix."""
+        return self.predict(image).landmarks
 
     @torch.no_grad()
     def validate(self, device) -> dict[str, float]:
