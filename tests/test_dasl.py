@@ -459,3 +459,13 @@ def test_photographs_from_the_side_are_taken_more_often(tmp_path):
         counts.append((int(hidden.sum()), int((~hidden).sum())))
     (rare, plain), (often, same) = counts
     assert often == 4 * rare and same == plain and rare > 0
+
+
+def test_a_prior_weighs_the_shapes_of_pictures_in_the_wild_alone(tmp_path):
+    plain = DASL(small(tmp_path / "a", schemes="cycle"))
+    held = DASL(small(tmp_path / "b", schemes="cycle", weight_prior="2"))
+    held.load_state_dict(plain.state_dict())
+    batch = plain.eval().batch(5, range(4), torch.device("cpu"))
+    before, after = plain.forward("network", batch, 5), held.eval().forward("network", batch, 5)
+    assert "prior" not in before and after["prior"] > 0
+    assert torch.allclose(after["loss"], before["loss"] + 2 * after["prior"], rtol=1e-5)

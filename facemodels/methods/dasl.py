@@ -70,7 +70,8 @@ LOBE = (-68.4, -40.0, -7.0)
 class DASLConfig(Config):
     """model: the morphable model. trunk: "resnet50" (the paper's), "mobilenet" (3DDFA's) or "light". labelled: "synthetic", or the folder of 300W-LP (with model its Basel model). wild: where 2D
     landmarks come from: "synthetic" (other rendered faces, of which only 2D is used), AFLW's crops (the zip, its labels beside it), or a folder of pictures with landmark
-    files. schemes: which of l2d, l3d, cycle, critic; none is the baseline. weight_l2d, weight_l3d, weight_cycle, weight_critic: theirs. unit: see above. channel: "hard"
+    files. schemes: which of l2d, l3d, cycle, critic; none is the baseline. weight_l2d, weight_l3d, weight_cycle, weight_critic: theirs. weight_prior: of
+    the mean squared shape and expression parameters, whitened, of pictures in the wild, which the paper does not have: few points in 2D leave depth open. unit: see above. channel: "hard"
     (single pixels, as in the paper, without gradient) or "soft" (Gaussians of one pixel, with). blank: share of samples whose channel is empty. profiles: how often photographs
     with a third or more of the points hidden are taken where others are taken once: faces seen from the side are rare in most sets. extra: l2d and cycle learn from the chin and,
     of AFLW and a model with ears, from the lobes too, which the paper leaves out: of a face seen from the side they are what tells how far it is turned. stage1: steps with
@@ -88,6 +89,7 @@ class DASLConfig(Config):
     weight_l3d: float = 0.005
     weight_cycle: float = 1.0
     weight_critic: float = 0.005
+    weight_prior: float = 0.0
     unit: float = 12.0
     channel: str = "hard"
     blank: float = 0.5
@@ -423,7 +425,7 @@ class DASL(FaceMethod):
             x2d, seen = torch.cat([x2d, others], 1), torch.cat([seen, known], 1)
         weights = mean_one(self.point_weights * seen)
         x3d, y68 = self._landmarks(q[n:])
-        y2d = eighteen(y68[..., :2])
+        y2d, second = eighteen(y68[..., :2]), None
         if "l2d" in c.schemes:
             parts["l2d"] = landmark_loss(self._compared(q[n:], y68) / c.unit, x2d / c.unit, weights)
         if "l3d" in c.schemes or "cycle" in c.schemes:
@@ -436,6 +438,9 @@ class DASL(FaceMethod):
         if "critic" in c.schemes:
             parts["critic"] = adversarial_loss(self.critic(wild.image, q[n:]))
         parts["loss"] = parts["loss"] + sum(getattr(c, f"weight_{s}") * parts[s] for s in c.schemes)
+        if c.weight_prior:
+            parts["prior"] = torch.cat([q[n:], second] if second is not None else [q[n:]])[:, 12:].square().mean()
+            parts["loss"] = parts["loss"] + c.weight_prior * parts["prior"]
         return parts
 
     def _labelled_others(self, faces) -> tuple[Tensor, Tensor]:
