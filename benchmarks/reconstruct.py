@@ -1,31 +1,37 @@
 """How fast faces are reconstructed: each step for one face, and a whole video from its file to the file with the overlay.
 
-python -m benchmarks.reconstruct [--methods NAME ...] [--video FILE] [--threads N] [--json FILE]
+python -m benchmarks.reconstruct [--methods NAME ...] [--video FILE] [--threads N] [--json FILE] [--picture FILE]
 
     network    one crop, and a batch of 32, through the method to coefficients, pose and landmarks
     mesh       coefficients to the vertices of the whole head
     crop       cutting a face out of a photograph and resampling it
-    detect     the detector on a photograph of 1280 x 720 and of 640 x 360 pixels, as videos are searched
+    detect     the detector on a photograph of 1280 x 720, and as frames of a video are searched, at 640 pixels
     overlay    a face of about 300 pixels drawn over a picture of 1280 x 720
     video      `facemodels reconstruct VIDEO --write overlay`: frames a second over everything: decoding twice, finding, following, smoothing, drawing, encoding
 
-Medians, milliseconds. The methods are the weights that ship; without --video, the video is made of a photograph that scikit-image carries, moved about.
+Medians, milliseconds; OpenCV, which runs the detector, has as many threads. The methods are the weights that ship; without --video, the video is made of a photograph that
+scikit-image carries, moved about. --picture FILE draws that photograph's face instead: overlay, landmarks and normals, and its textured mesh from other sides.
 """
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import cv2
 import imageio.v3 as iio
 import numpy as np
 import torch
+from PIL import Image
 
+import facerender as fr
 from facemodels import outputs, weights
 from facemodels.cli import main as facemodels
 from facemodels.data.crops import cut
 from facemodels.detect import find_faces
+from facemodels.drawing import BACKGROUND, to_bytes
 from facemodels.reconstruction import Reconstructor
 
 from . import common
@@ -38,8 +44,14 @@ def main(arguments=None) -> dict:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--json", help="also write the numbers here")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a photograph's face, and measure nothing")
     options = parser.parse_args(arguments)
+    if options.picture:
+        iio.imwrite(options.picture, picture(), quality=90)
+        print(options.picture)
+        return {}
     torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
     result = {"environment": common.environment(torch.device("cpu")), "runs": []}
     with tempfile.TemporaryDirectory() as folder:
         video = options.video or moving(Path(folder) / "moving.mp4")
@@ -50,6 +62,28 @@ def main(arguments=None) -> dict:
     print(common.table([{k: f"{v:.2f}" if isinstance(v, float) else v for k, v in run.items()} for run in result["runs"]], columns))
     common.write_json(options.json, result)
     return result
+
+
+@torch.no_grad()
+def picture(side: int = 400) -> np.ndarray:
+    """The face of scikit-image's photograph: uint8 [2 side, 4 side, 3]."""
+    from skimage.data import astronaut
+
+    photo = np.asarray(Image.fromarray(astronaut()).resize((2048, 2048), Image.Resampling.LANCZOS))
+    worker = Reconstructor()
+    ((face,),) = worker([photo])
+    model = worker.model
+    pieces = [photo, *(draw(photo, [face], model) for draw in (outputs.overlay, outputs.landmarks, outputs.normals))]
+    cells = [np.asarray(Image.fromarray(p[60:820, 520:1280]).resize((side, side), Image.Resampling.LANCZOS)) for p in pieces]
+    texture = outputs.photo_texture(photo, face, model)
+    turned = torch.tensor([[0.05, math.radians(yaw), 0.0] for yaw in (-35, 0, 35, 60)])
+    head = (face.vertices(model) - torch.tensor([0.0, -12.0, 10.0])) @ fr.camera.euler_rotation(turned).mT - torch.tensor([0.0, 0.0, 1100.0])
+    raster = 2 * side
+    clip = fr.camera.pinhole(head, raster * 1100 / 236, (raster / 2, raster / 2), (raster, raster), 400, 2500)
+    fragments = fr.rasterize(clip, model.topology, (raster, raster))
+    colours = fr.texture.sample_texture(texture[None], fr.interpolate(model.uv[None], model.uv_faces, fragments).flatten(0, 1)[None])[0].view(4, raster, raster, 3)
+    colours = torch.where((fragments.face_id >= 0)[..., None], colours, torch.tensor(BACKGROUND)).view(4, side, 2, side, 2, 3).mean((2, 4))
+    return np.concatenate([np.concatenate(cells, 1), np.concatenate(list(to_bytes(colours.clamp(0, 1))), 1)])
 
 
 def moving(path: Path, count: int = 60) -> Path:
@@ -70,7 +104,6 @@ def measure(name, frame, video, folder, repeat) -> dict:
         raise SystemExit(f"{video}: no face in its first frame")
     face, size = faces[0], method.size
     crops = torch.rand(32, 3, size, size)
-    small = frame[::2, ::2].copy()
 
     @torch.no_grad()
     def timed(call):
@@ -89,7 +122,7 @@ def measure(name, frame, video, folder, repeat) -> dict:
         "mesh_ms": timed(lambda: face.vertices(model)),
         "crop_ms": timed(lambda: cut(frame, face.crop, size)),
         "detect_720_ms": timed(lambda: find_faces(frame, longest=1280)),
-        "detect_360_ms": timed(lambda: find_faces(small)),
+        "detect_360_ms": timed(lambda: find_faces(frame, longest=640)),
         "overlay_ms": timed(lambda: outputs.overlay(frame, [face], model)),
     }
     frames = sum(1 for _ in iio.imiter(video, plugin="FFMPEG"))
