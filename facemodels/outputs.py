@@ -5,6 +5,7 @@ frames, to files that begin with a name. Both by the words that `facemodels reco
 """
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -81,6 +82,7 @@ def _painted(picture, faces, model, colours, cover, whole=False):
     return picture
 
 
+@functools.lru_cache(4)
 def _shown(model):
     """Triangles of the face, with eyes and mouth where the model has them."""
     inside = face_triangles(model)
@@ -95,8 +97,11 @@ def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -
     light = 1.25 * fr.lighting.studio()
 
     def clay(face, interpolate, fragments):
-        normals = torch.nn.functional.normalize(interpolate(_normals(face, model)), dim=-1)
-        return to_bytes(fr.sh_shade(torch.tensor(CLAY).expand_as(normals).contiguous()[None], normals[None].contiguous(), light)[0].clamp(0, 1))
+        seen = fragments.face_id[0] >= 0
+        normals = torch.nn.functional.normalize(interpolate(_normals(face, model))[seen], dim=-1)
+        colours = np.zeros((*seen.shape, 3), np.uint8)
+        colours[seen.numpy()] = to_bytes(fr.sh_shade(torch.tensor(CLAY).expand_as(normals).contiguous()[None], normals[None].contiguous(), light)[0].clamp(0, 1))
+        return colours
 
     return _painted(picture, faces, model, clay, COVER)
 

@@ -496,7 +496,7 @@ class DASL(FaceMethod):
         p = self.predict(image)
         expression = p.expression.clamp(0, 1) if self.model.blendshapes else p.expression
         target = torch.stack([p.landmarks[..., 0], SIZE - p.landmarks[..., 1]], -1)
-        scale, rotation, translation = scaled_orthography(self.model.landmarks(self.model.shape(p.identity, expression)), target, p.landmarks[..., 2])
+        scale, rotation, translation = scaled_orthography(self.model.landmarks(self.model.shape(p.identity, expression)), target, p.landmarks[..., 2], steps=5)  # it begins near its end
         return Reconstruction(p.identity, expression, rotation, scale, translation[:, :2], p.landmarks)
 
     def landmarks(self, image: Tensor) -> Tensor:
