@@ -47,16 +47,17 @@ def drawn(face: Face, model: MorphableModel, size: tuple[int, int], margin: int 
     None for one that lies outside the picture. The function interpolates vertex attributes [V,C] to [h,w,C].
     """
     vertices = face.vertices(model)[None]
-    camera = face.camera(size)
-    pixels = camera.pixels(vertices)[0]
+    clip = face.camera(size).clip(vertices)
+    pixels = fr.camera.to_pixels(clip, size)[0]
     if not torch.isfinite(pixels).all():
         return None
     low, high = (pixels.amin(0).floor().long() - margin).tolist(), (pixels.amax(0).ceil().long() + margin).tolist()
     (x0, y0), (x1, y1) = (max(low[0], 0), max(low[1], 0)), (min(high[0], size[1]), min(high[1], size[0]))
     if x0 >= x1 or y0 >= y1:
         return None
-    camera = camera.resampled(1.0, (x0, y0), (y1 - y0, x1 - x0))
-    fragments = fr.rasterize(camera.clip(vertices), model.topology, (y1 - y0, x1 - x0))
+    x, y = pixels.unbind(-1)
+    clip = torch.stack([(x - x0) * (2 / (x1 - x0)) - 1, 1 - (y - y0) * (2 / (y1 - y0)), clip[0, :, 2], clip[0, :, 3]], -1)[None]  # weak perspective: w is 1
+    fragments = fr.rasterize(clip, model.topology, (y1 - y0, x1 - x0))
     return (slice(y0, y1), slice(x0, x1)), fragments, lambda values: fr.interpolate(values[None].contiguous(), model.topology, fragments)[0]
 
 

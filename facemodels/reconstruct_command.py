@@ -1,6 +1,7 @@
 """facemodels reconstruct: photographs, folders, videos and webcams in; faces out."""
 
 import functools
+import itertools
 import json
 import math
 import sys
@@ -307,7 +308,8 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     paths = [write.folder / f"{name}_{word}.mp4" for word in write.pictures]
     if paths or write.files:
         with writers(paths, rate) as out:
-            for k, frame in tqdm(zip(range(len(found)), opened(clip)[2]), total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False):
+            again = opened(clip)[2] if broken is None else itertools.islice(opened(clip)[2], len(found))  # to its end, where ffmpeg ends by itself: stopping it takes a second
+            for k, frame in tqdm(enumerate(again), total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False):
                 now = [carried[f.track][k] for f in found[k]]
                 for word, writer in zip(write.pictures, out):
                     writer.append_data(even(PICTURES[word](frame, now, write.carry.model)))
