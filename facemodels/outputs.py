@@ -32,6 +32,7 @@ from .reconstruction import Face
 
 COVER = 0.85  # of an overlay
 TEXTURE = 1024  # texels a side
+UNLIT = 0.7  # of a photograph's colours, for meshes: they were lit already, and whoever shows the mesh lights them again
 LARGEST = 1024  # pixels a side of the piece of a photograph that a texture is taken from
 # Which of the 68 landmarks are joined: contour, brows, nose, eyes, lips; closed or not.
 LINES = ((range(17), False), (range(17, 22), False), (range(22, 27), False), (range(27, 31), False), (range(31, 36), False))
@@ -253,7 +254,7 @@ def _written(suffix):
         """faces: of the frames, in order, of one person. texture: `photo_texture` of the first, asked for where it is needed. Returns what was written."""
         path, face = stem.with_name(stem.name + suffix), faces[0]
         mesh = mesh_of(model, face.identity, face.expression, face.albedo, name=stem.name)
-        write(path, mesh if model.uv is None else replace(mesh, texture=texture().numpy()))
+        write(path, mesh if model.uv is None else replace(mesh, texture=UNLIT * texture().numpy()))
         return [path]
 
     return save

@@ -15,7 +15,7 @@ from .export import mesh_of
 from .export import write as write_mesh
 from .export.files import check_writable, whole
 from .morphable import MorphableModel
-from .outputs import photo_texture, textured, write_curves
+from .outputs import UNLIT, photo_texture, textured, write_curves
 from .reconstruction import Face, Reconstructor, smoothed
 from .transfer import Transfer
 from .video_files import even, opened, writers
@@ -139,7 +139,7 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
     else:
         with whole(paths[0]) as part:
             iio.imwrite(part, next(pictures), extension=".png")
-    mesh = replace(mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name), texture=texture.numpy())
+    mesh = replace(mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name), texture=UNLIT * texture.numpy())
     paths.append(output / f"{name}.glb")
     write_mesh(paths[-1], mesh)
     if worker.model.blendshapes:
