@@ -18,7 +18,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from facemodels import InputError, load_model, methods
+from facemodels import InputError, load_model, methods, weights
 from facemodels.cli import main
 from facemodels.data.crops import landmark_box, to_crop
 from facemodels.data.tddfa import crop_camera, pose_rotation
@@ -706,7 +706,7 @@ def test_weights_that_ship_are_taken_by_name_or_the_best_of_them_without(toys, t
     out = tmp_path / "a.json"
     assert main(["evaluate", "aflw2000", "--data", str(data), "--json", str(out)]) == 0
     assert main(["evaluate", "aflw2000", "--method", "toy-small", "--data", str(data)]) == 0
-    assert asked == [None, "toy-small"] and "ship" in json.loads(out.read_text())["checkpoint"]
+    assert asked == [weights.default(), "toy-small"] and "ship" in json.loads(out.read_text())["checkpoint"]
     assert "\n> toy-small" in capsys.readouterr().out
 
 
@@ -736,7 +736,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_sentence(toys, tmp_path, capsys
         ({"--method": "dasl"}, "not of dasl"),
         ({"--data": tmp_path / "missing"}, "no such file or folder"),
         ({"--labels": tmp_path / "missing.npz"}, "missing.npz"),
-        ({"--device": "abacus"}, "--device"),
+        ({"--device": "abacus"}, "the device must be cpu, cuda or auto, got 'abacus'"),
         ({"--json": tmp_path / "missing" / "a.json"}, "missing/a.json"),
         ({"--curve": tmp_path / "missing" / "a.png"}, "missing/a.png"),
         ({"--curve": tmp_path / "a.txt"}, "a.txt"),

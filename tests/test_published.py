@@ -108,7 +108,7 @@ def test_the_coefficients_are_those_of_the_first_modes_in_deviations_and_the_cam
         net.fc.bias.zero_()
         net.fc.bias[12], net.fc.bias[52] = 1.0, -1.0  # one deviation of the whitening
     method = load_published(write(tmp_path / "a.pth.tar", net, "state_dict"), basel[0], whitening[0])
-    r = method.reconstruct(torch.rand(1, 3, 120, 120))
+    r = method.predict(torch.rand(1, 3, 120, 120))
     assert r.identity.shape == (1, 199) and r.expression.shape == (1, 29)
     assert r.identity[0, 0] == pytest.approx(5.9e4 / 9e4, rel=1e-5) and r.expression[0, 0] == pytest.approx(-1 / 1.5, rel=1e-5)
     assert not r.identity[0, 1:].any() and not r.expression[0, 1:].any()
