@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ..errors import InputError
 
 FOLDER = Path(__file__).parent
-BEST = ("dasl-aflw", "dasl", "pgn", "e2far", "cycle")
+BEST = ("dasl-aflw", "pgn", "dasl", "e2far", "cycle")
 SMALL = 4096  # arrays of fewer numbers stay in full precision: they weigh nothing, and running variances are among them
 
 
