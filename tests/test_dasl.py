@@ -427,19 +427,38 @@ def test_chin_and_ear_lobes_are_learnt_from_where_they_are_known(tmp_path):
     q = 0.3 * torch.randn(2, 62, generator=torch.Generator().manual_seed(3))
     method.begin()
     _, y68 = method._landmarks(q)
-    compared = method._compared(q, y68)
+    compared = method._compared(q, y68, torch.zeros(2, 21, 2))
     assert compared.shape == (2, 21, 2) and torch.equal(compared[:, 20], y68[:, 8, :2])
     _, at_rest = method._landmarks(torch.zeros(1, 62))
-    mean = method._compared(torch.zeros(1, 62), at_rest)[0, 18:20]
+    mean = method._compared(torch.zeros(1, 62), at_rest, torch.zeros(1, 21, 2))[0, 18:20]
     assert mean[0, 0] < mean[1, 0]  # left in the picture first
     landmarks, visible = torch.zeros(2, 21, 2), torch.ones(2, 21, dtype=torch.bool)
     landmarks[:, [12, 16, 20]] = compared[:, 18:]
     visible[1, 12] = False
     others, known = method._labelled_others(Faces(torch.zeros(2, 3, 120, 120), landmarks, visible))
     assert torch.equal(others, compared[:, 18:]) and known.tolist() == [[True, True, True], [False, True, True]]
-    of_68 = Faces(torch.zeros(2, 3, 120, 120), y68[..., :2], torch.ones(2, 68, dtype=torch.bool))
-    others, known = method._labelled_others(of_68)
-    assert torch.equal(others[:, 2], y68[:, 8, :2]) and known.tolist() == [[False, False, True]] * 2
+
+
+def test_all_68_landmarks_are_learnt_from_and_their_depth_where_it_is_known(tmp_path):
+    """With 68 landmarks that are the model's own, l2d is 0, wherever their depth begins; one that moves in any direction raises it, unless it is hidden."""
+    method = DASL(small(tmp_path, extra="true", schemes="l2d", channel="hard")).eval()
+    method.begin()
+    image = torch.rand(2, 3, 120, 120, generator=torch.Generator().manual_seed(4))
+    labelled = method.source(0, 0, range(2))
+    blank = torch.ones(4, dtype=torch.bool)
+
+    def l2d(moved=(0, 0, 0), seen=True, depth=0.0):
+        points = method._landmarks(method.network(image, landmark_channel(torch.zeros(2, 18, 2), torch.zeros(2, 18, dtype=torch.bool))))[1].detach()
+        points = points + torch.tensor([0, 0, depth])
+        points[0, 3] += torch.tensor(moved, dtype=torch.float32)
+        visible = torch.ones(2, 68, dtype=torch.bool)
+        visible[0, 3] = seen
+        wild = Faces(image, points, visible)
+        return method("network", Batch(labelled, wild, blank), 0)["l2d"].item()
+
+    assert l2d() < 1e-8 and l2d(depth=500.0) < 1e-6
+    for moved in ((5, 0, 0), (0, 5, 0), (0, 0, 5)):
+        assert l2d(moved) > 1e-4 and l2d(moved, seen=False) < (1e-6 if moved[2] == 0 else 1e-4)
 
 
 def test_photographs_from_the_side_are_taken_more_often(tmp_path):

@@ -677,10 +677,11 @@ def _finish(b, grid, parts, rings):
     return Template(v, tri[proper].astype(np.int32), uv, tri_uv[proper].astype(np.int32), symmetry.astype(np.int32), parts, rings, chart, landmarks, contour)
 
 
-# Where the landmarks of the subject's left half (and of the middle) lie on the mean head, by iBUG index; those on lids and lips follow.
+# Where the landmarks of the subject's left half (and of the middle) lie on the mean head, by iBUG index; those on lids and lips follow. Where exactly the jaw's are is a convention
+# when they are points of the head: these lie where those of 300W-LP and AFLW2000-3D do on the mean face of their data (3DDFA's 68 points), this model's people fitted to it.
 _LANDMARKS = {
-    8: (0, -108.5, 86), 9: (15, -106.5, 80), 10: (28, -101, 65), 11: (38.5, -93.5, 49.5), 12: (47, -82, 36), 13: (54.5, -67, 27), 14: (60.5, -50, 24),
-    15: (65.5, -30, 25), 16: (69, -8, 24), 22: (11.5, 19.5, 97), 23: (20.5, 24, 95), 24: (30.5, 26, 91), 25: (40.5, 24.5, 84), 26: (49, 18.5, 75),
+    8: (0, -108.5, 86), 9: (20.5, -104, 76.5), 10: (33, -97.5, 61.5), 11: (44, -91, 43), 12: (54, -76.5, 29), 13: (59, -60.5, 19.5), 14: (62.5, -45.5, 17),
+    15: (67.5, -28, 13.5), 16: (70, -10, 15.5), 22: (11.5, 19.5, 97), 23: (20.5, 24, 95), 24: (30.5, 26, 91), 25: (40.5, 24.5, 84), 26: (49, 18.5, 75),
     27: (0, 4, 94), 28: (0, -8.5, 100), 29: (0, -20.5, 108), 30: (0, -33.5, 118), 33: (0, -44.5, 101), 34: (6, -43.6, 101.5), 35: (12.8, -42.2, 99.5),
 }  # fmt: skip
 _MIRRORED = {0: 16, 1: 15, 2: 14, 3: 13, 4: 12, 5: 11, 6: 10, 7: 9, 17: 26, 18: 25, 19: 24, 20: 23, 21: 22, 31: 35, 32: 34, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 48: 54, 49: 53, 50: 52, 59: 55, 58: 56, 60: 64, 61: 63, 67: 65}  # fmt: skip

@@ -134,7 +134,8 @@ def moved(faces: Faces, angle: Tensor, scale: Tensor, shift: Tensor, mirrored: T
     if faces.mask is not None:
         new.mask = planes[:, 3]
     if faces.landmarks is not None:
-        points = scale[:, None, None] * (faces.landmarks - middle) @ turn.mT + offset[:, None]
+        points = scale[:, None, None] * (faces.landmarks[..., :2] - middle) @ turn.mT + offset[:, None]
+        points = torch.cat([points, scale[:, None, None] * faces.landmarks[..., 2:]], -1)  # depth, where it is known
         table = torch.tensor(left_right(points.shape[1]), device=points.device)
         new.landmarks = torch.where(mirrored[:, None, None], points[:, table], points)
         if faces.visible is not None:

@@ -26,6 +26,9 @@ Beyond the paper, and off unless asked for: `extra`, `profiles` and `weight_prio
 photographs of AFLW from 4.39 to 4.05 %; but shapes of photographs had grown far from the mean, with noses and chins to match (identity of norm 6.8, where renderings have 1.3): what few points in 2D leave
 open, nothing held. 1200 steps with the prior at 0.1 brought them back to a norm of 2, at 4.46 %.
 
+`teacher` does without both: another network's 68 landmarks with depth (`facemodels.methods.teacher`) take the place of the few points that people marked, of which those of the brows and
+of the nose's sides are not where iBUG's are (AFLW's lie 1.4 and 4 pixels of 120 from what 3DDFA_V2 says on average, those of the eyes 0.3).
+
 Labelled faces are rendered (`facemodels.data.synthetic`) or come from 300W-LP; of a morphable model with more coefficients, the 40 and 10 directions that move its
 vertices most are taken (`reduced`).
 """
@@ -42,10 +45,9 @@ import facerender as fr
 from facerender.colour import to_linear
 
 from ..data import Faces
-from ..data.aflw import aflw
 from ..data.augment import Change, augment
 from ..data.cache import Cached, Shuffled
-from ..data.folder import folder
+from ..data.photographs import photographs, read_taught
 from ..data.synthetic import Synthetic, Variety
 from ..data.tddfa import lp300w
 from ..drawing import CLAY, dotted, tile
@@ -78,8 +80,9 @@ class DASLConfig(Config):
     the mean squared shape and expression parameters, whitened, of pictures in the wild, which the paper does not have: few points in 2D leave depth open. unit: see above. channel: "hard"
     (single pixels, as in the paper, without gradient) or "soft" (Gaussians of one pixel, with). blank: share of samples whose channel is empty. profiles: how often photographs
     with a third or more of the points hidden are taken where others are taken once: faces seen from the side are rare in most sets. extra: l2d and cycle learn from the chin and,
-    of AFLW and a model with ears, from the lobes too, which the paper leaves out: of a face seen from the side they are what tells how far it is turned. stage1: steps with
-    labelled faces alone. cache: rendered faces of each kind that are kept, 0 for new ones in every
+    of AFLW and a model with ears, from the lobes too, which the paper leaves out: of a face seen from the side they are what tells how far it is turned; from all of 68 points, which
+    must be points of the head and not of its outline, where photographs have them. teacher: a file of 68 landmarks with depth that another network saw in these photographs, which
+    take the place of their own, but not of those that are held out (`facemodels.methods.teacher`). stage1: steps with labelled faces alone. cache: rendered faces of each kind that are kept, 0 for new ones in every
     step. kept: a folder for crops of photographs, which are then made once and read as they are needed; else they are in memory. held_out: faces of each kind to validate
     on. yaw: largest of rendered faces, degrees."""
 
@@ -88,6 +91,7 @@ class DASLConfig(Config):
     trunk: str = "light"
     labelled: str = "synthetic"
     wild: str = "synthetic"
+    teacher: str = ""
     schemes: tuple[str, ...] = SCHEMES
     weight_l2d: float = 0.005
     weight_l3d: float = 0.005
@@ -111,6 +115,8 @@ class DASLConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.teacher and (self.wild == "synthetic" or not self.extra):
+            raise InputError("teacher is for photographs and for all 68 points; give wild=PATH and extra=true with it")
         if self.trunk not in ("mobilenet", "resnet50", "light") or self.channel not in ("hard", "soft"):
             raise InputError(f"trunk must be mobilenet, resnet50 or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
         wrong = [s for s in self.schemes if s not in SCHEMES]
@@ -195,6 +201,11 @@ def _places(count, device):
     """The two landmarks [18], [18] between which each point lies; often the same."""
     groups = EIGHTEEN if count == 68 else [(k,) for k in OF_AFLW]
     return tuple(torch.tensor([group[k] for group in groups], device=device) for k in (0, -1))
+
+
+def about_its_middle(points: Tensor) -> Tensor:
+    """Points [N,P,2|3] with depths about their mean: where zero is, a picture does not show."""
+    return torch.cat([points[..., :2], points[..., 2:] - points[..., 2:].nanmean(1, keepdim=True)], -1)
 
 
 def landmark_channel(points: Tensor, shown: Tensor, size: int = SIZE, form: str = "hard") -> Tensor:
@@ -319,7 +330,7 @@ class DASL(FaceMethod):
         self.network = Network(config.trunk, outputs)
         self.critic = Critic(outputs, config.trunk == "light") if "critic" in config.schemes else None
         self.source = Synthetic(self.model, SIZE, Variety(yaw=config.yaw, box=(1.3, 1.55)))
-        self.labelled = self.wild = self.held = None  # stores that batches are taken from; None for faces that are new in every step
+        self.labelled = self.wild = self.held = self.held_taught = None  # stores that batches are taken from; None for faces that are new in every step
 
     def begin(self):
         """Whitening, from the labels that are trained on, or with the weights of `start`, of a run that may have had other schemes."""
@@ -378,17 +389,19 @@ class DASL(FaceMethod):
                 self.wild = Cached(self.source, seed_of(c.seed, 1), c.cache)
             return
         path = Path(c.wild)
-        read = aflw if path.suffix == ".zip" or (path / "aflw_crops.zip").is_file() else folder
-        faces = read(path, SIZE, c.kept or None)
-        if faces.landmarks.shape[1] not in (68, 21):
-            raise InputError(f"{path}: pictures with {faces.landmarks.shape[1]} landmarks; 2DASL takes 68 or 21")
+        faces = photographs(path, c.kept or None)
         if len(faces) <= c.held_out:
             raise InputError(f"{path}: {len(faces)} pictures, of which {c.held_out} would be held out for validation; give more, or a lower held_out")
         order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(HELD_OUT))
-        taken = order[c.held_out :]
-        hidden = 1 - eighteen(faces.visible[taken][..., None].float())[..., 0].eq(1).float().mean(1)
-        taken = torch.cat([taken] + (c.profiles - 1) * [taken[hidden >= 1 / 3]])
-        self.held, self.wild = faces[order[: c.held_out]], Shuffled(faces, taken)
+        held, taken = order[: c.held_out], order[c.held_out :]
+        self.held = faces[held]
+        hidden = 1 - eighteen(faces.visible[..., None].float())[..., 0].eq(1).float().mean(1)  # as their own points say: a teacher sees all of them
+        if c.teacher:
+            points = read_taught(c.teacher, faces)
+            faces = replace(faces, landmarks=points, visible=points.isfinite().all(-1))
+            self.held_taught = points[held]
+            taken = taken[faces.visible[taken].any(1)]
+        self.wild = Shuffled(faces, torch.cat([taken] + (c.profiles - 1) * [taken[hidden[taken] >= 1 / 3]]))
 
     def batch(self, step, indices, device) -> "Batch":
         c, seed = self.config, seed_of(self.config.seed, 1)
@@ -397,7 +410,7 @@ class DASL(FaceMethod):
         if c.schemes and step >= c.stage1:
             wild, sets = self.wild(seed, step * c.batch, indices).to(device) if self.wild else self.source(seed, step, indices), 2
             if c.wild != "synthetic":
-                wild = augment(wild, seed, step, indices, Change(rotation=8, scale=0.05, shift=0.03, covered=0.1, blurred=0.1))
+                wild = augment(wild, seed, step, indices, Change(rotation=12, scale=0.06, shift=0.035, covered=0.1, blurred=0.1))
             wild = Faces(wild.image, wild.landmarks, wild.visible)
         blank = [seed_of(c.seed, 2 + k, step, i) % 2**24 < c.blank * 2**24 for k in range(sets) for i in indices]
         return Batch(labelled, wild, torch.tensor(blank).to(device, non_blocking=True))
@@ -410,7 +423,7 @@ class DASL(FaceMethod):
             return self._criticised(labelled, wild)
         c, n, given = self.config, len(labelled), [f for f in (labelled, wild) if f is not None]
         both = torch.cat([f.image for f in given])
-        targets = [(eighteen(f.landmarks), eighteen(f.visible[..., None].float())[..., 0] > 0.5) for f in given]
+        targets = [(eighteen(f.landmarks[..., :2]), eighteen(f.visible[..., None].float())[..., 0] > 0.5) for f in given]
         points, shown = (torch.cat(t) for t in zip(*targets))
         q = self.network(both, landmark_channel(points, shown & ~blank[:, None], form=c.channel))
         # The points where the effect of a parameter is measured: the landmarks, and 132 others, drawn anew.
@@ -423,22 +436,24 @@ class DASL(FaceMethod):
         if wild is None:
             return parts
         self.predicted = q[n:].detach()  # for the critic's turn
-        x2d, seen = targets[1]
-        if c.extra:
+        goal, seen = targets[1]
+        if c.extra and wild.landmarks.shape[1] == 68:
+            goal, seen = about_its_middle(wild.landmarks), wild.visible
+        elif c.extra:
             others, known = self._labelled_others(wild)
-            x2d, seen = torch.cat([x2d, others], 1), torch.cat([seen, known], 1)
-        weights = mean_one(self.point_weights * seen)
+            goal, seen = torch.cat([goal, others], 1), torch.cat([seen, known], 1)
+        weights = mean_one(seen.float() if seen.shape[1] == 68 else self.point_weights * seen)
         x3d, y68 = self._landmarks(q[n:])
         y2d, second = eighteen(y68[..., :2]), None
         if "l2d" in c.schemes:
-            parts["l2d"] = landmark_loss(self._compared(q[n:], y68) / c.unit, x2d / c.unit, weights)
+            parts["l2d"] = landmark_loss(self._compared(q[n:], y68, goal) / c.unit, goal / c.unit, weights)
         if "l3d" in c.schemes or "cycle" in c.schemes:
-            second = self.network(wild.image, landmark_channel(y2d, torch.ones_like(seen[:, :18]), form=c.channel))
+            second = self.network(wild.image, landmark_channel(y2d, torch.ones_like(y2d[..., 0], dtype=torch.bool), form=c.channel))
             again, again68 = self._landmarks(second)
             if "l3d" in c.schemes:
                 parts["l3d"] = (again - x3d).square().mean()
             if "cycle" in c.schemes:
-                parts["cycle"] = landmark_loss(self._compared(second, again68) / c.unit, x2d / c.unit, weights)
+                parts["cycle"] = landmark_loss(self._compared(second, again68, goal) / c.unit, goal / c.unit, weights)
         if "critic" in c.schemes:
             parts["critic"] = adversarial_loss(self.critic(wild.image, q[n:]))
         parts["loss"] = parts["loss"] + sum(getattr(c, f"weight_{s}") * parts[s] for s in c.schemes)
@@ -448,14 +463,16 @@ class DASL(FaceMethod):
         return parts
 
     def _labelled_others(self, faces) -> tuple[Tensor, Tensor]:
-        """(lobes of the ears and chin [N,3,2], which of them are known [N,3])."""
-        lobes, chin = ([12, 16], 20) if faces.landmarks.shape[1] == 21 else ([8, 8], 8)
-        known = faces.visible[:, [*lobes, chin]].clone()
-        known[:, :2] &= self.has_ears and chin == 20
-        return faces.landmarks[:, [*lobes, chin]], known
+        """(lobes of the ears and chin [N,3,2] of AFLW's points, which of them are known [N,3])."""
+        others = [12, 16, 20]
+        known = faces.visible[:, others].clone()
+        known[:, :2] &= self.has_ears
+        return faces.landmarks[:, others], known
 
-    def _compared(self, q, y68) -> Tensor:
-        """The 18 points and, with `extra`, lobes and chin of whitened parameters, with their landmarks [N,68,3], in the picture."""
+    def _compared(self, q, y68, goal) -> Tensor:
+        """What whitened parameters, with their landmarks [N,68,3] in the picture, have to say of a goal [N,P,D]: all 68, or the 18 points and, with `extra`, lobes and chin."""
+        if goal.shape[1] == 68:
+            return about_its_middle(y68[..., : goal.shape[2]])
         points = eighteen(y68[..., :2])
         if not self.config.extra:
             return points
@@ -511,7 +528,7 @@ class DASL(FaceMethod):
     def validate(self, device) -> dict[str, float]:
         """On held-out faces, no landmarks given: mean distance of landmarks in percent of sqrt(w h) of their box, and of vertices of the rendered faces in mm, without
         pose, of the prediction and of the mean face. nme_percent is that of the photographs where there are any: 18 points, and the box is that of the crop
-        (120 / sqrt 2 pixels, see `landmark_box`), since the 68 points are not known."""
+        (120 / sqrt 2 pixels, see `landmark_box`), since the 68 points are not known. nme_taught_percent: of all 68 there, from what a teacher said."""
         totals, block, count = {}, 32, self.config.held_out
         for k in range(0, count, block):
             faces = self.source(HELD_OUT, k // block, range(min(block, count - k)))
@@ -526,18 +543,20 @@ class DASL(FaceMethod):
                 totals[name] = totals.get(name, 0) + values.sum() / count
         if self.held is None:
             return totals | {"nme_percent": totals["nme_synthetic_percent"]}
-        error = []
+        error, taught = [], []
         for k in range(0, len(self.held), block):
             faces = self.held[k : k + block].to(device)
-            got = eighteen(self.landmarks(faces.image.float() / 255)[..., :2])
-            distance = (got - eighteen(faces.landmarks)).norm(dim=-1)
-            error.append(torch.nanmean(distance, 1))
-        return totals | {"nme_percent": torch.cat(error).nanmean() * 100 / (SIZE / 2**0.5)}
+            got = self.landmarks(faces.image.float() / 255)[..., :2]
+            error.append((eighteen(got) - eighteen(faces.landmarks[..., :2])).norm(dim=-1).nanmean(1))
+            if self.held_taught is not None:
+                taught.append((got - self.held_taught[k : k + block, :, :2].to(device)).norm(dim=-1).mean(1))
+        results = {"nme_percent": error} | ({"nme_taught_percent": taught} if taught else {})
+        return totals | {name: torch.cat(values).nanmean() * 100 / (SIZE / 2**0.5) for name, values in results.items()}
 
     def panel(self, batch) -> Tensor:
         """Rows: pictures (labelled, then in the wild) with their known points; the face that is predicted without them, on the picture; its landmarks."""
         some = [f[: 6 // (1 + (batch.wild is not None))] for f in batch[:2] if f is not None]
-        image, given = torch.cat([f.image for f in some]), torch.cat([eighteen(f.landmarks) for f in some])
+        image, given = torch.cat([f.image for f in some]), torch.cat([eighteen(f.landmarks[..., :2]) for f in some])
         p = self.predict(image)
         linear = to_linear(image).permute(0, 2, 3, 1)
         vertices = self.model.shape(p.identity, p.expression)
