@@ -55,6 +55,7 @@ from ..data.synthetic import Variety
 from ..drawing import tile
 from ..errors import InputError
 from ..losses import coefficient_loss, deep3d_landmark_weights, gamma_loss, gram_loss, gram_matrix, landmark_loss, photometric_loss, reflectance_loss, rotation_angle
+from ..morphable import gather_points
 from ..networks import LightNet, ResNet, regression_head, resnet18, resnet50
 from ..surface import similarity
 from ..training import Config
@@ -71,7 +72,8 @@ class CycleConfig(Config):
     """model: the morphable model. trunk: "resnet50" (224 pixels) or "light" (112); separate: an encoder for each branch (of resnet18 in place of resnet50), not layers 3 and
     4 alone (of the light trunk: layer 4). frames: pairs of them, "synthetic" or a folder of videos. cycles: "pose", "expression", both or none. compose_pose, compose_expression: "render", "texture" or
     "warp". pair: "distance" of identity and texture of the two frames, or "swap": each frame is rendered with the other's. weight_*: of the losses; those of pictures,
-    angles (of the pose, squared, and of shifts in sides and logarithms of scales) and kept properties within the two cycles. stage1: steps without cycles; detached: steps of
+    angles (of the pose, squared, and of shifts in sides and logarithms of scales) and kept properties within the two cycles. coarse: first steps with landmarks alone, nothing is
+    rendered; stage1: steps without cycles, those among them; detached: steps of
     the cycles with J as a picture alone. cache: rendered frames that are kept, 0 for new ones in every step. held_out: frames to validate on. yaw: largest of rendered
     faces, degrees."""
 
@@ -95,6 +97,7 @@ class CycleConfig(Config):
     weight_picture: float = 1.92
     weight_angle: float = 10.0
     weight_kept: float = 0.1
+    coarse: int = 0
     stage1: int = 0
     detached: int = 0
     cache: int = 0
@@ -113,8 +116,8 @@ class CycleConfig(Config):
                 raise InputError(f"{name} must be {' or '.join(words)}, got {getattr(self, name)!r}")
         if unknown := [c for c in self.cycles if c not in CYCLES]:
             raise InputError(f"cycles must be of {' and '.join(CYCLES)}, got {unknown[0]!r}")
-        if self.held_out < 8 or min(self.cache, self.stage1, self.detached) < 0:
-            raise InputError(f"held_out must be at least 8, cache, stage1 and detached at least 0, got {self.held_out}, {self.cache}, {self.stage1} and {self.detached}")
+        if self.held_out < 8 or min(self.cache, self.coarse, self.stage1, self.detached) < 0:
+            raise InputError(f"held_out must be at least 8, cache, coarse, stage1 and detached at least 0, got {self.held_out}, {self.cache}, {self.coarse}, {self.stage1} and {self.detached}")
         if self.batch % 2 or self.batch < 4:
             raise InputError(f"batch must be even, for pairs of frames, and at least 4, for batch norms of first frames, got {self.batch}")
 
@@ -401,6 +404,7 @@ class Cycle(FaceMethod):
             counted[m.regions[region].long()] = True
         self.register_buffer("counted", counted[m.faces.long()].all(1), persistent=False)  # triangles; all are drawn
         self.register_buffer("inner", self.counted & ~inside[m.faces.long()].any(1), persistent=False)
+        self.register_buffer("landmark_rows", gather_points(m.rows.view(-1, m.num_vertices, 3), m.landmark_index, m.landmark_weights), persistent=False)
         self.register_buffer("identity_gram", gram_matrix(m.identity_basis[:, face].flatten(1)), persistent=False)
         self.register_buffer("expression_gram", gram_matrix(m.expression_basis[:, face].flatten(1)), persistent=False)
         self.network = Network(config.trunk, config.separate, (m.num_identity, m.num_expression, m.num_albedo), m.blendshapes)
@@ -427,9 +431,15 @@ class Cycle(FaceMethod):
 
     # -------------------------------------------------------------------------------------------------------------------------- losses
 
-    def render(self, properties: Properties, posed: Surface | None = None) -> tuple[Tensor, Tensor]:
+    def _landmarks(self, p: Properties) -> Tensor:
+        """The 68 of faces, as in `Prediction`."""
+        at_rest = (torch.cat([torch.ones_like(p.scale[:, None]), p.identity, p.expression], 1) @ self.landmark_rows.flatten(1)).view(len(p.scale), -1, 3)
+        x, y, z = (p.scale[:, None, None] * at_rest @ p.rotation.mT).unbind(-1)
+        return torch.stack([x + p.translation[:, :1], self.size - y - p.translation[:, 1:], z], -1)
+
+    def render(self, properties: Properties) -> tuple[Tensor, Tensor]:
         """(sRGB [N,S,S,3], where the face is [N,S,S] 0 or 1)."""
-        posed = posed or surface(self.model, properties, self.size)
+        posed = surface(self.model, properties, self.size)
         image, face_id = fr.render_face(
             posed.clip, posed.normals, albedo(self.model, properties).contiguous(), properties.light.contiguous(), self.model.topology, (self.size, self.size)
         )
@@ -444,7 +454,7 @@ class Cycle(FaceMethod):
         c = self.config
         images = batch.image.permute(0, 2, 3, 1).contiguous()
         said = self.network(batch.image).each(Tensor.float)
-        parts = self._base(said, images, batch.landmarks)
+        parts = self._base(said, images, batch.landmarks, step >= c.coarse or batch.landmarks is None)
         weights = {k: getattr(c, f"weight_{k}") for k in ("photometric", "landmarks", "probable", "gamma", "reflectance", "pair")}
         if step >= c.stage1:
             for cycle in c.cycles:
@@ -455,23 +465,23 @@ class Cycle(FaceMethod):
                 weights[f"{cycle}_variation"] = weight * (c.weight_angle if cycle == "pose" else c.weight_kept)
         return {"loss": sum(weights[k] * v for k, v in parts.items())} | parts
 
-    def _base(self, said, images, landmarks):
+    def _base(self, said, images, landmarks, drawn_too=True):
         """The losses of single frames, and what the two of a pair must agree in."""
         c, m, parts = self.config, self.model, {}
         shown = said
         if c.pair == "swap":
             shown = said._replace(**{k: getattr(said, k).unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for k in ("identity", "albedo")})
-        posed = surface(m, shown, self.size)
-        drawn, mask = self.render(shown, posed)
-        parts["photometric"] = photometric_loss(drawn, images, mask)
+        if drawn_too:
+            drawn, mask = self.render(shown)
+            parts["photometric"] = photometric_loss(drawn, images, mask)
+            if m.num_albedo:
+                parts["reflectance"] = reflectance_loss(albedo(m, said), self.skin)
         if c.weight_landmarks and landmarks is not None:
             known = torch.isfinite(landmarks[..., :2]).all(-1)
             unit = self.size / 224
-            parts["landmarks"] = landmark_loss(m.landmarks(posed.place)[..., :2] / unit, landmarks[..., :2] / unit, deep3d_landmark_weights(images.device) * known)
+            parts["landmarks"] = landmark_loss(self._landmarks(shown)[..., :2] / unit, landmarks[..., :2] / unit, deep3d_landmark_weights(images.device) * known)
         parts["probable"] = coefficient_loss(said.identity, said.expression, said.albedo)
         parts["gamma"] = gamma_loss(said.light)
-        if m.num_albedo:
-            parts["reflectance"] = reflectance_loss(albedo(m, said), self.skin)
         if c.pair == "distance":
             first, second = (said.each(lambda v, k=k: v[k::2]) for k in (0, 1))
             parts["pair"] = gram_loss(first.identity, second.identity, self.identity_gram) + _mean_square(first.albedo - second.albedo)
@@ -505,7 +515,7 @@ class Cycle(FaceMethod):
     def predict(self, image: Tensor) -> Prediction:
         """Faces of pictures [N,3,S,S], sRGB in 0..1, cropped as `data.crops.landmark_box` does; S is `size`."""
         said = self.network(image).each(Tensor.float)
-        return Prediction(said, self.model.landmarks(surface(self.model, said, self.size).place))
+        return Prediction(said, self._landmarks(said))
 
     def reconstruct(self, image: Tensor) -> Reconstruction:
         p, landmarks = self.predict(image)
