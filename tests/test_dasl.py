@@ -13,9 +13,12 @@ from facemodels import InputError, load_model
 from facemodels.cli import main
 from facemodels.data import Faces
 from facemodels.data.augment import NAMES
+from facemodels.data.photographs import photographs
 from facemodels.losses import wpdc_loss
 from facemodels.methods import load_method
-from facemodels.methods.dasl import DASL, EIGHTEEN, OF_AFLW, POINT_WEIGHTS, PRESETS, SCHEMES, Batch, Critic, DASLConfig, Network, eighteen, landmark_channel, pose_of, reduced
+from facemodels.methods.dasl import DASL, EIGHTEEN, HELD_OUT, OF_AFLW, POINT_WEIGHTS, PRESETS, SCHEMES, Batch, Critic, DASLConfig, Network, eighteen, landmark_channel, pose_of, reduced
+from facemodels.methods.teacher import main as teacher_command
+from facemodels.methods.teacher import seen_by
 from facemodels.training import checkpoints, configured, save_checkpoint, train
 
 
@@ -488,3 +491,37 @@ def test_a_prior_weighs_the_shapes_of_pictures_in_the_wild_alone(tmp_path):
     before, after = plain.forward("network", batch, 5), held.eval().forward("network", batch, 5)
     assert "prior" not in before and after["prior"] > 0
     assert torch.allclose(after["loss"], before["loss"] + 2 * after["prior"], rtol=1e-5)
+
+
+def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
+    """What a method sees in photographs with labels comes back as the landmarks of those that are trained on, where it hits the labels; the held-out ones keep theirs."""
+    source = DASL(small(tmp_path / "any")).source(5, 0, range(12))
+    for k in range(12):
+        iio.imwrite(tmp_path / f"{k:02}.png", (source.image[k] * 255).byte().permute(1, 2, 0).numpy())
+        np.savetxt(tmp_path / f"{k:02}.txt", source.landmarks[k].numpy())
+    faces = photographs(tmp_path)
+    teacher = load_method("dasl")
+    landmarks, off = seen_by(teacher, faces, worst=1000.0)
+    with torch.no_grad():
+        assert torch.allclose(landmarks, teacher.landmarks(faces.image.float() / 255), atol=1e-3)
+    middle = off.median().item()
+    assert seen_by(teacher, faces, worst=middle)[0].isnan().all(-1).all(-1).tolist() == (off > middle).tolist()
+    file = tmp_path / "seen.npz"
+    assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", str(middle)]) == 0
+    assert f"{int((off <= middle).sum())} of 12 photographs" in capsys.readouterr().out
+    method = DASL(small(tmp_path / "run", wild=str(tmp_path), teacher=str(file), extra="true", held_out=4, profiles=2))
+    method.prepare()
+    assert torch.equal(method.held.landmarks, faces[torch.randperm(12, generator=torch.Generator().manual_seed(HELD_OUT))[:4]].landmarks)
+    taken = method.wild.faces.landmarks[method.wild.places]
+    assert taken.shape[1:] == (68, 3) and taken.isfinite().all() and "nme_taught_percent" in method.validate("cpu")
+    (tmp_path / "less").mkdir()
+    for k in range(11):
+        for name in (f"{k:02}.png", f"{k:02}.txt"):
+            (tmp_path / "less" / name).write_bytes((tmp_path / name).read_bytes())
+    other = DASL(small(tmp_path / "other", wild=str(tmp_path / "less"), teacher=str(file), extra="true", held_out=4))
+    with pytest.raises(InputError, match="seen.npz: .*a file made of 12 others; make it anew"):
+        other.prepare()
+    with pytest.raises(InputError, match="give wild=PATH and extra=true"):
+        small(tmp_path, teacher=str(file))
+    assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", "0"]) == 1
+    assert "a higher --worst" in capsys.readouterr().err

@@ -652,6 +652,16 @@ def drawn(model, faces, size):
     return fr.colour.to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2), face_id >= 0
 
 
+def test_depth_of_landmarks_is_scaled_with_the_picture_and_no_more():
+    points = torch.rand(3, 68, 3, generator=torch.Generator().manual_seed(2)) * 100
+    scale = torch.tensor([1.0, 1.5, 0.5])
+    given = Faces(torch.rand(3, 3, 100, 100), points), torch.tensor([0.2, -0.4, 1.0]), scale, torch.tensor([[3.0, 1], [0, 0], [-5, 9]]), torch.tensor([False, True, True])
+    got = moved(*given).landmarks
+    flat = moved(Faces(given[0].image, points[..., :2]), *given[1:]).landmarks
+    depth = torch.where(given[4][:, None], points[:, left_right(68), 2], points[..., 2]) * scale[:, None]
+    torch.testing.assert_close(got, torch.cat([flat, depth[..., None]], -1))
+
+
 def test_a_moved_picture_is_what_its_moved_labels_draw(model):
     """Camera and light, by rendering again."""
     faces = Synthetic(model, 128, Variety(occluded=0.0, degraded=0.0, background=0.0))(0, 0, range(6))

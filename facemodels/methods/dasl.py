@@ -74,7 +74,8 @@ LOBE = (-68.4, -40.0, -7.0)
 
 @dataclass
 class DASLConfig(Config):
-    """model: the morphable model. trunk: "resnet50" (the paper's), "mobilenet" (3DDFA's) or "light". labelled: "synthetic", or the folder of 300W-LP (with model its Basel model). wild: where 2D
+    """model: the morphable model. trunk: "resnet50" (the paper's), "mobilenet" (3DDFA's; "mobilenet_05" has half the
+    width) or "light". labelled: "synthetic", or the folder of 300W-LP (with model its Basel model). wild: where 2D
     landmarks come from: "synthetic" (other rendered faces, of which only 2D is used), AFLW's crops (the zip, its labels beside it), or a folder of pictures with landmark
     files. schemes: which of l2d, l3d, cycle, critic; none is the baseline. weight_l2d, weight_l3d, weight_cycle, weight_critic: theirs. weight_prior: of
     the mean squared shape and expression parameters, whitened, of pictures in the wild, which the paper does not have: few points in 2D leave depth open. unit: see above. channel: "hard"
@@ -117,8 +118,8 @@ class DASLConfig(Config):
         super().__post_init__()
         if self.teacher and (self.wild == "synthetic" or not self.extra):
             raise InputError("teacher is for photographs and for all 68 points; give wild=PATH and extra=true with it")
-        if self.trunk not in ("mobilenet", "resnet50", "light") or self.channel not in ("hard", "soft"):
-            raise InputError(f"trunk must be mobilenet, resnet50 or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
+        if self.trunk not in ("mobilenet", "mobilenet_05", "resnet50", "light") or self.channel not in ("hard", "soft"):
+            raise InputError(f"trunk must be mobilenet, mobilenet_05, resnet50 or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
         wrong = [s for s in self.schemes if s not in SCHEMES]
         if wrong:
             raise InputError(f"schemes must be some of {', '.join(SCHEMES)}, got {wrong[0]!r}")
@@ -238,7 +239,7 @@ class Network(nn.Module):
             self.trunk = LightNet(4)
             self.head = regression_head(256 * 16, (256,), outputs)
         else:
-            self.trunk = resnet50(4, outputs, last_stride=1, pool=7) if trunk == "resnet50" else MobileNet(4, outputs)
+            self.trunk = resnet50(4, outputs, last_stride=1, pool=7) if trunk == "resnet50" else MobileNet(4, outputs, 1.0 if trunk == "mobilenet" else 0.5)
             nn.init.normal_(self.trunk.fc.weight, std=1e-3)  # both begin at the mean parameters
             nn.init.zeros_(self.trunk.fc.bias)
 

@@ -1,12 +1,14 @@
-"""Published networks of 62 parameters, where a user has them: 2DASL's checkpoint (Tu et al. 2019; a ResNet-50) and 3DDFA's (Zhu et al. 2016; a MobileNet-V1).
+"""Published networks of 62 parameters, where a user has them: 2DASL's checkpoint (Tu et al. 2019; a ResNet-50), 3DDFA's (Zhu et al. 2016; a MobileNet-V1) and 3DDFA_V2's (Guo et al.
+2020; the same of whole or half width, of whose outputs the 62 parameters are taken and the landmarks beside them left).
 
-Both give the same numbers about the same model, and become a `DASL` about the user's Basel model, which from there on is like any other: it reconstructs, is scored, and can be
+All give the same numbers about the same model, and become a `DASL` about the user's Basel model, which from there on is like any other: it reconstructs, is scored, and can be
 trained further. What differs from a network that was trained here:
 
 * The 50 coefficients are those of the first 40 identity and 10 expression modes of the model, of unit length: sigma times ours. (A network trained here stands on the directions
   that move the vertices most.)
-* The camera is in pixels per micrometre, and a row of the crop is 121 - y; here it is per millimetre and 120 - y.
-* 3DDFA's network has no landmark channel: the weights of that channel are zero. 2DASL's was trained with 18 points of a landmark detector in it and is at its best with them:
+* The camera is in pixels per micrometre, and counts pixels as MATLAB does: the middle of the first one is (1, 1), and rows are 121 - y. Here it is per millimetre, the corner of the picture is
+  (0, 0), and rows are 120 - y. (3DDFA_V2's network of half the width, on the crops of AFLW in `data.aflw`, puts the corners of the eyes on the labels to 0.05 pixels on average so.)
+* 3DDFA's networks have no landmark channel: the weights of that channel are zero. 2DASL's was trained with 18 points of a landmark detector in it and is at its best with them:
   `DASL.predict(image, landmarks)`; without, the points are those of its own first pass, with the channel empty.
 
     python -m facemodels.methods.published stage2.pth.tar --model Model_Shape.mat --whitening param_whitening.pkl -o runs/published
@@ -40,14 +42,17 @@ def load_published(path, model, whitening, entry: str | None = None) -> DASL:
 
     Args:
         path: the checkpoint, a file of torch.save; nothing in it is run. model: Model_Shape.mat with Model_Exp.mat beside it, or 3DDFA_V2's bfm_noneck_v3.pkl. whitening:
-            param_whitening.pkl of either project, or an .npz of param_mean [62] and param_std [62]. entry: the key of the weights, where the checkpoint holds several
+            param_whitening.pkl of 3DDFA or 2DASL, param_mean_std_62d_120x120.pkl of 3DDFA_V2, or an .npz of param_mean [62] and param_std [62]. entry: the key of the weights, where the checkpoint holds several
             ("res_state_dict" is 2DASL's).
 
     Raises:
         InputError: a file that is missing, damaged, or not what it should be; one sentence that names it.
     """
     found = read_weights(path, entry)
+    found = {name.replace("fc_param.", "fc."): value for name, value in found.items() if not name.startswith("fc_lm.")}  # 3DDFA_V2's two outputs
     trunk = next((kind for name, kind in TRUNKS.items() if name in found), None)
+    if trunk == "mobilenet" and len(found["dw6.conv_dw.weight"]) == 512:
+        trunk = "mobilenet_05"
     if trunk is None:
         raise wrong(path, "the weights of 2DASL's ResNet-50 or of 3DDFA's MobileNet-V1", f"{', '.join([*found][:4])} ...")
     mean, std = read_whitening(whitening)
@@ -59,7 +64,7 @@ def load_published(path, model, whitening, entry: str | None = None) -> DASL:
     fill(method.network.trunk, found, path)
     factor, shift = torch.ones(PARAMETERS), torch.zeros(PARAMETERS)
     factor[:POSE].view(3, 4)[:, :3] = PER_MILLIMETRE
-    shift[7] = -1.0  # of t_y
+    shift[3], shift[7] = -0.5, -0.5  # of t_x and t_y
     method.parameter_mean.copy_(factor * mean + shift)
     method.parameter_std.copy_(factor * std)
     for name, sigma, count in zip(("shape", "expression"), sigmas, (IDENTITY, EXPRESSION)):
@@ -87,7 +92,7 @@ def read_whitening(path) -> tuple[torch.Tensor, torch.Tensor]:
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m facemodels.methods.published", description="Make a checkpoint of 2DASL's or 3DDFA's published weights.")
-    parser.add_argument("weights", type=Path, metavar="FILE", help="2DASL's checkpoint, or 3DDFA's phase1_wpdc_vdc.pth.tar")
+    parser.add_argument("weights", type=Path, metavar="FILE", help="2DASL's checkpoint, or 3DDFA's phase1_wpdc_vdc.pth.tar or 3DDFA_V2's mb1_120x120.pth")
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="Model_Shape.mat with Model_Exp.mat beside it, or bfm_noneck_v3.pkl")
     parser.add_argument("--whitening", type=Path, required=True, metavar="FILE", help="param_whitening.pkl, or an .npz of param_mean and param_std")
     parser.add_argument("--entry", help="the key of the weights, where the file holds several")

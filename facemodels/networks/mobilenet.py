@@ -36,17 +36,18 @@ class SeparableBlock(nn.Module):
 
 
 class MobileNet(Trunk):
-    """The whole width of MobileNet-V1: 3,206,976 parameters with 3 channels and without outputs; with 62 outputs and 120x120 pixels it is 3DDFA's network."""
+    """MobileNet-V1, of the whole width 3,206,976 parameters with 3 channels and without outputs; with 62 outputs and 120x120 pixels it is 3DDFA's network, and of half the
+    width (0.5) the small one of 3DDFA_V2."""
 
-    def __init__(self, in_channels: int = 3, outputs: int | None = None):
+    def __init__(self, in_channels: int = 3, outputs: int | None = None, width: float = 1.0):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 32, 3, 2, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(32)
-        channels = 32
+        channels = int(32 * width)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, 2, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
         for name, out, stride in BLOCKS:
-            setattr(self, name, SeparableBlock(channels, out, stride))
-            channels = out
-        self._finish((128, 256, 512, 1024), (4, 8, 16, 32), outputs)
+            setattr(self, name, SeparableBlock(channels, int(out * width), stride))
+            channels = int(out * width)
+        self._finish(tuple(int(c * width) for c in (128, 256, 512, 1024)), (4, 8, 16, 32), outputs)
 
     def forward(self, x) -> Features:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)

@@ -1,0 +1,64 @@
+"""What a trained network sees in photographs, for another to learn from: 68 landmarks with depth, `teacher` of 2DASL's settings.
+
+    python -m facemodels.methods.teacher CHECKPOINT PHOTOS -o FILE.npz
+
+CHECKPOINT is any method's; one of a published network is made by `facemodels.methods.published`. PHOTOS are AFLW's crops or a folder of pictures with landmark files, and their own
+landmarks judge the teacher: pictures in which it misses them are left out. The photographs must not be those that it learnt from, or its mistakes there look smaller than they are.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data import Faces
+from ..data.photographs import CROP, photographs, write_taught
+from ..errors import InputError
+from . import load_method
+from .dasl import eighteen
+
+
+@torch.no_grad()
+def seen_by(method, faces: Faces, worst: float = 8.0, batch: int = 64) -> tuple[Tensor, Tensor]:
+    """(landmarks [N,68,3] that a method sees in faces, in pixels of their crops; how far the 18 points of `eighteen` are from the faces' own on average [N], percent of
+    the box, whose side is that of the crop by the root of 2). Landmarks are NaN where that is more than `worst`, or nothing is known of a face."""
+    found, off, side = [], [], faces.image.shape[-1]
+    for k in tqdm(range(0, len(faces), batch), desc="looking at photographs", disable=None, leave=False):
+        image = faces.image[k : k + batch].float() / 255
+        if side != method.size:
+            image = F.interpolate(image, (method.size, method.size), mode="bilinear", antialias=True, align_corners=False)
+        points = method.landmarks(image) * (side / method.size)
+        distance = (eighteen(points[..., :2]) - eighteen(faces.landmarks[k : k + batch, :, :2])).norm(dim=-1).nanmean(1)
+        found.append(points)
+        off.append(100 * distance / (side / 2**0.5))
+    found, off = torch.cat(found).float(), torch.cat(off)
+    return torch.where((off <= worst)[:, None, None], found, torch.nan), off
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m facemodels.methods.teacher", description="Write down the landmarks that a trained network sees in photographs, for another to learn from.")
+    parser.add_argument("checkpoint", help="a checkpoint, or the name of weights that ship")
+    parser.add_argument("photos", type=Path, metavar="PHOTOS", help="AFLW's crops (.zip), or a folder of pictures with landmark files")
+    parser.add_argument("--worst", type=float, default=8.0, metavar="PERCENT", help="leave pictures out whose own landmarks are missed by more, percent of the face's box (default: 8)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz to write")
+    options = parser.parse_args(arguments)
+    try:
+        method, faces = load_method(options.checkpoint), photographs(options.photos)
+        landmarks, off = seen_by(method, faces, options.worst)
+        kept = landmarks.isfinite().all(-1).all(-1)
+        if not kept.any():
+            raise InputError(f"{options.photos}: the landmarks are missed by more than {options.worst:g} % of the box in all {len(faces)} pictures; give another network, or a higher --worst")
+        write_taught(options.output, landmarks, faces)
+    except (InputError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.output}: what was seen in {int(kept.sum())} of {len(faces)} photographs, whose own landmarks are missed by {off[kept].mean():.2f} % of the box on average")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
