@@ -7,7 +7,7 @@ python -m benchmarks.reconstruct [--methods NAME ...] [--video FILE] [--threads 
     crop       cutting a face out of a photograph and resampling it
     detect     the detector on a photograph of 1280 x 720, and as frames of a video are searched, at 640 pixels
     overlay    a face of about 300 pixels drawn over a picture of 1280 x 720
-    video      `facemodels reconstruct VIDEO --write overlay`: frames a second over everything: decoding twice, finding, following, smoothing, drawing, encoding
+    video      `facemodels reconstruct VIDEO --write overlay`: frames a second over everything: decoding (twice where it is longer than 256 MiB of frames), finding, following, smoothing, drawing, encoding
 
 Medians, milliseconds; OpenCV, which runs the detector, has as many threads. The methods are the weights that ship; without --video, the video is made of a photograph that
 scikit-image carries, moved about. --picture FILE draws that photograph's face instead: overlay, landmarks and normals, and its textured mesh from other sides.

@@ -277,14 +277,14 @@ def described(faces: list[Face]) -> str:
 
 
 def do_video(worker, clip, name: str, options, write: Writer) -> int:
-    """Two passes over the video: first the faces of all frames, which are then smoothed, then what is drawn. Returns 1 where it broke off or has no face."""
+    """Two passes over the frames: first the faces of all frames, which are then smoothed, then what is drawn. Returns 1 where it broke off or has no face."""
     began, broken, found = time.perf_counter(), None, []
     if isinstance(clip, str):
         clip = recorded(clip, write.folder / f"{name}.mp4")
     rate, count, frames = opened(clip)
-    bar = tqdm(total=count, desc=f"{name}: faces", unit="frame", disable=None, leave=False)
+    bar, short = tqdm(total=count, desc=f"{name}: faces", unit="frame", disable=None, leave=False), Remembered()
     try:
-        for faces in worker.follow(frames, options.every):
+        for faces in worker.follow(short.through(frames), options.every):
             found.append(faces)
             bar.update()
     except InputError as error:
@@ -308,7 +308,8 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     paths = [write.folder / f"{name}_{word}.mp4" for word in write.pictures]
     if paths or write.files:
         with writers(paths, rate) as out:
-            again = opened(clip)[2] if broken is None else itertools.islice(opened(clip)[2], len(found))  # to its end, where ffmpeg ends by itself: stopping it takes a second
+            # Where the video is read again, to its end, where ffmpeg ends by itself: stopping it takes a second.
+            again = short.frames or (opened(clip)[2] if broken is None else itertools.islice(opened(clip)[2], len(found)))
             for k, frame in tqdm(enumerate(again), total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False):
                 now = [carried[f.track][k] for f in found[k]]
                 for word, writer in zip(write.pictures, out):
@@ -329,6 +330,22 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     people = f"{len(order)} face{'s' if len(order) > 1 else ''} in {len(found)} frames"
     tqdm.write(f"{clip}: {people}; {seconds:.1f} s, {len(found) / seconds:.1f} frames/s -> " + ", ".join(p.name for p in paths[:6]) + (f" and {len(paths) - 6} more" if len(paths) > 6 else ""))
     return 1 if broken else 0
+
+
+class Remembered:
+    """`frames` that went `through`, all of them while they fit into `room` bytes, else none: a short video is decoded once."""
+
+    def __init__(self, room: int = 256 << 20):
+        self.room, self.frames = room, []
+
+    def through(self, frames):
+        for frame in frames:
+            self.room -= frame.nbytes
+            if self.room < 0:
+                self.frames.clear()
+            else:
+                self.frames.append(frame)
+            yield frame
 
 
 def recorded(camera: str, path: Path) -> Path:

@@ -482,6 +482,21 @@ def test_a_video_becomes_a_video_and_tables_with_a_row_a_frame(seer, tmp_path, m
 
 
 @unclosed
+def test_a_short_video_is_decoded_once_and_a_long_one_twice_to_the_same_pictures(seer, tmp_path, monkeypatch):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
+    iio.imwrite(tmp_path / "clip.mp4", np.stack([np.roll(ramps(), 3 * k, 0) for k in range(9)]), plugin="FFMPEG", fps=10, codec="libx264", macro_block_size=2)
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
+    real, times, pictures = reconstruct_command.opened, [], []
+    monkeypatch.setattr(reconstruct_command, "opened", lambda clip: (times.append(clip), real(clip))[1])
+    for room in (9 * HEIGHT * WIDTH * 3, 9 * HEIGHT * WIDTH * 3 - 1):
+        monkeypatch.setattr(reconstruct_command.Remembered.__init__, "__defaults__", (room,))
+        out = tmp_path / str(room)
+        assert command(seer, monkeypatch, tmp_path / "clip.mp4", "-o", out, "--write", "overlay") == 0
+        pictures.append(iio.imread(out / "clip_overlay.mp4", plugin="FFMPEG"))
+    assert len(times) == 3 and pictures[0].shape[0] == 9 and np.array_equal(*pictures)
+
+
+@unclosed
 def test_a_video_that_breaks_off_is_done_up_to_there(seer, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
 
