@@ -91,7 +91,7 @@ class PGNConfig(Config):
 
 PRESETS = {
     "smoke": dict(steps=12, batch=4, stage1=4, held_out=8, validate_every=6, checkpoint_every=6, panel_every=12, log_every=3, warmup=2),
-    "ablation": dict(steps=800, batch=32, stage1=500, cache=8000, precision="bfloat16", validate_every=800, checkpoint_every=200, panel_every=800, warmup=50),
+    "ablation": dict(steps=2000, batch=32, stage1=1300, cache=8000, precision="bfloat16", validate_every=1000, checkpoint_every=500, panel_every=2000, warmup=100),
     "cpu": dict(steps=4000, batch=32, stage1=2000, cache=24_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
     "gpu": dict(trunk="resnet50", steps=100_000, batch=128, stage1=50_000, lr=2e-4, precision="bfloat16", validate_every=2000, checkpoint_every=2000, panel_every=5000, warmup=1000, prefetch=2),
     "paper": dict(trunk="resnet50", steps=400_000, stage1=200_000, batch=32, optimizer="adam", lr=1e-4, weight_decay=0.0, ema=0.0),
