@@ -14,14 +14,14 @@ from facemodels.data.clips import SyntheticClips
 from facemodels.data.synthetic import Variety
 from facemodels.methods import cycle as module
 from facemodels.methods.cycle import CYCLES, MODES, OWN, PRESETS, Cycle, CycleConfig, Network, Pose, Properties, albedo, compose, filled, injected, reversed_by, surface, unremembered
-from facemodels.training import checkpoints, configured, train
+from facemodels.training import checkpoints, configured, seed_of, train
 
 CLEAN = Variety(yaw=50, box=(1.4, 1.55), occluded=0.0, degraded=0.0, expressive=1.0)
 FIELDS = Properties._fields
 
 
 def small(folder, **changes):
-    return configured(CycleConfig, PRESETS["smoke"] | {"output": str(folder), "device": "cpu", "stage1": 0, "detached": 0} | changes)
+    return configured(CycleConfig, PRESETS["smoke"] | {"output": str(folder), "device": "cpu", "stage1": 0, "detached": 0, "variation_mm": 0.0} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,34 @@ def test_with_the_truth_in_place_of_the_network_nothing_is_left(method, known, c
         assert parts[key].abs() < 1e-6, key
     assert parts["photometric"] < 0.003 and parts[f"{cycle}_picture"] < 0.003  # the square root of its epsilon is 0.001
     assert parts["photometric"] > 0.00099 and torch.isfinite(parts["loss"])
+
+
+def test_a_variation_of_the_expression_is_as_large_as_asked_for_and_the_truth_of_it_leaves_nothing(method, known):
+    """On the way from one frame's expression to the other's, half to one and a half times as far as asked for, another share in each step, within what expressions can be."""
+    batch, truth = known
+    batch, truth = Faces(torch.cat([batch.image] * 4), torch.cat([batch.landmarks] * 4)), truth.each(lambda v: torch.cat([v] * 4))
+    first, second = pairs(truth._replace(expression=0.4 + 0.2 * truth.expression))
+    try:
+        method.config.variation_mm = 0.6
+        sized = [method._sized(first, second, seed) for seed in (1, 2)]
+        far = [method._expression_mm(first.expression, s.expression) for s in sized]
+        assert all((0.3 <= f).all() and (f <= 0.9).all() and f.std() > 0.05 for f in far) and not torch.equal(*far)
+        ways = [torch.nn.functional.normalize(p.expression - first.expression, dim=1) for p in (second, *sized)]
+        torch.testing.assert_close(ways[0], ways[1], rtol=0, atol=1e-3)
+        method.config.variation_mm = 500.0
+        assert 0 <= method._sized(first, second, 0).expression.min() and method._sized(first, second, 0).expression.max() <= 1
+        assert method._sized(first, first, 0).expression.equal(first.expression), "no way to go"
+    finally:
+        method.config.variation_mm = 0.0
+    first, second = pairs(truth)
+    config, method.config = method.config, small(method.config.output, variation_mm=0.8)
+    goal = injected("expression", first, method._sized(first, second, seed_of(0, 0)))[1]
+    method.config = config
+    assert goal.expression.sub(second.expression).abs().max() > 0.01
+    parts = losses_of(method, batch, truth, "expression", goal, variation_mm=0.8)
+    for key in ("expression_variation", "expression_kept", "expression_kept_pose"):
+        assert parts[key].abs() < 1e-6, key
+    assert parts["expression_picture"] < 0.003
 
 
 @pytest.mark.parametrize("cycle", CYCLES)
