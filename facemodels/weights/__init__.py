@@ -52,7 +52,7 @@ def pack(checkpoint: str | Path, folder: str | Path) -> Path:
     settings = json.loads((Path(checkpoint) / "config.json").read_text()) | {"output": f"runs/{method.name}", "device": "auto", "kept": ""}
     if (Path(settings.get("wild", "")) / "aflw_crops.zip").is_file():  # the folder of AFLW's crops: what was learnt from is remembered
         settings["wild"] = "aflw_crops.zip"
-    settings |= {key: Path(settings[key]).name for key in ("wild", "labelled", "frames", "weights", "start") if settings.get(key)}  # names, not places of this machine
+    settings |= {key: Path(settings[key]).name for key in ("wild", "teacher", "labelled", "frames", "weights", "start") if settings.get(key)}  # names, not places of this machine
     settings = {key: value for key, value in settings.items() if key != "kept" or hasattr(method.config, "kept")}
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in weights.items()}, folder / "weights.safetensors", metadata={"method": method.name})
