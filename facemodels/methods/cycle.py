@@ -101,8 +101,8 @@ class CycleConfig(Config):
     weight_expression_cycle: float = 1.0
     weight_picture: float = 1.92
     weight_angle: float = 10.0
-    weight_variation: float = 0.4
-    weight_kept: float = 0.8
+    weight_variation: float = 0.5
+    weight_kept: float = 2.5
     variation_mm: float = 1.2
     coarse: int = 0
     stage1: int = 0
