@@ -73,8 +73,9 @@ def _point_differences(predicted, target, weights):
 
 
 @_in_float32
-def landmark_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Weighted squared distance of landmarks: sum w |p - p*|^2 / (N P). (Deng et al. 2019; weight 1.6e-3 for pixels of a 224 crop.)
+def landmark_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = None, squared: bool = True) -> Tensor:
+    """Weighted squared distance of landmarks: sum w |p - p*|^2 / (N P). (Deng et al. 2019; weight 1.6e-3 for pixels of a 224 crop.) With squared=False the distance
+    itself, in which few points that are far off weigh less.
 
     predicted, target: [N,P,2] or [N,P,3], pixels or mm. weights: [P] or [N,P]; None for `deep3d_landmark_weights` of 68 points. Points of weight 0 may be NaN in
     the target. With `mean_one(weights)` this is 2DASL's weighted distance (Tu et al. 2019), whose weights have a sum of 1.
@@ -84,7 +85,8 @@ def landmark_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = No
             raise ValueError(f"weights: the default is for 68 landmarks, got {predicted.shape[1]}")
         weights = deep3d_landmark_weights(predicted.device)
     difference, weights = _point_differences(predicted, target, weights)
-    return _mean(weights * difference.square().sum(-1))
+    distance = difference.square().sum(-1)
+    return _mean(weights * (distance if squared else (distance + 1e-12).sqrt()))
 
 
 @_in_float32

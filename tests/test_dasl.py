@@ -1,6 +1,7 @@
 """2DASL: the published layers and points, the four schemes on parameters that are known, and a training run from nothing."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import imageio.v3 as iio
@@ -12,13 +13,13 @@ from torch import nn
 from facemodels import InputError, load_model
 from facemodels.cli import main
 from facemodels.data import Faces
-from facemodels.data.augment import NAMES
+from facemodels.data.augment import NAMES, left_right
 from facemodels.data.photographs import photographs
 from facemodels.losses import wpdc_loss
 from facemodels.methods import load_method
-from facemodels.methods.dasl import DASL, EIGHTEEN, HELD_OUT, OF_AFLW, POINT_WEIGHTS, PRESETS, SCHEMES, Batch, Critic, DASLConfig, Network, eighteen, landmark_channel, pose_of, reduced
+from facemodels.methods.dasl import DASL, EIGHTEEN, HELD_OUT, OF_AFLW, POINT_WEIGHTS, PRESETS, SCHEMES, Batch, Critic, DASLConfig, Network, about_its_middle, eighteen, landmark_channel, pose_of, reduced
 from facemodels.methods.teacher import main as teacher_command
-from facemodels.methods.teacher import seen_by
+from facemodels.methods.teacher import VIEWS, _viewed, seen_by
 from facemodels.training import checkpoints, configured, save_checkpoint, train
 
 
@@ -483,6 +484,21 @@ def test_photographs_from_the_side_are_taken_more_often(tmp_path):
     assert often == 4 * rare and same == plain and rare > 0
 
 
+def test_distances_of_landmarks_may_weigh_as_they_are(tmp_path):
+    """Of the same predictions, `squared` has another loss: here all landmarks are 5 pixels off, which is 5 / 12 units or the square of that."""
+    values = {}
+    for squared in ("true", "false"):
+        method = DASL(small(tmp_path / squared, schemes="l2d", squared=squared, trunk="light")).eval()
+        method.begin()
+        batch = method.batch(5, range(4), torch.device("cpu"))
+        with torch.no_grad():
+            q = method.network(torch.cat([batch.labelled.image, batch.wild.image]), landmark_channel(torch.zeros(8, 18, 2), torch.zeros(8, 18, dtype=torch.bool)))
+            seen = method._landmarks(q[4:])[1]
+        wild = Faces(batch.wild.image, seen[..., :2] + torch.tensor([3.0, 4.0]), torch.ones(4, 68, dtype=torch.bool))
+        values[squared] = method.forward("network", Batch(batch.labelled, wild, torch.ones(8, dtype=torch.bool)), 5)["l2d"].item()
+    assert values["true"] == pytest.approx(25 / 144, rel=1e-3) and values["false"] == pytest.approx(5 / 12, rel=1e-3)
+
+
 def test_a_prior_weighs_the_shapes_of_pictures_in_the_wild_alone(tmp_path):
     plain = DASL(small(tmp_path / "a", schemes="cycle"))
     held = DASL(small(tmp_path / "b", schemes="cycle", weight_prior="2"))
@@ -491,6 +507,29 @@ def test_a_prior_weighs_the_shapes_of_pictures_in_the_wild_alone(tmp_path):
     before, after = plain.forward("network", batch, 5), held.eval().forward("network", batch, 5)
     assert "prior" not in before and after["prior"] > 0
     assert torch.allclose(after["loss"], before["loss"] + 2 * after["prior"], rtol=1e-5)
+
+
+def test_views_of_a_picture_agree_where_a_teacher_makes_no_mistakes():
+    """A teacher that finds the middles of two spots, the one on the left of what it is shown for the left half of the 68 points: every view gives the same points back."""
+    ys, xs = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(96) + 0.5, indexing="ij")
+    spots = torch.tensor([[35.0, 40.0], [58.0, 52.0]])
+    image = sum((-((xs - x) ** 2 + (ys - y) ** 2) / 8).exp() for x, y in spots).expand(1, 3, 96, 96)
+    partners = torch.tensor(left_right(68))
+    side = torch.where(partners > torch.arange(68), 0, 1)
+
+    def landmarks(image):
+        half = (image[:, 0] * xs).sum((1, 2), keepdim=True) / image[:, 0].sum((1, 2), keepdim=True)
+        found = []
+        for mask in (xs < half, xs >= half):
+            weights = image[:, 0] * mask
+            found.append(torch.stack([(weights * c).sum((1, 2)) / weights.sum((1, 2)) for c in (xs, ys)], -1))
+        return torch.cat([torch.stack(found, 1)[:, side], side.float()[None, :, None].expand(len(image), 68, 1)], -1)
+
+    expected = torch.where((partners == torch.arange(68))[:, None], spots.new_full((68, 2), torch.nan), spots[side])
+    method = SimpleNamespace(size=96, landmarks=landmarks)
+    for view in VIEWS:
+        error = _viewed(method, image, view)[0, :, :2] - expected
+        assert error[error.isfinite()].abs().max() < 0.05, view
 
 
 def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
@@ -503,7 +542,7 @@ def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
     teacher = load_method("dasl")
     landmarks, off = seen_by(teacher, faces, worst=1000.0)
     with torch.no_grad():
-        assert torch.allclose(landmarks, teacher.landmarks(faces.image.float() / 255), atol=1e-3)
+        assert torch.allclose(landmarks, about_its_middle(teacher.landmarks(faces.image.float() / 255)), atol=1e-3)
     middle = off.median().item()
     assert seen_by(teacher, faces, worst=middle)[0].isnan().all(-1).all(-1).tolist() == (off > middle).tolist()
     file = tmp_path / "seen.npz"

@@ -54,6 +54,7 @@ def cases(device="cpu", dtype=F64):
     table = {
         "landmark": (L.landmark_loss, (landmarks, labels, weights), 2),
         "landmark, 68": (L.landmark_loss, (random(N, 68, 2, seed=19, **on), random(N, 68, 2, seed=20, **on)), 2),
+        "landmark, not squared": (lambda p, t, w: L.landmark_loss(p, t, w, squared=False), (landmarks, labels, weights), 2),
         "wing": (L.wing_loss, (3 * landmarks, labels, weights), 2),
         "photometric": (L.photometric_loss, (image, other, mask), 2),
         "census": (lambda a, b, m: L.census_loss(a, b, m, radius=2), (image, other, mask), 2),
@@ -167,6 +168,8 @@ def test_landmark_loss_is_the_weighted_square_over_points_and_batch():
     _, (p, t, w), _ = cases()["landmark"]
     want = sum(w[n, k] * sum((p[n, k, c] - t[n, k, c]) ** 2 for c in range(2)) for n in range(N) for k in range(P)) / (N * P)
     assert math.isclose(L.landmark_loss(p, t, w).item(), want.item(), rel_tol=1e-12)
+    want = sum(w[n, k] * math.hypot(*(p[n, k] - t[n, k]).tolist()) for n in range(N) for k in range(P)) / (N * P)
+    assert math.isclose(L.landmark_loss(p, t, w, squared=False).item(), want.item(), rel_tol=1e-9)
 
 
 def test_the_default_landmark_weights_are_deep3ds():

@@ -78,7 +78,8 @@ class DASLConfig(Config):
     width) or "light". labelled: "synthetic", or the folder of 300W-LP (with model its Basel model). wild: where 2D
     landmarks come from: "synthetic" (other rendered faces, of which only 2D is used), AFLW's crops (the zip, its labels beside it), or a folder of pictures with landmark
     files. schemes: which of l2d, l3d, cycle, critic; none is the baseline. weight_l2d, weight_l3d, weight_cycle, weight_critic: theirs. weight_prior: of
-    the mean squared shape and expression parameters, whitened, of pictures in the wild, which the paper does not have: few points in 2D leave depth open. unit: see above. channel: "hard"
+    the mean squared shape and expression parameters, whitened, of pictures in the wild, which the paper does not have: few points in 2D leave depth open.
+    squared: l2d and cycle take squared distances of landmarks, as the paper does, or the distances themselves. unit: see above. channel: "hard"
     (single pixels, as in the paper, without gradient) or "soft" (Gaussians of one pixel, with). blank: share of samples whose channel is empty. profiles: how often photographs
     with a third or more of the points hidden are taken where others are taken once: faces seen from the side are rare in most sets. extra: l2d and cycle learn from the chin and,
     of AFLW and a model with ears, from the lobes too, which the paper leaves out: of a face seen from the side they are what tells how far it is turned; from all of 68 points, which
@@ -99,6 +100,7 @@ class DASLConfig(Config):
     weight_cycle: float = 1.0
     weight_critic: float = 0.005
     weight_prior: float = 0.0
+    squared: bool = True
     unit: float = 12.0
     channel: str = "hard"
     blank: float = 0.5
@@ -447,14 +449,14 @@ class DASL(FaceMethod):
         x3d, y68 = self._landmarks(q[n:])
         y2d, second = eighteen(y68[..., :2]), None
         if "l2d" in c.schemes:
-            parts["l2d"] = landmark_loss(self._compared(q[n:], y68, goal) / c.unit, goal / c.unit, weights)
+            parts["l2d"] = landmark_loss(self._compared(q[n:], y68, goal) / c.unit, goal / c.unit, weights, c.squared)
         if "l3d" in c.schemes or "cycle" in c.schemes:
             second = self.network(wild.image, landmark_channel(y2d, torch.ones_like(y2d[..., 0], dtype=torch.bool), form=c.channel))
             again, again68 = self._landmarks(second)
             if "l3d" in c.schemes:
                 parts["l3d"] = (again - x3d).square().mean()
             if "cycle" in c.schemes:
-                parts["cycle"] = landmark_loss(self._compared(second, again68, goal) / c.unit, goal / c.unit, weights)
+                parts["cycle"] = landmark_loss(self._compared(second, again68, goal) / c.unit, goal / c.unit, weights, c.squared)
         if "critic" in c.schemes:
             parts["critic"] = adversarial_loss(self.critic(wild.image, q[n:]))
         parts["loss"] = parts["loss"] + sum(getattr(c, f"weight_{s}") * parts[s] for s in c.schemes)
