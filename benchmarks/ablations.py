@@ -6,7 +6,7 @@ python -m benchmarks.ablations METHOD [--seeds N] [--output DIR] [--wild PATH] [
     dasl    stage 1 on labelled faces; from its weights, stage 2 with none of the four schemes, with each, with all. --wild: photographs with 2D landmarks (AFLW's crops, or
             a folder); without it, rendered faces
     pgn     pose regressed, or solved from landmarks that are read directly or from a map; and frames of a person without labels on top
-    cycle   single frames and pairs alone for 4000 steps, half of them with landmarks alone; from these weights, 400 more with none of the cycles, each, both, both with variations of expressions as far as the network says, and both with each way to compose the injected pictures
+    cycle   single frames and pairs alone for 4000 steps, half of them with landmarks alone; from these weights, 1000 more with none of the cycles, each, both, both with variations of expressions as far as the network says, and both with each way to compose the injected pictures
 
 Each variant is the method's preset `ablation` with its own settings and --set. Results are those of the held-out faces (`Method.validate`, last weights) and, where
 --aflw2000 gives the data, of its 68 landmarks, on which nothing is chosen; mean and standard deviation over the seeds. Finished runs in DIR are taken as they are, one that was
@@ -47,7 +47,7 @@ VARIANTS = {
 }
 # What all variants of a seed begin with, and what is set in all of them then.
 FIRST = {"dasl": {"schemes": ()}, "cycle": {"cycles": (), "steps": 4000, "coarse": 2000, "validate_every": 2000, "checkpoint_every": 1000}}
-THEN = {"cycle": {"steps": 400, "stage1": 0, "detached": 60, "lr": 5e-4, "validate_every": 200, "panel_every": 400}}
+THEN = {"cycle": {"steps": 1000, "stage1": 0, "detached": 150, "lr": 7e-4, "validate_every": 250, "panel_every": 1000}}
 # What the table shows; the JSON has everything.
 COLUMNS = {
     "e2far": ("neutral_mm", "neutral_of_mean_face_mm", "expression_mm", "expression_of_none_mm"),

@@ -132,7 +132,7 @@ class CycleConfig(Config):
 PRESETS = {
     "smoke": dict(steps=9, batch=4, stage1=3, detached=3, held_out=8, validate_every=9, checkpoint_every=9, panel_every=9, log_every=3, warmup=2),
     "ablation": dict(steps=800, batch=16, stage1=500, detached=100, cache=8000, precision="bfloat16", validate_every=800, checkpoint_every=200, panel_every=800, warmup=50),
-    "cpu": dict(steps=6500, batch=16, coarse=2500, stage1=5000, detached=200, cache=24_000, precision="bfloat16", validate_every=1000, checkpoint_every=1000, panel_every=2000, warmup=200),
+    "cpu": dict(steps=6500, batch=16, coarse=2000, stage1=3500, detached=200, cache=24_000, precision="bfloat16", validate_every=500, checkpoint_every=500, panel_every=2000, warmup=200),
     "gpu": dict(trunk="resnet50", steps=100_000, batch=64, stage1=50_000, detached=5000, lr=2e-4, precision="bfloat16", validate_every=2000, checkpoint_every=2000, panel_every=5000, warmup=1000, prefetch=2),
     "paper": dict(trunk="resnet50", steps=400_000, stage1=200_000, detached=20_000, batch=32, optimizer="adam", lr=1e-4, weight_decay=0.0, ema=0.0),
 }  # fmt: skip
