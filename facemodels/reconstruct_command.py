@@ -309,7 +309,7 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     if paths or write.files:
         with writers(paths, rate) as out:
             # Where the video is read again, to its end, where ffmpeg ends by itself: stopping it takes a second.
-            again = short.frames or (opened(clip)[2] if broken is None else itertools.islice(opened(clip)[2], len(found)))
+            again = short.frames[: len(found)] or (opened(clip)[2] if broken is None else itertools.islice(opened(clip)[2], len(found)))
             for k, frame in tqdm(enumerate(again), total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False):
                 now = [carried[f.track][k] for f in found[k]]
                 for word, writer in zip(write.pictures, out):

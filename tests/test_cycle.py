@@ -156,6 +156,13 @@ def test_a_variation_of_the_expression_is_as_large_as_asked_for_and_the_truth_of
         method.config.variation_mm = 500.0
         assert 0 <= method._sized(first, second, 0).expression.min() and method._sized(first, second, 0).expression.max() <= 1
         assert method._sized(first, first, 0).expression.equal(first.expression), "no way to go"
+        assert method._expression_mm(first.expression, method._sized(first, second._replace(expression=first.expression + 1e-5 * second.expression), 0).expression).max() < 0.1, "30 times"
+        # How far the network says that it went is not where a loss can pull, or it would learn to say less.
+        method.config.variation_mm = 0.3
+        say = torch.ones((), requires_grad=True)
+        to = method._sized(first, second._replace(expression=first.expression + say * (second.expression - first.expression)), 1)
+        size = (to.expression - first.expression).square().sum()
+        assert abs(torch.autograd.grad(size, say)[0]) < 1e-4 * size
     finally:
         method.config.variation_mm = 0.0
     first, second = pairs(truth)
@@ -557,8 +564,20 @@ def test_smoke_training_from_nothing(tmp_path, changes):
     assert list((out / "panels").glob("*.png")) and checkpoints(out / "checkpoints")
 
 
+def test_first_steps_learn_from_landmarks_and_render_nothing(method, known, monkeypatch):
+    """Unless there are no landmarks to learn from."""
+    batch, truth = known
+    drawn = []
+    monkeypatch.setattr(method, "render", lambda p, render=method.render: drawn.append(1) or render(p))
+    coarse = losses(method, batch, truth, step=4, cycles=(), coarse=5)
+    assert not drawn and "landmarks" in coarse and not {"photometric", "reflectance"} & coarse.keys()
+    assert {"photometric", "reflectance", "landmarks"} <= losses(method, batch, truth, step=5, cycles=(), coarse=5).keys() and len(drawn) == 1
+    assert "photometric" in losses(method, Faces(batch.image), truth, step=4, cycles=(), coarse=5)
+    assert "photometric" in losses(method, batch, truth, step=4, cycles=(), coarse=5, weight_landmarks=0.0)
+
+
 def test_a_resumed_run_is_the_run(tmp_path):
-    kinds = dict(steps=4, batch=4, stage1=1, detached=2, held_out=8, checkpoint_every=1, validate_every=4)
+    kinds = dict(steps=4, batch=4, coarse=1, stage1=1, detached=1, held_out=8, checkpoint_every=1, validate_every=4, variation_mm=1.2)
     whole = train(Cycle, small(tmp_path / "whole", **kinds))
 
     class Killed(Exception):
@@ -583,6 +602,8 @@ def test_a_resumed_run_is_the_run(tmp_path):
         ("compose_pose=paint", "compose_pose must be render or texture or warp"),
         ("pair=apart", "distance or swap"),
         ("batch=5", "batch must be even"),
+        ("variation_mm=-1", "variation_mm at least 0, got 8, 0, 0, 3, 3 and -1"),
+        ("coarse=9", "coarse, the steps without any, must be at most stage1, got 9 and 3"),
         ("batch=2", "at least 4"),
         ("held_out=2", "held_out must be at least 8"),
         ("frames=/nowhere", "/nowhere"),

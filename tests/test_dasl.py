@@ -14,7 +14,7 @@ from facemodels import InputError, load_model
 from facemodels.cli import main
 from facemodels.data import Faces
 from facemodels.data.augment import NAMES, left_right
-from facemodels.data.photographs import photographs
+from facemodels.data.photographs import photographs, read_taught, write_taught
 from facemodels.losses import wpdc_loss
 from facemodels.methods import load_method
 from facemodels.methods.dasl import DASL, EIGHTEEN, HELD_OUT, OF_AFLW, POINT_WEIGHTS, PRESETS, SCHEMES, Batch, Critic, DASLConfig, Network, about_its_middle, eighteen, landmark_channel, pose_of, reduced
@@ -516,6 +516,7 @@ def test_views_of_a_picture_agree_where_a_teacher_makes_no_mistakes():
     image = sum((-((xs - x) ** 2 + (ys - y) ** 2) / 8).exp() for x, y in spots).expand(1, 3, 96, 96)
     partners = torch.tensor(left_right(68))
     side = torch.where(partners > torch.arange(68), 0, 1)
+    depth = torch.minimum(partners, torch.arange(68)).float()[:, None] / 4
 
     def landmarks(image):
         half = (image[:, 0] * xs).sum((1, 2), keepdim=True) / image[:, 0].sum((1, 2), keepdim=True)
@@ -523,12 +524,15 @@ def test_views_of_a_picture_agree_where_a_teacher_makes_no_mistakes():
         for mask in (xs < half, xs >= half):
             weights = image[:, 0] * mask
             found.append(torch.stack([(weights * c).sum((1, 2)) / weights.sum((1, 2)) for c in (xs, ys)], -1))
-        return torch.cat([torch.stack(found, 1)[:, side], side.float()[None, :, None].expand(len(image), 68, 1)], -1)
+        found = torch.stack(found, 1)
+        apart = (found[:, 1] - found[:, 0]).norm(dim=1)[:, None, None] / (spots[1] - spots[0]).norm()  # nearer heads are deeper
+        return torch.cat([found[:, side], apart * depth], -1)
 
-    expected = torch.where((partners == torch.arange(68))[:, None], spots.new_full((68, 2), torch.nan), spots[side])
+    expected = torch.cat([spots[side], depth - depth.mean()], 1)
+    expected[partners == torch.arange(68)] = torch.nan
     method = SimpleNamespace(size=96, landmarks=landmarks)
     for view in VIEWS:
-        error = _viewed(method, image, view)[0, :, :2] - expected
+        error = _viewed(method, image, view)[0] - expected
         assert error[error.isfinite()].abs().max() < 0.05, view
 
 
@@ -546,13 +550,24 @@ def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
     middle = off.median().item()
     assert seen_by(teacher, faces, worst=middle)[0].isnan().all(-1).all(-1).tolist() == (off > middle).tolist()
     file = tmp_path / "seen.npz"
-    assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", str(middle)]) == 0
+    assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", str(middle), "--views", "1"]) == 0
     assert f"{int((off <= middle).sum())} of 12 photographs" in capsys.readouterr().out
     method = DASL(small(tmp_path / "run", wild=str(tmp_path), teacher=str(file), extra="true", held_out=4, profiles=2))
     method.prepare()
     assert torch.equal(method.held.landmarks, faces[torch.randperm(12, generator=torch.Generator().manual_seed(HELD_OUT))[:4]].landmarks)
     taken = method.wild.faces.landmarks[method.wild.places]
     assert taken.shape[1:] == (68, 3) and taken.isfinite().all() and "nme_taught_percent" in method.validate("cpu")
+    seen = torch.where((off <= middle)[:, None, None], landmarks, torch.nan)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(HELD_OUT))
+    torch.testing.assert_close(method.wild.faces.landmarks, seen, equal_nan=True)
+    torch.testing.assert_close(method.held_taught, seen[order[:4]], equal_nan=True)
+    assert {*method.wild.places.tolist()} == {k for k in order[4:].tolist() if off[k] <= middle}
+    landmarks[order[5:], 7, 2] = torch.nan  # a picture of which something is not known is not learnt from
+    landmarks[order[4]] = torch.nan
+    write_taught(file, landmarks, faces)
+    assert read_taught(file, faces).isnan().flatten(1).all(1).sum() == 8
+    with pytest.raises(InputError, match="seen.npz: nothing was seen in the photographs that are trained on"):
+        method.prepare()
     (tmp_path / "less").mkdir()
     for k in range(11):
         for name in (f"{k:02}.png", f"{k:02}.txt"):
@@ -562,5 +577,7 @@ def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
         other.prepare()
     with pytest.raises(InputError, match="give wild=PATH and extra=true"):
         small(tmp_path, teacher=str(file))
+    with pytest.raises(InputError, match="give one of them with it, got schemes=l3d"):
+        small(tmp_path, teacher=str(file), extra="true", wild=str(tmp_path), schemes="l3d")
     assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", "0"]) == 1
     assert "a higher --worst" in capsys.readouterr().err

@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_one_sentence_that_names_the_file(basel, whitening,
     mat, pkl = basel[0], whitening[0]
     for arguments, words in (
         ((tmp_path / "missing.tar", mat, pkl), "missing.tar"),
-        ((other, mat, pkl), "other.pth.tar: expected the weights of 2DASL's ResNet-50 or of 3DDFA's MobileNet-V1"),
+        ((other, mat, pkl), "other.pth.tar: expected the weights of 2DASL's ResNet-50 or of a MobileNet-V1 of 3DDFA or 3DDFA_V2"),
         ((less, mat, pkl), "less.pth.tar: .*without fc.bias"),
         ((two, mat, pkl), "two.pth.tar: .*res_state_dict, critic_state_dict"),
         ((good, tmp_path / "Model_Shape.mat", pkl), "Model_Shape.mat"),

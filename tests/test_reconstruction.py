@@ -518,6 +518,24 @@ def test_a_video_that_breaks_off_is_done_up_to_there(seer, tmp_path, monkeypatch
 
 
 @unclosed
+def test_a_frame_that_cannot_be_seen_ends_a_video_there(seer, tmp_path, monkeypatch, capsys):
+    video(tmp_path / "clip.mp4")
+    monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
+    see, calls = Reconstructor.see, []
+
+    def seven(self, images, views):
+        calls.append(1)
+        if len(calls) > 8:  # the first frame is looked at twice
+            raise InputError("a crop is too large")
+        return see(self, images, views)
+
+    monkeypatch.setattr(Reconstructor, "see", seven)
+    assert command(seer, monkeypatch, tmp_path / "clip.mp4", "-o", tmp_path / "out", "--write", "overlay,pose") == 1
+    assert "a crop is too large; the 7 frames before are done" in capsys.readouterr().err
+    assert len(rows(tmp_path / "out" / "clip_0_pose.csv")) == 7 and iio.imread(tmp_path / "out" / "clip_overlay.mp4", plugin="FFMPEG").shape[0] == 7
+
+
+@unclosed
 def test_a_video_file_that_was_cut_off_is_named(seer, tmp_path, monkeypatch, capsys):
     video(tmp_path / "whole.mp4", 60)
     import subprocess

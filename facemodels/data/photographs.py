@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..export.files import whole
 from ..formats.files import read_npz, take, wrong
 from . import Faces
 from .aflw import aflw
@@ -39,12 +40,12 @@ def photographs(path: str | Path, cache: str | Path | None = None) -> Faces:
 
 def write_taught(path: str | Path, landmarks: Tensor, faces: Faces) -> None:
     """The file of landmarks [N,68,3] seen in `faces`."""
-    with open(path, "wb") as file:
+    with whole(Path(path)) as part, open(part, "wb") as file:
         np.savez_compressed(file, landmarks=landmarks.numpy().astype(np.float32), given=faces.landmarks.numpy())
 
 
 def read_taught(path: str | Path, faces: Faces) -> Tensor:
-    """Landmarks [N,68,3] that were seen in `faces`.
+    """Landmarks [N,68,3] that were seen in `faces`; NaN are all of a picture of which one is.
 
     Raises:
         InputError: the file is missing or damaged, or was made of other photographs.
@@ -54,4 +55,5 @@ def read_taught(path: str | Path, faces: Faces) -> Tensor:
     landmarks, given = take(Path(path), arrays, {"landmarks": (None, 68, 3), "given": (None, None, None)}, expected)
     if given.shape != tuple(faces.landmarks.shape) or not np.array_equal(given, faces.landmarks.numpy(), equal_nan=True):
         raise wrong(Path(path), f"what was seen in these {len(faces)} photographs", f"a file made of {len(given)} others; make it anew")
-    return torch.from_numpy(np.ascontiguousarray(landmarks, np.float32))
+    landmarks = torch.from_numpy(np.ascontiguousarray(landmarks, np.float32))
+    return torch.where(landmarks.isfinite().flatten(1).all(1)[:, None, None], landmarks, torch.nan)

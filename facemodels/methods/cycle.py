@@ -123,8 +123,11 @@ class CycleConfig(Config):
                 raise InputError(f"{name} must be {' or '.join(words)}, got {getattr(self, name)!r}")
         if unknown := [c for c in self.cycles if c not in CYCLES]:
             raise InputError(f"cycles must be of {' and '.join(CYCLES)}, got {unknown[0]!r}")
-        if self.held_out < 8 or min(self.cache, self.coarse, self.stage1, self.detached) < 0:
-            raise InputError(f"held_out must be at least 8, cache, coarse, stage1 and detached at least 0, got {self.held_out}, {self.cache}, {self.coarse}, {self.stage1} and {self.detached}")
+        if self.held_out < 8 or min(self.cache, self.coarse, self.stage1, self.detached, self.variation_mm) < 0:
+            got = f"{self.held_out}, {self.cache}, {self.coarse}, {self.stage1}, {self.detached} and {self.variation_mm:g}"
+            raise InputError(f"held_out must be at least 8, cache, coarse, stage1, detached and variation_mm at least 0, got {got}")
+        if self.cycles and self.coarse > self.stage1:
+            raise InputError(f"cycles draw pictures, so coarse, the steps without any, must be at most stage1, got {self.coarse} and {self.stage1}")
         if self.batch % 2 or self.batch < 4:
             raise InputError(f"batch must be even, for pairs of frames, and at least 4, for batch norms of first frames, got {self.batch}")
 
@@ -461,7 +464,7 @@ class Cycle(FaceMethod):
         c = self.config
         images = batch.image.permute(0, 2, 3, 1).contiguous()
         said = self.network(batch.image).each(Tensor.float)
-        parts = self._base(said, images, batch.landmarks, step >= c.coarse or batch.landmarks is None)
+        parts = self._base(said, images, batch.landmarks, step >= c.coarse or batch.landmarks is None or not c.weight_landmarks)
         weights = {k: getattr(c, f"weight_{k}") for k in ("photometric", "landmarks", "probable", "gamma", "reflectance", "pair")}
         if step >= c.stage1:
             for cycle in c.cycles:
@@ -519,9 +522,10 @@ class Cycle(FaceMethod):
         return {f"{cycle}_{k}": v for k, v in parts.items()}
 
     def _sized(self, first: Properties, second: Properties, seed: int) -> Properties:
-        """`second` whose expression is as far from the first's as `variation_mm` says, on the way that it went; at most 30 times as far, and within what expressions can be."""
+        """`second` whose expression is as far from the first's as `variation_mm` says, on the way that it went; at most 30 times as far, and within what expressions can be.
+        Gradients reach the way, not the distance, of which this is free."""
         size = torch.rand(len(first.scale), generator=torch.Generator().manual_seed(seed)).to(first.scale) + 0.5
-        factor = self.config.variation_mm * size / self._expression_mm(first.expression, second.expression).detach().clamp(min=1e-6)
+        factor = self.config.variation_mm * size / self._expression_mm(first.expression, second.expression).clamp(min=1e-6)
         expression = first.expression + factor.clamp(max=30.0)[:, None] * (second.expression - first.expression)
         return second._replace(expression=expression.clamp(0, 1) if self.model.blendshapes else expression)
 
@@ -612,7 +616,8 @@ class Cycle(FaceMethod):
 
         rows = [frame, to_linear(images[1::2]), over(first)[0]]
         for cycle in self.config.cycles:
-            variation, goal = injected(cycle, first, second)
+            to = self._sized(first, second, 0) if cycle == "expression" and self.config.variation_mm else second
+            variation, goal = injected(cycle, first, to)
             picture = compose(getattr(self.config, f"compose_{cycle}"), frame, first, goal, self.model, self.inner)
             found = self.network(to_srgb(picture).permute(0, 3, 1, 2).contiguous()).each(Tensor.float)
             back, mask = over(reversed_by(cycle, found, variation))

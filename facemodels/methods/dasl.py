@@ -26,7 +26,7 @@ Beyond the paper, and off unless asked for: `extra`, `profiles` and `weight_prio
 photographs of AFLW from 4.39 to 4.05 %; but shapes of photographs had grown far from the mean, with noses and chins to match (identity of norm 6.8, where renderings have 1.3): what few points in 2D leave
 open, nothing held. 1200 steps with the prior at 0.1 brought them back to a norm of 2, at 4.46 %.
 
-`teacher` does without both: another network's 68 landmarks with depth (`facemodels.methods.teacher`) take the place of the few points that people marked, of which those of the brows and
+`teacher`: another network's 68 landmarks with depth (`facemodels.methods.teacher`) take the place of the few points that people marked, of which those of the brows and
 of the nose's sides are not where iBUG's are (AFLW's lie 1.4 and 4 pixels of 120 from what 3DDFA_V2 says on average, those of the eyes 0.3).
 
 Labelled faces are rendered (`facemodels.data.synthetic`) or come from 300W-LP; of a morphable model with more coefficients, the 40 and 10 directions that move its
@@ -120,6 +120,8 @@ class DASLConfig(Config):
         super().__post_init__()
         if self.teacher and (self.wild == "synthetic" or not self.extra):
             raise InputError("teacher is for photographs and for all 68 points; give wild=PATH and extra=true with it")
+        if self.teacher and not {"l2d", "cycle"} & {*self.schemes}:
+            raise InputError(f"l2d and cycle learn from a teacher; give one of them with it, got schemes={','.join(self.schemes) or 'none'}")
         if self.trunk not in ("mobilenet", "mobilenet_05", "resnet50", "light") or self.channel not in ("hard", "soft"):
             raise InputError(f"trunk must be mobilenet, mobilenet_05, resnet50 or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
         wrong = [s for s in self.schemes if s not in SCHEMES]
@@ -404,6 +406,8 @@ class DASL(FaceMethod):
             faces = replace(faces, landmarks=points, visible=points.isfinite().all(-1))
             self.held_taught = points[held]
             taken = taken[faces.visible[taken].any(1)]
+            if not len(taken):
+                raise InputError(f"{c.teacher}: nothing was seen in the photographs that are trained on; make it anew with a higher --worst")
         self.wild = Shuffled(faces, torch.cat([taken] + (c.profiles - 1) * [taken[hidden[taken] >= 1 / 3]]))
 
     def batch(self, step, indices, device) -> "Batch":

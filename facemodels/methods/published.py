@@ -38,7 +38,7 @@ PER_MILLIMETRE = 1000.0
 
 
 def load_published(path, model, whitening, entry: str | None = None) -> DASL:
-    """2DASL's or 3DDFA's network with its published weights, in eval mode; which of the two, the names of the weights tell.
+    """The network of 2DASL, 3DDFA or 3DDFA_V2 with its published weights, in eval mode; which of them, the names of the weights tell.
 
     Args:
         path: the checkpoint, a file of torch.save; nothing in it is run. model: Model_Shape.mat with Model_Exp.mat beside it, or 3DDFA_V2's bfm_noneck_v3.pkl. whitening:
@@ -54,7 +54,7 @@ def load_published(path, model, whitening, entry: str | None = None) -> DASL:
     if trunk == "mobilenet" and len(found["dw6.conv_dw.weight"]) == 512:
         trunk = "mobilenet_05"
     if trunk is None:
-        raise wrong(path, "the weights of 2DASL's ResNet-50 or of 3DDFA's MobileNet-V1", f"{', '.join([*found][:4])} ...")
+        raise wrong(path, "the weights of 2DASL's ResNet-50 or of a MobileNet-V1 of 3DDFA or 3DDFA_V2", f"{', '.join([*found][:4])} ...")
     mean, std = read_whitening(whitening)
     sigmas = [torch.from_numpy(s).float() for s in basel_deviations(model)]
     for sigma, count, what in zip(sigmas, (IDENTITY, EXPRESSION), ("identity", "expression")):
@@ -91,7 +91,7 @@ def read_whitening(path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m facemodels.methods.published", description="Make a checkpoint of 2DASL's or 3DDFA's published weights.")
+    parser = argparse.ArgumentParser(prog="python -m facemodels.methods.published", description="Make a checkpoint of the published weights of 2DASL, 3DDFA or 3DDFA_V2.")
     parser.add_argument("weights", type=Path, metavar="FILE", help="2DASL's checkpoint, or 3DDFA's phase1_wpdc_vdc.pth.tar or 3DDFA_V2's mb1_120x120.pth")
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="Model_Shape.mat with Model_Exp.mat beside it, or bfm_noneck_v3.pkl")
     parser.add_argument("--whitening", type=Path, required=True, metavar="FILE", help="param_whitening.pkl, or an .npz of param_mean and param_std")

@@ -19,6 +19,7 @@ from ..data import Faces
 from ..data.augment import left_right, moved
 from ..data.photographs import CROP, photographs, write_taught
 from ..errors import InputError
+from ..export.files import check_writable
 from . import load_method
 from .dasl import about_its_middle, eighteen
 
@@ -69,6 +70,7 @@ def main(arguments=None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz to write")
     options = parser.parse_args(arguments)
     try:
+        check_writable(options.output.parent)
         method, faces = load_method(options.checkpoint), photographs(options.photos)
         landmarks, off = seen_by(method, faces, options.worst, views=options.views)
         kept = landmarks.isfinite().all(-1).all(-1)
