@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from facemodels.errors import InputError
-from facemodels.evaluation.aflw2000 import evaluate
+from facemodels.evaluation.aflw2000 import AFLW2000, evaluate, located
 from facemodels.methods import load_method, method
 from facemodels.methods.cycle import CYCLES, MODES
 from facemodels.methods.dasl import SCHEMES
@@ -72,6 +72,9 @@ def main(arguments=None) -> dict:
     unknown = [v for v in options.only or () if v not in VARIANTS[options.method]]
     if unknown:
         raise InputError(f"--only {unknown[0]}: the variants of {options.method} are {', '.join(VARIANTS[options.method])}")
+    if options.aflw2000:
+        options.aflw2000 = located(options.aflw2000)
+        AFLW2000(options.aflw2000)  # says so now, and not after the first run, if it is not there
     settings = [*options.settings, *([f"wild={options.wild}"] if options.wild else [])]
     variants = {k: v for k, v in VARIANTS[options.method].items() if not options.only or k in options.only}
     result = {"method": options.method, "environment": common.environment(torch.device("cuda" if torch.cuda.is_available() else "cpu")), "settings": settings, "runs": []}
