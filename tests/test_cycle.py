@@ -522,7 +522,7 @@ def test_validation_of_the_truth_finds_no_error_and_no_leak(method, monkeypatch)
         assert abs(results[key]) < 1e-2, key
     assert results["rotation_response"] == pytest.approx(1, abs=1e-3) and results["expression_response"] == pytest.approx(1, abs=1e-3)
     # A grey picture is among them.
-    assert results["photometric"] < 0.05 and results["neutral_of_mean_face_mm"] > 1
+    assert results["photometric"] < 0.05 and results["neutral_of_mean_face_mm"] > 1 and results["expression_of_none_mm"] > 0.5
 
 
 def test_leaks_are_measured_in_what_leaks(method, monkeypatch):

@@ -554,7 +554,7 @@ class Cycle(FaceMethod):
     @torch.no_grad()
     def validate(self, device) -> dict[str, float]:
         """On held-out rendered pairs: photometric, mean colour distance (sRGB 0..1) where the face is rendered; nme_percent of the 68 landmarks, of sqrt(w h) of their box;
-        errors of rotation, expression and neutral shape (the last after a similarity).
+        errors of rotation, expression and neutral shape (the last after a similarity), and of no expression and the mean face in their place.
 
         On pairs in which pose or expression alone changes, sums over the pairs: how far the predicted other one moves, over the true change (*_leak_*), and how far the
         predicted one itself does (*_response, 1 is right: a network that says the same of every picture leaks nothing either). Pairs that change by less than
@@ -573,6 +573,7 @@ class Cycle(FaceMethod):
                 "nme_percent": 100 * (p.landmarks[..., :2] - faces.landmarks).norm(dim=-1).mean(1) / box,
                 "rotation_degrees": rotation_angle(p.properties.rotation, faces.rotation).rad2deg(),
                 "expression_mm": self._expression_mm(p.properties.expression, faces.expression),
+                "expression_of_none_mm": self._expression_mm(torch.zeros_like(faces.expression), faces.expression),
                 "neutral_mm": self._neutral_mm(p.properties.identity, faces.identity),
                 "neutral_of_mean_face_mm": self._neutral_mm(torch.zeros_like(faces.identity), faces.identity),
             }
