@@ -34,10 +34,13 @@ reasoned, not measured, unless it says so.
 * The weight of coefficients is twenty times that of Deng et al. (3e-4), who train on hundreds of thousands of faces: in short trainings from nothing, identity and expression take over
   what pose should explain. Measured after 500 steps on held-out rendered faces: neutral shape 3.21 mm instead of 3.69 (the mean face: 3.17), expression 1.43 instead of 2.65 mm,
   rotation 14.8 instead of 15.3 degrees, at a photometric error of 0.118 instead of 0.114.
-* The variation of an expression goes the way that the network says, but half to one and a half times `variation_mm` far. Left at what it says, the cycles teach it to say less: what is
-  injected shrinks with what is seen, and what is kept is kept best by a network that sees nothing. Measured after 4000 steps without cycles and 300 with both (one seed; expression that moves when pose alone
-  changes, mm a degree; the share of true changes of expression that is seen; the first by the second): without cycles 0.051, 0.21, 0.24; with them, unsized, weight_kept 0.1: 0.029,
-  0.15, 0.20, at 1: 0.011, 0.05, 0.25; sized, weight_kept 0.1: 0.045, 0.32, 0.14, at 0.4: 0.045, 0.36, 0.13, and with four times the weight of the pose cycle 0.029, 0.25, 0.12.
+* The variation of an expression goes the way that the network says, but half to one and a half times `variation_mm` far, and no gradient reaches how far. Left at what it says, the cycles teach it to say less:
+  what is injected shrinks with what is seen, and what is kept is kept best by a network that sees nothing. Measured after 4000 steps without cycles and some with both (one seed; expression that moves
+  when pose alone changes, mm a degree; the share of true changes of expression that is seen; the first by the second): unsized, 300 steps, weight_kept 0.1: 0.029, 0.15, 0.20, at 1: 0.011, 0.05, 0.25; as it is now,
+  1000 steps: 0.023, 0.24, 0.10. Without cycles: 0.051, 0.21, 0.24 and 0.048, 0.23, 0.21.
+* What the cycles cost: at equal steps the photometric error and that of the landmarks are higher with them (preset `cpu`, step 6500: 0.0936 instead of 0.0887, 3.8 instead of 3.2 %). A network without them lets
+  the expression follow the pose, and fits single frames the better for it; at the photometric error at which the cycles end, it leaks four times as much. Their weights of 1 are more than is needed: after 1000 steps
+  (one seed) 0.3 each halves the leak as well, for 1 % of photometric error instead of 8, and 0.1 takes two fifths of it for nothing (`benchmarks/results/training.md`).
 * Differences of shapes are mean squares in mm^2 over the face, so that identity and expression, whose coefficients have other units, weigh the same.
 * J passes the network with its own batch's statistics, and these are not remembered: no frame that the network will see is made so.
 """
