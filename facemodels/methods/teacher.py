@@ -23,7 +23,6 @@ from ..export.files import check_writable
 from . import load_method
 from .dasl import about_its_middle, eighteen
 
-
 # Scale, shift (share of the side, to the right and down) and whether mirrored: the picture as it is, then others of which a network makes other mistakes.
 VIEWS = tuple((*view, mirrored) for view in ((1, 0, 0), (0.94, 0.025, 0), (0.94, -0.025, 0), (1.05, 0, 0.025), (1.05, 0, -0.025)) for mirrored in (False, True))
 
@@ -47,7 +46,7 @@ def seen_by(method, faces: Faces, worst: float = 8.0, batch: int = 64, views: in
 
 
 def _viewed(method, image, view) -> Tensor:
-    """Landmarks [N,68,3] of pictures, seen in a view of them; depth is about its mean, where there are several."""
+    """Landmarks [N,68,3] of pictures, seen in a view of them; depth about its mean."""
     scale, dx, dy, mirrored = view
     if view == VIEWS[0]:
         return about_its_middle(method.landmarks(image))
