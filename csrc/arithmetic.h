@@ -67,9 +67,20 @@ template <class T>
 struct Vec4 {
   T x, y, z, w;
 };
+// `p` is aligned to 16 bytes (aligned() in tensors.h sees to it).
 template <class T>
 HD Vec4<T> load4(const T* p) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(T) == 4) {
+    const float4 v = __ldg(reinterpret_cast<const float4*>(p));
+    return {v.x, v.y, v.z, v.w};
+  } else {
+    const double2 a = __ldg(reinterpret_cast<const double2*>(p)), b = __ldg(reinterpret_cast<const double2*>(p) + 1);
+    return {a.x, a.y, b.x, b.y};
+  }
+#else
   return {p[0], p[1], p[2], p[3]};
+#endif
 }
 
 // The functions below also take vectors of sixteen lanes, whose comparisons give masks; so they are written without branches.
@@ -116,7 +127,11 @@ HD I round_to_int(T a) {
     return I((a + shift) - shift);
   } else {
     const float shift = 12582912.0f;  // 1.5 * 2^23
+#ifdef __CUDA_ARCH__
+    return __float_as_int(a + shift) - __float_as_int(shift);  // the low bits of the sum, without a conversion
+#else
     return convert<I>((a + shift) - shift);
+#endif
   }
 }
 

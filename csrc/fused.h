@@ -43,14 +43,14 @@ HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32
   return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
 }
 
-// Gives the gradients of one covered pixel to sink.clip(vertex, Vec4), sink.normal(vertex, Vec3), sink.albedo(vertex, Vec3) and
+// Gives the gradients of one covered pixel to sink.clip(k, vertex, Vec4), sink.normal(k, vertex, Vec3), sink.albedo(k, vertex, Vec3) for corner k and
 // adds to light_gradient [27]. `wants`: which of them; the others may be missing.
 struct FaceWants {
   bool clip, normals, albedo, light;
 };
 template <class T, class A, class Sink>
 HD void face_pixel_backward(const FaceView<T, A>& view, const ShLight<T>& light, const FaceWants& wants, const int32_t* corner, int32_t row,
-                            int32_t col, const Vec3<T>& grad, Sink& sink, T* light_gradient) {
+                            int32_t col, const Vec3<T>& grad, const Sink& sink, T* light_gradient) {
   const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
   const Barycentrics<T> p(clip, col, row, view.width, view.height);
   T grad_b[3] = {T(0), T(0), T(0)};
@@ -64,19 +64,19 @@ HD void face_pixel_backward(const FaceView<T, A>& view, const ShLight<T>& light,
     if (wants.normals || wants.clip) {
       const Vec3<T> grad_normal = sh_normal_gradient(light, normal, grad_shading);
       for (int k = 0; k < 3; ++k) {
-        if (wants.normals) sink.normal(corner[k], grad_normal * p.b[k]);
+        if (wants.normals) sink.normal(k, corner[k], grad_normal * p.b[k]);
         if (wants.clip) grad_b[k] += dot(grad_normal, load3<T>(view.normals + int64_t(corner[k]) * 3));
       }
     }
   }
   for (int k = 0; k < 3; ++k) {
-    if (wants.albedo) sink.albedo(corner[k], grad_albedo * p.b[k]);
+    if (wants.albedo) sink.albedo(k, corner[k], grad_albedo * p.b[k]);
     if (wants.clip) grad_b[k] += dot(grad_albedo, load3<T>(view.albedo + int64_t(corner[k]) * 3));
   }
   if (wants.clip) {
     Vec4<T> grad_clip[3] = {};
     p.backward(grad_b, grad_clip);
-    for (int k = 0; k < 3; ++k) sink.clip(corner[k], grad_clip[k]);
+    for (int k = 0; k < 3; ++k) sink.clip(k, corner[k], grad_clip[k]);
   }
 }
 

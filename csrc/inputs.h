@@ -41,7 +41,7 @@ struct RenderInputs {
 
   RenderInputs(const Tensor& clip_, const std::optional<Tensor>& normals_, const Tensor& albedo_, const std::optional<Tensor>& coefficients_,
                const Tensor& faces_, const std::optional<Tensor>& background_, int64_t height_, int64_t width_)
-      : clip(as_contiguous(clip_)), normals(as_contiguous(normals_ ? *normals_ : albedo_)), albedo(as_contiguous(albedo_)),
+      : clip(aligned(clip_)), normals(as_contiguous(normals_ ? *normals_ : albedo_)), albedo(as_contiguous(albedo_)),
         coefficients(as_contiguous(coefficients_ ? *coefficients_ : clip_)), faces(as_contiguous(faces_)),
         background(as_contiguous(background_ ? *background_ : albedo_)), lit(normals_.has_value()), has_background(background_.has_value()),
         batch(clip.size(0)), num_vertices(clip.size(1)), num_faces(faces.size(0)), height(height_), width(width_) {

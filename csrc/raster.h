@@ -39,6 +39,15 @@ HD I first_centre(I fixed, int32_t side) {
   return select(low > side, zero + side, low);
 }
 
+template <class T>
+HD auto within_guard_band(T a) {
+#ifdef __CUDA_ARCH__
+  return fabs(a) <= kGuardBand;
+#else
+  return (a >= -kGuardBand) & (a <= kGuardBand);
+#endif
+}
+
 template <class T, class I>
 HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t height) {
   ScreenVertex<T, I> s;
@@ -47,12 +56,15 @@ HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t h
   const T px = (x * inv + 1.0f) * (float(width) * 0.5f);
   const T py = (1.0f - y * inv) * (float(height) * 0.5f);
   s.z = z * inv;
-  const auto near = (w > 0.0f) & (px >= -kGuardBand) & (px <= kGuardBand) & (py >= -kGuardBand) & (py <= kGuardBand) & is_finite(s.z);
+  const auto near = (w > 0.0f) & is_finite(w) & within_guard_band(px) & within_guard_band(py) & is_finite(s.z);  // then x, y and z are finite too
   s.x = round_to_int<I>(select(near, px, zero) * float(kSubpixels));
   s.y = round_to_int<I>(select(near, py, zero) * float(kSubpixels));
   const I cell = first_centre(s.x, width) | first_centre(s.y, height) << 16, none = cell - cell;
-  s.cell = select(near, cell, none + kHomogeneousCell);
-  s.cell = select(is_finite((x - x) + (y - y) + (z - z) + (w - w)), s.cell, none + kInvalidCell);
+  const auto other = [&] { return select(is_finite((x - x) + (y - y) + (z - z) + (w - w)), none + kHomogeneousCell, none + kInvalidCell); };
+  if constexpr (std::is_arithmetic_v<T>)
+    s.cell = near ? cell : other();
+  else
+    s.cell = select(near, cell, other());
   return s;
 }
 

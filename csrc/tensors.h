@@ -67,6 +67,12 @@ inline Tensor empty_for(int64_t batch, const Tensor& like, std::vector<int64_t> 
 }
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
+// Positions [..,4], which CUDA loads 16 bytes at a time.
+inline Tensor aligned(const Tensor& t) {
+  const Tensor whole = as_contiguous(t);
+  return reinterpret_cast<uintptr_t>(whole.const_data_ptr()) % 16 ? torch::stable::clone(whole) : whole;
+}
+
 template <class T>
 const T* data(const Tensor& t) {
   return static_cast<const T*>(t.const_data_ptr());

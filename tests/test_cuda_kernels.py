@@ -60,6 +60,26 @@ def test_rasterize_has_the_same_bits(kernels, dtype, cull, layers, kind):
     same(kernels.rasterize(clip, topology.faces, *SIZE, cull, layers), CPU.rasterize(clip, topology.faces, *SIZE, cull, layers))
 
 
+@pytest.mark.parametrize("batch", BLOCK)  # with one image a block takes fewer triangles, and does not look for vertices that they share
+def test_blocks_of_triangles_have_the_same_bits(kernels, dtype, batch):
+    """Several blocks, the last one not full, and triangles of every queue: of a pixel, of a few, of hundreds, wider than 120 pixels, across the camera, without a vertex."""
+    clip, _ = scene(dtype, batch=batch, vertices=900, faces=1)
+    clip[..., 3] = clip[..., 3].abs()
+    clip[:, :3, 3] = -0.3
+    g = torch.Generator().manual_seed(1)
+    clip[..., :2] = torch.linspace(-1, 1, 900)[:, None] * clip[..., 3:] * torch.tensor([1.0, -0.7]) + clip[..., :2] * torch.rand(900, 1, generator=g).to(dtype) ** 6
+    first = torch.randint(0, 880, (1300,), generator=g)
+    near = torch.randint(1, 20, (1300, 2), generator=g)
+    faces = torch.stack([first, first + near[:, 0], first + near[:, 1]], 1).int()
+    faces[::200] = torch.randint(0, 900, (7, 3), generator=g).int()
+    faces[5::300, 2] = -7
+    size = (90, 150)
+    sound = torch.where((faces < 0).any(1, keepdim=True), faces[:, :1].expand(-1, 3), faces).contiguous()
+    got, want = kernels.rasterize(clip, faces, *size, 0, 2), CPU.rasterize(clip, sound, *size, 0, 2)
+    assert want[0].unique().numel() > 100
+    same(got, want)
+
+
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_rasterize_backward(kernels, dtype, deterministic):
     clip, topology = scene(dtype, batch=3, vertices=40, faces=60)

@@ -82,7 +82,7 @@ struct RangeSink {
   T *clip_out = nullptr, *normals_out = nullptr, *albedo_out = nullptr;
   int64_t v0 = 0, v1 = 0;
   bool mine(int32_t v) const { return v >= v0 && v < v1; }
-  void clip(int32_t v, Vec4<T> g) const {
+  void clip(int, int32_t v, Vec4<T> g) const {
     if (!mine(v)) return;
     T* o = clip_out + int64_t(v) * 4;
     o[0] += g.x, o[1] += g.y, o[3] += g.w;
@@ -92,8 +92,8 @@ struct RangeSink {
     T* o = out + int64_t(v) * 3;
     o[0] += g.x, o[1] += g.y, o[2] += g.z;
   }
-  void normal(int32_t v, Vec3<T> g) const { add3(normals_out, v, g); }
-  void albedo(int32_t v, Vec3<T> g) const { add3(albedo_out, v, g); }
+  void normal(int, int32_t v, Vec3<T> g) const { add3(normals_out, v, g); }
+  void albedo(int, int32_t v, Vec3<T> g) const { add3(albedo_out, v, g); }
 };
 // (d clip [N,V,4], d normals [N or 1,V,3], d albedo [N or 1,V,3], d coefficients [N or 1,9,3]) in the geometry's dtype; empty
 // where not wanted

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kBlock, 2) backward(SurfaceView<T> surface, in
 
 Tensor edge_gradients_backward_cuda(const Tensor& grad_, const Tensor& image_, const Tensor& clip_, const Tensor& faces_, const Tensor& neighbours_,
                                     const Tensor& face_id_, bool deterministic) {
-  const Tensor grad = as_contiguous(grad_), image = as_contiguous(image_), clip = as_contiguous(clip_), faces = as_contiguous(faces_),
+  const Tensor grad = as_contiguous(grad_), image = as_contiguous(image_), clip = aligned(clip_), faces = as_contiguous(faces_),
                neighbours = as_contiguous(neighbours_), face_id = as_contiguous(face_id_);
   check_same_device(grad, image, clip, faces, neighbours, face_id);
   check_mesh(clip, 4, faces), check_faces(neighbours), check_ids(face_id);

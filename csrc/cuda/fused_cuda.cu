@@ -2,6 +2,7 @@
 #include "../inputs.h"
 
 #include "light.cuh"
+#include "tile_sums.cuh"
 #include "visibility.cuh"
 
 namespace facerender {
@@ -32,13 +33,14 @@ struct BatchView {
 template <class T, class A>
 __global__ void __launch_bounds__(kBlock) shade(BatchView<T, A> all, const __grid_constant__ ShPreset preset, const uint64_t* keys, A* out, int32_t* face_id) {
   __shared__ ShLight<T> light;
-  const int64_t pixels = int64_t(all.first.height) * all.first.width, i = item();
-  for (int64_t n = blockIdx.y; n < all.batch; n += gridDim.y) {
+  const int32_t height = all.first.height, width = all.first.width;
+  const TilePixel p = tile_pixel(height, width);
+  for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
     if (all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
-    if (i >= pixels) continue;
-    const int64_t at = n * pixels + i;
+    if (!p.inside) continue;
+    const int64_t at = (n * height + p.row) * width + p.col;
     const int32_t face = key_face(keys[at]);
-    const Vec3<T> c = face_pixel(all.image(n), light, face, int32_t(i / all.first.width), int32_t(i % all.first.width));
+    const Vec3<T> c = face_pixel(all.image(n), light, face, p.row, p.col);
     out[3 * at] = A(c.x), out[3 * at + 1] = A(c.y), out[3 * at + 2] = A(c.z);
     face_id[at] = face;
   }
@@ -58,8 +60,8 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
     using A = decltype(attribute);
     const BatchMesh<T> mesh{data<T>(in.clip), data<int32_t>(in.faces), in.batch, in.num_vertices, in.num_faces, int32_t(height), int32_t(width), cull};
     uint64_t* seen = static_cast<uint64_t*>(keys.mutable_data_ptr());
-    find_visible(device, in.clip, mesh, static_cast<const uint64_t*>(nullptr), seen);
-    LAUNCH((shade<T, A>), grid_of(height * width, in.batch), kBlock, device.stream, (BatchView<T, A>(in)), sh_preset(preset), seen, mutable_data<A>(image), mutable_data<int32_t>(face_id));
+    find_visible(device, in.clip, mesh, nullptr, seen);
+    LAUNCH((shade<T, A>), grid_of_tiles(height, width, in.batch), kBlock, device.stream, (BatchView<T, A>(in)), sh_preset(preset), seen, mutable_data<A>(image), mutable_data<int32_t>(face_id));
     device.launched();
   });
   return {image, face_id};
@@ -68,29 +70,69 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
 template <class T, Mode mode>
 struct SumSink {
   VertexSums<T> clip_sums, normal_sums, albedo_sums;
-  __device__ void clip(int32_t v, Vec4<T> g) const { add4<T, mode>(clip_sums, v, g); }
-  __device__ void normal(int32_t v, Vec3<T> g) const { add3<T, mode>(normal_sums, v, g); }
-  __device__ void albedo(int32_t v, Vec3<T> g) const { add3<T, mode>(albedo_sums, v, g); }
+  __device__ void clip(int, int32_t v, Vec4<T> g) const { add4<T, mode>(clip_sums, v, g); }
+  __device__ void normal(int, int32_t v, Vec3<T> g) const { add3<T, mode>(normal_sums, v, g); }
+  __device__ void albedo(int, int32_t v, Vec3<T> g) const { add3<T, mode>(albedo_sums, v, g); }
+  __device__ SumSink image(int64_t n, int64_t vertices, int64_t normals_stride, int64_t albedo_stride) const {
+    SumSink s = *this;
+    s.clip_sums.values += n * vertices * 4, s.clip_sums.fixed += n * vertices * 4;
+    s.normal_sums.values += n * normals_stride, s.normal_sums.fixed += n * normals_stride;
+    s.albedo_sums.values += n * albedo_stride, s.albedo_sums.fixed += n * albedo_stride;
+    return s;
+  }
 };
 
-template <class T, class A, Mode mode>
-__global__ void __launch_bounds__(kBlock)
+// Into the block's sums: numbers 0 to 3 of a vertex are d clip, 4 to 6 d albedo, 7 to 9 d normal.
+template <int kValues>
+struct TileSink {
+  TileSums<kValues>& sums;
+  __device__ void clip(int k, int32_t, Vec4<float> g) const { sums.put(k, 0, g.x), sums.put(k, 1, g.y), sums.put(k, 2, g.z), sums.put(k, 3, g.w); }
+  __device__ void albedo(int k, int32_t, Vec3<float> g) const { sums.put(k, 4, g.x), sums.put(k, 5, g.y), sums.put(k, 6, g.z); }
+  __device__ void normal(int k, int32_t, Vec3<float> g) const {
+    if constexpr (kValues > 7) sums.put(k, 7, g.x), sums.put(k, 8, g.y), sums.put(k, 9, g.z);
+  }
+};
+
+// kValues: 7 or 10 numbers of a vertex are summed in shared memory, 0 where every pixel adds its own (float64, and sums without an order).
+template <class T, class A, Mode mode, int kValues>
+__global__ void __launch_bounds__(kBlock, kValues ? 2 : 1)
     shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
   __shared__ ShLight<T> light;
-  const int64_t pixels = int64_t(all.first.height) * all.first.width, i = item(), V = all.first.num_vertices;
-  for (int64_t n = blockIdx.y; n < all.batch; n += gridDim.y) {
-    if (all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
-    T light_gradient[27] = {};
+  const int32_t height = all.first.height, width = all.first.width;
+  const int64_t V = all.first.num_vertices, blocks = int64_t(gridDim.x) * gridDim.y;
+  const TilePixel p = tile_pixel(height, width);
+  for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
+    const int64_t at = (n * height + p.row) * width + p.col;
     Corners f;
-    if (i < pixels && seen_corners(all.first.faces, face_id[n * pixels + i], all.num_faces, V, f)) {
-      SumSink<T, mode> sink = sums;
-      sink.clip_sums.values += n * V * 4, sink.clip_sums.fixed += n * V * 4;
-      sink.normal_sums.values += n * all.normals_stride, sink.normal_sums.fixed += n * all.normals_stride;
-      sink.albedo_sums.values += n * all.albedo_stride, sink.albedo_sums.fixed += n * all.albedo_stride;
-      face_pixel_backward(all.image(n), light, wants, f.v, int32_t(i / all.first.width), int32_t(i % all.first.width), load3<T>(grad + (n * pixels + i) * 3), sink,
-                          light_gradient);
+    const bool seen = p.inside && seen_corners(all.first.faces, face_id[at], all.num_faces, V, f);
+    T* const out = partial ? partial + (n * blocks + tile_number()) * 27 : nullptr;
+    if (!__syncthreads_or(seen)) {
+      if (out && threadIdx.x < 27) out[threadIdx.x] = T(0);
+      continue;
     }
-    if (partial) block_sum27(light_gradient, partial + (n * gridDim.x + blockIdx.x) * 27);
+    if (all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
+    T light_gradient[32] = {};
+    const Vec3<T> g = seen ? load3<T>(grad + at * 3) : Vec3<T>{T(0), T(0), T(0)};
+    const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
+    if constexpr (kValues > 0) {
+      __shared__ TileSums<kValues> tile;
+      tile.clear();
+      tile.enter(seen, f);
+      if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, TileSink<kValues>{tile}, light_gradient);
+      if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
+      tile.finish([&](int32_t vertex, int32_t number, float sum) {
+        if (number < 4) {
+          if (wants.clip) atomicAdd(sink.clip_sums.values + int64_t(vertex) * 4 + number, sum);
+        } else if (number < 7) {
+          if (wants.albedo) atomicAdd(sink.albedo_sums.values + int64_t(vertex) * 3 + (number - 4), sum);
+        } else if (wants.normals) {
+          atomicAdd(sink.normal_sums.values + int64_t(vertex) * 3 + (number - 7), sum);
+        }
+      });
+    } else {
+      if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, sink, light_gradient);
+      if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
+    }
   }
 }
 
@@ -109,7 +151,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
   const FaceWants wants{want_clip, want_normals && in.lit, want_albedo, want_coefficients && in.lit};
   using Sizes = std::vector<int64_t>;
   Tensor grad_clip, grad_normals, grad_albedo;
-  Tensor grad_coefficients = zeros(in.clip, wants.light ? Sizes{in.coefficients.size(0), 9, 3} : Sizes{0}, dtype);
+  const Sizes light_sizes = wants.light ? Sizes{in.coefficients.size(0), 9, 3} : Sizes{0};
+  Tensor grad_coefficients = face_id.numel() ? empty(in.clip, light_sizes, dtype) : zeros(in.clip, light_sizes, dtype);
   dispatch_attribute(dtype, in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
@@ -117,20 +160,28 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
     const GradientBuffer<T> normals_out(in.clip, {in.normals.size(0), in.num_vertices, 3}, dtype, wants.normals, deterministic, face_id.numel() * 3);
     const GradientBuffer<T> albedo_out(in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
     if (face_id.numel()) {
-      const dim3 grid = grid_of(in.height * in.width, in.batch);
-      Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, int64_t(grid.x), 27} : Sizes{0}, dtype);
+      const dim3 grid = grid_of_tiles(in.height, in.width, in.batch);
+      const int64_t blocks = int64_t(grid.x) * grid.y;
+      const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, blocks, 27} : Sizes{0}, dtype);
       const ShPreset p = sh_preset(preset);
-      accumulate(deterministic && (wants.clip || wants.normals || wants.albedo), [&](auto tag) {
-        constexpr Mode mode = decltype(tag)::mode;
-        LAUNCH((shade_backward<T, A, mode>), grid, kBlock, device.stream, (BatchView<T, A>(in)), p, wants, data<A>(grad), data<int32_t>(face_id),
+      const bool in_order = deterministic && (wants.clip || wants.normals || wants.albedo);
+      const auto run = [&](auto mode_tag, auto values) {
+        constexpr Mode mode = decltype(mode_tag)::mode;
+        LAUNCH((shade_backward<T, A, mode, decltype(values)::value>), grid, kBlock, device.stream, (BatchView<T, A>(in)), p, wants, data<A>(grad), data<int32_t>(face_id),
                (SumSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}), wants.light ? mutable_data<T>(partial) : nullptr);
         device.launched();
-      });
-      if (wants.light) {
-        LAUNCH((sum_light_gradients<T>), unsigned(in.coefficients.size(0)), kWarp, device.stream, data<T>(partial), in.batch, int64_t(grid.x),
-               in.batch > 0 && in.coefficients.size(0) == 1, p, mutable_data<T>(grad_coefficients));
-        device.launched();
+      };
+      if constexpr (std::is_same_v<T, float>) {
+        if (in_order)
+          accumulate(true, [&](auto tag) { run(tag, std::integral_constant<int, 0>{}); });
+        else if (wants.normals)
+          run(ModeTag<kAdd>{}, std::integral_constant<int, 10>{});
+        else
+          run(ModeTag<kAdd>{}, std::integral_constant<int, 7>{});
+      } else {
+        accumulate(in_order, [&](auto tag) { run(tag, std::integral_constant<int, 0>{}); });
       }
+      if (wants.light) finish_light_gradients<T>(device, partial, in.batch, blocks, p, grad_coefficients);
       clip_out.finish(device), normals_out.finish(device), albedo_out.finish(device);
     }
     grad_clip = clip_out.values, grad_normals = normals_out.values, grad_albedo = albedo_out.values;

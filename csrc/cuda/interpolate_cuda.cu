@@ -1,5 +1,5 @@
 #include "../inputs.h"
-#include "launch.h"
+#include "tile_sums.cuh"
 
 namespace facerender {
 namespace {
@@ -46,27 +46,45 @@ Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const T
   return out;
 }
 
-template <class T, class A, Mode mode>
-__global__ void __launch_bounds__(kBlock, 4) backward(InterpolateShape s, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id, const T* bary,
-                                                   bool want_attributes, VertexSums<T> grad_attributes, T* grad_bary) {
-  const int64_t i = item(), C = s.channels;
-  if (i >= s.pixels) return;
-  for (int64_t n = blockIdx.y; n < s.batch; n += gridDim.y) {
-    const int64_t at = n * s.pixels + i;
+// The fragments of an image as rows and columns: [H,W] and [H,W,K] as [H,W K].
+template <class T, class A, Mode mode, int kValues>
+__global__ void __launch_bounds__(kBlock, 3) backward(InterpolateShape s, int32_t height, int32_t width, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
+                                                      const T* bary, bool want_attributes, VertexSums<T> grad_attributes, T* grad_bary) {
+  const TilePixel p = tile_pixel(height, width);
+  const int64_t C = s.channels;
+  for (int64_t n = blockIdx.z; n < s.batch; n += gridDim.z) {
+    const int64_t at = (n * height + p.row) * width + p.col;
     Corners f;
-    const bool seen = seen_corners(faces, face_id[at], s.num_faces, s.num_vertices, f);
-    for (int k = 0; k < 3; ++k) {
-      T sum = T(0);
-      if (seen) {
-        const int64_t vertex = n * s.attribute_stride + f.v[k] * C;
-        const T b = bary[3 * at + k];
-        for (int64_t c = 0; c < C; ++c) {
-          const T g = T(grad[at * C + c]);
-          if (grad_bary) sum += g * T(attributes[vertex + c]);
-          if (want_attributes) add_to<T, mode>(grad_attributes, vertex + c, b * g);
-        }
+    const bool seen = p.inside && seen_corners(faces, face_id[at], s.num_faces, s.num_vertices, f);
+    if (grad_bary && p.inside)
+      for (int k = 0; k < 3; ++k) {
+        T sum = T(0);
+        if (seen)
+          for (int64_t c = 0; c < C; ++c) sum += T(grad[at * C + c]) * T(attributes[n * s.attribute_stride + f.v[k] * C + c]);
+        grad_bary[3 * at + k] = sum;
       }
-      if (grad_bary) grad_bary[3 * at + k] = sum;
+    if (!want_attributes) continue;
+    if constexpr (kValues > 0) {
+      if (!__syncthreads_or(seen)) continue;
+      __shared__ TileSums<kValues> tile;
+      tile.clear();
+      tile.enter(seen, f);
+      for (int64_t first = 0; first < C; first += kValues) {
+        const int32_t here = int32_t(C - first < kValues ? C - first : kValues);
+        if (seen)
+          for (int k = 0; k < 3; ++k) {
+            const T b = bary[3 * at + k];
+            for (int32_t c = 0; c < here; ++c) tile.put(k, c, b * T(grad[at * C + first + c]));
+          }
+        tile.finish([&](int32_t vertex, int32_t number, float sum) {
+          if (number < here) atomicAdd(grad_attributes.values + n * s.attribute_stride + vertex * C + first + number, sum);
+        });
+      }
+    } else if (seen) {
+      for (int k = 0; k < 3; ++k) {
+        const int64_t vertex = n * s.attribute_stride + f.v[k] * C;
+        for (int64_t c = 0; c < C; ++c) add_to<T, mode>(grad_attributes, vertex + c, bary[3 * at + k] * T(grad[at * C + c]));
+      }
     }
   }
 }
@@ -87,10 +105,20 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
     using A = decltype(attribute);
     const GradientBuffer<T> out(attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype, want_attributes, deterministic, face_id.numel() * 3);
     if (face_id.numel()) {
-      accumulate(deterministic && want_attributes, [&](auto tag) {
-        LAUNCH((backward<T, A, decltype(tag)::mode>), grid_of(s.pixels, s.batch), kBlock, device.stream, s, data<A>(grad), data<A>(attributes), data<int32_t>(faces),
-               data<int32_t>(face_id), data<T>(bary), want_attributes, out.sums(), want_bary ? mutable_data<T>(grad_bary) : nullptr);
+      const int64_t height = face_id.size(1), width = s.pixels / height;
+      const auto run = [&](auto mode, auto values) {
+        LAUNCH((backward<T, A, decltype(mode)::mode, decltype(values)::value>), grid_of_tiles(height, width, s.batch), kBlock, device.stream, s, int32_t(height),
+               int32_t(width), data<A>(grad), data<A>(attributes), data<int32_t>(faces), data<int32_t>(face_id), data<T>(bary), want_attributes, out.sums(),
+               want_bary ? mutable_data<T>(grad_bary) : nullptr);
         device.launched();
+      };
+      sum_by_tiles<T>(deterministic && want_attributes, [&](auto mode, auto tiles) {
+        if constexpr (!decltype(tiles)::value)
+          run(mode, std::integral_constant<int, 0>{});
+        else if (s.channels == 3)
+          run(mode, std::integral_constant<int, 3>{});
+        else
+          run(mode, std::integral_constant<int, 8>{});
       });
       out.finish(device);
     }

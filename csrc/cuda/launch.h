@@ -38,6 +38,12 @@ struct Device {
   void fill_bytes(void* p, int value, int64_t bytes) const {
     if (bytes) throw_on_error(cudaMemsetAsync(p, value, size_t(bytes), stream));
   }
+  int64_t multiprocessors() const {
+    int device = 0, count = 0;
+    throw_on_error(cudaGetDevice(&device));
+    throw_on_error(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+    return count;
+  }
   static void throw_on_error(cudaError_t error) {
     if (error != cudaSuccess) throw std::runtime_error(std::string("facerender: CUDA: ") + cudaGetErrorString(error));
   }
@@ -50,6 +56,38 @@ inline dim3 grid_of(int64_t count, int64_t images) {
   return dim3(unsigned((count + kBlock - 1) / kBlock), unsigned(images < 65535 ? images : 65535));
 }
 __device__ inline int64_t item() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+// Kernels over pixels: eight by four for a warp and sixteen by sixteen for a block, because pixels near each other see the same vertices.
+constexpr int32_t kTile = 16;
+inline dim3 grid_of_tiles(int64_t height, int64_t width, int64_t images) {
+  return dim3(unsigned((width + kTile - 1) / kTile), unsigned((height + kTile - 1) / kTile), unsigned(images < 65535 ? images : 65535));
+}
+struct TilePixel {
+  int32_t row, col;
+  bool inside;
+};
+__device__ inline TilePixel tile_pixel(int32_t height, int32_t width) {
+  const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp);
+  const int32_t row = int32_t(blockIdx.y) * kTile + warp / 2 * 4 + lane / 8, col = int32_t(blockIdx.x) * kTile + warp % 2 * 8 + lane % 8;
+  return {row, col, row < height && col < width};
+}
+__device__ inline int64_t tile_number() { return int64_t(blockIdx.y) * gridDim.x + blockIdx.x; }
+
+// Numbers from counts[which] on for the lanes of a warp, in order; none where `which` is -1. Every lane must come.
+template <int kCounts>
+__device__ inline int32_t take_numbers(int32_t which, int32_t* counts) {
+  const int32_t lane = int32_t(threadIdx.x % kWarp);
+  uint32_t mine = 0, held = 0;
+  UNROLL
+  for (int c = 0; c < kCounts; ++c) {
+    const uint32_t lanes = __ballot_sync(kAllLanes, which == c);
+    if (which == c) mine = lanes;
+    if (lane == c) held = lanes;
+  }
+  int32_t first = 0;
+  if (held) first = atomicAdd(counts + lane, int32_t(__popc(held)));
+  return __shfl_sync(kAllLanes, first, which & 31) + int32_t(__popc(mine & ((1u << lane) - 1)));
+}
 
 // How a gradient reaches a vertex that many pixels share.
 //   kAdd: float atomics; the order of a sum, and so its last bits, may differ between runs.
@@ -117,13 +155,13 @@ __global__ void from_fixed(VertexSums<T> s, int64_t n) {
 // The buffers of one gradient that is summed from `fragments` pixels.
 template <class T>
 struct GradientBuffer {
-  Tensor values, fixed, largest;
+  Tensor values, fixed, largest;  // the latter two where sums must not depend on order
   int bits = 38;
 
   GradientBuffer(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype, bool wanted, bool deterministic, int64_t fragments)
       : values(zeros(like, wanted ? sizes : std::vector<int64_t>{0}, dtype)),
         fixed(zeros(like, wanted && deterministic ? sizes : std::vector<int64_t>{0}, ScalarType::Long)),
-        largest(zeros(like, {1}, ScalarType::Int)) {
+        largest(zeros(like, {wanted && deterministic ? 1 : 0}, ScalarType::Int)) {
     while (bits > 0 && (fragments >> (62 - bits)) > 0) --bits;
   }
   VertexSums<T> sums() const {
@@ -148,18 +186,29 @@ void accumulate(bool deterministic, const F& run) {
   run(ModeTag<kFixed>{});
 }
 
-// Adds the 27 numbers of every thread of a block, in a fixed order, and writes the sums to `out`. Every thread must come.
-template <class T>
-__device__ inline void block_sum27(const T* mine, T* out) {
-  __shared__ T sums[kBlock / kWarp][27];
-  const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+// The sum over a warp of each of 32 numbers: lane l gets that of number l. The lanes halve the numbers in every step, so it takes 31
+// shuffles in place of 160.
+template <class T, int kHalf = 16>
+__device__ inline T warp_sums(T (&v)[32]) {
+  const bool upper = threadIdx.x & kHalf;
   UNROLL
-  for (int k = 0; k < 27; ++k) {
-    T v = mine[k];
-    UNROLL
-    for (unsigned step = kWarp / 2; step; step /= 2) v += __shfl_down_sync(kAllLanes, v, step);
-    if (lane == 0) sums[warp][k] = v;
+  for (int k = 0; k < kHalf; ++k) {
+    const T mine = upper ? v[k + kHalf] : v[k], theirs = upper ? v[k] : v[k + kHalf];
+    v[k] = mine + __shfl_xor_sync(kAllLanes, theirs, kHalf);
   }
+  if constexpr (kHalf > 1)
+    return warp_sums<T, kHalf / 2>(v);
+  else
+    return v[0];
+}
+
+// Adds the first 27 numbers of every thread of a block, in a fixed order, and writes the sums to `out`. Every thread must come; where the
+// numbers of a whole warp are zero it may say so.
+template <class T>
+__device__ inline void block_sum27(T (&mine)[32], bool zero, T* out) {
+  __shared__ T sums[kBlock / kWarp][kWarp];
+  const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  sums[warp][lane] = zero ? T(0) : warp_sums(mine);
   __syncthreads();
   if (threadIdx.x < 27) {
     T v = T(0);

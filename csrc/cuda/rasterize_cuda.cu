@@ -1,3 +1,4 @@
+#include "tile_sums.cuh"
 #include "visibility.cuh"
 
 namespace facerender {
@@ -5,19 +6,19 @@ namespace {
 
 template <class T>
 __global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth) {
-  const int64_t pixels = int64_t(mesh.height) * mesh.width, i = item();
-  if (i >= pixels) return;
-  for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
-    const int64_t o = (n * pixels + i) * layers + layer;
-    const int32_t face = key_face(keys[n * pixels + i]);
+  const TilePixel p = tile_pixel(mesh.height, mesh.width);
+  if (!p.inside) return;
+  for (int64_t n = blockIdx.z; n < mesh.batch; n += gridDim.z) {
+    const int64_t at = (n * mesh.height + p.row) * mesh.width + p.col, o = at * layers + layer;
+    const int32_t face = key_face(keys[at]);
     T b[3] = {T(0), T(0), T(0)}, d = T(1);
     if (face >= 0) {
       const int32_t* f = mesh.faces + int64_t(face) * 3;
       const T* base = mesh.clip + n * mesh.num_vertices * 4;
       const Vec4<T> clip[3] = {load4(base + int64_t(f[0]) * 4), load4(base + int64_t(f[1]) * 4), load4(base + int64_t(f[2]) * 4)};
-      const Barycentrics<T> p(clip, int32_t(i % mesh.width), int32_t(i / mesh.width), mesh.width, mesh.height);
-      b[0] = p.b[0], b[1] = p.b[1], b[2] = p.b[2];
-      d = interpolated_depth(clip, p.b);
+      const Barycentrics<T> pixel(clip, p.col, p.row, mesh.width, mesh.height);
+      b[0] = pixel.b[0], b[1] = pixel.b[1], b[2] = pixel.b[2];
+      d = interpolated_depth(clip, pixel.b);
     }
     face_id[o] = face;
     bary[3 * o] = b[0], bary[3 * o + 1] = b[1], bary[3 * o + 2] = b[2];
@@ -26,7 +27,7 @@ __global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint6
 }
 
 std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers) {
-  const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_);
+  const Tensor clip = aligned(clip_), faces = as_contiguous(faces_);
   check_mesh(clip, 4, faces), check_size(height, width, layers);
   check_same_device(clip, faces);
   const Device device(clip);
@@ -43,34 +44,46 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
       uint64_t* now = all + (k % 2) * batch * pixels;
       find_visible(device, clip, mesh, k ? all + ((k + 1) % 2) * batch * pixels : nullptr, now);
       if (batch == 0 || pixels == 0) continue;
-      LAUNCH((resolve<T>), grid_of(pixels, batch), kBlock, device.stream, mesh, now, layers, k, mutable_data<int32_t>(face_id), mutable_data<T>(bary), mutable_data<T>(depth));
+      LAUNCH((resolve<T>), grid_of_tiles(height, width, batch), kBlock, device.stream, mesh, now, layers, k, mutable_data<int32_t>(face_id), mutable_data<T>(bary), mutable_data<T>(depth));
       device.launched();
     }
   });
   return {face_id, bary, depth};
 }
 
-template <class T, Mode mode>
-__global__ void __launch_bounds__(kBlock)
+template <class T, Mode mode, bool kTiles>
+__global__ void __launch_bounds__(kBlock, kTiles ? 4 : 2)
     fragments_backward(BatchMesh<T> mesh, const T* grad_bary, const T* grad_depth, const int32_t* face_id, int64_t layers, VertexSums<T> out) {
-  const int64_t fragments = int64_t(mesh.height) * mesh.width * layers, i = item();
-  if (i >= fragments) return;
-  for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
-    const int64_t at = n * fragments + i, pixel = i / layers;
-    Corners f;
-    if (!seen_corners(mesh.faces, face_id[at], mesh.num_faces, mesh.num_vertices, f)) continue;
-    Vec4<T> grad[3];
-    fragment_backward(mesh.clip + n * mesh.num_vertices * 4, f.v, int32_t(pixel / mesh.width), int32_t(pixel % mesh.width), mesh.height, mesh.width,
-                      grad_bary ? grad_bary + 3 * at : nullptr, grad_depth ? grad_depth + at : nullptr, grad);
+  const TilePixel p = tile_pixel(mesh.height, mesh.width);
+  for (int64_t n = blockIdx.z; n < mesh.batch; n += gridDim.z) {
     VertexSums<T> image = out;
     image.values += n * mesh.num_vertices * 4, image.fixed += n * mesh.num_vertices * 4;
-    for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      const int64_t at = ((n * mesh.height + p.row) * mesh.width + p.col) * layers + layer;
+      Corners f;
+      const bool seen = p.inside && seen_corners(mesh.faces, face_id[at], mesh.num_faces, mesh.num_vertices, f);
+      if (kTiles && !__syncthreads_or(seen)) continue;
+      Vec4<T> grad[3];
+      if (seen)
+        fragment_backward(mesh.clip + n * mesh.num_vertices * 4, f.v, p.row, p.col, mesh.height, mesh.width, grad_bary ? grad_bary + 3 * at : nullptr,
+                          grad_depth ? grad_depth + at : nullptr, grad);
+      if constexpr (kTiles) {
+        __shared__ TileSums<4> tile;
+        tile.clear();
+        tile.enter(seen, f);
+        if (seen)
+          for (int i = 0; i < 3; ++i) tile.put(i, 0, grad[i].x), tile.put(i, 1, grad[i].y), tile.put(i, 2, grad[i].z), tile.put(i, 3, grad[i].w);
+        tile.finish([&](int32_t vertex, int32_t number, float sum) { atomicAdd(image.values + int64_t(vertex) * 4 + number, sum); });
+      } else if (seen) {
+        for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
+      }
+    }
   }
 }
 
 Tensor rasterize_backward_cuda(const std::optional<Tensor>& grad_bary_, const std::optional<Tensor>& grad_depth_, const Tensor& clip_, const Tensor& faces_,
                                const Tensor& face_id_, bool deterministic) {
-  const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_);
+  const Tensor clip = aligned(clip_), faces = as_contiguous(faces_), face_id = as_contiguous(face_id_);
   check_mesh(clip, 4, faces), check_ids(face_id), check(face_id.dim() == 4, "facerender: rasterize_backward takes face ids [N,H,W,K]");
   const Tensor grad_bary = grad_bary_ ? as_contiguous(*grad_bary_) : clip, grad_depth = grad_depth_ ? as_contiguous(*grad_depth_) : clip;
   check_same_device(clip, faces, face_id, grad_bary, grad_depth);
@@ -85,11 +98,12 @@ Tensor rasterize_backward_cuda(const std::optional<Tensor>& grad_bary_, const st
     const GradientBuffer<T> out(clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic, face_id.numel() * 3);
     const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), 0};
     if (face_id.numel()) {
-      accumulate(deterministic, [&](auto tag) {
-        LAUNCH((fragments_backward<T, decltype(tag)::mode>), grid_of(height * width * layers, batch), kBlock, device.stream, mesh,
+      const auto run = [&](auto mode, auto tiles) {
+        LAUNCH((fragments_backward<T, decltype(mode)::mode, decltype(tiles)::value>), grid_of_tiles(height, width, batch), kBlock, device.stream, mesh,
                grad_bary_ ? data<T>(grad_bary) : nullptr, grad_depth_ ? data<T>(grad_depth) : nullptr, data<int32_t>(face_id), layers, out.sums());
         device.launched();
-      });
+      };
+      sum_by_tiles<T>(deterministic, run);
       out.finish(device);
     }
     result = out.values;

@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kBlock) backward(ShadeShape s, const A* grad, 
   const int64_t i = item();
   for (int64_t n = blockIdx.y; n < s.batch; n += gridDim.y) {
     load_light(coefficients + n * s.light_stride, preset, light);
-    T light_gradient[27] = {};
+    T light_gradient[32] = {};
     if (i < s.points) {
       const int64_t at = (n * s.points + i) * 3, at_albedo = n * s.albedo_stride + i * 3;
       const Vec3<T> g = load3<T>(grad + at), normal = load3<T>(normals + at), a = load3<T>(albedo + at_albedo);
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kBlock) backward(ShadeShape s, const A* grad, 
       }
       if (partial) sh_light_gradient(normal, grad_shading, light_gradient);
     }
-    if (partial) block_sum27(light_gradient, partial + (n * gridDim.x + blockIdx.x) * 27);
+    if (partial) block_sum27(light_gradient, false, partial + (n * gridDim.x + blockIdx.x) * 27);
   }
 }
 
@@ -83,10 +83,8 @@ std::tuple<Tensor, Tensor, Tensor> sh_shade_backward_cuda(const Tensor& grad_, c
     LAUNCH((backward<T, A>), grid, kBlock, device.stream, s, data<A>(grad), data<A>(albedo), data<A>(normals), data<T>(coefficients), p,
            want_albedo ? mutable_data<T>(grad_albedo) : nullptr, want_normals ? mutable_data<T>(grad_normals) : nullptr,
            want_coefficients ? mutable_data<T>(partial) : nullptr);
-    if (want_coefficients)
-      LAUNCH((sum_light_gradients<T>), unsigned(coefficients.size(0)), kWarp, device.stream, data<T>(partial), s.batch, int64_t(grid.x), s.light_stride == 0, p,
-             mutable_data<T>(grad_coefficients));
     device.launched();
+    if (want_coefficients) finish_light_gradients<T>(device, partial, s.batch, int64_t(grid.x), p, grad_coefficients);
   });
   return {grad_albedo, grad_normals, grad_coefficients};
 }

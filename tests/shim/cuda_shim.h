@@ -66,15 +66,14 @@ inline void run_fiber() {
 }
 
 inline void launch(dim3 grid, dim3 size, const std::function<void()>& body) {
-  if (grid.x == 0 || grid.y == 0 || grid.y > 65535 || size.x == 0 || size.x > 1024) throw std::runtime_error("cuda_shim: invalid launch configuration");
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || size.x == 0 || size.x > 1024) throw std::runtime_error("cuda_shim: invalid launch configuration");
   grid_size = grid, block_size = size;
   Block b;
   b.fibers.resize(size.x);
   b.body = body;
   block = &b;
-  for (unsigned y = 0; y < grid.y; ++y)
-    for (unsigned x = 0; x < grid.x; ++x) {
-      block_index = dim3(x, y);
+  for (unsigned zyx = 0; zyx < grid.x * grid.y * grid.z; ++zyx) {
+      block_index = dim3(zyx % grid.x, zyx / grid.x % grid.y, zyx / grid.x / grid.y);
       b.all = Barrier{size.x};
       b.warps.assign((size.x + 31) / 32, Barrier{});
       b.mailbox.assign(size.x, 0);
@@ -147,19 +146,47 @@ inline T __shfl_sync(unsigned, T value, int lane) {
   return out;
 }
 template <class T>
-inline T __shfl_down_sync(unsigned, T value, unsigned step) {
+inline T __shfl_xor_sync(unsigned, T value, unsigned mask) {
   const unsigned lane = cuda_shim::block->current % 32;
-  const uint64_t bits = exchange(value)[lane + step < 32 ? lane + step : lane];
+  const uint64_t bits = exchange(value)[lane ^ mask];
   T out;
   memcpy(&out, &bits, sizeof(T));
   return out;
 }
 inline int __ffs(int a) { return __builtin_ffs(a); }
+inline int __popc(unsigned a) { return __builtin_popcount(a); }
+inline int __syncthreads_or(int predicate) {
+  using cuda_shim::block;
+  block->mailbox[block->current] = predicate != 0;
+  __syncthreads();
+  int any = 0;
+  for (uint64_t one : block->mailbox) any |= int(one);
+  __syncthreads();
+  return any;
+}
 
 template <class T>
 inline T atomicAdd(T* p, T v) {
   const T old = *p;
   *p = old + v;
+  return old;
+}
+template <class T>
+inline T atomicOr(T* p, T v) {
+  const T old = *p;
+  *p = old | v;
+  return old;
+}
+template <class T>
+inline T atomicExch(T* p, T v) {
+  const T old = *p;
+  *p = v;
+  return old;
+}
+template <class T>
+inline T atomicCAS(T* p, T compare, T v) {
+  const T old = *p;
+  if (old == compare) *p = v;
   return old;
 }
 template <class T>
@@ -181,6 +208,7 @@ namespace facerender {
 struct Device {
   int stream = 0;
   explicit Device(const Tensor&) {}
+  int64_t multiprocessors() const { return 0; }  // few enough for every kind of launch to be met
   void fill_bytes(void* p, int value, int64_t bytes) const { memset(p, value, size_t(bytes)); }
   static void launched() {}
 };
