@@ -1,13 +1,15 @@
 """One command for a machine with a GPU: builds, tests, sanitizes and measures, and writes it all down.
 
-python -m benchmarks.gpu [--output benchmarks/results]
+python -m benchmarks.gpu [--output benchmarks/results] [--only STEP ...] [--quick]
 
-In order: the build with CUDA; the whole test suite (CPU against CUDA bit for bit, graphs, streams, determinism); compute-sanitizer's four
-tools over small sizes, where it is found; python -m benchmarks.ops on CUDA, with the peers that are installed. A step that fails is
-reported and the next one runs all the same; the exit code is 0 only if all passed.
+In order: the build with CUDA; "kernels", each op's time and its kernels' (benchmarks.kernels); "cuda-tests", the tests that need a GPU (CPU against
+CUDA bit for bit, graphs, streams, determinism); compute-sanitizer's "memcheck", "racecheck", "initcheck" and "synccheck" over small sizes; "counters",
+what Nsight Compute counts of each kernel; "peers" and every op as a caller waits for it (benchmarks.ops); last, all "tests". The first four fit ten minutes. A
+step whose tool is missing is not run and said so; one that fails is reported, and the next one runs all the same; the exit code is 0 only if all passed.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -17,36 +19,34 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CUDA_TESTS = [f"tests/test_{name}.py" for name in ("ops", "rasterize", "topology", "edges", "camera_and_light", "morphable", "losses", "texture")]
+KERNELS = ("draw", "draw_marked", "resolve", "shade", "shade_backward", "forward", "backward", "fragments_backward", "normals", "sum_light_gradients")
 SANITIZED = ["tests/test_rasterize.py", "tests/test_ops.py"]
 SANITIZED_TESTS = "cuda and (equals_the_reference or same_bits or coverage or empty or not_drawn or subset or cuda_equals_cpu) and not cpu-"
 
 
 def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.gpu --quick")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results", help="folder for gpu.json and gpu.md")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.gpu --only build kernels")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results", help="folder for gpu.json, gpu.md and the steps' JSON")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help="these steps alone; without build the library is used as it is")
     parser.add_argument("--quick", action="store_true", help="fewer sizes, and memcheck alone of the sanitizers")
-    parser.add_argument("--no-build", action="store_true", help="use the library as it is")
     options = parser.parse_args(arguments)
     if not _torch("torch.cuda.is_available()"):
         print("benchmarks.gpu: torch finds no CUDA device here. Run it on a machine with an NVIDIA GPU, nvcc and a CUDA build of torch.", file=sys.stderr)
         return 2
+    options.output = options.output.resolve()
     options.output.mkdir(parents=True, exist_ok=True)
-    steps = []
-    if not options.no_build:
-        steps.append(("build", [sys.executable, "setup.py", "build_ext", "--inplace"], {"FACERENDER_CUDA": "1"}))
-    steps.append(("tests", [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], {}))
-    sanitizer = shutil.which("compute-sanitizer")
-    for tool in ("memcheck",) if options.quick else ("memcheck", "racecheck", "initcheck", "synccheck"):
-        if sanitizer:
-            command = [sanitizer, "--tool", tool, "--error-exitcode", "1", "--target-processes", "all", "--kernel-name-exclude", "kns=at::"]
-            command += [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *SANITIZED, "-k", SANITIZED_TESTS]
-            steps.append((tool, command, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}))
+    steps = steps_of(options)
+    if unknown := [name for name in options.only or () if name not in steps]:
+        print(f"benchmarks.gpu: --only {unknown[0]}: the steps are {', '.join(steps)}", file=sys.stderr)
+        return 2
+    steps = [(name, *step) for name, step in steps.items() if not options.only or name in options.only]
     ops_json = options.output / "ops_cuda.json"
-    ops = [sys.executable, "-m", "benchmarks.ops", "--device", "cuda", "--json", str(ops_json)] + ["--quick"] * options.quick
-    steps.append(("benchmarks", ops, {}))
-
     report, outputs = [], {}
     for k, (name, command, environment) in enumerate(steps):
+        if isinstance(command, str):
+            report.append({"step": name, "passed": None, "seconds": 0, "last_line": f"{command} is not on the path"})
+            continue
         print(f"\n[{k + 1}/{len(steps)}] {name}: {' '.join(command)}", flush=True)
         start = time.time()
         run = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -58,8 +58,6 @@ def main(arguments=None) -> int:
         outputs[name] = "".join(lines)
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         report.append({"step": name, "passed": code == 0, "seconds": round(time.time() - start, 1), "last_line": last})
-    if not sanitizer:
-        report.append({"step": "compute-sanitizer", "passed": None, "seconds": 0, "last_line": "not found on the path: not run"})
     environment = json.loads(_torch("__import__('json').dumps(__import__('benchmarks.common', fromlist=['x']).environment(torch.device('cuda')))"))
     result = {"environment": environment, "steps": report}
     if ops_json.exists():
@@ -68,6 +66,26 @@ def main(arguments=None) -> int:
     (options.output / "gpu.md").write_text(markdown(result, outputs))
     print(f"\nwritten: {options.output / 'gpu.json'} and gpu.md")
     return 0 if all(step["passed"] is not False for step in report) else 1
+
+
+def steps_of(options) -> dict[str, tuple]:
+    """name -> (command, or the name of the tool that is missing; more environment)."""
+    python, quick = sys.executable, ["--quick"] * options.quick
+    tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    parallel = [] if importlib.util.find_spec("xdist") is None else ["-n", str(min(os.cpu_count() or 1, 12)), "-p", "no:benchmark"]  # that plugin stops where tests run side by side
+    steps = {
+        "build": ([python, "setup.py", "build_ext", "--inplace"], {"FACERENDER_CUDA": "1"}),
+        "kernels": ([python, "-m", "benchmarks.kernels", "--json", str(options.output / "kernels_cuda.json"), *quick], {}),
+        "cuda-tests": ([*tests, *parallel, "-k", "cuda and not kernels", *CUDA_TESTS], {}),
+    }
+    for tool in ("memcheck",) if options.quick else ("memcheck", "racecheck", "initcheck", "synccheck"):
+        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "1", "--target-processes", "all", "--kernel-name-exclude", "kns=at::", *tests, "-x", *SANITIZED, "-k", SANITIZED_TESTS]
+        steps[tool] = (command if shutil.which(command[0]) else command[0], {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
+    counters = ["ncu", "--clock-control", "none", "--set", "full", "--profile-from-start", "off", "--kernel-name-base", "function", "-k", f"regex:^({'|'.join(KERNELS)})$"]
+    steps["counters"] = ([*counters, python, "-m", "benchmarks.kernels", "--once"] if shutil.which("ncu") else "ncu", {})
+    steps["peers"] = ([python, "-m", "benchmarks.ops", "--device", "cuda", "--json", str(options.output / "ops_cuda.json"), *quick], {})
+    steps["tests"] = ([*tests, *parallel], {})
+    return steps
 
 
 def _torch(expression: str):
@@ -83,7 +101,7 @@ def markdown(result: dict, outputs: dict) -> str:
     for s in result["steps"]:
         verdict = {True: "passed", False: "FAILED", None: "not run"}[s["passed"]]
         lines.append(f"| {s['step']} | {verdict} | {s['seconds']} | {s['last_line'][:160]} |")
-    return "\n".join(lines) + "\n\n" + outputs.get("benchmarks", "")
+    return "\n".join(lines) + "\n\n" + outputs.get("kernels", "") + "\n" + outputs.get("peers", "")
 
 
 if __name__ == "__main__":
