@@ -9,7 +9,7 @@ import functools
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 from torch import Tensor
 
 import facerender as fr
-from facerender.colour import to_linear
+from facerender.colour import to_linear, to_srgb
 
 from .data.crops import cut
 from .drawing import CLAY, to_bytes
@@ -42,68 +42,95 @@ LINES += ((range(36, 42), True), (range(42, 48), True), (range(48, 60), True), (
 # ---------------------------------------------------------------------------------------------------------------------------- pictures
 
 
-def drawn(face: Face, model: MorphableModel, size: tuple[int, int], margin: int = 1):
-    """A face as pixels of its picture of `size` (H, W): (slices of rows and columns, Fragments [1,h,w] within them, placed vertices' attributes as a function).
+@dataclass
+class Drawn:
+    """A face as pixels of its picture. where: slices of rows and columns; clip [1,V,4]: for an image of these; vertices [V,3] mm, without pose."""
 
-    None for one that lies outside the picture. The function interpolates vertex attributes [V,C] to [h,w,C].
-    """
-    vertices = face.vertices(model)[None]
-    clip = face.camera(size).clip(vertices)
+    where: tuple[slice, slice]
+    clip: Tensor
+    vertices: Tensor
+    face: Face
+    model: MorphableModel
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return tuple(s.stop - s.start for s in self.where)
+
+    @functools.cached_property
+    def fragments(self) -> fr.Fragments:
+        return fr.rasterize(self.clip, self.model.topology, self.size)
+
+    @functools.cached_property
+    def face_id(self) -> np.ndarray:
+        """int32 [h,w], -1 beside the head."""
+        return self.fragments.face_id[0].numpy()
+
+    def interpolate(self, values: Tensor) -> Tensor:
+        """Vertex attributes [V,C] as [h,w,C]."""
+        return fr.interpolate(values[None].contiguous(), self.model.topology, self.fragments)[0]
+
+    def coloured(self, colours: Tensor) -> Tensor:
+        """Colours of vertices [V,3] as [h,w,3]; that alone is drawn faster than by fragments."""
+        image, face_id = fr.render_face(self.clip, None, colours[None].contiguous(), None, self.model.topology, self.size)
+        self.face_id = face_id[0].numpy()
+        return image[0]
+
+    def normals(self) -> Tensor:
+        """[V,3] in camera space."""
+        return fr.vertex_normals(self.vertices[None], self.model.topology)[0] @ self.face.rotation.T
+
+
+def drawn(face: Face, model: MorphableModel, size: tuple[int, int], whole: bool = True) -> Drawn | None:
+    """A face in its picture of `size` (H, W), or what the picture shows around that part of the head that `_shown` names; None for one that lies outside."""
+    vertices = face.vertices(model)
+    clip = face.camera(size).clip(vertices[None])
     pixels = fr.camera.to_pixels(clip, size)[0]
+    inside = pixels if whole else pixels[_shown(model)[1]]
     if not torch.isfinite(pixels).all():
         return None
-    low, high = (pixels.amin(0).floor().long() - margin).tolist(), (pixels.amax(0).ceil().long() + margin).tolist()
+    low, high = (inside.amin(0).floor().long() - 1).tolist(), (inside.amax(0).ceil().long() + 1).tolist()
     (x0, y0), (x1, y1) = (max(low[0], 0), max(low[1], 0)), (min(high[0], size[1]), min(high[1], size[0]))
     if x0 >= x1 or y0 >= y1:
         return None
     x, y = pixels.unbind(-1)
     clip = torch.stack([(x - x0) * (2 / (x1 - x0)) - 1, 1 - (y - y0) * (2 / (y1 - y0)), clip[0, :, 2], clip[0, :, 3]], -1)[None]  # weak perspective: w is 1
-    fragments = fr.rasterize(clip, model.topology, (y1 - y0, x1 - x0))
-    return (slice(y0, y1), slice(x0, x1)), fragments, lambda values: fr.interpolate(values[None].contiguous(), model.topology, fragments)[0]
-
-
-def _normals(face, model):
-    """[V,3] in camera space."""
-    return fr.vertex_normals(face.vertices(model)[None], model.topology)[0] @ face.rotation.T
+    return Drawn((slice(y0, y1), slice(x0, x1)), clip, vertices, face, model)
 
 
 def _painted(picture, faces, model, colours, cover, whole=False):
-    """The picture with something of each face over it. colours(face, interpolate, fragments) -> uint8 [h,w,3], or [h,w,4] with how much of it; whole: the head and not its face alone."""
+    """The picture with something of each face over it. colours(Drawn) -> [h,w,3] in 0..255, or [h,w,4] with how much of it; whole: the head and not its face alone."""
     picture = picture.copy()
-    shown = torch.ones(len(model.faces), dtype=torch.bool) if whole else _shown(model)
+    shown = np.append(np.ones(len(model.faces), bool) if whole else _shown(model)[0], False)  # at its end for -1, the background
     for face in sorted(faces, key=lambda f: f.scale):  # the nearest last
-        piece = drawn(face, model, picture.shape[:2])
+        piece = drawn(face, model, picture.shape[:2], whole)
         if piece is None:
             continue
-        where, fragments, interpolate = piece
-        ids = fragments.face_id[0]
-        mask = ((ids >= 0) & shown[ids.clamp(min=0).long()]).numpy()
-        old, new = picture[where][mask].astype(np.float32), colours(face, interpolate, fragments)[mask].astype(np.float32)
-        share = cover * (new[:, 3:] / 255 if new.shape[1] == 4 else 1.0)
-        picture[where][mask] = (old + share * (new[:, :3] - old)).round().astype(np.uint8)
+        old, new = picture[piece.where].astype(np.float32), np.asarray(colours(piece), np.float32)
+        share = np.float32(cover) * shown[piece.face_id][..., None]
+        if new.shape[2] == 4:
+            share = share * (new[..., 3:] / 255)
+        picture[piece.where] = np.rint(old + share * (new[..., :3] - old)).astype(np.uint8)
     return picture
 
 
 @functools.lru_cache(4)
 def _shown(model):
-    """Triangles of the face, with eyes and mouth where the model has them."""
+    """(triangles of the face, with eyes and mouth where the model has them, bool [F]; their vertices)."""
     inside = face_triangles(model)
     member = torch.zeros(model.num_vertices, dtype=torch.bool)
     for region in {"eyeballs", "mouth", "teeth", "tongue", "lips"} & model.regions.keys():
         member[model.regions[region]] = True
-    return inside | member[model.faces.long()].all(1)
+    inside = inside | member[model.faces.long()].all(1)
+    return inside.numpy(), model.faces[inside].unique().long()
 
 
 def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
     """The faces as clay, lit from the front, over the picture."""
     light = 1.25 * fr.lighting.studio()
 
-    def clay(face, interpolate, fragments):
-        seen = fragments.face_id[0] >= 0
-        normals = torch.nn.functional.normalize(interpolate(_normals(face, model))[seen], dim=-1)
-        colours = np.zeros((*seen.shape, 3), np.uint8)
-        colours[seen.numpy()] = to_bytes(fr.sh_shade(torch.tensor(CLAY).expand_as(normals).contiguous()[None], normals[None].contiguous(), light)[0].clamp(0, 1))
-        return colours
+    def clay(piece):  # shaded at vertices, which are a few pixels apart
+        lit = fr.sh_shade(torch.tensor(CLAY).expand(1, model.num_vertices, 3).contiguous(), piece.normals()[None].contiguous(), light)[0]
+        return piece.coloured(255 * to_srgb(lit.clamp(0, 1)))
 
     return _painted(picture, faces, model, clay, COVER)
 
@@ -111,8 +138,8 @@ def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -
 def normals(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
     """Normals in camera space as colours, 127.5 (n + 1): red to the right, green up, blue towards the viewer; black elsewhere."""
 
-    def coloured(face, interpolate, fragments):
-        return (127.5 * (torch.nn.functional.normalize(interpolate(_normals(face, model)), dim=-1) + 1)).round().byte().numpy()
+    def coloured(piece):
+        return (127.5 * (torch.nn.functional.normalize(piece.interpolate(piece.normals()), dim=-1) + 1)).round()
 
     return _painted(np.zeros_like(picture), faces, model, coloured, 1.0, whole=True)
 
@@ -120,9 +147,9 @@ def normals(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -
 def depth(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
     """Depth of each face as grey, its nearest point white and a point 200 mm behind it black, as the background."""
 
-    def grey(face, interpolate, fragments):
-        z = face.vertices(model) @ face.rotation[2]
-        return (255 + (interpolate(z[:, None]) - z.max()) * (255 / 200)).clamp(1, 255).byte().numpy().repeat(3, -1)
+    def grey(piece):
+        z = piece.vertices @ piece.face.rotation[2]
+        return (255 + (piece.interpolate(z[:, None]) - z.max()) * (255 / 200)).clamp(1, 255).byte().expand(-1, -1, 3)
 
     return _painted(np.zeros_like(picture), faces, model, grey, 1.0, whole=True)
 
@@ -185,7 +212,7 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
     camera = camera.resampled(pixels / side, offset, (pixels, pixels))
     cropped = cut(picture, (offset[0], offset[1], offset[0] + side, offset[1] + side), pixels)
     image = to_linear(torch.tensor(cropped).float() / 255)[None]
-    clip, turned = camera.clip(vertices), _normals(face, model)[None]
+    clip, turned = camera.clip(vertices), fr.vertex_normals(vertices, model.topology) @ face.rotation.T
     known = torch.zeros(size, size)
     texture = torch.zeros(size, size, 3)
     halves = [slice(None)] if model.symmetry is None else [slice(None), model.symmetry.long()]
@@ -214,9 +241,10 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
 def textured(picture: np.ndarray, before: Face, face: Face, model: MorphableModel, texture: Tensor) -> np.ndarray:
     """The picture with a face in its texture, which fades where it turns away from the viewer; the picture around it is moved along with the outline from where the face `before` lay."""
 
-    def coloured(face, interpolate, fragments):
-        uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, fragments)
-        facing = torch.nn.functional.normalize(interpolate(_normals(before, model)), dim=-1)[..., 2:]
+    def coloured(piece):
+        uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, piece.fragments)
+        there = fr.vertex_normals(before.vertices(model)[None], model.topology)[0] @ before.rotation.T
+        facing = torch.nn.functional.normalize(piece.interpolate(there), dim=-1)[..., 2:]
         share = ((facing - 0.3) / 0.3).clamp(0, 1) * 255
         return np.concatenate([to_bytes(fr.texture.sample_texture(texture[None], uv)[0].clamp(0, 1)), share.round().byte().numpy()], -1)
 

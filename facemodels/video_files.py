@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import imageio.v3 as iio
+import imageio.v2
 import numpy as np
 
 from .errors import InputError
@@ -26,8 +26,8 @@ def opened(clip) -> tuple[float, int | None, Iterator[np.ndarray]]:
         return _webcam(int(clip.partition(":")[2] or 0))
     video = None
     try:
-        video = iio.imopen(clip, "r", plugin="FFMPEG")
-        about = video.metadata()
+        video = imageio.v2.get_reader(clip, format="FFMPEG")  # the newer interface would start ffmpeg twice, and wait for the end of the first
+        about = video.get_meta_data()
     except ImportError:
         raise InputError(f"{clip}: videos need ffmpeg: pip install imageio-ffmpeg") from None
     except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
@@ -40,8 +40,8 @@ def opened(clip) -> tuple[float, int | None, Iterator[np.ndarray]]:
         number = 0
         try:
             with video:
-                for number, frame in enumerate(video.iter(), 1):
-                    yield frame
+                for number, frame in enumerate(video.iter_data(), 1):
+                    yield np.asarray(frame)
         except Exception as error:
             raise InputError(f"{clip}: damaged after frame {number} ({(str(error).splitlines() or [type(error).__name__])[0]})") from None
 
@@ -76,8 +76,6 @@ def _webcam(number: int):
 @contextmanager
 def writers(paths: list[Path], rate: float):
     """Video files to append frames to; under their names only when complete."""
-    import imageio.v2
-
     parts = [p.with_name(f".{p.stem}.{os.getpid()}.part.mp4") for p in paths]
     out = []
     try:

@@ -334,13 +334,13 @@ def test_a_texture_drawn_on_its_face_gives_the_photograph_back(seer, face):
 
     picture = ramps()
     texture = outputs.photo_texture(picture, face, seer.model, 512)
-    where, fragments, _ = outputs.drawn(face, seer.model, picture.shape[:2])
-    model = seer.model
+    piece, model = outputs.drawn(face, seer.model, picture.shape[:2]), seer.model
+    where, fragments = piece.where, piece.fragments
     per_corner = fr.Fragments(fragments.face_id, fragments.bary, fragments.depth)
     uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, per_corner)
     shown = fr.texture.sample_texture(texture[None], uv)[0]
-    normals = torch.nn.functional.normalize(fr.interpolate(outputs._normals(face, model)[None].contiguous(), model.topology, fragments)[0], dim=-1)
-    sure = (fragments.face_id[0] >= 0) & outputs._shown(model)[fragments.face_id[0].clamp(min=0).long()] & (normals[..., 2] > 0.75)
+    normals = torch.nn.functional.normalize(piece.interpolate(piece.normals()), dim=-1)
+    sure = (fragments.face_id[0] >= 0) & torch.from_numpy(outputs._shown(model)[0])[fragments.face_id[0].clamp(min=0).long()] & (normals[..., 2] > 0.75)
     wanted = to_linear(torch.from_numpy(picture[where].copy()).float() / 255)
     error = (shown - wanted).abs()[sure]
     assert sure.sum() > 500 and error.median() < 0.02 and error.quantile(0.9) < 0.06
