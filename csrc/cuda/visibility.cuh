@@ -240,7 +240,6 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 3 : 2) draw(BatchMesh
     }
     __syncthreads();
     if (thread < kTriangles / int32_t(kWarp) && first_face / int32_t(kWarp) + thread < words) marks[n * words + first_face / int32_t(kWarp) + thread] = s.waits[thread];
-    __syncthreads();
   }
 }
 

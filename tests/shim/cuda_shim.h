@@ -1,6 +1,7 @@
 // Just enough of CUDA to run the kernels of csrc/cuda on the CPU, so that their tests need no GPU. A block's threads are fibers
-// that take turns; one that waits (a barrier, a ballot, a shuffle) yields until the others have come. Blocks run one after the
-// other. What this cannot show: races between threads, and speed.
+// that take turns, first to last in one launch and last to first in the next, so that what needs a barrier and has none shows in one of them; one
+// that waits (a barrier, a ballot, a shuffle) yields until the others have come. Blocks run one after the other. What this cannot show: races that
+// neither order meets, and speed.
 #pragma once
 
 #include <ucontext.h>
@@ -32,7 +33,8 @@ struct Barrier {
 struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack{new char[1 << 16]};
-  bool done = false;
+  bool done = false, waits_for_block = false;
+  unsigned generation = 0;  // of the block's barrier, while it waits for that
 };
 struct Block {
   ucontext_t scheduler;
@@ -67,38 +69,46 @@ inline void run_fiber() {
 
 inline void launch(dim3 grid, dim3 size, const std::function<void()>& body) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || size.x == 0 || size.x > 1024) throw std::runtime_error("cuda_shim: invalid launch configuration");
+  static bool backwards = true;
+  backwards = !backwards;
   grid_size = grid, block_size = size;
   Block b;
   b.fibers.resize(size.x);
   b.body = body;
   block = &b;
-  for (unsigned zyx = 0; zyx < grid.x * grid.y * grid.z; ++zyx) {
-      block_index = dim3(zyx % grid.x, zyx / grid.x % grid.y, zyx / grid.x / grid.y);
-      b.all = Barrier{size.x};
-      b.warps.assign((size.x + 31) / 32, Barrier{});
-      b.mailbox.assign(size.x, 0);
-      for (unsigned t = 0; t < size.x; ++t) {
-        ++b.warps[t / 32].members;
-        Fiber& f = b.fibers[t];
-        f.done = false;
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack.get();
-        f.context.uc_stack.ss_size = 1 << 16;
-        f.context.uc_link = nullptr;
-        makecontext(&f.context, run_fiber, 0);
-      }
-      for (unsigned left = size.x, stuck = 0; left; ++stuck) {
-        const unsigned before = left;
-        left = 0;
-        for (b.current = 0; b.current < size.x; ++b.current) {
-          if (b.fibers[b.current].done) continue;
-          swapcontext(&b.scheduler, &b.fibers[b.current].context);
-          left += !b.fibers[b.current].done;
-        }
-        if (left < before) stuck = 0;
-        if (stuck > 100000) throw std::runtime_error("cuda_shim: a kernel's threads wait for each other forever");
-      }
+  for (unsigned number = 0; number < grid.x * grid.y * grid.z; ++number) {
+    block_index = dim3(number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y);
+    b.all = Barrier{size.x};
+    b.warps.assign((size.x + 31) / 32, Barrier{});
+    b.mailbox.assign(size.x, 0);
+    for (unsigned t = 0; t < size.x; ++t) {
+      ++b.warps[t / 32].members;
+      Fiber& f = b.fibers[t];
+      f.done = f.waits_for_block = false;
+      getcontext(&f.context);
+      f.context.uc_stack.ss_sp = f.stack.get();
+      f.context.uc_stack.ss_size = 1 << 16;
+      f.context.uc_link = nullptr;
+      makecontext(&f.context, run_fiber, 0);
     }
+    const unsigned warps = unsigned(b.warps.size());
+    for (unsigned left = size.x, steps = 0; left;)
+      for (unsigned turn = 0; turn < warps; ++turn) {  // each warp as far as it gets without the others
+        const unsigned first = (backwards ? warps - 1 - turn : turn) * 32, last = first + 32 < size.x ? first + 32 : size.x;
+        for (bool goes = true; goes;) {
+          goes = false;
+          for (unsigned lane = first; lane < last; ++lane) {
+            b.current = backwards ? first + last - 1 - lane : lane;
+            Fiber& f = b.fibers[b.current];
+            if (f.done || (f.waits_for_block && b.all.generation == f.generation)) continue;
+            swapcontext(&b.scheduler, &f.context);
+            left -= f.done;
+            goes = goes || !f.waits_for_block;
+            if (++steps > 100000000) throw std::runtime_error("cuda_shim: a kernel's threads wait for each other forever");
+          }
+        }
+      }
+  }
   block = nullptr;
 }
 
@@ -115,7 +125,13 @@ inline cuda_shim::ThreadIndex threadIdx;
 #define blockDim cuda_shim::block_size
 #define gridDim cuda_shim::grid_size
 
-inline void __syncthreads() { cuda_shim::wait(cuda_shim::block->all); }
+inline void __syncthreads() {
+  using cuda_shim::block;
+  cuda_shim::Fiber& me = block->fibers[block->current];
+  me.waits_for_block = true, me.generation = block->all.generation;
+  cuda_shim::wait(block->all);
+  block->fibers[block->current].waits_for_block = false;
+}
 
 // Every lane of a warp sends 8 bytes, then reads one lane's.
 template <class T>
