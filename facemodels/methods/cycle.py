@@ -100,8 +100,8 @@ class CycleConfig(Config):
     weight_gamma: float = 10.0
     weight_reflectance: float = 5.0
     weight_pair: float = 0.1
-    weight_pose_cycle: float = 1.0
-    weight_expression_cycle: float = 1.0
+    weight_pose_cycle: float = 0.2
+    weight_expression_cycle: float = 0.2
     weight_picture: float = 1.92
     weight_angle: float = 10.0
     weight_variation: float = 0.5
