@@ -19,20 +19,28 @@ def sync(device):
         torch.cuda.synchronize(device)
 
 
-def time_in_turn(functions: dict, device, seconds: float = 0.6, rounds: int = 6) -> dict:
-    """Median milliseconds of each function. They take turns in blocks of many calls, round after round: a drift of the machine hits all
+def time_in_turn(functions: dict, device, seconds: float = 0.6, rounds: int = 6, longest: float = 1.0) -> dict:
+    """Median milliseconds of each function; of one that takes more than `longest` seconds, those of its second call. They take turns in blocks of many calls, round after round: a drift of the machine hits all
     alike, and each is timed with its own data in the caches, as in a loop of its own.
 
     On CUDA, "ms" is what the caller waits (with a synchronisation), and "device_ms" what the stream was busy.
     """
-    for f in functions.values():
-        for _ in range(2):
-            f()
-    sync(device)
     times = {name: [] for name in functions}
     busy = {name: [] for name in functions}
+    slow = set()
+    for name, f in functions.items():
+        f()
+        sync(device)
+        t = time.perf_counter()
+        f()
+        sync(device)
+        if (t := time.perf_counter() - t) > longest:
+            slow.add(name)
+            times[name].append(t * 1e3)
     for _ in range(rounds):
         for name, f in functions.items():
+            if name in slow:
+                continue
             f()  # warms the caches, not counted
             spent = 0.0
             while spent < seconds / rounds and len(times[name]) < 20000:

@@ -57,32 +57,45 @@ def compare(options, device) -> list[dict]:
         from facerender.meshes import load_mesh
 
         mesh = load_mesh(options.mesh)
-        vertices, faces, name = mesh.vertices, mesh.faces, options.mesh
+        meshes, name = [(mesh.vertices, mesh.faces)], options.mesh
     else:
-        vertices, faces = face_mesh(PEER_MESH)
+        meshes = [face_mesh(n) for n in ([PEER_MESH] if device.type == "cpu" else options.triangles)]
         name = "head made by formula (benchmarks.meshes)"
     batch = 1 if device.type == "cpu" else 64
-    print(f"## Peers: {len(vertices):,} vertices, {len(faces):,} triangles, batch {batch}, {'one CPU thread' if device.type == 'cpu' else device}; {name}\n")
+    print(f"## Peers: batch {batch}, {'one CPU thread' if device.type == 'cpu' else device}; {name}\n")
     rows, missing = [], {}
-    for size in common.progress(options.sizes, "peers"):
+    for (vertices, faces), size in common.progress([(m, size) for m in meshes for size in options.sizes], "peers"):
         scene = Scene(vertices, faces, size, batch, device)
         names = [p for p in PEERS if p != "pytorch3d" or device.type == "cuda" or options.slow_peers]
-        peers, missing = installed(scene, names)
+        peers, not_here = installed(scene, names)
+        missing |= not_here
         mine = {"rasterize + interpolate": ours(scene), "render_face": ours_fused(scene)}
-        forward = common.time_in_turn({k: f for k, (f, _) in {**mine, **peers}.items()}, device)
-        backward = common.time_in_turn({k: b for k, (_, b) in {**mine, **peers}.items() if b}, device)
-        for name, times in (("forward", forward), ("backward", backward)):
-            row = {"pixels": size, "pass": name, "vertices": len(vertices), "triangles": len(faces), "batch": batch, "ms": {k: t["ms"] for k, t in times.items()}}
+        for part, which in enumerate(("forward", "backward")):
+            runs = {k: pair[part] for k, pair in (mine | peers).items() if pair[part]}
+            for peer in [k for k in runs if k in peers]:
+                try:
+                    runs[peer]()
+                    common.sync(device)
+                except RuntimeError as error:  # out of memory, say
+                    missing[f"{peer}, {which}, {len(faces):,} triangles, {size} pixels"] = str(error).splitlines()[0][:120]
+                    del runs[peer]
+            times = common.time_in_turn(runs, device)
+            row = {"triangles": len(faces), "vertices": len(vertices), "pixels": size, "pass": which, "batch": batch, "ms": {k: t["ms"] for k, t in times.items()}}
+            if device.type == "cuda":
+                row["device_ms"] = {k: t.get("device_ms", t["ms"]) for k, t in times.items()}
             best = min((t["ms"] for k, t in times.items() if k in peers), default=None)
             if best:
                 row["best_peer"] = min((k for k in times if k in peers), key=lambda k: times[k]["ms"])
                 row["ratio"] = {k: best / times[k]["ms"] for k in mine}
             rows.append(row)
-    columns = ["pixels", "pass", *rows[0]["ms"], "ratio", "ratio fused"]
-    print(common.table([{"pixels": r["pixels"], "pass": r["pass"], **{k: common.milliseconds(v) for k, v in r["ms"].items()},
+        if device.type == "cuda":
+            del scene, peers, mine, runs
+            torch.cuda.empty_cache()
+    names = list(dict.fromkeys(k for r in rows for k in r["ms"]))
+    print(common.table([{"triangles": f"{r['triangles']:,}", "pixels": r["pixels"], "pass": r["pass"], **{k: common.milliseconds(v) for k, v in r["ms"].items()},
                          "ratio": f"{r['ratio']['rasterize + interpolate']:.1f}" if "ratio" in r else "",
-                         "ratio fused": f"{r['ratio']['render_face']:.1f}" if "ratio" in r else ""} for r in rows], columns))  # fmt: skip
-    print("\nMilliseconds, medians. ratio: the fastest peer's time over ours (rasterize + interpolate; fused: render_face).")
+                         "ratio fused": f"{r['ratio']['render_face']:.1f}" if "ratio" in r else ""} for r in rows], ["triangles", "pixels", "pass", *names, "ratio", "ratio fused"]))  # fmt: skip
+    print("\nMilliseconds, medians, as a caller waits. ratio: the fastest peer's time over ours (rasterize + interpolate; fused: render_face).")
     for name, why in missing.items():
         print(f"{name}: not measured ({why})")
     return rows

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, kernels
+from benchmarks import gpu, kernels, plots
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,3 +57,19 @@ def test_without_a_gpu_they_say_so():
     for module in ("gpu", "kernels"):
         run = subprocess.run([sys.executable, "-m", f"benchmarks.{module}"], cwd=ROOT, capture_output=True, text=True)
         assert run.returncode and "CUDA device" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_a_plot_shows_every_renderer(tmp_path):
+    import json
+
+    rows = [
+        {"triangles": t, "pixels": s, "pass": p, "batch": 64, "ms": {"render_face": s * t / 1e6, "DRTK": s * t / 2e5} | ({"pytorch3d": 900.0} if s == 112 else {})}
+        for t in (5000, 18000) for s in (112, 224) for p in ("forward", "backward")
+    ]  # fmt: skip
+    (tmp_path / "r.json").write_text(json.dumps({"peers": rows, "environment": {"device": "d", "date": "2026-01-01", "commit": "c", "torch": "t"}}))
+    import imageio.v3 as iio
+
+    image = iio.imread(plots.main([str(tmp_path / "r.json")]))
+    for name in ("render_face", "DRTK", "pytorch3d"):
+        assert (image.reshape(-1, 3) == plots.COLOURS[name]).all(1).sum() > 100, name
+    assert image.shape[1] > 2 * plots.PANEL[0]  # a column for each mesh
