@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
 #include <type_traits>
 
 #ifdef __FAST_MATH__
@@ -16,8 +17,10 @@
 #ifdef __CUDACC__
 #define HD __host__ __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define UNROLL_NOT _Pragma("unroll 1")
 #else
 #define UNROLL
+#define UNROLL_NOT
 #define HD inline __attribute__((always_inline))
 #endif
 
@@ -79,6 +82,9 @@ HD Vec4<T> load4(const T* p) {
     return {a.x, a.y, b.x, b.y};
   }
 #else
+#ifdef FACERENDER_SHIM
+  if (reinterpret_cast<uintptr_t>(p) % 16) throw std::runtime_error("load4: an address that is no multiple of 16 bytes");
+#endif
   return {p[0], p[1], p[2], p[3]};
 #endif
 }

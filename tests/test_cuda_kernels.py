@@ -105,6 +105,52 @@ def test_interpolate(kernels, dtype, batch, deterministic):
         close(kernels.interpolate_backward(*arguments), CPU.interpolate_backward(*arguments))
 
 
+@pytest.mark.parametrize("shape", [(3, 500, 1), (3, 1, 500), (3, 7, 70)])
+def test_interpolate_at_points_in_no_picture(kernels, shape):
+    clip, topology = scene(batch=3, vertices=40, faces=60)
+    g = torch.Generator().manual_seed(2)
+    face_id = torch.randint(-1, 60, shape, generator=g, dtype=torch.int32)
+    bary = torch.rand(*shape, 3, generator=g)
+    attributes, grad = random((3, 40, 4), torch.float32, "cpu", 1), random((*shape, 4), torch.float32, "cpu", 2)
+    arguments = (grad, attributes, topology.faces, face_id, bary, True, True, False)
+    close(kernels.interpolate_backward(*arguments), CPU.interpolate_backward(*arguments))
+
+
+@pytest.mark.parametrize("lit", [True, False])
+def test_sums_where_warps_see_one_face(kernels, lit):
+    """Two triangles and a background: warps that see one face add up before they enter it, others do not."""
+    corners = torch.tensor([[-0.9, -0.8], [0.9, -0.7], [0.8, 0.9], [-0.7, 0.8]])
+    clip = torch.cat([corners, torch.zeros(4, 1), torch.tensor([[1.0], [1.2], [0.9], [1.1]])], 1)[None].repeat(2, 1, 1)
+    clip[1, :, 0] *= 0.5
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)
+    normals, albedo, light = random((2, 4, 3), torch.float32, "cpu", 1), random((2, 4, 3), torch.float32, "cpu", 2), random((2, 9, 3), torch.float32, "cpu", 3)
+    size = (40, 70)
+    face_id, bary, depth = CPU.rasterize(clip, faces, *size, 0, 1)
+    seen, grad = face_id[..., 0].contiguous(), random((2, *size, 3), torch.float32, "cpu", 4)
+    assert all((seen == f).sum() > 300 for f in (-1, 0, 1))
+    for wants in ((True, True, True, True), (True, False, False, False), (False, True, False, False), (False, False, True, True), (False, False, False, True)):
+        arguments = (grad, clip, normals if lit else None, albedo, light if lit else None, faces, seen, 1, *wants, False)
+        close(kernels.render_face_backward(*arguments), CPU.render_face_backward(*arguments))
+    arguments = (random(bary.shape, torch.float32, "cpu", 5), random(depth.shape, torch.float32, "cpu", 6), clip, faces, face_id, False)
+    close(kernels.rasterize_backward(*arguments), CPU.rasterize_backward(*arguments))
+
+
+def test_positions_at_any_address(kernels, dtype):
+    """The kernels load 16 bytes at a time, and tensors may begin anywhere."""
+    clip, topology = scene(dtype, batch=2, vertices=40, faces=60)
+    moved = torch.empty(clip.numel() + 1, dtype=dtype)[1:].view_as(clip).copy_(clip)
+    assert moved.data_ptr() % 16
+    same(kernels.rasterize(moved, topology.faces, *SIZE, 0, 1), CPU.rasterize(clip, topology.faces, *SIZE, 0, 1))
+    face_id, bary, depth = CPU.rasterize(clip, topology.faces, *SIZE, 0, 1)
+    close(kernels.rasterize_backward(bary, depth, moved, topology.faces, face_id, False), CPU.rasterize_backward(bary, depth, clip, topology.faces, face_id, False))
+    albedo, grad, seen = random((2, 40, 3), dtype, "cpu", 1), random((2, *SIZE, 3), dtype, "cpu", 2), face_id[..., 0].contiguous()
+    for ops, c in ((kernels, moved), (CPU, clip)):
+        found = ops.render_face(c, None, albedo, None, topology.faces, None, *SIZE, 0, 1)[0]
+        found = found, *ops.render_face_backward(grad, c, None, albedo, None, topology.faces, seen, 1, True, False, True, False, False)
+        found = *found, ops.edge_gradients_backward(grad, found[0], c, topology.faces, topology.neighbours, seen, False)
+        close(found, want) if ops is CPU else (want := found)
+
+
 @pytest.mark.parametrize("attribute", [torch.float16, torch.bfloat16])
 def test_attributes_of_16_bits(kernels, attribute):
     clip, topology = scene(batch=3, vertices=40, faces=60)

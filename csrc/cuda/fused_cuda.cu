@@ -82,56 +82,71 @@ struct SumSink {
   }
 };
 
-// Into the block's sums: numbers 0 to 3 of a vertex are d clip, 4 to 6 d albedo, 7 to 9 d normal.
+// Into the block's sums: three numbers of a vertex for each gradient that is wanted. That of clip has no z.
 template <int kValues>
 struct TileSink {
   TileSums<kValues>& sums;
-  __device__ void clip(int k, int32_t, Vec4<float> g) const { sums.put(k, 0, g.x), sums.put(k, 1, g.y), sums.put(k, 2, g.z), sums.put(k, 3, g.w); }
-  __device__ void albedo(int k, int32_t, Vec3<float> g) const { sums.put(k, 4, g.x), sums.put(k, 5, g.y), sums.put(k, 6, g.z); }
-  __device__ void normal(int k, int32_t, Vec3<float> g) const {
-    if constexpr (kValues > 7) sums.put(k, 7, g.x), sums.put(k, 8, g.y), sums.put(k, 9, g.z);
-  }
+  int albedo_at, normals_at;
+  __device__ void clip(int k, int32_t, Vec4<float> g) const { sums.put(k, 0, g.x), sums.put(k, 1, g.y), sums.put(k, 2, g.w); }
+  __device__ void albedo(int k, int32_t, Vec3<float> g) const { put3(k, albedo_at, g); }
+  __device__ void normal(int k, int32_t, Vec3<float> g) const { put3(k, normals_at, g); }
+  __device__ void put3(int k, int at, Vec3<float> g) const { sums.put(k, at, g.x), sums.put(k, at + 1, g.y), sums.put(k, at + 2, g.z); }
 };
 
-// kValues: 7 or 10 numbers of a vertex are summed in shared memory, 0 where every pixel adds its own (float64, and sums without an order).
+constexpr int kTilesEach = 4;  // neighbours in a row that a block goes through: most tiles see no face
+
+// kValues: room for 6 or 9 numbers of a vertex, which are summed in shared memory; 0 where every pixel adds its own (float64, and sums without an
+// order) or nothing is summed but the light.
 template <class T, class A, Mode mode, int kValues>
 __global__ void __launch_bounds__(kBlock, kValues ? 2 : 1)
     shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
   __shared__ ShLight<T> light;
-  const int32_t height = all.first.height, width = all.first.width;
-  const int64_t V = all.first.num_vertices, blocks = int64_t(gridDim.x) * gridDim.y;
-  const TilePixel p = tile_pixel(height, width);
+  const int32_t height = all.first.height, width = all.first.width, tiles = (width + kTile - 1) / kTile, first_tile = int32_t(blockIdx.x) * kTilesEach;
+  const int64_t V = all.first.num_vertices;
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
-    const int64_t at = (n * height + p.row) * width + p.col;
-    Corners f;
-    const bool seen = p.inside && seen_corners(all.first.faces, face_id[at], all.num_faces, V, f);
-    T* const out = partial ? partial + (n * blocks + tile_number()) * 27 : nullptr;
-    if (!__syncthreads_or(seen)) {
-      if (out && threadIdx.x < 27) out[threadIdx.x] = T(0);
-      continue;
+    int32_t ids[kTilesEach], largest = -1;
+    UNROLL
+    for (int k = 0; k < kTilesEach; ++k) {
+      const TilePixel p = tile_pixel(height, width, int32_t(blockIdx.y), first_tile + k);
+      ids[k] = p.inside ? face_id[(n * height + p.row) * width + p.col] : -1;
+      largest = ids[k] > largest ? ids[k] : largest;
     }
-    if (all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
-    T light_gradient[32] = {};
-    const Vec3<T> g = seen ? load3<T>(grad + at * 3) : Vec3<T>{T(0), T(0), T(0)};
-    const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
-    if constexpr (kValues > 0) {
-      __shared__ TileSums<kValues> tile;
-      tile.clear();
-      tile.enter(seen, f);
-      if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, TileSink<kValues>{tile}, light_gradient);
-      if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
-      tile.finish([&](int32_t vertex, int32_t number, float sum) {
-        if (number < 4) {
-          if (wants.clip) atomicAdd(sink.clip_sums.values + int64_t(vertex) * 4 + number, sum);
-        } else if (number < 7) {
-          if (wants.albedo) atomicAdd(sink.albedo_sums.values + int64_t(vertex) * 3 + (number - 4), sum);
-        } else if (wants.normals) {
-          atomicAdd(sink.normal_sums.values + int64_t(vertex) * 3 + (number - 7), sum);
-        }
-      });
-    } else {
-      if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, sink, light_gradient);
-      if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
+    const bool any = __syncthreads_or(largest >= 0);
+    if (any && all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
+    UNROLL_NOT
+    for (int k = 0; k < kTilesEach && first_tile + k < tiles; ++k) {
+      int32_t id = ids[0];
+      UNROLL
+      for (int j = 1; j < kTilesEach; ++j) id = j == k ? ids[j] : id;
+      Corners f;
+      const bool seen = seen_corners(all.first.faces, id, all.num_faces, V, f);
+      T* const out = partial ? partial + ((n * gridDim.y + blockIdx.y) * tiles + first_tile + k) * 27 : nullptr;
+      if (!any || !__syncthreads_or(seen)) {
+        if (out && threadIdx.x < 27) out[threadIdx.x] = T(0);
+        continue;
+      }
+      const TilePixel p = tile_pixel(height, width, int32_t(blockIdx.y), first_tile + k);
+      T light_gradient[32] = {};
+      const Vec3<T> g = seen ? load3<T>(grad + ((n * height + p.row) * width + p.col) * 3) : Vec3<T>{T(0), T(0), T(0)};
+      const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
+      if constexpr (kValues > 0) {
+        __shared__ TileSums<kValues> tile;
+        const int albedo_at = wants.clip ? 3 : 0, normals_at = albedo_at + (wants.albedo ? 3 : 0), numbers = normals_at + (wants.normals ? 3 : 0);
+        tile.clear();
+        const uint32_t same_face = tile.enter(seen, id, f);
+        if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, TileSink<kValues>{tile, albedo_at, normals_at}, light_gradient);
+        if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
+        tile.add_up(same_face, numbers);
+        const auto to = [](T* values, int32_t width) { return [=](int32_t vertex, int32_t k, float sum) { atomicAdd(values + int64_t(vertex) * width + k, sum); }; };
+        if (wants.clip)
+          tile.template each_sum<3>(0, [&](int32_t vertex, int32_t k, float sum) { atomicAdd(sink.clip_sums.values + int64_t(vertex) * 4 + (k == 2 ? 3 : k), sum); });
+        if (wants.albedo) tile.template each_sum<3>(albedo_at, to(sink.albedo_sums.values, 3));
+        if (wants.normals) tile.template each_sum<3>(normals_at, to(sink.normal_sums.values, 3));
+        tile.done();
+      } else {
+        if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, sink, light_gradient);
+        if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
+      }
     }
   }
 }
@@ -160,28 +175,29 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
     const GradientBuffer<T> normals_out(in.clip, {in.normals.size(0), in.num_vertices, 3}, dtype, wants.normals, deterministic, face_id.numel() * 3);
     const GradientBuffer<T> albedo_out(in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
     if (face_id.numel()) {
-      const dim3 grid = grid_of_tiles(in.height, in.width, in.batch);
-      const int64_t blocks = int64_t(grid.x) * grid.y;
-      const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, blocks, 27} : Sizes{0}, dtype);
+      dim3 grid = grid_of_tiles(in.height, in.width, in.batch);
+      const int64_t tiles = int64_t(grid.x) * grid.y;
+      grid.x = (grid.x + kTilesEach - 1) / kTilesEach;
+      const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, tiles, 27} : Sizes{0}, dtype);
       const ShPreset p = sh_preset(preset);
-      const bool in_order = deterministic && (wants.clip || wants.normals || wants.albedo);
+      const bool summed = wants.clip || wants.normals || wants.albedo, in_order = deterministic && summed;
       const auto run = [&](auto mode_tag, auto values) {
         constexpr Mode mode = decltype(mode_tag)::mode;
         LAUNCH((shade_backward<T, A, mode, decltype(values)::value>), grid, kBlock, device.stream, (BatchView<T, A>(in)), p, wants, data<A>(grad), data<int32_t>(face_id),
                (SumSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}), wants.light ? mutable_data<T>(partial) : nullptr);
         device.launched();
       };
-      if constexpr (std::is_same_v<T, float>) {
-        if (in_order)
-          accumulate(true, [&](auto tag) { run(tag, std::integral_constant<int, 0>{}); });
+      sum_by_tiles<T>(in_order, [&](auto mode, auto tiled) {
+        if constexpr (!decltype(tiled)::value)
+          run(mode, std::integral_constant<int, 0>{});
+        else if (!summed)
+          run(mode, std::integral_constant<int, 0>{});
         else if (wants.normals)
-          run(ModeTag<kAdd>{}, std::integral_constant<int, 10>{});
+          run(mode, std::integral_constant<int, 9>{});
         else
-          run(ModeTag<kAdd>{}, std::integral_constant<int, 7>{});
-      } else {
-        accumulate(in_order, [&](auto tag) { run(tag, std::integral_constant<int, 0>{}); });
-      }
-      if (wants.light) finish_light_gradients<T>(device, partial, in.batch, blocks, p, grad_coefficients);
+          run(mode, std::integral_constant<int, 6>{});
+      });
+      if (wants.light) finish_light_gradients<T>(device, partial, in.batch, tiles, p, grad_coefficients);
       clip_out.finish(device), normals_out.finish(device), albedo_out.finish(device);
     }
     grad_clip = clip_out.values, grad_normals = normals_out.values, grad_albedo = albedo_out.values;

@@ -46,44 +46,56 @@ Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const T
   return out;
 }
 
-// The fragments of an image as rows and columns: [H,W] and [H,W,K] as [H,W K].
+// The fragments of an image stand in `rows` of `width`, the last of which may not be full.
 template <class T, class A, Mode mode, int kValues>
-__global__ void __launch_bounds__(kBlock, 3) backward(InterpolateShape s, int32_t height, int32_t width, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
-                                                      const T* bary, bool want_attributes, VertexSums<T> grad_attributes, T* grad_bary) {
-  const TilePixel p = tile_pixel(height, width);
-  const int64_t C = s.channels;
+__global__ void __launch_bounds__(kBlock, 3) backward(InterpolateShape s, int32_t rows, int32_t width, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
+                                                      const T* bary, VertexSums<T> grad_attributes, T* grad_bary) {
+  const TilePixel p = tile_pixel(rows, width);
+  const int64_t C = s.channels, mine = int64_t(p.row) * width + p.col;
+  const bool inside = p.inside && mine < s.pixels;
   for (int64_t n = blockIdx.z; n < s.batch; n += gridDim.z) {
-    const int64_t at = (n * height + p.row) * width + p.col;
+    const int64_t at = n * s.pixels + mine;
     Corners f;
-    const bool seen = p.inside && seen_corners(faces, face_id[at], s.num_faces, s.num_vertices, f);
-    if (grad_bary && p.inside)
-      for (int k = 0; k < 3; ++k) {
-        T sum = T(0);
-        if (seen)
-          for (int64_t c = 0; c < C; ++c) sum += T(grad[at * C + c]) * T(attributes[n * s.attribute_stride + f.v[k] * C + c]);
-        grad_bary[3 * at + k] = sum;
+    const int32_t id = inside ? face_id[at] : -1;
+    const bool seen = seen_corners(faces, id, s.num_faces, s.num_vertices, f);
+    if (grad_bary && inside) {
+      T sum[3] = {T(0), T(0), T(0)};
+      if (seen) {
+        const A* a = attributes + n * s.attribute_stride;
+        for (int64_t c = 0; c < C; ++c) {
+          const T g = T(grad[at * C + c]);
+          for (int k = 0; k < 3; ++k) sum[k] += g * T(a[f.v[k] * C + c]);
+        }
       }
-    if (!want_attributes) continue;
+      for (int k = 0; k < 3; ++k) grad_bary[3 * at + k] = sum[k];
+    }
+    if (!grad_attributes.values) continue;
+    T b[3] = {T(0), T(0), T(0)};
+    if (seen)
+      for (int k = 0; k < 3; ++k) b[k] = bary[3 * at + k];
     if constexpr (kValues > 0) {
       if (!__syncthreads_or(seen)) continue;
       __shared__ TileSums<kValues> tile;
       tile.clear();
-      tile.enter(seen, f);
+      const uint32_t same_face = tile.enter(seen, id, f);
       for (int64_t first = 0; first < C; first += kValues) {
         const int32_t here = int32_t(C - first < kValues ? C - first : kValues);
         if (seen)
-          for (int k = 0; k < 3; ++k) {
-            const T b = bary[3 * at + k];
-            for (int32_t c = 0; c < here; ++c) tile.put(k, c, b * T(grad[at * C + first + c]));
+          for (int32_t c = 0; c < here; ++c) {
+            const T g = T(grad[at * C + first + c]);
+            for (int k = 0; k < 3; ++k) tile.put(k, c, b[k] * g);
           }
-        tile.finish([&](int32_t vertex, int32_t number, float sum) {
-          if (number < here) atomicAdd(grad_attributes.values + n * s.attribute_stride + vertex * C + first + number, sum);
+        tile.add_up(same_face, here);
+        T* const out = grad_attributes.values + n * s.attribute_stride + first;
+        tile.template each_sum<kValues>(0, [&](int32_t vertex, int32_t k, float sum) {
+          if (k < here) atomicAdd(out + vertex * C + k, sum);
         });
+        tile.done();
       }
     } else if (seen) {
       for (int k = 0; k < 3; ++k) {
         const int64_t vertex = n * s.attribute_stride + f.v[k] * C;
-        for (int64_t c = 0; c < C; ++c) add_to<T, mode>(grad_attributes, vertex + c, bary[3 * at + k] * T(grad[at * C + c]));
+        for (int64_t c = 0; c < C; ++c) add_to<T, mode>(grad_attributes, vertex + c, b[k] * T(grad[at * C + c]));
       }
     }
   }
@@ -105,17 +117,23 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
     using A = decltype(attribute);
     const GradientBuffer<T> out(attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype, want_attributes, deterministic, face_id.numel() * 3);
     if (face_id.numel()) {
+      // [H,W] and [H,W,K] as pictures of H rows; what is no picture (points, say) as sixteen rows.
       const int64_t height = face_id.size(1), width = s.pixels / height;
+      const bool flat = height < kTile || width < kTile || height > 65535 * kTile;
+      const int64_t rows = flat ? kTile : height, in_row = flat ? (s.pixels + kTile - 1) / kTile : width;
+      VertexSums<T> sums = out.sums();
+      if (!want_attributes) sums.values = nullptr;
       const auto run = [&](auto mode, auto values) {
-        LAUNCH((backward<T, A, decltype(mode)::mode, decltype(values)::value>), grid_of_tiles(height, width, s.batch), kBlock, device.stream, s, int32_t(height),
-               int32_t(width), data<A>(grad), data<A>(attributes), data<int32_t>(faces), data<int32_t>(face_id), data<T>(bary), want_attributes, out.sums(),
-               want_bary ? mutable_data<T>(grad_bary) : nullptr);
+        LAUNCH((backward<T, A, decltype(mode)::mode, decltype(values)::value>), grid_of_tiles(rows, in_row, s.batch), kBlock, device.stream, s, int32_t(rows), int32_t(in_row),
+               data<A>(grad), data<A>(attributes), data<int32_t>(faces), data<int32_t>(face_id), data<T>(bary), sums, want_bary ? mutable_data<T>(grad_bary) : nullptr);
         device.launched();
       };
-      sum_by_tiles<T>(deterministic && want_attributes, [&](auto mode, auto tiles) {
-        if constexpr (!decltype(tiles)::value)
+      sum_by_tiles<T>(deterministic && want_attributes, [&](auto mode, auto tiled) {
+        if constexpr (!decltype(tiled)::value)
           run(mode, std::integral_constant<int, 0>{});
-        else if (s.channels == 3)
+        else if (!want_attributes)
+          run(mode, std::integral_constant<int, 0>{});
+        else if (s.channels <= 3)
           run(mode, std::integral_constant<int, 3>{});
         else
           run(mode, std::integral_constant<int, 8>{});

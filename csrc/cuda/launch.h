@@ -66,12 +66,12 @@ struct TilePixel {
   int32_t row, col;
   bool inside;
 };
-__device__ inline TilePixel tile_pixel(int32_t height, int32_t width) {
+__device__ inline TilePixel tile_pixel(int32_t height, int32_t width, int32_t tile_row, int32_t tile_col) {
   const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp);
-  const int32_t row = int32_t(blockIdx.y) * kTile + warp / 2 * 4 + lane / 8, col = int32_t(blockIdx.x) * kTile + warp % 2 * 8 + lane % 8;
+  const int32_t row = tile_row * kTile + warp / 2 * 4 + lane / 8, col = tile_col * kTile + warp % 2 * 8 + lane % 8;
   return {row, col, row < height && col < width};
 }
-__device__ inline int64_t tile_number() { return int64_t(blockIdx.y) * gridDim.x + blockIdx.x; }
+__device__ inline TilePixel tile_pixel(int32_t height, int32_t width) { return tile_pixel(height, width, int32_t(blockIdx.y), int32_t(blockIdx.x)); }
 
 // Numbers from counts[which] on for the lanes of a warp, in order; none where `which` is -1. Every lane must come.
 template <int kCounts>

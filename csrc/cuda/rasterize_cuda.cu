@@ -70,10 +70,12 @@ __global__ void __launch_bounds__(kBlock, kTiles ? 4 : 2)
       if constexpr (kTiles) {
         __shared__ TileSums<4> tile;
         tile.clear();
-        tile.enter(seen, f);
+        const uint32_t same_face = tile.enter(seen, seen ? face_id[at] : -1, f);
         if (seen)
           for (int i = 0; i < 3; ++i) tile.put(i, 0, grad[i].x), tile.put(i, 1, grad[i].y), tile.put(i, 2, grad[i].z), tile.put(i, 3, grad[i].w);
-        tile.finish([&](int32_t vertex, int32_t number, float sum) { atomicAdd(image.values + int64_t(vertex) * 4 + number, sum); });
+        tile.add_up(same_face, 4);
+        tile.each_sum<4>(0, [&](int32_t vertex, int32_t k, float sum) { atomicAdd(image.values + int64_t(vertex) * 4 + k, sum); });
+        tile.done();
       } else if (seen) {
         for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
       }

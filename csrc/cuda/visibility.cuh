@@ -15,7 +15,7 @@
 namespace facerender {
 
 constexpr int32_t kThreadPixels = 128;
-constexpr int kQueues = 4;  // boxes of up to 4, 16, kThreadPixels and more pixels
+constexpr int kQueues = 5;  // boxes of one pixel, of up to 4, 16, kThreadPixels, and of more
 
 template <class T>
 struct BatchMesh {
@@ -26,16 +26,17 @@ struct BatchMesh {
   int64_t cull;
 };
 
-// The keys of one image, and those of the layer in front of it.
+// The keys of one image; with kBehind also those of the layer that it lies behind.
+template <bool kBehind>
 struct Visibility {
   uint64_t* keys;
-  const uint64_t* in_front;  // null for the first layer
+  const uint64_t* in_front;
 
-  __device__ Visibility image(int64_t n, int64_t pixels) const { return {keys + n * pixels, in_front ? in_front + n * pixels : nullptr}; }
-  __device__ void claim(int64_t pixel, float depth, int32_t face) const {
+  __device__ Visibility image(int64_t n, int64_t pixels) const { return {keys + n * pixels, kBehind ? in_front + n * pixels : nullptr}; }
+  __device__ void claim(int32_t pixel, float depth, int32_t face) const {
     if (!in_depth_range(depth)) return;
     const uint64_t key = visibility_key(depth, face);
-    if (in_front && key <= in_front[pixel]) return;
+    if (kBehind && key <= in_front[pixel]) return;
     atomicMin(reinterpret_cast<unsigned long long*>(keys) + pixel, static_cast<unsigned long long>(key));
   }
 };
@@ -61,29 +62,39 @@ __device__ inline float depth_at(const Setup<T, I>& s, I e1, I e2) {
   return float(plane_depth(s.z0, s.dz1, s.dz2, s.inv_area, e1, e2));
 }
 
-// A narrow triangle by one thread. The edge functions are stepped with their tie breaks in them.
-template <class T>
-__device__ void scan_box(const BatchMesh<T>& mesh, const ScreenTriangle<T>& t, int32_t face, const Visibility& to) {
+// Narrow triangles by one thread: of which the box holds one pixel, ...
+template <class T, class V>
+__device__ void one_pixel(const BatchMesh<T>& mesh, const ScreenTriangle<T>& t, int32_t face, const V& to) {
+  const Box box = t.box();
+  const Setup<T, int32_t> s = t.template setup<int32_t>(box, mesh.cull);
+  if (s.drawn && ((s.e0() + s.tie0) | (s.e1 + s.tie1) | (s.e2 + s.tie2)) >= 0) to.claim(box.y0 * mesh.width + box.x0, depth_at(s, s.e1, s.e2), face);
+}
+
+// ... and several. The edge functions are stepped with their tie breaks in them.
+template <class T, class V>
+__device__ void scan_box(const BatchMesh<T>& mesh, const ScreenTriangle<T>& t, int32_t face, const V& to) {
   const Box box = t.box();
   const Setup<T, int32_t> s = t.template setup<int32_t>(box, mesh.cull);
   if (!s.drawn) return;
   const int32_t right1 = s.dy1 << kSubpixelBits, right2 = s.dy2 << kSubpixelBits, down1 = s.dx1 << kSubpixelBits, down2 = s.dx2 << kSubpixelBits;
   const int32_t whole = s.area + s.tie0 + s.tie1 + s.tie2;
   int32_t row1 = s.e1 + s.tie1, row2 = s.e2 + s.tie2, row = box.y0 * mesh.width;
+  UNROLL_NOT
   for (int32_t y = box.y0; y < box.y1; ++y, row1 += down1, row2 += down2, row += mesh.width) {
     int32_t g1 = row1, g2 = row2;
+    UNROLL_NOT  // warps mix widths: each would go through the unrolled loop and through its rest
     for (int32_t x = box.x0; x < box.x1; ++x, g1 -= right1, g2 -= right2)
       if (((whole - g1 - g2) | g1 | g2) >= 0) to.claim(row + x, depth_at(s, g1 - s.tie1, g2 - s.tie2), face);
   }
 }
 
-// A triangle by a warp, eight by four pixels at a time.
-template <class T, class I>
-__device__ void warp_box(const BatchMesh<T>& mesh, const ScreenTriangle<T>& t, int32_t face, const Visibility& to, int32_t lane) {
+// A triangle by a warp, eight by four pixels at a time; of `stripes` warps that share it this is number `stripe`.
+template <class T, class I, class V>
+__device__ void warp_box(const BatchMesh<T>& mesh, const ScreenTriangle<T>& t, int32_t face, const V& to, int32_t lane, int32_t stripe = 0, int32_t stripes = 1) {
   const Box box = t.box();
   const Setup<T, I> s = t.template setup<I>(box, mesh.cull);
   if (!s.drawn) return;
-  for (int32_t y = lane / 8; y < box.y1 - box.y0; y += 4)
+  for (int32_t y = stripe * 4 + lane / 8; y < box.y1 - box.y0; y += 4 * stripes)
     for (int32_t x = lane % 8; x < box.x1 - box.x0; x += 8) {
       const I right = I(x) << kSubpixelBits, down = I(y) << kSubpixelBits;
       const I e1 = s.e1 + s.dx1 * down - s.dy1 * right, e2 = s.e2 + s.dx2 * down - s.dy2 * right, e0 = s.area - e1 - e2;
@@ -91,14 +102,14 @@ __device__ void warp_box(const BatchMesh<T>& mesh, const ScreenTriangle<T>& t, i
     }
 }
 
-template <class T>
-__device__ void warp_homogeneous(const BatchMesh<T>& mesh, const Vec4<T>* clip, int32_t face, const Visibility& to, int32_t lane) {
+template <class T, class V>
+__device__ void warp_homogeneous(const BatchMesh<T>& mesh, const Vec4<T>* clip, int32_t face, const V& to, int32_t lane, int32_t stripe, int32_t stripes) {
   HomogeneousVertex v[3];
   for (int i = 0; i < 3; ++i) v[i] = homogeneous_vertex(clip[i], mesh.width, mesh.height);
   const HomogeneousSetup s(v, mesh.width, mesh.height, mesh.cull);
   if (!s.drawn) return;
   const int32_t pixels = mesh.height * mesh.width;
-  for (int32_t i = lane; i < pixels; i += kWarp) {
+  for (int32_t i = stripe * int32_t(kWarp) + lane; i < pixels; i += stripes * int32_t(kWarp)) {
     float depth;
     if (s.covers(i % mesh.width, i / mesh.width, depth)) to.claim(i, depth, face);
   }
@@ -143,8 +154,10 @@ struct DrawBlock {
           vertex[3 * t + i] = sound ? f.v[i] : -1;
           corner[i][t] = sound ? uint16_t(3 * t + i) : kNone;
         } else if (sound) {
-          int32_t s = f.v[i] & (kSlots - 1);  // neighbours stay neighbours, so that their positions are loaded together
-          for (;; s = (s + 1) & (kSlots - 1)) {
+          // Neighbours stay neighbours, so that their positions are loaded together; only those that find their place taken, in a grid say, scatter.
+          int32_t s = f.v[i] & (kSlots - 1);
+          const int32_t step = int32_t(uint32_t(f.v[i]) * 2654435769u >> 20) | 1;
+          for (;; s = (s + step) & (kSlots - 1)) {
             const int32_t held = atomicCAS(&table[s], -1, f.v[i]);
             if (held == -1 || held == f.v[i]) break;
           }
@@ -179,14 +192,14 @@ struct DrawBlock {
 };
 
 // marks [N, ceil(F / 32)]: bit l of word w is set where triangle 32 w + l waits for draw_marked.
-template <class T, int kTriangles>
-__global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 3 : 2) draw(BatchMesh<T> mesh, Visibility all, uint32_t* marks, bool each_once) {
+template <class T, int kTriangles, bool kBehind>
+__global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 3 : 2) draw(BatchMesh<T> mesh, Visibility<kBehind> all, uint32_t* marks, bool each_once) {
   __shared__ DrawBlock<T, kTriangles> s;
   const int32_t thread = int32_t(threadIdx.x), lane = thread % int32_t(kWarp), first_face = int32_t(blockIdx.x) * kTriangles;
   const int64_t pixels = int64_t(mesh.height) * mesh.width, words = (mesh.num_faces + kWarp - 1) / kWarp;
   s.find_vertices(mesh, first_face, each_once);
   for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
-    const Visibility to = all.image(n, pixels);
+    const Visibility<kBehind> to = all.image(n, pixels);
     const T* clip = mesh.clip + n * mesh.num_vertices * 4;
     if (thread < kQueues) s.length[thread] = 0;
     if (thread < kTriangles / int32_t(kWarp)) s.waits[thread] = 0;
@@ -209,17 +222,27 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 3 : 2) draw(BatchMesh
         } else if (!holds_no_centre(c0, c1, c2)) {
           const Box box = centre_box(c0, c1, c2);
           const int32_t size = (box.x1 - box.x0) * (box.y1 - box.y0);
-          queue = (size > 4) + (size > 16) + (size > kThreadPixels);
+          queue = (size > 1) + (size > 4) + (size > 16) + (size > kThreadPixels);
         }
       }
       const int32_t place = take_numbers<kQueues>(queue, s.length);
       if (queue >= 0) s.queue[queue][place] = uint16_t(t);
     }
     __syncthreads();
-    int32_t start = 0;  // warps that have a short queue's triangles leave the next queue to the others
-    UNROLL
-    for (int queue = 0; queue < kQueues - 1; ++queue) {
+    for (int32_t i = thread; i < s.length[0]; i += kBlock) {
+      const int32_t t = s.queue[0][i];
+      const ScreenTriangle<T> triangle = s.triangle(t);
+      if (triangle.narrow())
+        one_pixel(mesh, triangle, first_face + t, to);
+      else
+        s.leave(t);
+    }
+    int32_t start = s.length[0];  // warps that have a queue's last triangles leave the next queue to the others
+    UNROLL_NOT
+    for (int queue = 1; queue < kQueues - 1; ++queue) {
+      start = (start + int32_t(kWarp) - 1) & ~int32_t(kWarp - 1);
       const int32_t length = s.length[queue];
+      UNROLL_NOT
       for (int32_t i = (thread - start) & int32_t(kBlock - 1); i < length; i += kBlock) {
         const int32_t t = s.queue[queue][i];
         const ScreenTriangle<T> triangle = s.triangle(t);
@@ -228,7 +251,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 3 : 2) draw(BatchMesh
         else
           s.leave(t);
       }
-      start += (length + int32_t(kWarp) - 1) & ~int32_t(kWarp - 1);
+      start += length;
     }
     for (int32_t i = thread / int32_t(kWarp); i < s.length[kQueues - 1]; i += kBlock / kWarp) {
       const int32_t t = s.queue[kQueues - 1][i];
@@ -243,13 +266,13 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 3 : 2) draw(BatchMesh
   }
 }
 
-// One thread a word of marks to look at, one warp a triangle to draw.
-template <class T>
-__global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibility all, const uint32_t* marks) {
+// One thread a word of marks to look at, one warp a triangle to draw; in large images several, gridDim.z, which share its rows.
+template <class T, bool kBehind>
+__global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibility<kBehind> all, const uint32_t* marks) {
   const int64_t words = (mesh.num_faces + kWarp - 1) / kWarp, mine = item(), pixels = int64_t(mesh.height) * mesh.width;
-  const int32_t lane = int32_t(threadIdx.x % kWarp);
+  const int32_t lane = int32_t(threadIdx.x % kWarp), stripe = int32_t(blockIdx.z), stripes = int32_t(gridDim.z);
   for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
-    const Visibility to = all.image(n, pixels);
+    const Visibility<kBehind> to = all.image(n, pixels);
     const uint32_t word = mine < words ? marks[n * words + mine] : 0;
     for (uint32_t lanes = __ballot_sync(kAllLanes, word != 0); lanes; lanes &= lanes - 1) {
       const int32_t owner = __ffs(int(lanes)) - 1;
@@ -264,33 +287,41 @@ __global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibil
           t.v[i] = screen_vertex<T, int32_t>(clip[i].x, clip[i].y, clip[i].z, clip[i].w, mesh.width, mesh.height);
         }
         if (needs_homogeneous(t.v[0].cell, t.v[1].cell, t.v[2].cell))
-          warp_homogeneous(mesh, clip, face, to, lane);
+          warp_homogeneous(mesh, clip, face, to, lane, stripe, stripes);
         else
-          warp_box<T, int64_t>(mesh, t, face, to, lane);
+          warp_box<T, int64_t>(mesh, t, face, to, lane, stripe, stripes);
       }
     }
   }
 }
 
-// Launches the search; `keys` [N,H,W] is filled. `like`: a tensor of the device.
+template <class T, bool kBehind>
+void launch_search(const Device& device, const BatchMesh<T>& mesh, const Visibility<kBehind>& all, uint32_t* marks) {
+  // Blocks that take several images find their vertices but once; still there must be enough of them for every multiprocessor.
+  constexpr int64_t kFew = kBlock, kMany = 2 * kBlock, kMostImages = 8, kBlocksEach = 8;
+  const auto blocks = [](int64_t count, int64_t each) { return unsigned(std::min<int64_t>((count + each - 1) / each, 65535)); };
+  const int64_t images = std::min(kMostImages, (mesh.num_faces + kMany - 1) / kMany * mesh.batch / std::max<int64_t>(kBlocksEach * device.multiprocessors(), 1));
+  if (images > 1)
+    LAUNCH((draw<T, kMany, kBehind>), dim3((mesh.num_faces + kMany - 1) / kMany, blocks(mesh.batch, images)), kBlock, device.stream, mesh, all, marks, true);
+  else
+    LAUNCH((draw<T, kFew, kBehind>), dim3((mesh.num_faces + kFew - 1) / kFew, blocks(mesh.batch, 1)), kBlock, device.stream, mesh, all, marks, false);
+  dim3 grid = grid_of((mesh.num_faces + kWarp - 1) / kWarp, mesh.batch);
+  grid.z = unsigned(std::clamp<int64_t>(int64_t(mesh.height) * mesh.width >> 16, 1, 16));
+  LAUNCH((draw_marked<T, kBehind>), grid, kBlock, device.stream, mesh, all, static_cast<const uint32_t*>(marks));
+  device.launched();
+}
+
+// Launches the search; `keys` [N,H,W] is filled. in_front: keys of the layer before, or null. `like`: a tensor of the device.
 template <class T>
 void find_visible(const Device& device, const Tensor& like, const BatchMesh<T>& mesh, const uint64_t* in_front, uint64_t* keys) {
   device.fill_bytes(keys, 0xFF, mesh.batch * mesh.height * mesh.width * 8);
   if (mesh.batch == 0 || mesh.num_faces == 0 || mesh.height == 0 || mesh.width == 0) return;
-  const int64_t words = (mesh.num_faces + kWarp - 1) / kWarp;
-  const Tensor marks = empty(like, {mesh.batch, words}, ScalarType::Int);
+  const Tensor marks = empty(like, {mesh.batch, (mesh.num_faces + kWarp - 1) / kWarp}, ScalarType::Int);
   uint32_t* bits = static_cast<uint32_t*>(marks.mutable_data_ptr());
-  const Visibility all{keys, in_front};
-  // Blocks that take several images find their vertices but once; still there must be enough of them for every multiprocessor.
-  constexpr int64_t kFew = kBlock, kMany = 2 * kBlock, kMostImages = 8, kBlocksEach = 16;
-  const auto blocks = [](int64_t count, int64_t each) { return unsigned(std::min<int64_t>((count + each - 1) / each, 65535)); };
-  const int64_t images = std::min(kMostImages, (mesh.num_faces + kMany - 1) / kMany * mesh.batch / std::max<int64_t>(kBlocksEach * device.multiprocessors(), 1));
-  if (images > 1)
-    LAUNCH((draw<T, kMany>), dim3((mesh.num_faces + kMany - 1) / kMany, blocks(mesh.batch, images)), kBlock, device.stream, mesh, all, bits, true);
+  if (in_front)
+    launch_search(device, mesh, Visibility<true>{keys, in_front}, bits);
   else
-    LAUNCH((draw<T, kFew>), dim3((mesh.num_faces + kFew - 1) / kFew, blocks(mesh.batch, 1)), kBlock, device.stream, mesh, all, bits, false);
-  LAUNCH((draw_marked<T>), grid_of(words, mesh.batch), kBlock, device.stream, mesh, all, static_cast<const uint32_t*>(bits));
-  device.launched();
+    launch_search(device, mesh, Visibility<false>{keys, nullptr}, bits);
 }
 
 }  // namespace facerender

@@ -133,6 +133,8 @@ inline void __syncthreads() {
   block->fibers[block->current].waits_for_block = false;
 }
 
+inline void __syncwarp() { cuda_shim::wait(cuda_shim::block->warps[cuda_shim::block->current / 32]); }
+
 // Every lane of a warp sends 8 bytes, then reads one lane's.
 template <class T>
 inline std::vector<uint64_t> exchange(T value) {
