@@ -6,7 +6,7 @@ python -m benchmarks.ablations METHOD [--seeds N] [--output DIR] [--wild PATH] [
     dasl    stage 1 on labelled faces; from its weights, stage 2 with none of the four schemes, with each, with all. --wild: photographs with 2D landmarks (AFLW's crops, or
             a folder); without it, rendered faces
     pgn     pose regressed, or solved from landmarks that are read directly or from a map; and frames of a person without labels on top
-    cycle   single frames and pairs alone for 4000 steps, half of them with landmarks alone; from these weights, 1000 more with none of the cycles, each, both, both for 1500 steps (till the photometric error is that without), both with variations of expressions as far as the network says, and both with each way to compose the injected pictures
+    cycle   single frames and pairs alone for 4000 steps, half of them with landmarks alone; from these weights, 1000 more with none of the cycles, each, both, both for 1500 steps (till the photometric error is that of none after 1000), none for as many, both with variations of expressions as far as the network says, and both with each way to compose the injected pictures
 
 Each variant is the method's preset `ablation` with its own settings and --set. Results are those of the held-out faces (`Method.validate`, last weights) and, where
 --aflw2000 gives the data, of its 68 landmarks, on which nothing is chosen; mean and standard deviation over the seeds. Finished runs in DIR are taken as they are, one that was
@@ -43,7 +43,7 @@ VARIANTS = {
         "guided": {"stage1": ALWAYS},
         "guided, frames": {},
     },
-    "cycle": {"none": {"cycles": ()}} | {c: {"cycles": (c,)} for c in CYCLES} | {"both": {}, "both, longer": {"steps": 1500}, "both, unsized": {"variation_mm": 0.0}} | {f"both, {m}": {"compose_pose": m, "compose_expression": m} for m in MODES},
+    "cycle": {"none": {"cycles": ()}} | {c: {"cycles": (c,)} for c in CYCLES} | {"both": {}, "both, longer": {"steps": 1500}, "none, longer": {"cycles": (), "steps": 1500}, "both, unsized": {"variation_mm": 0.0}} | {f"both, {m}": {"compose_pose": m, "compose_expression": m} for m in MODES},
 }
 # What all variants of a seed begin with, and what is set in all of them then.
 FIRST = {"dasl": {"schemes": ()}, "cycle": {"cycles": (), "steps": 4000, "coarse": 2000, "validate_every": 2000, "checkpoint_every": 1000}}
