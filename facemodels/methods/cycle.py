@@ -38,9 +38,11 @@ reasoned, not measured, unless it says so.
   what is injected shrinks with what is seen, and what is kept is kept best by a network that sees nothing. Measured after 4000 steps without cycles and some with both (one seed; expression that moves
   when pose alone changes, mm a degree; the share of true changes of expression that is seen; the first by the second): unsized, 300 steps, weight_kept 0.1: 0.029, 0.15, 0.20, at 1: 0.011, 0.05, 0.25; as it is now,
   1000 steps: 0.023, 0.24, 0.10. Without cycles: 0.051, 0.21, 0.24 and 0.048, 0.23, 0.21.
-* What the cycles cost: at equal steps the photometric error and that of the landmarks are higher with them (preset `cpu`, step 6500: 0.0936 instead of 0.0887, 3.8 instead of 3.2 %). A network without them lets
-  the expression follow the pose, and fits single frames the better for it; at the photometric error at which the cycles end, it leaks four times as much. Their weights of 1 are more than is needed: after 1000 steps
-  (one seed) 0.3 each halves the leak as well, for 1 % of photometric error instead of 8, and 0.1 takes two fifths of it for nothing (`benchmarks/results/training.md`).
+* What the cycles give and cost, over three seeds, after 4000 steps without them: 1500 steps with both come to the photometric error of 1000 without (0.0926 and 0.0926), and there the expression moves by
+  0.023 instead of 0.053 mm a degree when the pose alone changes. At equal steps the leak falls as far and the photometric error is 2.5 % higher: a network without the cycles lets the expression follow
+  the pose, and fits single frames the better for it (`benchmarks/results/training.md`).
+* The weights of the cycles, 0.2 each, were chosen by one seed: that of the pose takes the leak away and some of the response with it, that of the expression brings the response back; at 1 each the leak is hardly less
+  than at 0.3, and the photometric error 8 % higher.
 * Differences of shapes are mean squares in mm^2 over the face, so that identity and expression, whose coefficients have other units, weigh the same.
 * J passes the network with its own batch's statistics, and these are not remembered: no frame that the network will see is made so.
 """
