@@ -4,7 +4,7 @@ python -m benchmarks.gpu [--output benchmarks/results] [--only STEP ...] [--quic
 
 In order: the build with CUDA; "kernels", each op's time and its kernels' (benchmarks.kernels); "cuda-tests", the tests that need a GPU (CPU against
 CUDA bit for bit, graphs, streams, determinism); compute-sanitizer's "memcheck", "racecheck", "initcheck" and "synccheck" over small sizes; "counters",
-what Nsight Compute counts of each kernel; "peers" and every op as a caller waits for it (benchmarks.ops), and a "plot" of the peers; last, all "tests". The first four fit ten minutes. A
+what Nsight Compute counts of each kernel; "peers" and every op as a caller waits for it (benchmarks.ops), and a "plot" of the peers; last, all "tests". A
 step whose tool is missing is not run and said so; one that fails is reported, and the next one runs all the same; the exit code is 0 only if all passed.
 """
 

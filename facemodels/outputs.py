@@ -81,7 +81,7 @@ class Drawn:
 
 
 def drawn(face: Face, model: MorphableModel, size: tuple[int, int], whole: bool = True) -> Drawn | None:
-    """A face in its picture of `size` (H, W), or what the picture shows around that part of the head that `_shown` names; None for one that lies outside."""
+    """A face in its picture of `size` (H, W): the piece that holds the whole head, or the part of it that `_shown` names; None where that lies outside."""
     vertices = face.vertices(model)
     clip = face.camera(size).clip(vertices[None])
     pixels = fr.camera.to_pixels(clip, size)[0]
