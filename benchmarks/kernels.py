@@ -36,7 +36,7 @@ def main(arguments=None) -> dict:
         result["copy_bandwidth_gb_per_s"] = common.copy_bandwidth(device) / 1e9
         print(f"{result['environment']['device']}, copy bandwidth {result['copy_bandwidth_gb_per_s']:.0f} GB/s\n")
     for triangles, batch, size in settings:
-        ops, covered = cases(triangles, batch, size, device)
+        ops, triangles, covered = cases(triangles, batch, size, device)
         ops = {name: case for name, case in ops.items() if not options.only or name in options.only}
         if options.once:
             return once([run for run, _ in ops.values()])
@@ -67,7 +67,7 @@ def once(runs) -> dict:
 
 
 def cases(triangles, batch, size, device):
-    """(op -> (what runs it, bytes that it must move), share of pixels that are covered)."""
+    """(op -> (what runs it, bytes that it must move), how many triangles the head has, share of pixels that are covered)."""
     s = Scene(*face_mesh(triangles), size, batch, device)
     yaw = torch.linspace(-0.7, 0.7, batch, device=device)[:, None] if batch > 1 else torch.zeros(1, 1, device=device)
     x, z = s.clip[..., 0], s.clip[..., 2] * 4
@@ -90,7 +90,7 @@ def cases(triangles, batch, size, device):
         "render_face backward": (lambda: ops.render_face_backward(s.grad, *lit, True, True, True, True, False), 80 * V + ids + 16 * P),
         "the same, in order": (lambda: ops.render_face_backward(s.grad, *lit, True, True, True, True, True), 80 * V + ids + 16 * P),
         "vertex_normals": (lambda: fr.vertex_normals(points, topology), 24 * V + ids),
-    }, float((fragments.face_id >= 0).float().mean())
+    }, len(s.faces), float((fragments.face_id >= 0).float().mean())
 
 
 def replayed(run, repeats: int = 20, rounds: int = 5) -> float:

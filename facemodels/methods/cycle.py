@@ -36,8 +36,8 @@ reasoned, not measured, unless it says so.
   rotation 14.8 instead of 15.3 degrees, at a photometric error of 0.118 instead of 0.114.
 * The variation of an expression goes the way that the network says, but half to one and a half times `variation_mm` far, and no gradient reaches how far. Left at what it says, the cycles teach it to say less:
   what is injected shrinks with what is seen, and what is kept is kept best by a network that sees nothing. Measured after 4000 steps without cycles and some with both (one seed; expression that moves
-  when pose alone changes, mm a degree; the share of true changes of expression that is seen; the first by the second): unsized, 300 steps, weight_kept 0.1: 0.029, 0.15, 0.20, at 1: 0.011, 0.05, 0.25; as it is now,
-  1000 steps: 0.023, 0.24, 0.10. Without cycles: 0.051, 0.21, 0.24 and 0.048, 0.23, 0.21.
+  when pose alone changes, mm a degree; the share of true changes of expression that is seen; the first by the second): unsized, 300 steps, weight_kept 0.1: 0.029, 0.15, 0.20, at 1: 0.011, 0.05, 0.25; sized,
+  with the cycles' weights of 1 that it had then, 1000 steps: 0.023, 0.24, 0.10. Without cycles: 0.051, 0.21, 0.24 and 0.048, 0.23, 0.21.
 * What the cycles give and cost, over three seeds, after 4000 steps without them: 1500 steps with both come to the photometric error of 1000 without (0.0926 and 0.0926), and there the expression moves by
   0.023 instead of 0.053 mm a degree when the pose alone changes. At equal steps the leak falls as far and the photometric error is 2.5 % higher: a network without the cycles lets the expression follow
   the pose, and fits single frames the better for it (`benchmarks/results/training.md`).
