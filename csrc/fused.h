@@ -21,11 +21,23 @@ struct FaceView {
   int32_t height, width;
 };
 
+// Three numbers of each of a face's corners.
+template <class T>
+struct CornerValues {
+  Vec3<T> v[3];
+
+  CornerValues() = default;
+  template <class A>
+  HD CornerValues(const A* attributes, const int32_t* corner) {
+    for (int k = 0; k < 3; ++k) v[k] = load3<T>(attributes + int64_t(corner[k]) * 3);
+  }
+  HD Vec3<T> at(const T* b) const {
+    return {v[0].x * b[0] + v[1].x * b[1] + v[2].x * b[2], v[0].y * b[0] + v[1].y * b[1] + v[2].y * b[2], v[0].z * b[0] + v[1].z * b[1] + v[2].z * b[2]};
+  }
+};
 template <class T, class A>
 HD Vec3<T> interpolate3(const A* attributes, const int32_t* corner, const T* b) {
-  const Vec3<T> p = load3<T>(attributes + int64_t(corner[0]) * 3), q = load3<T>(attributes + int64_t(corner[1]) * 3),
-                r = load3<T>(attributes + int64_t(corner[2]) * 3);
-  return {p.x * b[0] + q.x * b[1] + r.x * b[2], p.y * b[0] + q.y * b[1] + r.y * b[2], p.z * b[0] + q.z * b[1] + r.z * b[2]};
+  return CornerValues<T>(attributes, corner).at(b);
 }
 
 template <class T, class A>
@@ -34,12 +46,17 @@ HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32
     if (!view.background) return {T(0), T(0), T(0)};
     return load3<T>(view.background + (int64_t(row) * view.width + col) * view.background_step);
   }
-  const int32_t* corner = view.faces + int64_t(face) * 3;
+  // All loads first: a GPU waits for them once.
+  const Vec3<int32_t> f = load3<int32_t>(view.faces + int64_t(face) * 3);
+  const int32_t corner[3] = {f.x, f.y, f.z};
   const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
+  const CornerValues<T> albedos(view.albedo, corner);
+  CornerValues<T> normals;
+  if (view.normals) normals = CornerValues<T>(view.normals, corner);
   const Barycentrics<T> p(clip, col, row, view.width, view.height);
-  const Vec3<T> albedo = interpolate3<T>(view.albedo, corner, p.b);
+  const Vec3<T> albedo = albedos.at(p.b);
   if (!view.normals) return albedo;
-  const Vec3<T> shading = sh_irradiance(light, interpolate3<T>(view.normals, corner, p.b));
+  const Vec3<T> shading = sh_irradiance(light, normals.at(p.b));
   return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
 }
 

@@ -18,7 +18,7 @@ HD Vec3<T> face_cross(const T* vertices, const int32_t* faces, int64_t face) {
 template <class T>
 HD Vec3<T> unit_or_zero(Vec3<T> s) {
   const T length2 = dot(s, s);
-  const T inv = length2 > T(0) ? T(1) / sqrt(length2) : T(0);
+  const T inv = length2 > T(0) ? T(1) / square_root(length2) : T(0);
   return is_finite(inv) ? s * inv : Vec3<T>{T(0), T(0), T(0)};
 }
 
@@ -26,7 +26,7 @@ HD Vec3<T> unit_or_zero(Vec3<T> s) {
 template <class T>
 HD Vec3<T> unit_gradient(Vec3<T> s, Vec3<T> g) {
   const T length2 = dot(s, s);
-  const T inv = length2 > T(0) ? T(1) / sqrt(length2) : T(0);
+  const T inv = length2 > T(0) ? T(1) / square_root(length2) : T(0);
   if (!is_finite(inv)) return {T(0), T(0), T(0)};
   const Vec3<T> n = s * inv;
   return (g - n * dot(n, g)) * inv;

@@ -18,7 +18,8 @@ enum Cull : int64_t { kCullNone = 0, kCullBack = 1, kCullFront = 2 };
 
 constexpr int kSubpixelBits = 8;
 constexpr int32_t kSubpixels = 1 << kSubpixelBits;
-constexpr float kGuardBand = 16384.f;      // pixels from the image's corner; beyond it a vertex takes the homogeneous path
+constexpr float kGuardBand = 16384.f;      // pixels from the image's corner; beyond it a vertex takes the homogeneous path,
+constexpr float kSmallestW = 1e-30f, kLargestW = 1e30f;  // and outside these
 constexpr uint64_t kEmpty = ~uint64_t(0);  // a visibility entry that no triangle has claimed
 
 // A vertex on the screen. `cell` packs the first pixel column and row whose centre is not left of / above the vertex,
@@ -34,17 +35,22 @@ constexpr int32_t kInvalidCell = int32_t(0xC000C000u);      // a coordinate is N
 
 template <class I>
 HD I first_centre(I fixed, int32_t side) {
-  const I c = (fixed + (kSubpixels / 2 - 1)) >> kSubpixelBits, zero = c - c;
-  const I low = select(c < 0, zero, c);
+  const I c = (fixed + (kSubpixels / 2 - 1)) >> kSubpixelBits;
+#ifdef __CUDA_ARCH__
+  return __vimin_s32_relu(c, side);
+#else
+  const I zero = c - c, low = select(c < 0, zero, c);
   return select(low > side, zero + side, low);
+#endif
 }
 
+// |a| <= limit, false for NaN
 template <class T>
-HD auto within_guard_band(T a) {
+HD auto within(T a, float limit) {
 #ifdef __CUDA_ARCH__
-  return fabs(a) <= kGuardBand;
+  return fabs(a) <= limit;
 #else
-  return (a >= -kGuardBand) & (a <= kGuardBand);
+  return (a >= -limit) & (a <= limit);
 #endif
 }
 
@@ -52,13 +58,16 @@ template <class T, class I>
 HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t height) {
   ScreenVertex<T, I> s;
   const T zero = x - x;
-  const T inv = 1.0f / w;
-  const T px = (x * inv + 1.0f) * (float(width) * 0.5f);
-  const T py = (1.0f - y * inv) * (float(height) * 0.5f);
+  const T inv = reciprocal(w);
+  T px = (x * inv + 1.0f) * (float(width) * float(kSubpixels / 2));  // in 1/256 pixel
+  T py = (1.0f - y * inv) * (float(height) * float(kSubpixels / 2));
   s.z = z * inv;
-  const auto near = (w > 0.0f) & is_finite(w) & within_guard_band(px) & within_guard_band(py) & is_finite(s.z);  // then x, y and z are finite too
-  s.x = round_to_int<I>(select(near, px, zero) * float(kSubpixels));
-  s.y = round_to_int<I>(select(near, py, zero) * float(kSubpixels));
+  const auto near = (w >= kSmallestW) & (w <= kLargestW) & within(px, kGuardBand * kSubpixels) & within(py, kGuardBand * kSubpixels) & within(s.z, 3e38f);  // all false for NaN
+#ifndef __CUDA_ARCH__  // there, what becomes of other numbers is not looked at
+  px = select(near, px, zero), py = select(near, py, zero);
+#endif
+  s.x = round_to_int<I>(px);
+  s.y = round_to_int<I>(py);
   const I cell = first_centre(s.x, width) | first_centre(s.y, height) << 16, none = cell - cell;
   const auto other = [&] { return select(is_finite((x - x) + (y - y) + (z - z) + (w - w)), none + kHomogeneousCell, none + kInvalidCell); };
   if constexpr (std::is_arithmetic_v<T>)
@@ -75,6 +84,32 @@ HD bool needs_homogeneous(int32_t c0, int32_t c1, int32_t c2) {
 HD bool holds_no_centre(int32_t c0, int32_t c1, int32_t c2) {
   const int32_t differ = (c0 ^ c1) | (c0 ^ c2);
   return (differ & 0xFFFF) == 0 || (differ >> 16) == 0;
+}
+
+// The smaller, and the larger, of three numbers in each half of a word.
+HD uint32_t min3_halves(uint32_t a, uint32_t b, uint32_t c) {
+#ifdef __CUDA_ARCH__
+  return __vimin3_u16x2(a, b, c);
+#else
+  const auto least = [](uint32_t x, uint32_t y) { return (x & 0xFFFF) < (y & 0xFFFF) ? x & 0xFFFF : y & 0xFFFF; };
+  return least(least(a, b), c) | least(least(a >> 16, b >> 16), c >> 16) << 16;
+#endif
+}
+HD uint32_t max3_halves(uint32_t a, uint32_t b, uint32_t c) {
+#ifdef __CUDA_ARCH__
+  return __vimax3_u16x2(a, b, c);
+#else
+  return ~min3_halves(~a, ~b, ~c);
+#endif
+}
+
+// The lower halves of two words, the first's below.
+HD uint32_t low_halves(uint32_t a, uint32_t b) {
+#ifdef __CUDA_ARCH__
+  return __byte_perm(a, b, 0x5410);
+#else
+  return (a & 0xFFFF) | b << 16;
+#endif
 }
 
 // Pixel columns [x0, x1) and rows [y0, y1) whose centres the bounding box holds.
@@ -140,7 +175,7 @@ struct Setup {
     e1 = dx1 * py - dy1 * px;  // both edges pass through a
     e2 = dx2 * py - dy2 * px;
     z0 = az, dz1 = bz - az, dz2 = cz - az;
-    inv_area = 1.0f / convert<T>(area);
+    inv_area = reciprocal(convert<T>(area));
   }
 };
 template <class T, class I>

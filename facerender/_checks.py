@@ -76,7 +76,7 @@ def check_device(**tensors):
         return
     if first.type != "cuda":
         raise ValueError(f"{first_name} must be on a cpu or cuda device, got {first}")
-    if not has_cuda_kernels():
+    if not torch.compiler.is_compiling() and not has_cuda_kernels():
         raise RuntimeError(
             f"{first_name} is on {first}, but this facerender was built without CUDA. Rebuild it where nvcc is found: "
             "FACERENDER_CUDA=1 pip install --no-build-isolation --force-reinstall --no-deps -e ."

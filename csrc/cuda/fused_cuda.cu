@@ -31,18 +31,17 @@ struct BatchView {
 };
 
 template <class T, class A>
-__global__ void __launch_bounds__(kBlock) shade(BatchView<T, A> all, const __grid_constant__ ShPreset preset, const uint64_t* keys, A* out, int32_t* face_id) {
+__global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 4 : 2) shade(BatchView<T, A> all, const __grid_constant__ ShPreset preset, const uint64_t* keys, A* out, int32_t* face_id, bool rows) {
   __shared__ ShLight<T> light;
   const int32_t height = all.first.height, width = all.first.width;
   const TilePixel p = tile_pixel(height, width);
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
-    if (all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
-    if (!p.inside) continue;
     const int64_t at = (n * height + p.row) * width + p.col;
-    const int32_t face = key_face(keys[at]);
-    const Vec3<T> c = face_pixel(all.image(n), light, face, p.row, p.col);
-    out[3 * at] = A(c.x), out[3 * at + 1] = A(c.y), out[3 * at + 2] = A(c.z);
-    face_id[at] = face;
+    const int32_t face = p.inside ? key_face(keys[at]) : -1;
+    if (__syncthreads_or(face >= 0) && all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
+    Vec3<T> c{T(0), T(0), T(0)};
+    if (p.inside) c = face_pixel(all.image(n), light, face, p.row, p.col), face_id[at] = face;
+    put3(out + n * height * width * 3, Vec3<A>{A(c.x), A(c.y), A(c.z)}, p, height, width, rows);
   }
 }
 
@@ -54,14 +53,15 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
   Tensor image = empty(in.clip, {in.batch, height, width, 3}, in.albedo.scalar_type());
   Tensor face_id = empty(in.clip, {in.batch, height, width}, ScalarType::Int);
   if (face_id.numel() == 0) return {image, face_id};
-  Tensor keys = empty(in.clip, {in.batch, height, width}, ScalarType::Long);
   dispatch_attribute(in.clip.scalar_type(), in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
     const BatchMesh<T> mesh{data<T>(in.clip), data<int32_t>(in.faces), in.batch, in.num_vertices, in.num_faces, int32_t(height), int32_t(width), cull};
+    const Tensor keys = empty(in.clip, {visibility_size(mesh)}, ScalarType::Long);
     uint64_t* seen = static_cast<uint64_t*>(keys.mutable_data_ptr());
-    find_visible(device, in.clip, mesh, nullptr, seen);
-    LAUNCH((shade<T, A>), grid_of_tiles(height, width, in.batch), kBlock, device.stream, (BatchView<T, A>(in)), sh_preset(preset), seen, mutable_data<A>(image), mutable_data<int32_t>(face_id));
+    find_visible(device, mesh, nullptr, seen);
+    LAUNCH((shade<T, A>), grid_of_tiles(height, width, in.batch), kBlock, device.stream, (BatchView<T, A>(in)), sh_preset(preset), seen, mutable_data<A>(image), mutable_data<int32_t>(face_id),
+           whole_rows(image.mutable_data_ptr(), width));
     device.launched();
   });
   return {image, face_id};

@@ -5,24 +5,25 @@ namespace facerender {
 namespace {
 
 template <class T>
-__global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth) {
+__global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth, bool rows) {
   const TilePixel p = tile_pixel(mesh.height, mesh.width);
-  if (!p.inside) return;
   for (int64_t n = blockIdx.z; n < mesh.batch; n += gridDim.z) {
     const int64_t at = (n * mesh.height + p.row) * mesh.width + p.col, o = at * layers + layer;
-    const int32_t face = key_face(keys[at]);
+    const int32_t face = p.inside ? key_face(keys[at]) : -1;
     T b[3] = {T(0), T(0), T(0)}, d = T(1);
     if (face >= 0) {
-      const int32_t* f = mesh.faces + int64_t(face) * 3;
+      const Vec3<int32_t> f = load3<int32_t>(mesh.faces + int64_t(face) * 3);
       const T* base = mesh.clip + n * mesh.num_vertices * 4;
-      const Vec4<T> clip[3] = {load4(base + int64_t(f[0]) * 4), load4(base + int64_t(f[1]) * 4), load4(base + int64_t(f[2]) * 4)};
+      const Vec4<T> clip[3] = {load4(base + int64_t(f.x) * 4), load4(base + int64_t(f.y) * 4), load4(base + int64_t(f.z) * 4)};
       const Barycentrics<T> pixel(clip, p.col, p.row, mesh.width, mesh.height);
       b[0] = pixel.b[0], b[1] = pixel.b[1], b[2] = pixel.b[2];
       d = interpolated_depth(clip, pixel.b);
     }
-    face_id[o] = face;
-    bary[3 * o] = b[0], bary[3 * o + 1] = b[1], bary[3 * o + 2] = b[2];
-    depth[o] = d;
+    if (p.inside) face_id[o] = face, depth[o] = d;
+    if (layers == 1)
+      put3(bary + n * mesh.height * mesh.width * 3, Vec3<T>{b[0], b[1], b[2]}, p, mesh.height, mesh.width, rows);
+    else if (p.inside)
+      bary[3 * o] = b[0], bary[3 * o + 1] = b[1], bary[3 * o + 2] = b[2];
   }
 }
 
@@ -35,16 +36,18 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
   Tensor face_id = empty(clip, {batch, height, width, layers}, ScalarType::Int);
   Tensor bary = empty(clip, {batch, height, width, layers, 3}, clip.scalar_type());
   Tensor depth = empty(clip, {batch, height, width, layers}, clip.scalar_type());
-  Tensor keys = empty(clip, {layers > 1 ? 2 : 1, batch, height, width}, ScalarType::Long);
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), cull};
+    const int64_t size = visibility_size(mesh);
+    const Tensor keys = empty(clip, {layers > 1 ? 2 : 1, size}, ScalarType::Long);
     uint64_t* all = static_cast<uint64_t*>(keys.mutable_data_ptr());
     for (int64_t k = 0; k < layers; ++k) {
-      uint64_t* now = all + (k % 2) * batch * pixels;
-      find_visible(device, clip, mesh, k ? all + ((k + 1) % 2) * batch * pixels : nullptr, now);
+      uint64_t* now = all + (k % 2) * size;
+      find_visible(device, mesh, k ? all + ((k + 1) % 2) * size : nullptr, now);
       if (batch == 0 || pixels == 0) continue;
-      LAUNCH((resolve<T>), grid_of_tiles(height, width, batch), kBlock, device.stream, mesh, now, layers, k, mutable_data<int32_t>(face_id), mutable_data<T>(bary), mutable_data<T>(depth));
+      LAUNCH((resolve<T>), grid_of_tiles(height, width, batch), kBlock, device.stream, mesh, now, layers, k, mutable_data<int32_t>(face_id), mutable_data<T>(bary), mutable_data<T>(depth),
+             layers == 1 && whole_rows(bary.mutable_data_ptr(), width));
       device.launched();
     }
   });

@@ -1,10 +1,10 @@
 // Which face each pixel sees, for a batch: the part of rasterization that `rasterize` and `render_face` share on CUDA.
 //
-// At the sizes that networks train on, most triangles of a face hold no pixel centre, and the time goes into instructions, not memory. So
-// a block takes a run of triangles through several images: it finds their vertices once, and in each image transforms every vertex
-// once, drops the triangles without a centre by comparing cells, and queues the others by the size of their boxes, so that the threads of a
-// warp scan boxes of like sizes. Boxes of more than kThreadPixels are drawn by a warp each. What is left over (too wide for 32 bits, or
-// in need of the homogeneous path) is marked, one bit a triangle, and drawn by a second kernel: so the first one needs few registers.
+// At the sizes that networks train on, most triangles of a face hold no pixel centre or one, and the time goes into instructions, not memory. So
+// a warp takes a run of triangles through several images. It finds their vertices once, and in each image transforms every vertex once, for
+// itself: nothing here waits for other warps. A triangle without a pixel centre is dropped by comparing cells, and one with a single centre drawn at once; those
+// of a few centres wait in a queue until there is one for every lane, over images too. What is left over (too wide for 32 bits, or in need of the
+// homogeneous path) is marked, one bit a triangle, and drawn by a second kernel: so the first one needs few registers.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +14,8 @@
 
 namespace facerender {
 
-constexpr int32_t kThreadPixels = 128;
-constexpr int kQueues = 5;  // boxes of one pixel, of up to 4, 16, kThreadPixels, and of more
+constexpr uint32_t kLeft = ~0u;               // in place of a box's size: this triangle is left to draw_marked
+constexpr uint32_t kLargeBox = 0xFFF0FFF0u;  // a box with one of these bits in its size, 16 columns or rows, is drawn by the whole warp
 
 template <class T>
 struct BatchMesh {
@@ -26,35 +26,56 @@ struct BatchMesh {
   int64_t cull;
 };
 
+// The same pointer, as a sum that the compiler does not take apart again: then an element's address is one instruction.
+template <class P>
+__device__ inline P* whole(P* p) {
+#ifdef __CUDA_ARCH__
+  asm("" : "+l"(p));
+#endif
+  return p;
+}
+
 // The keys of one image; with kBehind also those of the layer that it lies behind.
 template <bool kBehind>
 struct Visibility {
   uint64_t* keys;
   const uint64_t* in_front;
 
-  __device__ Visibility image(int64_t n, int64_t pixels) const { return {keys + n * pixels, kBehind ? in_front + n * pixels : nullptr}; }
-  __device__ void claim(int32_t pixel, float depth, int32_t face) const {
-    if (!in_depth_range(depth)) return;
+  __device__ Visibility image(int64_t n, int64_t pixels) const { return {whole(keys + n * pixels), kBehind ? whole(in_front + n * pixels) : nullptr}; }
+  __device__ void claim(uint32_t pixel, float depth, int32_t face) const {
+    if (!(fabsf(depth) <= 1.f)) return;  // in_depth_range
     const uint64_t key = visibility_key(depth, face);
     if (kBehind && key <= in_front[pixel]) return;
-    atomicMin(reinterpret_cast<unsigned long long*>(keys) + pixel, static_cast<unsigned long long>(key));
+#ifdef __CUDA_ARCH__
+    asm volatile("red.relaxed.gpu.global.min.u64 [%0], %1;" ::"l"(keys + pixel), "l"(key) : "memory");
+#else
+    atomicMin(keys + pixel, key);
+#endif
   }
 };
 
-template <class T>
-struct ScreenTriangle {
-  ScreenVertex<T> v[3];
+// Triangles that wait for draw_marked: those whose bit is not set. marks [N, ceil(F / 32)].
+struct Marks {
+  uint32_t* bits;
+  int64_t words;
 
-  __device__ Box box() const { return centre_box(v[0].cell, v[1].cell, v[2].cell); }
-  __device__ bool narrow() const {
-    const int32_t wide = max3(v[0].x, v[1].x, v[2].x) - min3(v[0].x, v[1].x, v[2].x);
-    const int32_t high = max3(v[0].y, v[1].y, v[2].y) - min3(v[0].y, v[1].y, v[2].y);
-    return wide < kNarrow * kSubpixels && high < kNarrow * kSubpixels;
-  }
-  template <class I>
-  __device__ Setup<T, I> setup(const Box& box, int64_t cull) const {
-    return triangle_setup<T, I>(v[0], v[1], v[2], box, cull);
-  }
+  __device__ void leave(int64_t n, int32_t face) const { atomicAnd(bits + n * words + face / int32_t(kWarp), ~(1u << (face % int32_t(kWarp)))); }
+};
+
+// A vertex on the screen, loaded at once.
+template <class T>
+struct alignas(sizeof(T) == 4 ? 16 : 8) PlacedVertex {
+  int32_t x, y, cell;
+  T z;
+};
+
+// Which triangles are drawn: the sign that makes their areas positive. Where one orientation is culled it is always that of the other, so that
+// no point is inside.
+struct Orientation {
+  int32_t either, fixed;
+
+  explicit Orientation(int64_t cull) : either(cull == kCullNone ? -1 : 0), fixed(cull == kCullBack ? -1 : 1) {}
+  __device__ int32_t sign(int32_t signed_area) const { return (signed_area >> 31 & either) | fixed; }
 };
 
 template <class T, class I>
@@ -62,43 +83,31 @@ __device__ inline float depth_at(const Setup<T, I>& s, I e1, I e2) {
   return float(plane_depth(s.z0, s.dz1, s.dz2, s.inv_area, e1, e2));
 }
 
-// Narrow triangles by one thread: of which the box holds one pixel, ...
+// A triangle whose box holds one pixel: Setup and its test with what is not needed left out. Ties are broken only where a centre lies on an edge.
 template <class T, class V>
-__device__ void one_pixel(const BatchMesh<T>& mesh, const ScreenTriangle<T>& t, int32_t face, const V& to) {
-  const Box box = t.box();
-  const Setup<T, int32_t> s = t.template setup<int32_t>(box, mesh.cull);
-  if (s.drawn && ((s.e0() + s.tie0) | (s.e1 + s.tie1) | (s.e2 + s.tie2)) >= 0) to.claim(box.y0 * mesh.width + box.x0, depth_at(s, s.e1, s.e2), face);
-}
-
-// ... and several. The edge functions are stepped with their tie breaks in them.
-template <class T, class V>
-__device__ void scan_box(const BatchMesh<T>& mesh, const ScreenTriangle<T>& t, int32_t face, const V& to) {
-  const Box box = t.box();
-  const Setup<T, int32_t> s = t.template setup<int32_t>(box, mesh.cull);
-  if (!s.drawn) return;
-  const int32_t right1 = s.dy1 << kSubpixelBits, right2 = s.dy2 << kSubpixelBits, down1 = s.dx1 << kSubpixelBits, down2 = s.dx2 << kSubpixelBits;
-  const int32_t whole = s.area + s.tie0 + s.tie1 + s.tie2;
-  int32_t row1 = s.e1 + s.tie1, row2 = s.e2 + s.tie2, row = box.y0 * mesh.width;
-  UNROLL_NOT
-  for (int32_t y = box.y0; y < box.y1; ++y, row1 += down1, row2 += down2, row += mesh.width) {
-    int32_t g1 = row1, g2 = row2;
-    UNROLL_NOT  // warps mix widths: each would go through the unrolled loop and through its rest
-    for (int32_t x = box.x0; x < box.x1; ++x, g1 -= right1, g2 -= right2)
-      if (((whole - g1 - g2) | g1 | g2) >= 0) to.claim(row + x, depth_at(s, g1 - s.tie1, g2 - s.tie2), face);
+__device__ inline void one_pixel(const BatchMesh<T>& mesh, Orientation drawn, const PlacedVertex<T>& a, const PlacedVertex<T>& b, const PlacedVertex<T>& c, uint32_t at, uint32_t first_pixel, int32_t face,
+                                 const V& to) {
+  const int32_t abx = b.x - a.x, aby = b.y - a.y, acx = c.x - a.x, acy = c.y - a.y, signed_area = abx * acy - aby * acx;
+  const int32_t col = int32_t(at & 0xFFFF), row = int32_t(at >> 16), s = drawn.sign(signed_area);
+  const int32_t px = s * ((col << kSubpixelBits) + kSubpixels / 2 - a.x), py = s * ((row << kSubpixelBits) + kSubpixels / 2 - a.y);
+  const int32_t area = s * signed_area, e1 = acy * px - acx * py, e2 = abx * py - aby * px, e0 = area - e1 - e2;
+  if ((e0 | e1 | e2) < 0) return;
+  if (e0 == 0 || e1 == 0 || e2 == 0) {
+    if (area == 0 || ((e0 + tie_break(s * (acx - abx), s * (acy - aby))) | (e1 + tie_break(-s * acx, -s * acy)) | (e2 + tie_break(s * abx, s * aby))) < 0) return;
   }
+  to.claim(first_pixel + uint32_t(row * mesh.width + col), float(plane_depth(a.z, b.z - a.z, c.z - a.z, reciprocal(T(area)), e1, e2)), face);
 }
 
 // A triangle by a warp, eight by four pixels at a time; of `stripes` warps that share it this is number `stripe`.
 template <class T, class I, class V>
-__device__ void warp_box(const BatchMesh<T>& mesh, const ScreenTriangle<T>& t, int32_t face, const V& to, int32_t lane, int32_t stripe = 0, int32_t stripes = 1) {
-  const Box box = t.box();
-  const Setup<T, I> s = t.template setup<I>(box, mesh.cull);
+__device__ void warp_box(const BatchMesh<T>& mesh, const Setup<T, I>& s, const Box& box, int32_t face, const V& to, int32_t lane, int32_t stripe = 0, int32_t stripes = 1) {
   if (!s.drawn) return;
   for (int32_t y = stripe * 4 + lane / 8; y < box.y1 - box.y0; y += 4 * stripes)
+    UNROLL_NOT
     for (int32_t x = lane % 8; x < box.x1 - box.x0; x += 8) {
       const I right = I(x) << kSubpixelBits, down = I(y) << kSubpixelBits;
       const I e1 = s.e1 + s.dx1 * down - s.dy1 * right, e2 = s.e2 + s.dx2 * down - s.dy2 * right, e0 = s.area - e1 - e2;
-      if (((e0 + s.tie0) | (e1 + s.tie1) | (e2 + s.tie2)) >= 0) to.claim((box.y0 + y) * mesh.width + box.x0 + x, depth_at(s, e1, e2), face);
+      if (((e0 + s.tie0) | (e1 + s.tie1) | (e2 + s.tie2)) >= 0) to.claim(uint32_t((box.y0 + y) * mesh.width + box.x0 + x), depth_at(s, e1, e2), face);
     }
 }
 
@@ -111,169 +120,275 @@ __device__ void warp_homogeneous(const BatchMesh<T>& mesh, const Vec4<T>* clip, 
   const int32_t pixels = mesh.height * mesh.width;
   for (int32_t i = stripe * int32_t(kWarp) + lane; i < pixels; i += stripes * int32_t(kWarp)) {
     float depth;
-    if (s.covers(i % mesh.width, i / mesh.width, depth)) to.claim(i, depth, face);
+    if (s.covers(i % mesh.width, i / mesh.width, depth)) to.claim(uint32_t(i), depth, face);
   }
 }
 
-// What a block knows of its triangles: their vertices, each once, and in the image at hand where these are on the screen.
-template <class T, int kTriangles>
-struct DrawBlock {
-  static constexpr int kVertices = 3 * kTriangles, kSlots = 4 * kTriangles;
-  static constexpr uint16_t kNone = 0xFFFF;  // the triangle names a vertex that is not there
+constexpr int32_t kDrawBlock = 128;
+constexpr int kDrawBlocks = 7;  // of a multiprocessor: 72 registers a thread
+constexpr int32_t kMostTriangles = 96, kMostVertices = 128;  // of a run of triangles; 96 corners of 32 triangles always fit
+
+// What a warp knows of its triangles: their vertices, each once, and where these are in the image at hand; and those of this and earlier images that wait.
+template <class T>
+struct WarpTriangles {
+  static constexpr int32_t kSlots = 512, kQueue = 64;
+  // Where the corners lie in shared memory, in bytes from the block's first warp: the first two in one word. All three are the same for a triangle that is not
+  // there or names a vertex that is not: it has no area.
+  struct alignas(8) Corners3 {
+    uint32_t first_two, third;
+  };
+  struct alignas(16) QueuedPlace {
+    uint32_t corner[3];  // from the centre of the box's first pixel, y in the upper half
+    uint32_t pixel;      // that pixel, from the first of the warp's first image
+  };
+  struct alignas(16) QueuedDepth {
+    T z[3];
+    int32_t face;
+  };
 
   union {
     int32_t table[kSlots];  // while vertices are sought: open addressing by number
-    struct {
-      int32_t x[kVertices], y[kVertices], cell[kVertices];
-      T z[kVertices];
-    } screen;
+    PlacedVertex<T> placed[kMostVertices];
   };
-  int32_t vertex[kVertices], vertices;
-  uint16_t corner[3][kTriangles];
-  uint16_t queue[kQueues][kTriangles];
-  int32_t length[kQueues];
-  uint32_t waits[kTriangles / kWarp];
+  Corners3 corner[kMostTriangles];
+  uint32_t vertex[kMostVertices];
+  union {
+    uint16_t number[kSlots];  // while vertices are sought: that of a slot's
+    QueuedPlace queued_place[kQueue];
+  };
+  QueuedDepth queued_depth[kQueue];
+  uint32_t queued_size[kQueue];  // columns, and rows in the upper half
 
-  // Every thread must come.
-  __device__ void find_vertices(const BatchMesh<T>& mesh, int32_t first_face, bool each_once) {
-    const int32_t thread = int32_t(threadIdx.x);
-    constexpr int kEach = kTriangles / kBlock;
-    int32_t slot[kEach][3];
-    for (int32_t s = thread; s < kSlots; s += kBlock) table[s] = -1;
-    if (thread == 0) vertices = each_once ? 0 : kVertices;
-    __syncthreads();
-    UNROLL
-    for (int k = 0; k < kEach; ++k) {
-      const int32_t t = thread + k * int32_t(kBlock), face = first_face + t;
-      Corners f;
-      const bool sound = face < mesh.num_faces && load_corners(mesh.faces, face, mesh.num_vertices, f);
+  // For a block whose warps' triangles begin at `block`.
+  __device__ Corners3 corners(const char* block, uint32_t a, uint32_t b, uint32_t c) const {
+    const uint32_t start = uint32_t(reinterpret_cast<const char*>(placed) - block), size = sizeof(PlacedVertex<T>);
+    return {(start + a * size) | (start + b * size) << 16, start + c * size};
+  }
+  static __device__ PlacedVertex<T> at(const char* block, uint32_t offset) { return *reinterpret_cast<const PlacedVertex<T>*>(block + offset); }
+
+  // The vertices of `count` triangles. Returns how many there are, or more than kMostVertices where they have no room.
+  __device__ int32_t find_vertices(const BatchMesh<T>& mesh, const char* block, int32_t first, int32_t count, int32_t lane) {
+    for (int32_t s = lane; s < kSlots; s += kWarp) table[s] = -1;
+    __syncwarp();
+    int32_t vertices = 0;
+    UNROLL_NOT
+    for (int32_t t = lane; t < kMostTriangles; t += kWarp) {
+      Corners f{};
+      const bool sound = t < count && load_corners(mesh.faces, first + t, mesh.num_vertices, f);
+      uint32_t slot[3];
       UNROLL
       for (int i = 0; i < 3; ++i) {
-        slot[k][i] = -1;
-        if (!each_once) {
-          vertex[3 * t + i] = sound ? f.v[i] : -1;
-          corner[i][t] = sound ? uint16_t(3 * t + i) : kNone;
-        } else if (sound) {
-          // Neighbours stay neighbours, so that their positions are loaded together; only those that find their place taken, in a grid say, scatter.
-          int32_t s = f.v[i] & (kSlots - 1);
-          const int32_t step = int32_t(uint32_t(f.v[i]) * 2654435769u >> 20) | 1;
-          for (;; s = (s + step) & (kSlots - 1)) {
-            const int32_t held = atomicCAS(&table[s], -1, f.v[i]);
-            if (held == -1 || held == f.v[i]) break;
+        int32_t s = f.v[i] & (kSlots - 1), held = 0;
+        const int32_t step = int32_t(uint32_t(f.v[i]) * 2654435769u >> 20) | 1;  // grids, whose vertices differ by multiples, spread
+        while (sound) {
+          held = atomicCAS(&table[s], -1, f.v[i]);
+          if (held == -1 || held == f.v[i]) break;
+          s = (s + step) & (kSlots - 1);
+        }
+        const uint32_t found = __ballot_sync(kAllLanes, held == -1);
+        if (held == -1) {
+          const int32_t n = vertices + int32_t(__popc(found & ((1u << lane) - 1)));
+          number[s] = uint16_t(n);
+          if (n < kMostVertices) vertex[n] = uint32_t(f.v[i]);
+        }
+        vertices += int32_t(__popc(found));
+        slot[i] = sound ? uint32_t(s) : kSlots;
+      }
+      corner[t] = {slot[0] | slot[1] << 16, slot[2]};
+    }
+    __syncwarp();
+    UNROLL_NOT
+    for (int32_t t = lane; t < kMostTriangles; t += kWarp) {
+      const Corners3 slots = corner[t];
+      corner[t] = slots.third == kSlots ? corners(block, 0, 0, 0) : corners(block, number[slots.first_two & 0xFFFF], number[slots.first_two >> 16], number[slots.third]);
+    }
+    __syncwarp();
+    return vertices;
+  }
+  // The same for up to 32 triangles without a search: each has three of its own.
+  __device__ int32_t list_vertices(const BatchMesh<T>& mesh, const char* block, int32_t first, int32_t count, int32_t lane) {
+    Corners f;
+    const bool sound = lane < count && load_corners(mesh.faces, first + lane, mesh.num_vertices, f);
+    UNROLL
+    for (int i = 0; i < 3; ++i) vertex[3 * lane + i] = sound ? uint32_t(f.v[i]) : 0;
+    const uint32_t own = sound ? 3 * uint32_t(lane) : 0;
+    corner[lane] = sound ? corners(block, own, own + 1, own + 2) : corners(block, 0, 0, 0);
+    __syncwarp();
+    return mesh.num_vertices ? 3 * int32_t(kWarp) : 0;
+  }
+
+  // Where the vertices are in an image. Returns whether one of them lies outside it: then boxes say nothing of how wide triangles are.
+  __device__ bool place(const BatchMesh<T>& mesh, const T* clip, int32_t vertices, int32_t lane) {
+    constexpr int kTogether = sizeof(T) == 4 ? 3 : 1;  // loads under way at a time
+    uint32_t most_x = 0, most_y = 0;                   // a vertex to the left of the image, or above it, is a very large one
+    for (int32_t u = lane; u < vertices; u += kTogether * int32_t(kWarp)) {
+      Vec4<T> p[kTogether];
+      UNROLL
+      for (int k = 0; k < kTogether; ++k) {
+        const int32_t at = u + k * int32_t(kWarp);
+        p[k] = load4(clip + uint64_t(vertex[at < vertices ? at : u]) * 4);
+      }
+      UNROLL
+      for (int k = 0; k < kTogether; ++k) {
+        const int32_t at = u + k * int32_t(kWarp);
+        if (at >= vertices) continue;
+        const ScreenVertex<T> v = screen_vertex<T, int32_t>(p[k].x, p[k].y, p[k].z, p[k].w, mesh.width, mesh.height);
+        placed[at] = {v.x, v.y, v.cell, v.z};
+        most_x = most_x > uint32_t(v.x) ? most_x : uint32_t(v.x);
+        most_y = most_y > uint32_t(v.y) ? most_y : uint32_t(v.y);
+      }
+    }
+    const bool outside = most_x > uint32_t(mesh.width) << kSubpixelBits || most_y > uint32_t(mesh.height) << kSubpixelBits;
+    return __ballot_sync(kAllLanes, outside);  // which also orders what was placed before what comes
+  }
+  static __device__ bool narrow(const PlacedVertex<T>& a, const PlacedVertex<T>& b, const PlacedVertex<T>& c) {
+    const int32_t wide = max3(a.x, b.x, c.x) - min3(a.x, b.x, c.x), high = max3(a.y, b.y, c.y) - min3(a.y, b.y, c.y);
+    return wide < kNarrow * kSubpixels && high < kNarrow * kSubpixels;
+  }
+
+  // Draws the last `count`, at most 32, of the `length` triangles that wait. `to`: the first image.
+  template <class V>
+  __device__ void draw_queued(const BatchMesh<T>& mesh, Orientation drawn, const V& to, int32_t length, int32_t count, int32_t lane) {
+    __syncwarp();
+    if (lane < count) {
+      const int32_t at = length - count + lane;
+      const QueuedPlace q = queued_place[at];
+      const QueuedDepth d = queued_depth[at];
+      const uint32_t size = queued_size[at];
+      const auto x = [&](int i) { return int32_t(q.corner[i] << 16) >> 16; };
+      const auto y = [&](int i) { return int32_t(q.corner[i]) >> 16; };
+      // Setup, with the first pixel's centre at the origin.
+      const int32_t ax = x(0), ay = y(0), signed_area = (x(1) - ax) * (y(2) - ay) - (y(1) - ay) * (x(2) - ax), o = drawn.sign(signed_area), area = o * signed_area;
+      const int32_t dx1 = o * (ax - x(2)), dy1 = o * (ay - y(2)), dx2 = o * (x(1) - ax), dy2 = o * (y(1) - ay);
+      const int32_t tie1 = tie_break(dx1, dy1), tie2 = tie_break(dx2, dy2), whole = area + tie_break(-dx1 - dx2, -dy1 - dy2) + tie1 + tie2;
+      const int32_t right1 = dy1 << kSubpixelBits, right2 = dy2 << kSubpixelBits, down1 = dx1 << kSubpixelBits, down2 = dx2 << kSubpixelBits;
+      const int32_t columns = int32_t(size & 0xFFFF), rows = area > 0 ? int32_t(size >> 16) : 0;
+      const T inverse = reciprocal(T(area)), slope1 = d.z[1] - d.z[0], slope2 = d.z[2] - d.z[0];
+      // Two by two pixels at a time.
+      int32_t row1 = dy1 * ax - dx1 * ay + tie1, row2 = dy2 * ax - dx2 * ay + tie2;
+      uint32_t pixel = q.pixel;
+      UNROLL_NOT
+      for (int32_t down = 0; down < rows; down += 2, row1 += 2 * down1, row2 += 2 * down2, pixel += 2 * uint32_t(mesh.width)) {
+        int32_t g1 = row1, g2 = row2;
+        UNROLL_NOT
+        for (int32_t right = 0; right < columns; right += 2, g1 -= 2 * right1, g2 -= 2 * right2) {
+          const auto outside = [&](int32_t e1, int32_t e2) { return uint32_t((whole - e1 - e2) | e1 | e2) >> 31; };
+          uint32_t covered = 15u ^ (outside(g1, g2) | outside(g1 - right1, g2 - right2) << 1 | outside(g1 + down1, g2 + down2) << 2 | outside(g1 + down1 - right1, g2 + down2 - right2) << 3);
+          if (right + 1 == columns) covered &= 5;  // beyond the box there may be no image
+          if (down + 1 == rows) covered &= 3;
+          UNROLL_NOT
+          for (; covered; covered &= covered - 1) {
+            const int32_t i = __ffs(int(covered)) - 1, below = i >> 1, beside = i & 1;
+            const int32_t e1 = g1 - tie1 + below * down1 - beside * right1, e2 = g2 - tie2 + below * down2 - beside * right2;
+            to.claim(pixel + uint32_t(below * mesh.width + right + beside), float(plane_depth(d.z[0], slope1, slope2, inverse, e1, e2)), d.face);
           }
-          slot[k][i] = s;
         }
       }
     }
-    __syncthreads();
-    if (!each_once) return;
-    for (int32_t s = thread; s < kSlots; s += kBlock) {
-      const int32_t v = table[s], number = take_numbers<1>(v >= 0 ? 0 : -1, &vertices);
-      if (v >= 0) vertex[number] = v, table[s] = number;
-    }
-    __syncthreads();
-    UNROLL
-    for (int k = 0; k < kEach; ++k)
-      UNROLL
-      for (int i = 0; i < 3; ++i) corner[i][thread + k * int32_t(kBlock)] = slot[k][i] < 0 ? kNone : uint16_t(table[slot[k][i]]);
-    __syncthreads();
+    __syncwarp();
   }
 
-  __device__ ScreenTriangle<T> triangle(int32_t t) const {
-    ScreenTriangle<T> out;
-    UNROLL
-    for (int i = 0; i < 3; ++i) {
-      const int32_t u = corner[i][t];
-      out.v[i] = {screen.x[u], screen.y[u], screen.z[u], screen.cell[u]};
+  // Draws `count` triangles in one image, `image` after the first of the warp's; returns how many wait then: none after the last.
+  template <class V>
+  __device__ int32_t draw_image(const BatchMesh<T>& mesh, const char* block, Orientation drawn, const V& to, const Marks& marks, int32_t first_image, int32_t image, int32_t first, int32_t count, bool outside,
+                                bool last_image, int32_t length, int32_t lane) {
+    const uint32_t first_pixel = uint32_t(image) * uint32_t(mesh.height * mesh.width);
+    UNROLL_NOT
+    for (int32_t begin = 0; begin < count; begin += int32_t(kWarp)) {
+      const int32_t face = first + begin + lane;
+      const Corners3 of = corner[begin + lane];
+      const PlacedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16), c = at(block, of.third);
+      const uint32_t low = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell));
+      uint32_t size = max3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) - low;
+      if (needs_homogeneous(a.cell, b.cell, c.cell))
+        size = a.cell != kInvalidCell && b.cell != kInvalidCell && c.cell != kInvalidCell && of.third != of.first_two >> 16 ? kLeft : 0;
+      else if ((size & 0xFFFF) == 0 || size <= 0xFFFF)
+        size = 0;
+      else if (outside && !narrow(a, b, c))
+        size = kLeft;
+      if (size == 0x10001u) one_pixel(mesh, drawn, a, b, c, low, first_pixel, face, to), size = 0;
+      if (size == kLeft) marks.leave(first_image + image, face), size = 0;
+      const bool waits = size != 0 && !(size & kLargeBox);
+      const uint32_t lanes = __ballot_sync(kAllLanes, waits);
+      if (waits) {
+        const int32_t at = length + int32_t(__popc(lanes & ((1u << lane) - 1)));
+        const int32_t ox = int32_t(low << kSubpixelBits & 0xFFFF00u) + kSubpixels / 2, oy = int32_t(low >> (16 - kSubpixelBits) & 0xFFFF00u) + kSubpixels / 2;
+        const auto from_origin = [&](const PlacedVertex<T>& v) { return low_halves(uint32_t(v.x - ox), uint32_t(v.y - oy)); };
+        queued_place[at] = {{from_origin(a), from_origin(b), from_origin(c)}, first_pixel + (low >> 16) * uint32_t(mesh.width) + (low & 0xFFFF)};
+        queued_depth[at] = {{a.z, b.z, c.z}, face};
+        queued_size[at] = size;
+      }
+      length += int32_t(__popc(lanes));
+      for (uint32_t left = __ballot_sync(kAllLanes, (size & kLargeBox) != 0); left; left &= left - 1)
+        draw_large(mesh, block, to.image(image, int64_t(mesh.height) * mesh.width), marks, first_image + image, first, begin + __ffs(int(left)) - 1, lane);
+      const bool last = last_image && begin + int32_t(kWarp) >= count;
+      while (length >= int32_t(kWarp) || (last && length > 0)) {
+        const int32_t now = length < int32_t(kWarp) ? length : int32_t(kWarp);
+        draw_queued(mesh, drawn, to, length, now, lane);
+        length -= now;
+      }
     }
-    return out;
+    __syncwarp();
+    return length;
   }
-  __device__ void leave(int32_t t) { atomicOr(&waits[t / kWarp], 1u << (t % kWarp)); }
+  template <class V>
+  __device__ void draw_large(const BatchMesh<T>& mesh, const char* block, const V& to, const Marks& marks, int64_t n, int32_t first, int32_t t, int32_t lane) {
+    const Corners3 of = corner[t];
+    const PlacedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16), c = at(block, of.third);
+    const Box box = centre_box(a.cell, b.cell, c.cell);
+    if (narrow(a, b, c))
+      warp_box(mesh, Setup<T, int32_t>(a.x, a.y, a.z, b.x, b.y, b.z, c.x, c.y, c.z, box.x0, box.y0, mesh.cull), box, first + t, to, lane);
+    else if (lane == 0)
+      marks.leave(n, first + t);
+  }
 };
 
-// marks [N, ceil(F / 32)]: bit l of word w is set where triangle 32 w + l waits for draw_marked.
-template <class T, int kTriangles, bool kBehind>
-__global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 3 : 2) draw(BatchMesh<T> mesh, Visibility<kBehind> all, uint32_t* marks, bool each_once) {
-  __shared__ DrawBlock<T, kTriangles> s;
-  const int32_t thread = int32_t(threadIdx.x), lane = thread % int32_t(kWarp), first_face = int32_t(blockIdx.x) * kTriangles;
-  const int64_t pixels = int64_t(mesh.height) * mesh.width, words = (mesh.num_faces + kWarp - 1) / kWarp;
-  s.find_vertices(mesh, first_face, each_once);
-  for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
-    const Visibility<kBehind> to = all.image(n, pixels);
-    const T* clip = mesh.clip + n * mesh.num_vertices * 4;
-    if (thread < kQueues) s.length[thread] = 0;
-    if (thread < kTriangles / int32_t(kWarp)) s.waits[thread] = 0;
-    for (int32_t u = thread; u < s.vertices; u += kBlock) {
-      const int32_t number = s.vertex[u];
-      if (number < 0) continue;
-      const Vec4<T> p = load4(clip + int64_t(number) * 4);
-      const ScreenVertex<T> v = screen_vertex<T, int32_t>(p.x, p.y, p.z, p.w, mesh.width, mesh.height);
-      s.screen.x[u] = v.x, s.screen.y[u] = v.y, s.screen.z[u] = v.z, s.screen.cell[u] = v.cell;
-    }
-    __syncthreads();
-    UNROLL
-    for (int k = 0; k < kTriangles / int32_t(kBlock); ++k) {
-      const int32_t t = thread + k * int32_t(kBlock), u = s.corner[0][t];
-      int32_t queue = -1;
-      if (u != s.kNone) {
-        const int32_t c0 = s.screen.cell[u], c1 = s.screen.cell[s.corner[1][t]], c2 = s.screen.cell[s.corner[2][t]];
-        if (needs_homogeneous(c0, c1, c2)) {
-          if (c0 != kInvalidCell && c1 != kInvalidCell && c2 != kInvalidCell) s.leave(t);
-        } else if (!holds_no_centre(c0, c1, c2)) {
-          const Box box = centre_box(c0, c1, c2);
-          const int32_t size = (box.x1 - box.x0) * (box.y1 - box.y0);
-          queue = (size > 1) + (size > 4) + (size > 16) + (size > kThreadPixels);
-        }
+constexpr int32_t kImagesToShare = 3;        // from so many images on it pays to find the vertices that triangles share
+
+// The mesh in runs of `each` triangles, and every run in every image; a warp takes `share` of these pairs, one run's images first.
+template <class T, bool kBehind>
+__global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks : 4) draw(BatchMesh<T> mesh, Orientation drawn, Visibility<kBehind> all, Marks marks, int32_t each, int32_t share) {
+  __shared__ WarpTriangles<T> of_warps[kDrawBlock / kWarp];
+  static_assert(sizeof(of_warps) < 1 << 16, "corners say in 16 bits where vertices lie");
+  const char* const block = reinterpret_cast<const char*>(of_warps);
+  WarpTriangles<T>& s = of_warps[threadIdx.x / kWarp];
+  const int32_t lane = int32_t(threadIdx.x % kWarp);
+  const int64_t begin_pair = (int64_t(blockIdx.x) * (kDrawBlock / kWarp) + threadIdx.x / kWarp) * share;
+  int32_t first_image = int32_t(begin_pair % mesh.batch);
+  int32_t first = int32_t(begin_pair / mesh.batch) * each;
+  for (int32_t left = share; left > 0 && first < mesh.num_faces; first += each) {
+    const int32_t images = int32_t(mesh.batch) - first_image < left ? int32_t(mesh.batch) - first_image : left;
+    const int32_t count = mesh.num_faces - first < each ? int32_t(mesh.num_faces) - first : each;
+    const bool share_vertices = images >= kImagesToShare;
+    int32_t part = share_vertices ? count : int32_t(kWarp);
+    for (int32_t begin = 0; begin < count;) {
+      const int32_t here = part < count - begin ? part : count - begin;
+      const int32_t vertices = share_vertices ? s.find_vertices(mesh, block, first + begin, here, lane) : s.list_vertices(mesh, block, first + begin, here, lane);
+      if (vertices > kMostVertices) {
+        part = int32_t(kWarp);
+        continue;
       }
-      const int32_t place = take_numbers<kQueues>(queue, s.length);
-      if (queue >= 0) s.queue[queue][place] = uint16_t(t);
-    }
-    __syncthreads();
-    for (int32_t i = thread; i < s.length[0]; i += kBlock) {
-      const int32_t t = s.queue[0][i];
-      const ScreenTriangle<T> triangle = s.triangle(t);
-      if (triangle.narrow())
-        one_pixel(mesh, triangle, first_face + t, to);
-      else
-        s.leave(t);
-    }
-    int32_t start = s.length[0];  // warps that have a queue's last triangles leave the next queue to the others
-    UNROLL_NOT
-    for (int queue = 1; queue < kQueues - 1; ++queue) {
-      start = (start + int32_t(kWarp) - 1) & ~int32_t(kWarp - 1);
-      const int32_t length = s.length[queue];
+      const Visibility<kBehind> to = all.image(first_image, int64_t(mesh.height) * mesh.width);
+      int32_t length = 0;
       UNROLL_NOT
-      for (int32_t i = (thread - start) & int32_t(kBlock - 1); i < length; i += kBlock) {
-        const int32_t t = s.queue[queue][i];
-        const ScreenTriangle<T> triangle = s.triangle(t);
-        if (triangle.narrow())
-          scan_box(mesh, triangle, first_face + t, to);
-        else
-          s.leave(t);
+      for (int32_t image = 0; vertices && image < images; ++image) {
+        const bool outside = s.place(mesh, whole(mesh.clip + int64_t(first_image + image) * mesh.num_vertices * 4), vertices, lane);
+        length = s.draw_image(mesh, block, drawn, to, marks, first_image, image, first + begin, here, outside, image == images - 1, length, lane);
       }
-      start += length;
+      begin += here;
     }
-    for (int32_t i = thread / int32_t(kWarp); i < s.length[kQueues - 1]; i += kBlock / kWarp) {
-      const int32_t t = s.queue[kQueues - 1][i];
-      const ScreenTriangle<T> triangle = s.triangle(t);
-      if (triangle.narrow())
-        warp_box<T, int32_t>(mesh, triangle, first_face + t, to, lane);
-      else if (lane == 0)
-        s.leave(t);
-    }
-    __syncthreads();
-    if (thread < kTriangles / int32_t(kWarp) && first_face / int32_t(kWarp) + thread < words) marks[n * words + first_face / int32_t(kWarp) + thread] = s.waits[thread];
+    left -= images, first_image = 0;
   }
 }
 
 // One thread a word of marks to look at, one warp a triangle to draw; in large images several, gridDim.z, which share its rows.
 template <class T, bool kBehind>
-__global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibility<kBehind> all, const uint32_t* marks) {
-  const int64_t words = (mesh.num_faces + kWarp - 1) / kWarp, mine = item(), pixels = int64_t(mesh.height) * mesh.width;
+__global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibility<kBehind> all, Marks marks) {
+  const int64_t mine = item(), pixels = int64_t(mesh.height) * mesh.width;
   const int32_t lane = int32_t(threadIdx.x % kWarp), stripe = int32_t(blockIdx.z), stripes = int32_t(gridDim.z);
   for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
     const Visibility<kBehind> to = all.image(n, pixels);
-    const uint32_t word = mine < words ? marks[n * words + mine] : 0;
+    const uint32_t word = mine < marks.words ? ~marks.bits[n * marks.words + mine] : 0;
     for (uint32_t lanes = __ballot_sync(kAllLanes, word != 0); lanes; lanes &= lanes - 1) {
       const int32_t owner = __ffs(int(lanes)) - 1;
       for (uint32_t waiting = __shfl_sync(kAllLanes, word, owner); waiting; waiting &= waiting - 1) {
@@ -281,47 +396,53 @@ __global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibil
         Corners f;
         load_corners(mesh.faces, face, mesh.num_vertices, f);
         Vec4<T> clip[3];
-        ScreenTriangle<T> t;
+        ScreenVertex<T> v[3];
         for (int i = 0; i < 3; ++i) {
           clip[i] = load4(mesh.clip + (n * mesh.num_vertices + f.v[i]) * 4);
-          t.v[i] = screen_vertex<T, int32_t>(clip[i].x, clip[i].y, clip[i].z, clip[i].w, mesh.width, mesh.height);
+          v[i] = screen_vertex<T, int32_t>(clip[i].x, clip[i].y, clip[i].z, clip[i].w, mesh.width, mesh.height);
         }
-        if (needs_homogeneous(t.v[0].cell, t.v[1].cell, t.v[2].cell))
+        if (needs_homogeneous(v[0].cell, v[1].cell, v[2].cell)) {
           warp_homogeneous(mesh, clip, face, to, lane, stripe, stripes);
-        else
-          warp_box<T, int64_t>(mesh, t, face, to, lane, stripe, stripes);
+        } else {
+          const Box box = centre_box(v[0].cell, v[1].cell, v[2].cell);
+          warp_box(mesh, triangle_setup<T, int64_t>(v[0], v[1], v[2], box, mesh.cull), box, face, to, lane, stripe, stripes);
+        }
       }
     }
   }
 }
 
 template <class T, bool kBehind>
-void launch_search(const Device& device, const BatchMesh<T>& mesh, const Visibility<kBehind>& all, uint32_t* marks) {
-  // Blocks that take several images find their vertices but once; still there must be enough of them for every multiprocessor.
-  constexpr int64_t kFew = kBlock, kMany = 2 * kBlock, kMostImages = 8, kBlocksEach = 8;
-  const auto blocks = [](int64_t count, int64_t each) { return unsigned(std::min<int64_t>((count + each - 1) / each, 65535)); };
-  const int64_t images = std::min(kMostImages, (mesh.num_faces + kMany - 1) / kMany * mesh.batch / std::max<int64_t>(kBlocksEach * device.multiprocessors(), 1));
-  if (images > 1)
-    LAUNCH((draw<T, kMany, kBehind>), dim3((mesh.num_faces + kMany - 1) / kMany, blocks(mesh.batch, images)), kBlock, device.stream, mesh, all, marks, true);
-  else
-    LAUNCH((draw<T, kFew, kBehind>), dim3((mesh.num_faces + kFew - 1) / kFew, blocks(mesh.batch, 1)), kBlock, device.stream, mesh, all, marks, false);
-  dim3 grid = grid_of((mesh.num_faces + kWarp - 1) / kWarp, mesh.batch);
+void launch_search(const Device& device, const BatchMesh<T>& mesh, const Visibility<kBehind>& all, const Marks& marks) {
+  // As many warps as the device holds at a time. 92 triangles of a strip have 94 to 96 vertices, which is three for a lane; where that leaves warps without work, fewer.
+  const int64_t warps = std::max<int64_t>(device.multiprocessors() * kDrawBlocks * (kDrawBlock / kWarp), 6);
+  int32_t each = 92;
+  while (each > 32 && (mesh.num_faces + each - 1) / each * mesh.batch < warps) each = each > 64 ? 64 : 32;
+  const int64_t pairs = (mesh.num_faces + each - 1) / each * mesh.batch, share = std::clamp<int64_t>((pairs + warps - 1) / warps, 1, std::min<int64_t>((int64_t(1) << 32) / (int64_t(mesh.height) * mesh.width) - 1, 1 << 30));  // queued pixels are numbered in 32 bits
+  constexpr int64_t kEach = kDrawBlock / kWarp;
+  LAUNCH((draw<T, kBehind>), unsigned(((pairs + share - 1) / share + kEach - 1) / kEach), kDrawBlock, device.stream, mesh, Orientation(mesh.cull), all, marks, each, int32_t(share));
+  dim3 grid = grid_of(marks.words, mesh.batch);
   grid.z = unsigned(std::clamp<int64_t>(int64_t(mesh.height) * mesh.width >> 16, 1, 16));
-  LAUNCH((draw_marked<T, kBehind>), grid, kBlock, device.stream, mesh, all, static_cast<const uint32_t*>(marks));
+  LAUNCH((draw_marked<T, kBehind>), grid, kBlock, device.stream, mesh, all, marks);
   device.launched();
 }
 
-// Launches the search; `keys` [N,H,W] is filled. in_front: keys of the layer before, or null. `like`: a tensor of the device.
+// What find_visible needs, in 8 bytes: the keys [N,H,W], and behind them the marks.
 template <class T>
-void find_visible(const Device& device, const Tensor& like, const BatchMesh<T>& mesh, const uint64_t* in_front, uint64_t* keys) {
-  device.fill_bytes(keys, 0xFF, mesh.batch * mesh.height * mesh.width * 8);
+int64_t visibility_size(const BatchMesh<T>& mesh) {
+  return mesh.batch * (int64_t(mesh.height) * mesh.width + (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp));
+}
+
+// Launches the search; `keys` [N,H,W] is filled. in_front: keys of the layer before, or null.
+template <class T>
+void find_visible(const Device& device, const BatchMesh<T>& mesh, const uint64_t* in_front, uint64_t* keys) {
+  device.fill_bytes(keys, 0xFF, visibility_size(mesh) * 8);
   if (mesh.batch == 0 || mesh.num_faces == 0 || mesh.height == 0 || mesh.width == 0) return;
-  const Tensor marks = empty(like, {mesh.batch, (mesh.num_faces + kWarp - 1) / kWarp}, ScalarType::Int);
-  uint32_t* bits = static_cast<uint32_t*>(marks.mutable_data_ptr());
+  const Marks marks{reinterpret_cast<uint32_t*>(keys + mesh.batch * mesh.height * mesh.width), (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp) * 2};
   if (in_front)
-    launch_search(device, mesh, Visibility<true>{keys, in_front}, bits);
+    launch_search(device, mesh, Visibility<true>{keys, in_front}, marks);
   else
-    launch_search(device, mesh, Visibility<false>{keys, nullptr}, bits);
+    launch_search(device, mesh, Visibility<false>{keys, nullptr}, marks);
 }
 
 }  // namespace facerender

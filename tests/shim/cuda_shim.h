@@ -196,6 +196,12 @@ inline T atomicOr(T* p, T v) {
   return old;
 }
 template <class T>
+inline T atomicAnd(T* p, T v) {
+  const T old = *p;
+  *p = old & v;
+  return old;
+}
+template <class T>
 inline T atomicExch(T* p, T v) {
   const T old = *p;
   *p = v;
