@@ -49,7 +49,7 @@ struct Visibility {
 #ifdef __CUDA_ARCH__
     asm volatile("red.relaxed.gpu.global.min.u64 [%0], %1;" ::"l"(keys + pixel), "l"(key) : "memory");
 #else
-    atomicMin(keys + pixel, key);
+    atomicMin(reinterpret_cast<unsigned long long*>(keys + pixel), static_cast<unsigned long long>(key));
 #endif
   }
 };
