@@ -45,13 +45,14 @@ HD ShLight<T> sh_light(const T* coefficients, const ShPreset& preset) {
 }
 
 // `T` may be a vector of lanes; the light is one number for all of them.
-template <class T, class S>
+template <bool fused = false, class T, class S>
 HD Vec3<T> sh_irradiance(const ShLight<S>& l, const Vec3<T>& n) {
   const T xy = n.x * n.y, yz = n.y * n.z, xz = n.x * n.z, zz = n.z * n.z * 3.0f - 1.0f, xx = n.x * n.x - n.y * n.y;
   T out[3];
   for (int c = 0; c < 3; ++c)
-    out[c] = (((n.x * l.k[1][c] + n.y * l.k[2][c]) + (n.z * l.k[3][c] + l.k[0][c])) + ((xy * l.k[4][c] + yz * l.k[5][c]) + (xz * l.k[6][c] + zz * l.k[7][c]))) +
-             xx * l.k[8][c];
+    out[c] = mul_add_if<fused>(xx, l.k[8][c],
+                               (mul_add_if<fused>(n.x, l.k[1][c], n.y * l.k[2][c]) + mul_add_if<fused>(n.z, l.k[3][c], l.k[0][c])) +
+                                   (mul_add_if<fused>(xy, l.k[4][c], yz * l.k[5][c]) + mul_add_if<fused>(xz, l.k[6][c], zz * l.k[7][c])));
   return {out[0], out[1], out[2]};
 }
 
@@ -59,15 +60,22 @@ HD Vec3<T> sh_irradiance(const ShLight<S>& l, const Vec3<T>& n) {
 template <class T, class S>
 HD Vec3<T> sh_normal_gradient(const ShLight<S>& l, const Vec3<T>& n, const Vec3<T>& g) {
   T w[9];
-  for (int b = 1; b < 9; ++b) w[b] = g.x * l.k[b][0] + g.y * l.k[b][1] + g.z * l.k[b][2];
-  return {w[1] + w[4] * n.y + w[6] * n.z + w[8] * n.x * 2.0f, w[2] + w[4] * n.x + w[5] * n.z - w[8] * n.y * 2.0f,
-          w[3] + w[5] * n.y + w[6] * n.x + w[7] * n.z * 6.0f};
+  for (int b = 1; b < 9; ++b) w[b] = mul_add(g.z, l.k[b][2], mul_add(g.y, l.k[b][1], g.x * l.k[b][0]));
+  return {mul_add(w[8] * n.x, 2.0f, mul_add(w[6], n.z, mul_add(w[4], n.y, w[1]))), mul_add(w[8] * n.y, -2.0f, mul_add(w[5], n.z, mul_add(w[4], n.x, w[2]))),
+          mul_add(w[7] * n.z, 6.0f, mul_add(w[6], n.x, mul_add(w[5], n.y, w[3])))};
+}
+
+template <class T>
+HD void sh_polynomials(const Vec3<T>& n, T* p) {
+  p[0] = n.x - n.x + 1.0f, p[1] = n.x, p[2] = n.y, p[3] = n.z, p[4] = n.x * n.y, p[5] = n.y * n.z, p[6] = n.x * n.z;
+  p[7] = n.z * n.z * 3.0f - 1.0f, p[8] = n.x * n.x - n.y * n.y;
 }
 
 // Adds d loss / d light (in the order of p, unscaled) for d loss / d irradiance = g.
 template <class T>
 HD void sh_light_gradient(const Vec3<T>& n, const Vec3<T>& g, T* out) {
-  const T p[9] = {n.x - n.x + 1.0f, n.x, n.y, n.z, n.x * n.y, n.y * n.z, n.x * n.z, n.z * n.z * 3.0f - 1.0f, n.x * n.x - n.y * n.y};
+  T p[9];
+  sh_polynomials(n, p);
   UNROLL
   for (int b = 0; b < 9; ++b) {
     out[b * 3] += p[b] * g.x;

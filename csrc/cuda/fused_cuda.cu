@@ -2,8 +2,8 @@
 #include "../inputs.h"
 
 #include "light.cuh"
-#include "tile_sums.cuh"
 #include "visibility.cuh"
+#include "warp_sums.cuh"
 
 namespace facerender {
 namespace {
@@ -82,71 +82,116 @@ struct SumSink {
   }
 };
 
-// Into the block's sums: three numbers of a vertex for each gradient that is wanted. That of clip has no z.
+// Into the warp's sums: three numbers of a vertex for each gradient. That of clip has no z.
 template <int kValues>
-struct TileSink {
-  TileSums<kValues>& sums;
-  int albedo_at, normals_at;
-  __device__ void clip(int k, int32_t, Vec4<float> g) const { sums.put(k, 0, g.x), sums.put(k, 1, g.y), sums.put(k, 2, g.w); }
-  __device__ void albedo(int k, int32_t, Vec3<float> g) const { put3(k, albedo_at, g); }
-  __device__ void normal(int k, int32_t, Vec3<float> g) const { put3(k, normals_at, g); }
+struct WarpSink {
+  static constexpr int kClip = 0, kAlbedo = 3, kNormals = 6;
+  WarpSums<kValues>& sums;
+  __device__ void clip(int k, int32_t, Vec4<float> g) const { put3(k, kClip, {g.x, g.y, g.w}); }
+  __device__ void albedo(int k, int32_t, Vec3<float> g) const { put3(k, kAlbedo, g); }
+  __device__ void normal(int k, int32_t, Vec3<float> g) const {
+    if constexpr (kValues > kNormals) put3(k, kNormals, g);
+  }
   __device__ void put3(int k, int at, Vec3<float> g) const { sums.put(k, at, g.x), sums.put(k, at + 1, g.y), sums.put(k, at + 2, g.z); }
 };
 
-constexpr int kTilesEach = 4;  // neighbours in a row that a block goes through: most tiles see no face
+// The shared memory of a warp: its vertices' sums, and after them the light's.
+template <class T, int kValues>
+union WarpMemory {
+  WarpSums<kValues> vertices;
+  LightProducts<T> light;
+};
+template <class T>
+union WarpMemory<T, 0> {
+  LightProducts<T> light;
+};
 
-// kValues: room for 6 or 9 numbers of a vertex, which are summed in shared memory; 0 where every pixel adds its own (float64, and sums without an
+constexpr int kTilesEach = 4;       // neighbours in a row that a block goes through where there are many: most tiles see no face
+constexpr int64_t kManyTiles = 24;  // for each multiprocessor
+
+// kValues: room for 6 or 9 numbers of a vertex, which a warp sums in shared memory; 0 where every pixel adds its own (float64, and sums without an
 // order) or nothing is summed but the light.
 template <class T, class A, Mode mode, int kValues>
-__global__ void __launch_bounds__(kBlock, kValues ? 2 : 1)
-    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
-  __shared__ ShLight<T> light;
-  const int32_t height = all.first.height, width = all.first.width, tiles = (width + kTile - 1) / kTile, first_tile = int32_t(blockIdx.x) * kTilesEach;
-  const int64_t V = all.first.num_vertices;
+__global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? 1 : 2)
+    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, int32_t tiles_each, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
+  constexpr int kWarps = kBlock / kWarp;
+  __shared__ ShLight<T> lights[kWarps];
+  __shared__ WarpMemory<T, kValues> memories[kWarps];
+  __shared__ T light_sums[kWarps][kWarp];
+  const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp), first_tile = int32_t(blockIdx.x) * tiles_each;
+  const int32_t height = all.first.height, width = all.first.width;
+  const int64_t V = all.first.num_vertices, pixels = int64_t(height) * width;
+  ShLight<T>& light = lights[warp];
+  WarpMemory<T, kValues>& memory = memories[warp];
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
+    const int32_t* const image_ids = face_id + n * pixels;
     int32_t ids[kTilesEach], largest = -1;
     UNROLL
     for (int k = 0; k < kTilesEach; ++k) {
       const TilePixel p = tile_pixel(height, width, int32_t(blockIdx.y), first_tile + k);
-      ids[k] = p.inside ? face_id[(n * height + p.row) * width + p.col] : -1;
+      ids[k] = k < tiles_each && p.inside ? image_ids[p.row * width + p.col] : -1;
       largest = ids[k] > largest ? ids[k] : largest;
     }
-    const bool any = __syncthreads_or(largest >= 0);
-    if (any && all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
-    UNROLL_NOT
-    for (int k = 0; k < kTilesEach && first_tile + k < tiles; ++k) {
-      int32_t id = ids[0];
-      UNROLL
-      for (int j = 1; j < kTilesEach; ++j) id = j == k ? ids[j] : id;
-      Corners f;
-      const bool seen = seen_corners(all.first.faces, id, all.num_faces, V, f);
-      T* const out = partial ? partial + ((n * gridDim.y + blockIdx.y) * tiles + first_tile + k) * 27 : nullptr;
-      if (!any || !__syncthreads_or(seen)) {
-        if (out && threadIdx.x < 27) out[threadIdx.x] = T(0);
-        continue;
-      }
-      const TilePixel p = tile_pixel(height, width, int32_t(blockIdx.y), first_tile + k);
-      T light_gradient[32] = {};
-      const Vec3<T> g = seen ? load3<T>(grad + ((n * height + p.row) * width + p.col) * 3) : Vec3<T>{T(0), T(0), T(0)};
+    T light_sum = T(0);  // lane l has that of number l
+    if (__ballot_sync(kAllLanes, largest >= 0)) {
+      const FaceView<T, A> view = all.image(n);
+      const A* const image_grad = grad + n * pixels * 3;
       const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
-      if constexpr (kValues > 0) {
-        __shared__ TileSums<kValues> tile;
-        const int albedo_at = wants.clip ? 3 : 0, normals_at = albedo_at + (wants.albedo ? 3 : 0), numbers = normals_at + (wants.normals ? 3 : 0);
-        tile.clear();
-        const uint32_t same_face = tile.enter(seen, id, f);
-        if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, TileSink<kValues>{tile, albedo_at, normals_at}, light_gradient);
-        if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
-        tile.add_up(same_face, numbers);
-        const auto to = [](T* values, int32_t width) { return [=](int32_t vertex, int32_t k, float sum) { atomicAdd(values + int64_t(vertex) * width + k, sum); }; };
-        if (wants.clip)
-          tile.template each_sum<3>(0, [&](int32_t vertex, int32_t k, float sum) { atomicAdd(sink.clip_sums.values + int64_t(vertex) * 4 + (k == 2 ? 3 : k), sum); });
-        if (wants.albedo) tile.template each_sum<3>(albedo_at, to(sink.albedo_sums.values, 3));
-        if (wants.normals) tile.template each_sum<3>(normals_at, to(sink.normal_sums.values, 3));
-        tile.done();
-      } else {
-        if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, sink, light_gradient);
-        if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
+      if (all.coefficients) load_warp_light(all.coefficients + n * all.light_stride, preset, light);
+      UNROLL_NOT
+      for (int k = 0; k < tiles_each; ++k) {
+        int32_t id = ids[0];
+        UNROLL
+        for (int j = 1; j < kTilesEach; ++j) id = j == k ? ids[j] : id;
+        Corners f;
+        const bool seen = seen_corners(view.faces, id, all.num_faces, V, f);
+        if (!__ballot_sync(kAllLanes, seen)) continue;
+        const TilePixel p = tile_pixel(height, width, int32_t(blockIdx.y), first_tile + k);
+        Vec3<T> normal{T(0), T(0), T(0)}, grad_shading = normal;
+        const auto on_light = [&](const Vec3<T>& at, const Vec3<T>& g) { normal = at, grad_shading = g; };
+        const auto go = [&](const auto& to) {
+          if (seen) face_pixel_backward(view, light, wants, f.v, p.row, p.col, load3<T>(image_grad + (p.row * width + p.col) * 3), to, on_light);
+        };
+        if constexpr (kValues > 0) {
+          WarpSums<kValues>& vertices = memory.vertices;
+          const SeenFaces faces(seen, id);
+          vertices.enter(seen, f);
+          go(WarpSink<kValues>{vertices});
+          float* const of_clip = wants.clip ? sink.clip_sums.values : nullptr;
+          float* const of_albedo = wants.albedo ? sink.albedo_sums.values : nullptr;
+          float* const of_normals = wants.normals ? sink.normal_sums.values : nullptr;
+          if (faces.few()) {
+            vertices.by_faces(faces, [&](int32_t c, int32_t& stride) {
+              stride = c < 3 ? 4 : 3;
+              float* const of = c < 3 ? of_clip : c < 6 ? of_albedo : of_normals;
+              return of ? of + (c == 2 ? 3 : c % 3) : nullptr;
+            });
+          } else {
+            vertices.by_vertices(seen, f, kValues, [&](int32_t v, const float* s) {
+              if (of_clip) add4<float, kAdd>({of_clip, nullptr, nullptr, 0}, v, {s[0], s[1], 0.f, s[2]});
+            });
+            vertices.template each<3, kValues / 3 - 1>(3, [&](int g, int32_t v, int32_t c, float sum) {
+              float* const of = g == 0 ? of_albedo : of_normals;
+              if (of) atomicAdd(of + int64_t(v) * 3 + c, sum);
+            });
+          }
+          __syncwarp();
+        } else {
+          go(sink);
+        }
+        if (partial && mode != kMeasure) light_sum += memory.light.sum(normal, grad_shading);
       }
+    }
+    if (partial && mode != kMeasure) {
+      light_sums[warp][lane] = light_sum;
+      __syncthreads();
+      if (threadIdx.x < 27) {
+        T sum = T(0);
+        UNROLL
+        for (int w = 0; w < kWarps; ++w) sum += light_sums[w][threadIdx.x];
+        partial[((n * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * 27 + threadIdx.x] = sum;
+      }
+      __syncthreads();
     }
   }
 }
@@ -176,19 +221,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
     const GradientBuffer<T> albedo_out(in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
     if (face_id.numel()) {
       dim3 grid = grid_of_tiles(in.height, in.width, in.batch);
-      const int64_t tiles = int64_t(grid.x) * grid.y;
-      grid.x = (grid.x + kTilesEach - 1) / kTilesEach;
-      const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, tiles, 27} : Sizes{0}, dtype);
+      const int32_t tiles_each = int64_t(grid.x) * grid.y * grid.z > kManyTiles * device.multiprocessors() ? kTilesEach : 1;
+      grid.x = (grid.x + tiles_each - 1) / tiles_each;
+      const int64_t blocks = int64_t(grid.x) * grid.y;
+      const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, blocks, 27} : Sizes{0}, dtype);
       const ShPreset p = sh_preset(preset);
       const bool summed = wants.clip || wants.normals || wants.albedo, in_order = deterministic && summed;
       const auto run = [&](auto mode_tag, auto values) {
         constexpr Mode mode = decltype(mode_tag)::mode;
-        LAUNCH((shade_backward<T, A, mode, decltype(values)::value>), grid, kBlock, device.stream, (BatchView<T, A>(in)), p, wants, data<A>(grad), data<int32_t>(face_id),
+        LAUNCH((shade_backward<T, A, mode, decltype(values)::value>), grid, kBlock, device.stream, (BatchView<T, A>(in)), p, wants, tiles_each, data<A>(grad), data<int32_t>(face_id),
                (SumSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}), wants.light ? mutable_data<T>(partial) : nullptr);
         device.launched();
       };
-      sum_by_tiles<T>(in_order, [&](auto mode, auto tiled) {
-        if constexpr (!decltype(tiled)::value)
+      sum_by_warps<T>(in_order, [&](auto mode, auto by_warps) {
+        if constexpr (!decltype(by_warps)::value)
           run(mode, std::integral_constant<int, 0>{});
         else if (!summed)
           run(mode, std::integral_constant<int, 0>{});
@@ -197,7 +243,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
         else
           run(mode, std::integral_constant<int, 6>{});
       });
-      if (wants.light) finish_light_gradients<T>(device, partial, in.batch, tiles, p, grad_coefficients);
+      if (wants.light) finish_light_gradients<T>(device, partial, in.batch, blocks, p, grad_coefficients);
       clip_out.finish(device), normals_out.finish(device), albedo_out.finish(device);
     }
     grad_clip = clip_out.values, grad_normals = normals_out.values, grad_albedo = albedo_out.values;
