@@ -47,14 +47,6 @@ HD auto mul_add(A a, B b, C c) {
   return a * b + c;
 #endif
 }
-// The same where `fused` says that it is for a gradient.
-template <bool fused, class A, class B, class C>
-HD auto mul_add_if(A a, B b, C c) {
-  if constexpr (fused)
-    return mul_add(a, b, c);
-  else
-    return a * b + c;
-}
 
 template <class T>
 struct Vec3 {

@@ -35,6 +35,7 @@ inline ShPreset sh_preset(int64_t preset) {  // on the host; kernels get it by v
 template <class T>
 struct ShLight {
   T k[9][3];
+  HD T at(int b, int c) const { return k[b][c]; }
 };
 template <class T>
 HD ShLight<T> sh_light(const T* coefficients, const ShPreset& preset) {
@@ -45,15 +46,24 @@ HD ShLight<T> sh_light(const T* coefficients, const ShPreset& preset) {
 }
 
 // `T` may be a vector of lanes; the light is one number for all of them.
-template <bool fused = false, class T, class S>
+template <class T, class S>
 HD Vec3<T> sh_irradiance(const ShLight<S>& l, const Vec3<T>& n) {
   const T xy = n.x * n.y, yz = n.y * n.z, xz = n.x * n.z, zz = n.z * n.z * 3.0f - 1.0f, xx = n.x * n.x - n.y * n.y;
   T out[3];
   for (int c = 0; c < 3; ++c)
-    out[c] = mul_add_if<fused>(xx, l.k[8][c],
-                               (mul_add_if<fused>(n.x, l.k[1][c], n.y * l.k[2][c]) + mul_add_if<fused>(n.z, l.k[3][c], l.k[0][c])) +
-                                   (mul_add_if<fused>(xy, l.k[4][c], yz * l.k[5][c]) + mul_add_if<fused>(xz, l.k[6][c], zz * l.k[7][c])));
+    out[c] = (((n.x * l.k[1][c] + n.y * l.k[2][c]) + (n.z * l.k[3][c] + l.k[0][c])) + ((xy * l.k[4][c] + yz * l.k[5][c]) + (xz * l.k[6][c] + zz * l.k[7][c]))) +
+             xx * l.k[8][c];
   return {out[0], out[1], out[2]};
+}
+
+// For gradients: the irradiance of one channel, to the last bits, and its slope along the normal. It is a constant, a linear and a quadratic form of n, so
+// twice the sum of the latter two is n * (slope + linear).
+template <class T, class Light>
+HD T sh_irradiance_slope(const Light& l, int c, const Vec3<T>& n, Vec3<T>& slope) {
+  const T x = l.at(1, c), y = l.at(2, c), z = l.at(3, c), xy = l.at(4, c), yz = l.at(5, c), xz = l.at(6, c), zz = l.at(7, c), xx = l.at(8, c);
+  slope = {mul_add(n.x * 2.0f, xx, mul_add(n.z, xz, mul_add(n.y, xy, x))), mul_add(n.y * -2.0f, xx, mul_add(n.z, yz, mul_add(n.x, xy, y))),
+           mul_add(n.z * 6.0f, zz, mul_add(n.x, xz, mul_add(n.y, yz, z)))};
+  return mul_add(fused_dot(n, slope + Vec3<T>{x, y, z}), 0.5f, l.at(0, c) - zz);
 }
 
 // d loss / d normal for d loss / d irradiance = g.

@@ -86,7 +86,7 @@ struct SumSink {
 template <int kValues>
 struct WarpSink {
   static constexpr int kClip = 0, kAlbedo = 3, kNormals = 6;
-  WarpSums<kValues>& sums;
+  WarpSums<kValues, 3>& sums;
   __device__ void clip(int k, int32_t, Vec4<float> g) const { put3(k, kClip, {g.x, g.y, g.w}); }
   __device__ void albedo(int k, int32_t, Vec3<float> g) const { put3(k, kAlbedo, g); }
   __device__ void normal(int k, int32_t, Vec3<float> g) const {
@@ -95,10 +95,10 @@ struct WarpSink {
   __device__ void put3(int k, int at, Vec3<float> g) const { sums.put(k, at, g.x), sums.put(k, at + 1, g.y), sums.put(k, at + 2, g.z); }
 };
 
-// The shared memory of a warp: its vertices' sums, and after them the light's.
+// The shared memory of a warp: its light, its vertices' sums, and after them the light's.
 template <class T, int kValues>
 union WarpMemory {
-  WarpSums<kValues> vertices;
+  WarpSums<kValues, 3> vertices;
   LightProducts<T> light;
 };
 template <class T>
@@ -109,81 +109,89 @@ union WarpMemory<T, 0> {
 constexpr int kTilesEach = 4;       // neighbours in a row that a block goes through where there are many: most tiles see no face
 constexpr int64_t kManyTiles = 24;  // for each multiprocessor
 
+// Blocks of shade_backward that share a multiprocessor, as far as that takes no spills.
+template <class T, Mode mode>
+constexpr int backward_blocks() {
+  if (sizeof(T) == 8) return 1;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if (mode != kFixed) return 3;
+#endif
+  return 2;
+}
+
 // kValues: room for 6 or 9 numbers of a vertex, which a warp sums in shared memory; 0 where every pixel adds its own (float64, and sums without an
 // order) or nothing is summed but the light.
 template <class T, class A, Mode mode, int kValues>
-__global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? 1 : 2)
+__global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
     shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, int32_t tiles_each, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
   constexpr int kWarps = kBlock / kWarp;
-  __shared__ ShLight<T> lights[kWarps];
+  if constexpr (kValues == 0 && mode == kAdd && sizeof(T) == 4) wants = {false, false, false, wants.light};
+  __shared__ ChannelLight<T> lights[kWarps];
   __shared__ WarpMemory<T, kValues> memories[kWarps];
   __shared__ T light_sums[kWarps][kWarp];
+  __shared__ int32_t seen_ids[kTilesEach][kBlock];  // each thread its own: there are no registers to spare
   const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp), first_tile = int32_t(blockIdx.x) * tiles_each;
   const int32_t height = all.first.height, width = all.first.width;
   const int64_t V = all.first.num_vertices, pixels = int64_t(height) * width;
-  ShLight<T>& light = lights[warp];
+  ChannelLight<T>& light = lights[warp];
   WarpMemory<T, kValues>& memory = memories[warp];
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
     const int32_t* const image_ids = face_id + n * pixels;
-    int32_t ids[kTilesEach], largest = -1;
+    int32_t largest = -1;
     UNROLL
     for (int k = 0; k < kTilesEach; ++k) {
-      const TilePixel p = tile_pixel(height, width, int32_t(blockIdx.y), first_tile + k);
-      ids[k] = k < tiles_each && p.inside ? image_ids[p.row * width + p.col] : -1;
-      largest = ids[k] > largest ? ids[k] : largest;
+      const TilePixel p = tile_pixel(height, width, kept(int32_t(blockIdx.y)), first_tile + k);
+      const int32_t id = k < tiles_each && p.inside ? image_ids[p.row * width + p.col] : -1;
+      seen_ids[k][threadIdx.x] = id;
+      largest = id > largest ? id : largest;
     }
-    T light_sum = T(0);  // lane l has that of number l
+    light_sums[warp][lane] = T(0);
     if (__ballot_sync(kAllLanes, largest >= 0)) {
       const FaceView<T, A> view = all.image(n);
       const A* const image_grad = grad + n * pixels * 3;
       const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
-      if (all.coefficients) load_warp_light(all.coefficients + n * all.light_stride, preset, light);
+      if (all.coefficients) light.load(all.coefficients + n * all.light_stride, preset);
       UNROLL_NOT
       for (int k = 0; k < tiles_each; ++k) {
-        int32_t id = ids[0];
-        UNROLL
-        for (int j = 1; j < kTilesEach; ++j) id = j == k ? ids[j] : id;
+        const int32_t id = seen_ids[k][threadIdx.x];
         Corners f;
         const bool seen = seen_corners(view.faces, id, all.num_faces, V, f);
         if (!__ballot_sync(kAllLanes, seen)) continue;
-        const TilePixel p = tile_pixel(height, width, int32_t(blockIdx.y), first_tile + k);
+        const TilePixel p = tile_pixel(height, width, kept(int32_t(blockIdx.y)), first_tile + k);
         Vec3<T> normal{T(0), T(0), T(0)}, grad_shading = normal;
         const auto on_light = [&](const Vec3<T>& at, const Vec3<T>& g) { normal = at, grad_shading = g; };
         const auto go = [&](const auto& to) {
-          if (seen) face_pixel_backward(view, light, wants, f.v, p.row, p.col, load3<T>(image_grad + (p.row * width + p.col) * 3), to, on_light);
+          if (seen) face_pixel_backward(view, light, wants, f.v, p.row, p.col, image_grad + (p.row * width + p.col) * 3, to, on_light);
         };
         if constexpr (kValues > 0) {
-          WarpSums<kValues>& vertices = memory.vertices;
+          WarpSums<kValues, 3>& vertices = memory.vertices;
           const SeenFaces faces(seen, id);
           vertices.enter(seen, f);
           go(WarpSink<kValues>{vertices});
-          float* const of_clip = wants.clip ? sink.clip_sums.values : nullptr;
-          float* const of_albedo = wants.albedo ? sink.albedo_sums.values : nullptr;
-          float* const of_normals = wants.normals ? sink.normal_sums.values : nullptr;
+          const auto target = [&](int32_t group, int32_t k, int32_t& stride) -> float* {
+            stride = group == 0 ? 4 : 3;
+            if (group == 0) return wants.clip ? sink.clip_sums.values + (k == 2 ? 3 : k) : nullptr;
+            if (group == 1) return wants.albedo ? sink.albedo_sums.values + k : nullptr;
+            return wants.normals ? sink.normal_sums.values + k : nullptr;
+          };
           if (faces.few()) {
-            vertices.by_faces(faces, [&](int32_t c, int32_t& stride) {
-              stride = c < 3 ? 4 : 3;
-              float* const of = c < 3 ? of_clip : c < 6 ? of_albedo : of_normals;
-              return of ? of + (c == 2 ? 3 : c % 3) : nullptr;
-            });
+            vertices.by_faces(faces, target);
           } else {
-            vertices.by_vertices(seen, f, kValues, [&](int32_t v, const float* s) {
-              if (of_clip) add4<float, kAdd>({of_clip, nullptr, nullptr, 0}, v, {s[0], s[1], 0.f, s[2]});
+            vertices.hang(seen, f);
+            float* const to_clip = kept(sink.clip_sums.values);
+            vertices.sum_lists(kValues, [&](int32_t v, const float* s) {
+              if (wants.clip) add4<float, kAdd>({to_clip, nullptr, nullptr, 0}, v, {s[0], s[1], 0.f, s[2]});
             });
-            vertices.template each<3, kValues / 3 - 1>(3, [&](int g, int32_t v, int32_t c, float sum) {
-              float* const of = g == 0 ? of_albedo : of_normals;
-              if (of) atomicAdd(of + int64_t(v) * 3 + c, sum);
-            });
+            vertices.template each<1>(target);
           }
           __syncwarp();
         } else {
           go(sink);
         }
-        if (partial && mode != kMeasure) light_sum += memory.light.sum(normal, grad_shading);
+        if (partial && mode != kMeasure) light_sums[warp][lane] += memory.light.sum(normal, grad_shading);
       }
     }
     if (partial && mode != kMeasure) {
-      light_sums[warp][lane] = light_sum;
       __syncthreads();
       if (threadIdx.x < 27) {
         T sum = T(0);

@@ -48,7 +48,7 @@ Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const T
 
 // The fragments of an image stand in `rows` of `width`, the last of which may not be full.
 template <class T, class A, Mode mode, int kValues>
-__global__ void __launch_bounds__(kBlock, 3) backward(InterpolateShape s, int32_t rows, int32_t width, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
+__global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateShape s, int32_t rows, int32_t width, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
                                                       const T* bary, VertexSums<T> grad_attributes, T* grad_bary) {
   const TilePixel p = tile_pixel(rows, width);
   const int64_t C = s.channels, mine = int64_t(p.row) * width + p.col;
@@ -75,8 +75,8 @@ __global__ void __launch_bounds__(kBlock, 3) backward(InterpolateShape s, int32_
       for (int k = 0; k < 3; ++k) b[k] = bary[3 * at + k];
     if constexpr (kValues > 0) {
       if (!__ballot_sync(kAllLanes, seen)) continue;
-      __shared__ WarpSums<kValues> memories[kBlock / kWarp];
-      WarpSums<kValues>& sums = memories[threadIdx.x / kWarp];
+      __shared__ WarpSums<kValues, kValues> memories[kBlock / kWarp];
+      WarpSums<kValues, kValues>& sums = memories[threadIdx.x / kWarp];
       const SeenFaces faces(seen, id);
       sums.enter(seen, f);
       for (int64_t first = 0; first < C; first += kValues) {
@@ -87,18 +87,17 @@ __global__ void __launch_bounds__(kBlock, 3) backward(InterpolateShape s, int32_
             for (int k = 0; k < 3; ++k) sums.put(k, c, b[k] * g);
           }
         T* const out = grad_attributes.values + n * s.attribute_stride + first;
+        const auto target = [&](int, int32_t c, int32_t& stride) {
+          stride = int32_t(C);
+          return c < here ? out + c : nullptr;
+        };
         if (faces.few()) {
-          sums.by_faces(faces, [&](int32_t c, int32_t& stride) {
-            stride = int32_t(C);
-            return c < here ? out + c : nullptr;
-          });
+          sums.by_faces(faces, target);
         } else {
           if (first == 0) sums.hang(seen, f);
           __syncwarp();
           sums.sum_lists(here, [](int32_t, const float*) {});
-          sums.template each<kValues, 1>(0, [&](int, int32_t vertex, int32_t c, float sum) {
-            if (c < here) atomicAdd(out + vertex * C + c, sum);
-          });
+          sums.template each<0>(target);
         }
         __syncwarp();
       }

@@ -14,14 +14,18 @@ __device__ inline void load_light(const T* coefficients, const ShPreset& preset,
   __syncthreads();
 }
 
-// The same for one warp.
+// The same for one warp and gradients, by channels: one after the other, they take fewer registers.
 template <class T>
-__device__ inline void load_warp_light(const T* coefficients, const ShPreset& preset, ShLight<T>& light) {
-  const unsigned k = threadIdx.x % kWarp;
-  __syncwarp();
-  if (k < 27) light.k[preset.index[k / 3]][k % 3] = coefficients[k] * T(preset.scale[k / 3]);
-  __syncwarp();
-}
+struct alignas(16) ChannelLight {  // so that four numbers are loaded at a time
+  T k[3][12];
+  __device__ T at(int b, int c) const { return k[c][b]; }
+  __device__ void load(const T* coefficients, const ShPreset& preset) {
+    const unsigned i = unsigned(kept(int32_t(threadIdx.x % kWarp)));
+    __syncwarp();
+    if (i < 27) k[i % 3][preset.index[i / 3]] = coefficients[i] * T(preset.scale[i / 3]);
+    __syncwarp();
+  }
+};
 
 // The light's gradient over the pixels of a warp, in a fixed order: what it is made of in shared memory, a lane for each of its 27 numbers. That takes a third
 // of the instructions of 27 products in each lane and warp_sums of them.
@@ -33,7 +37,7 @@ struct LightProducts {
 
   // Every lane must come; those that see no face with zeros.
   __device__ T sum(const Vec3<T>& normal, const Vec3<T>& grad_shading) {
-    const int32_t lane = int32_t(threadIdx.x % kWarp);
+    const int32_t lane = kept(int32_t(threadIdx.x % kWarp));
     T p[9];
     sh_polynomials(normal, p);
     __syncwarp();  // the memory may still be in use

@@ -72,12 +72,12 @@ __global__ void __launch_bounds__(kBlock, kWarps ? 4 : 2)
       if constexpr (kWarps) {
         const SeenFaces faces(seen, id);
         if (faces.few()) {
-          __shared__ WarpSums<4> memories[kBlock / kWarp];
-          WarpSums<4>& sums = memories[threadIdx.x / kWarp];
+          __shared__ WarpSums<4, 4> memories[kBlock / kWarp];
+          WarpSums<4, 4>& sums = memories[threadIdx.x / kWarp];
           sums.enter(seen, f);
           if (seen)
             for (int i = 0; i < 3; ++i) sums.put(i, 0, grad[i].x), sums.put(i, 1, grad[i].y), sums.put(i, 2, grad[i].z), sums.put(i, 3, grad[i].w);
-          sums.by_faces(faces, [&](int32_t c, int32_t& stride) {
+          sums.by_faces(faces, [&](int, int32_t c, int32_t& stride) {
             stride = 4;
             return image.values + c;
           });

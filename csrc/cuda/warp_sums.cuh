@@ -29,8 +29,10 @@ struct SeenFaces {
   __device__ bool few() const { return __popc(firsts) <= kFewFaces; }
 };
 
-// kValues: room for so many numbers of a vertex. One for each warp.
-template <int kValues>
+// kValues: room for so many numbers of a vertex, of which kGroup at a time lie side by side in global memory. One for each warp.
+//
+// target(group, k, width) says where the sums go: number k of a group of vertex 0, and how many numbers lie from there to vertex 1; null if they are not wanted.
+template <int kValues, int kGroup>
 struct WarpSums {
   static constexpr int kCorners = 3 * kWarp, kSlotBits = 8;
   // Where corner i of lane l has its number c: at c * kNumber + i * kRow + l. Neither a lane for each of 27 numbers nor three for each of ten vertices meet in a bank.
@@ -41,47 +43,44 @@ struct WarpSums {
   int8_t before[kCorners];                   // the corner before one in its list, or -1
   uint8_t chosen[1 << kSlotBits];            // one of the corners whose vertex belongs to a slot
 
-  // Every lane must come to these, in this order; before `by_faces` or `by_vertices` each that has seen a face puts its numbers, and between those and
-  // the next `enter` or `put` stands a __syncwarp.
+  // Every lane must come to these; each that has seen a face puts its numbers before they are summed, and a __syncwarp stands between those sums and the next
+  // `enter` or `put`.
   __device__ void enter(bool seen, const Corners& f) {
     UNROLL
     for (int i = 0; i < 3; ++i) vertex[corner(i)] = seen ? f.v[i] : -1;
   }
   __device__ void put(int i, int number, float value) { values[number * kNumber + i * kRow + lane()] = value; }
 
-  // For faces.few(). target(c, width): number c of vertex 0, and how many numbers lie from a vertex to the next; null where that number is not wanted.
+  // By faces, for faces.few().
   template <class F>
   __device__ void by_faces(const SeenFaces& faces, const F& target) const {
     constexpr bool kHalves = 3 * kValues <= 16;  // two lanes for each number, of every other pixel
-    const int32_t number = kHalves ? lane() % 16 : lane(), c = number / 3, i = number % 3;
+    const int32_t lane = kept(this->lane()), number = kHalves ? lane % 16 : lane, c = number / 3, i = number % 3;
     const bool mine = number < 3 * kValues;
-    const uint32_t all = !kHalves ? kAllLanes : lane() < 16 ? 0x55555555u : 0xAAAAAAAAu;
+    const uint32_t all = !kHalves ? kAllLanes : lane < 16 ? 0x55555555u : 0xAAAAAAAAu;
     int32_t width = 0;
-    float* const to = mine ? target(c, width) : nullptr;
+    float* const to = mine ? kept(target(c / kGroup, c % kGroup, width)) : nullptr;
+    const bool adds = to && (!kHalves || lane < 16);
     const float* const row = values + (mine ? c * kNumber + i * kRow : 0);
     __syncwarp();
+    UNROLL_NOT
     for (uint32_t left = faces.firsts; left; left &= left - 1) {
       const int32_t first = __ffs(int(left)) - 1;
       uint32_t lanes = __shfl_sync(kAllLanes, faces.same, first) & all;
       float sum = 0.f;
       if (lanes == all) {
-        const float* const from = row + (kHalves ? lane() / 16 : 0);
+        const float* const from = row + (kHalves ? lane / 16 : 0);
         UNROLL
         for (int l = 0; l < int(kWarp); l += kHalves ? 2 : 1) sum += from[l];
       } else {
         for (; lanes; lanes &= lanes - 1) sum += row[__ffs(int(lanes)) - 1];
       }
       if (kHalves) sum += __shfl_xor_sync(kAllLanes, sum, 16);
-      if (to && (!kHalves || lane() < 16) && sum != 0.f) atomicAdd(to + int64_t(vertex[i * int32_t(kWarp) + first]) * width, sum);  // NaN is not 0
+      add_global(to + int64_t(vertex[i * int32_t(kWarp) + first]) * width, sum, adds && sum != 0.f);  // NaN is not 0
     }
   }
 
-  // Adds up the first `numbers` of each vertex. whole(vertex, sums) meets each vertex once, or a few times, and may take numbers; each<>() then meets the rest.
-  template <class F>
-  __device__ void by_vertices(bool seen, const Corners& f, int numbers, const F& whole) {
-    hang(seen, f);
-    sum_lists(numbers, whole);
-  }
+  // By vertices: `hang` once for the corners that were entered, then `sum_lists` and `each` for what was put.
   // Hangs every corner on the one that its vertex's slot has chosen, unless that names another vertex. Such a corner is by itself.
   __device__ void hang(bool seen, const Corners& f) {
     int32_t slot[3];
@@ -104,6 +103,7 @@ struct WarpSums {
     for (int i = 0; i < 3; ++i)
       if (follows[i]) vertex[corner(i)] = -1;  // only the first of a list names it
   }
+  // whole(vertex, sums) meets each vertex once or, where others took its slot, a few times, with the sums of the first `numbers`.
   template <class F>
   __device__ void sum_lists(int numbers, const F& whole) {
     UNROLL_NOT
@@ -129,20 +129,27 @@ struct WarpSums {
     }
     __syncwarp();
   }
-  // add(group, vertex, k, sum) for kGroups groups of kCount numbers from `first` on, a group's side by side.
-  template <int kCount, int kGroups, class F>
-  __device__ void each(int first, const F& add) const {
+  // From group kFirst on.
+  template <int kFirst, class F>
+  __device__ void each(const F& target) const {
+    constexpr int kGroups = kValues / kGroup;
+    const int32_t lane = kept(this->lane());
     UNROLL
-    for (int round = 0; round < kCount; ++round) {
-      const int32_t item = round * int32_t(kWarp) + lane(), l = item / kCount, k = item % kCount;
+    for (int round = 0; round < kGroup; ++round) {
+      const int32_t item = round * int32_t(kWarp) + lane, l = item / kGroup, k = item % kGroup;
+      float* to[kGroups];
+      bool wanted[kGroups];
+      int32_t width = 0;
+      UNROLL
+      for (int g = kFirst; g < kGroups; ++g) to[g] = kept(target(g, k, width)), wanted[g] = to[g];
+      const float* const from = values + k * kNumber + l;
       UNROLL
       for (int i = 0; i < 3; ++i) {
         const int32_t v = vertex[i * int32_t(kWarp) + l];
-        if (v < 0) continue;
         UNROLL
-        for (int g = 0; g < kGroups; ++g) {
-          const float sum = values[(first + g * kCount + k) * kNumber + i * kRow + l];
-          if (sum != 0.f) add(g, v, k, sum);  // NaN is not 0
+        for (int g = kFirst; g < kGroups; ++g) {
+          const float sum = from[g * kGroup * kNumber + i * kRow];
+          add_global(to[g] + int64_t(v) * width, sum, v >= 0 && wanted[g] && sum != 0.f);  // NaN is not 0
         }
       }
     }
