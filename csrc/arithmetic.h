@@ -1,7 +1,8 @@
 // Arithmetic that every op shares. Free of torch; the CPU loops and the CUDA kernels both include it.
 //
 // Both back ends promise the same bits, so nothing here may be re-associated or contracted: the build passes
-// -ffp-contract=off to the host compiler and --fmad=false to nvcc, and refuses fast-math.
+// -ffp-contract=off to the host compiler and --fmad=false to nvcc, and refuses fast-math. Gradients are promised to a tolerance
+// only: mul_add is for them.
 #pragma once
 
 #include <cmath>
@@ -36,6 +37,17 @@
 namespace facerender {
 LEVEL_BEGIN
 
+// a * b + c for gradients; a GPU rounds it once.
+template <class A, class B, class C>
+HD auto mul_add(A a, B b, C c) {
+#ifdef __CUDA_ARCH__
+  using T = decltype(a * b + c);
+  return fma(T(a), T(b), T(c));
+#else
+  return a * b + c;
+#endif
+}
+
 template <class T>
 struct Vec3 {
   T x, y, z;
@@ -56,6 +68,10 @@ HD Vec3<T> operator*(Vec3<T> a, T s) {
 template <class T>
 HD T dot(Vec3<T> a, Vec3<T> b) {
   return a.x * b.x + a.y * b.y + a.z * b.z;
+}
+template <class T>
+HD T fused_dot(Vec3<T> a, Vec3<T> b) {
+  return mul_add(a.z, b.z, mul_add(a.y, b.y, a.x * b.x));
 }
 template <class T>
 HD Vec3<T> cross(Vec3<T> a, Vec3<T> b) {

@@ -60,35 +60,60 @@ HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32
   return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
 }
 
-// Gives the gradients of one covered pixel to sink.clip(k, vertex, Vec4), sink.normal(k, vertex, Vec3), sink.albedo(k, vertex, Vec3) for corner k and
-// adds to light_gradient [27]. `wants`: which of them; the others may be missing.
+// Three numbers of each corner's vertex, and their mean by the weights b; for gradients.
+template <class T>
+struct CornerValues {
+  Vec3<T> v[3];
+  template <class A>
+  HD void load(const A* attributes, const int32_t* corner) {
+    for (int k = 0; k < 3; ++k) v[k] = load3<T>(attributes + int64_t(corner[k]) * 3);
+  }
+  HD Vec3<T> mean(const T* b) const {
+    return {mul_add(v[2].x, b[2], mul_add(v[1].x, b[1], v[0].x * b[0])), mul_add(v[2].y, b[2], mul_add(v[1].y, b[1], v[0].y * b[0])),
+            mul_add(v[2].z, b[2], mul_add(v[1].z, b[1], v[0].z * b[0]))};
+  }
+};
+
+// Gives the gradients of one covered pixel, for that of its colour, to sink.clip(k, vertex, Vec4), sink.normal(k, vertex, Vec3), sink.albedo(k, vertex, Vec3) for corner k and
+// what that of the light is made of (sh_light_gradient) to on_light(normal, d loss / d irradiance). `wants`: which of them; the others may be missing, and
+// on_light sees to its own.
 struct FaceWants {
   bool clip, normals, albedo, light;
 };
-template <class T, class A, class Sink>
-HD void face_pixel_backward(const FaceView<T, A>& view, const ShLight<T>& light, const FaceWants& wants, const int32_t* corner, int32_t row,
-                            int32_t col, const Vec3<T>& grad, const Sink& sink, T* light_gradient) {
+template <class T, class A, class Light, class Sink, class OnLight>
+HD void face_pixel_backward(const FaceView<T, A>& view, const Light& light, const FaceWants& wants, const int32_t* corner, int32_t row,
+                            int32_t col, const A* to_colour, const Sink& sink, const OnLight& on_light) {
   const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
+  CornerValues<T> albedos, normals;
+  if (view.normals) normals.load(view.normals, corner);
   const Barycentrics<T> p(clip, col, row, view.width, view.height);
   T grad_b[3] = {T(0), T(0), T(0)};
-  Vec3<T> grad_albedo = grad;
+  Vec3<T> grad_albedo;
   if (view.normals) {
-    const Vec3<T> albedo = interpolate3<T>(view.albedo, corner, p.b), normal = interpolate3<T>(view.normals, corner, p.b);
-    const Vec3<T> shading = sh_irradiance(light, normal);
+    const Vec3<T> normal = normals.mean(p.b);
+    Vec3<T> slope[3];
+    const Vec3<T> shading = {sh_irradiance_slope(light, 0, normal, slope[0]), sh_irradiance_slope(light, 1, normal, slope[1]), sh_irradiance_slope(light, 2, normal, slope[2])};
+    albedos.load(view.albedo, corner);
+    const Vec3<T> grad = load3<T>(to_colour), albedo = albedos.mean(p.b);
     grad_albedo = {grad.x * shading.x, grad.y * shading.y, grad.z * shading.z};
     const Vec3<T> grad_shading = {grad.x * albedo.x, grad.y * albedo.y, grad.z * albedo.z};
-    if (wants.light) sh_light_gradient(normal, grad_shading, light_gradient);
+    on_light(normal, grad_shading);
     if (wants.normals || wants.clip) {
-      const Vec3<T> grad_normal = sh_normal_gradient(light, normal, grad_shading);
+      const Vec3<T> grad_normal = {mul_add(grad_shading.z, slope[2].x, mul_add(grad_shading.y, slope[1].x, grad_shading.x * slope[0].x)),
+                                   mul_add(grad_shading.z, slope[2].y, mul_add(grad_shading.y, slope[1].y, grad_shading.x * slope[0].y)),
+                                   mul_add(grad_shading.z, slope[2].z, mul_add(grad_shading.y, slope[1].z, grad_shading.x * slope[0].z))};
       for (int k = 0; k < 3; ++k) {
         if (wants.normals) sink.normal(k, corner[k], grad_normal * p.b[k]);
-        if (wants.clip) grad_b[k] += dot(grad_normal, load3<T>(view.normals + int64_t(corner[k]) * 3));
+        if (wants.clip) grad_b[k] = fused_dot(grad_normal, normals.v[k]);
       }
     }
+  } else {
+    grad_albedo = load3<T>(to_colour);
+    if (wants.clip) albedos.load(view.albedo, corner);
   }
   for (int k = 0; k < 3; ++k) {
     if (wants.albedo) sink.albedo(k, corner[k], grad_albedo * p.b[k]);
-    if (wants.clip) grad_b[k] += dot(grad_albedo, load3<T>(view.albedo + int64_t(corner[k]) * 3));
+    if (wants.clip) grad_b[k] += fused_dot(grad_albedo, albedos.v[k]);
   }
   if (wants.clip) {
     Vec4<T> grad_clip[3] = {};

@@ -310,18 +310,18 @@ struct Barycentrics {
 
   // Adds d loss / d clip (x, y, w of each corner) for d loss / d b = g.
   HD void backward(const T* g, Vec4<T>* grad) const {
-    const T along = g[0] * b[0] + g[1] * b[1] + g[2] * b[2], zero = along - along;
+    const T along = mul_add(g[2], b[2], mul_add(g[1], b[1], g[0] * b[0])), zero = along - along;
     T graw[3], gm[3];
     for (int i = 0; i < 3; ++i) graw[i] = select((raw[i] >= 0.0f) & (raw[i] <= 1.0f), (g[i] - along) * inv_clamped, zero);
-    const T along_raw = graw[0] * raw[0] + graw[1] * raw[1] + graw[2] * raw[2];
+    const T along_raw = mul_add(graw[2], raw[2], mul_add(graw[1], raw[1], graw[0] * raw[0]));
     for (int i = 0; i < 3; ++i) gm[i] = (graw[i] - along_raw) * inv_sum;
     for (int i = 0; i < 3; ++i) {
       const int j = (i + 1) % 3, k = (i + 2) % 3;
-      const T gu = gm[k] * v[j] - gm[j] * v[k];
-      const T gv = gm[j] * u[k] - gm[k] * u[j];
-      grad[i].x += gu * half_w;
-      grad[i].y -= gv * half_h;
-      grad[i].w += gu * ox + gv * oy;
+      const T gu = mul_add(gm[k], v[j], -(gm[j] * v[k]));
+      const T gv = mul_add(gm[j], u[k], -(gm[k] * u[j]));
+      grad[i].x = mul_add(gu, half_w, grad[i].x);
+      grad[i].y = mul_add(gv, -half_h, grad[i].y);
+      grad[i].w += mul_add(gu, ox, gv * oy);
     }
   }
 };

@@ -35,6 +35,7 @@ inline ShPreset sh_preset(int64_t preset) {  // on the host; kernels get it by v
 template <class T>
 struct ShLight {
   T k[9][3];
+  HD T at(int b, int c) const { return k[b][c]; }
 };
 template <class T>
 HD ShLight<T> sh_light(const T* coefficients, const ShPreset& preset) {
@@ -55,19 +56,36 @@ HD Vec3<T> sh_irradiance(const ShLight<S>& l, const Vec3<T>& n) {
   return {out[0], out[1], out[2]};
 }
 
+// For gradients: the irradiance of one channel, to the last bits, and its slope along the normal. It is a constant, a linear and a quadratic form of n, so
+// twice the sum of the latter two is n * (slope + linear).
+template <class T, class Light>
+HD T sh_irradiance_slope(const Light& l, int c, const Vec3<T>& n, Vec3<T>& slope) {
+  const T x = l.at(1, c), y = l.at(2, c), z = l.at(3, c), xy = l.at(4, c), yz = l.at(5, c), xz = l.at(6, c), zz = l.at(7, c), xx = l.at(8, c);
+  slope = {mul_add(n.x * 2.0f, xx, mul_add(n.z, xz, mul_add(n.y, xy, x))), mul_add(n.y * -2.0f, xx, mul_add(n.z, yz, mul_add(n.x, xy, y))),
+           mul_add(n.z * 6.0f, zz, mul_add(n.x, xz, mul_add(n.y, yz, z)))};
+  return mul_add(fused_dot(n, slope + Vec3<T>{x, y, z}), 0.5f, l.at(0, c) - zz);
+}
+
 // d loss / d normal for d loss / d irradiance = g.
 template <class T, class S>
 HD Vec3<T> sh_normal_gradient(const ShLight<S>& l, const Vec3<T>& n, const Vec3<T>& g) {
   T w[9];
-  for (int b = 1; b < 9; ++b) w[b] = g.x * l.k[b][0] + g.y * l.k[b][1] + g.z * l.k[b][2];
-  return {w[1] + w[4] * n.y + w[6] * n.z + w[8] * n.x * 2.0f, w[2] + w[4] * n.x + w[5] * n.z - w[8] * n.y * 2.0f,
-          w[3] + w[5] * n.y + w[6] * n.x + w[7] * n.z * 6.0f};
+  for (int b = 1; b < 9; ++b) w[b] = mul_add(g.z, l.k[b][2], mul_add(g.y, l.k[b][1], g.x * l.k[b][0]));
+  return {mul_add(w[8] * n.x, 2.0f, mul_add(w[6], n.z, mul_add(w[4], n.y, w[1]))), mul_add(w[8] * n.y, -2.0f, mul_add(w[5], n.z, mul_add(w[4], n.x, w[2]))),
+          mul_add(w[7] * n.z, 6.0f, mul_add(w[6], n.x, mul_add(w[5], n.y, w[3])))};
+}
+
+template <class T>
+HD void sh_polynomials(const Vec3<T>& n, T* p) {
+  p[0] = n.x - n.x + 1.0f, p[1] = n.x, p[2] = n.y, p[3] = n.z, p[4] = n.x * n.y, p[5] = n.y * n.z, p[6] = n.x * n.z;
+  p[7] = n.z * n.z * 3.0f - 1.0f, p[8] = n.x * n.x - n.y * n.y;
 }
 
 // Adds d loss / d light (in the order of p, unscaled) for d loss / d irradiance = g.
 template <class T>
 HD void sh_light_gradient(const Vec3<T>& n, const Vec3<T>& g, T* out) {
-  const T p[9] = {n.x - n.x + 1.0f, n.x, n.y, n.z, n.x * n.y, n.y * n.z, n.x * n.z, n.z * n.z * 3.0f - 1.0f, n.x * n.x - n.y * n.y};
+  T p[9];
+  sh_polynomials(n, p);
   UNROLL
   for (int b = 0; b < 9; ++b) {
     out[b * 3] += p[b] * g.x;

@@ -2,8 +2,8 @@
 #include "../inputs.h"
 
 #include "light.cuh"
-#include "tile_sums.cuh"
 #include "visibility.cuh"
+#include "warp_sums.cuh"
 
 namespace facerender {
 namespace {
@@ -82,71 +82,124 @@ struct SumSink {
   }
 };
 
-// Into the block's sums: three numbers of a vertex for each gradient that is wanted. That of clip has no z.
+// Into the warp's sums: three numbers of a vertex for each gradient. That of clip has no z.
 template <int kValues>
-struct TileSink {
-  TileSums<kValues>& sums;
-  int albedo_at, normals_at;
-  __device__ void clip(int k, int32_t, Vec4<float> g) const { sums.put(k, 0, g.x), sums.put(k, 1, g.y), sums.put(k, 2, g.w); }
-  __device__ void albedo(int k, int32_t, Vec3<float> g) const { put3(k, albedo_at, g); }
-  __device__ void normal(int k, int32_t, Vec3<float> g) const { put3(k, normals_at, g); }
+struct WarpSink {
+  static constexpr int kClip = 0, kAlbedo = 3, kNormals = 6;
+  WarpSums<kValues, 3>& sums;
+  __device__ void clip(int k, int32_t, Vec4<float> g) const { put3(k, kClip, {g.x, g.y, g.w}); }
+  __device__ void albedo(int k, int32_t, Vec3<float> g) const { put3(k, kAlbedo, g); }
+  __device__ void normal(int k, int32_t, Vec3<float> g) const {
+    if constexpr (kValues > kNormals) put3(k, kNormals, g);
+  }
   __device__ void put3(int k, int at, Vec3<float> g) const { sums.put(k, at, g.x), sums.put(k, at + 1, g.y), sums.put(k, at + 2, g.z); }
 };
 
-constexpr int kTilesEach = 4;  // neighbours in a row that a block goes through: most tiles see no face
+// The shared memory of a warp: its light, its vertices' sums, and after them the light's.
+template <class T, int kValues>
+union WarpMemory {
+  WarpSums<kValues, 3> vertices;
+  LightProducts<T> light;
+};
+template <class T>
+union WarpMemory<T, 0> {
+  LightProducts<T> light;
+};
 
-// kValues: room for 6 or 9 numbers of a vertex, which are summed in shared memory; 0 where every pixel adds its own (float64, and sums without an
+constexpr int kTilesEach = 4;       // neighbours in a row that a block goes through where there are many: most tiles see no face
+constexpr int64_t kManyTiles = 24;  // for each multiprocessor
+
+// Blocks of shade_backward that share a multiprocessor, as far as that takes no spills.
+template <class T, Mode mode>
+constexpr int backward_blocks() {
+  if (sizeof(T) == 8) return 1;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if (mode != kFixed) return 3;
+#endif
+  return 2;
+}
+
+// kValues: room for 6 or 9 numbers of a vertex, which a warp sums in shared memory; 0 where every pixel adds its own (float64, and sums without an
 // order) or nothing is summed but the light.
 template <class T, class A, Mode mode, int kValues>
-__global__ void __launch_bounds__(kBlock, kValues ? 2 : 1)
-    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
-  __shared__ ShLight<T> light;
-  const int32_t height = all.first.height, width = all.first.width, tiles = (width + kTile - 1) / kTile, first_tile = int32_t(blockIdx.x) * kTilesEach;
-  const int64_t V = all.first.num_vertices;
+__global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
+    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, int32_t tiles_each, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
+  constexpr int kWarps = kBlock / kWarp;
+  if constexpr (kValues == 0 && mode == kAdd && sizeof(T) == 4) wants = {false, false, false, wants.light};
+  __shared__ ChannelLight<T> lights[kWarps];
+  __shared__ WarpMemory<T, kValues> memories[kWarps];
+  __shared__ T light_sums[kWarps][kWarp];
+  __shared__ int32_t seen_ids[kTilesEach][kBlock];  // each thread its own: there are no registers to spare
+  const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp), first_tile = int32_t(blockIdx.x) * tiles_each;
+  const int32_t height = all.first.height, width = all.first.width;
+  const int64_t V = all.first.num_vertices, pixels = int64_t(height) * width;
+  ChannelLight<T>& light = lights[warp];
+  WarpMemory<T, kValues>& memory = memories[warp];
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
-    int32_t ids[kTilesEach], largest = -1;
+    const int32_t* const image_ids = face_id + n * pixels;
+    int32_t largest = -1;
     UNROLL
     for (int k = 0; k < kTilesEach; ++k) {
-      const TilePixel p = tile_pixel(height, width, int32_t(blockIdx.y), first_tile + k);
-      ids[k] = p.inside ? face_id[(n * height + p.row) * width + p.col] : -1;
-      largest = ids[k] > largest ? ids[k] : largest;
+      const TilePixel p = tile_pixel(height, width, kept(int32_t(blockIdx.y)), first_tile + k);
+      const int32_t id = k < tiles_each && p.inside ? image_ids[p.row * width + p.col] : -1;
+      seen_ids[k][threadIdx.x] = id;
+      largest = id > largest ? id : largest;
     }
-    const bool any = __syncthreads_or(largest >= 0);
-    if (any && all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
-    UNROLL_NOT
-    for (int k = 0; k < kTilesEach && first_tile + k < tiles; ++k) {
-      int32_t id = ids[0];
-      UNROLL
-      for (int j = 1; j < kTilesEach; ++j) id = j == k ? ids[j] : id;
-      Corners f;
-      const bool seen = seen_corners(all.first.faces, id, all.num_faces, V, f);
-      T* const out = partial ? partial + ((n * gridDim.y + blockIdx.y) * tiles + first_tile + k) * 27 : nullptr;
-      if (!any || !__syncthreads_or(seen)) {
-        if (out && threadIdx.x < 27) out[threadIdx.x] = T(0);
-        continue;
-      }
-      const TilePixel p = tile_pixel(height, width, int32_t(blockIdx.y), first_tile + k);
-      T light_gradient[32] = {};
-      const Vec3<T> g = seen ? load3<T>(grad + ((n * height + p.row) * width + p.col) * 3) : Vec3<T>{T(0), T(0), T(0)};
+    light_sums[warp][lane] = T(0);
+    if (__ballot_sync(kAllLanes, largest >= 0)) {
+      const FaceView<T, A> view = all.image(n);
+      const A* const image_grad = grad + n * pixels * 3;
       const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
-      if constexpr (kValues > 0) {
-        __shared__ TileSums<kValues> tile;
-        const int albedo_at = wants.clip ? 3 : 0, normals_at = albedo_at + (wants.albedo ? 3 : 0), numbers = normals_at + (wants.normals ? 3 : 0);
-        tile.clear();
-        const uint32_t same_face = tile.enter(seen, id, f);
-        if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, TileSink<kValues>{tile, albedo_at, normals_at}, light_gradient);
-        if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
-        tile.add_up(same_face, numbers);
-        const auto to = [](T* values, int32_t width) { return [=](int32_t vertex, int32_t k, float sum) { atomicAdd(values + int64_t(vertex) * width + k, sum); }; };
-        if (wants.clip)
-          tile.template each_sum<3>(0, [&](int32_t vertex, int32_t k, float sum) { atomicAdd(sink.clip_sums.values + int64_t(vertex) * 4 + (k == 2 ? 3 : k), sum); });
-        if (wants.albedo) tile.template each_sum<3>(albedo_at, to(sink.albedo_sums.values, 3));
-        if (wants.normals) tile.template each_sum<3>(normals_at, to(sink.normal_sums.values, 3));
-        tile.done();
-      } else {
-        if (seen) face_pixel_backward(all.image(n), light, wants, f.v, p.row, p.col, g, sink, light_gradient);
-        if (out) block_sum27(light_gradient, !__ballot_sync(kAllLanes, seen), out);
+      if (all.coefficients) light.load(all.coefficients + n * all.light_stride, preset);
+      UNROLL_NOT
+      for (int k = 0; k < tiles_each; ++k) {
+        const int32_t id = seen_ids[k][threadIdx.x];
+        Corners f;
+        const bool seen = seen_corners(view.faces, id, all.num_faces, V, f);
+        if (!__ballot_sync(kAllLanes, seen)) continue;
+        const TilePixel p = tile_pixel(height, width, kept(int32_t(blockIdx.y)), first_tile + k);
+        Vec3<T> normal{T(0), T(0), T(0)}, grad_shading = normal;
+        const auto on_light = [&](const Vec3<T>& at, const Vec3<T>& g) { normal = at, grad_shading = g; };
+        const auto go = [&](const auto& to) {
+          if (seen) face_pixel_backward(view, light, wants, f.v, p.row, p.col, image_grad + (p.row * width + p.col) * 3, to, on_light);
+        };
+        if constexpr (kValues > 0) {
+          WarpSums<kValues, 3>& vertices = memory.vertices;
+          const SeenFaces faces(seen, id);
+          vertices.enter(seen, f);
+          go(WarpSink<kValues>{vertices});
+          const auto target = [&](int32_t group, int32_t k, int32_t& stride) -> float* {
+            stride = group == 0 ? 4 : 3;
+            if (group == 0) return wants.clip ? sink.clip_sums.values + (k == 2 ? 3 : k) : nullptr;
+            if (group == 1) return wants.albedo ? sink.albedo_sums.values + k : nullptr;
+            return wants.normals ? sink.normal_sums.values + k : nullptr;
+          };
+          if (faces.few()) {
+            vertices.by_faces(faces, target);
+          } else {
+            vertices.hang(seen, f);
+            float* const to_clip = kept(sink.clip_sums.values);
+            vertices.sum_lists(kValues, [&](int32_t v, const float* s) {
+              if (wants.clip) add4<float, kAdd>({to_clip, nullptr, nullptr, 0}, v, {s[0], s[1], 0.f, s[2]});
+            });
+            vertices.template each<1>(target);
+          }
+          __syncwarp();
+        } else {
+          go(sink);
+        }
+        if (partial && mode != kMeasure) light_sums[warp][lane] += memory.light.sum(normal, grad_shading);
       }
+    }
+    if (partial && mode != kMeasure) {
+      __syncthreads();
+      if (threadIdx.x < 27) {
+        T sum = T(0);
+        UNROLL
+        for (int w = 0; w < kWarps; ++w) sum += light_sums[w][threadIdx.x];
+        partial[((n * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x) * 27 + threadIdx.x] = sum;
+      }
+      __syncthreads();
     }
   }
 }
@@ -176,19 +229,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
     const GradientBuffer<T> albedo_out(in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
     if (face_id.numel()) {
       dim3 grid = grid_of_tiles(in.height, in.width, in.batch);
-      const int64_t tiles = int64_t(grid.x) * grid.y;
-      grid.x = (grid.x + kTilesEach - 1) / kTilesEach;
-      const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, tiles, 27} : Sizes{0}, dtype);
+      const int32_t tiles_each = int64_t(grid.x) * grid.y * grid.z > kManyTiles * device.multiprocessors() ? kTilesEach : 1;
+      grid.x = (grid.x + tiles_each - 1) / tiles_each;
+      const int64_t blocks = int64_t(grid.x) * grid.y;
+      const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, blocks, 27} : Sizes{0}, dtype);
       const ShPreset p = sh_preset(preset);
       const bool summed = wants.clip || wants.normals || wants.albedo, in_order = deterministic && summed;
       const auto run = [&](auto mode_tag, auto values) {
         constexpr Mode mode = decltype(mode_tag)::mode;
-        LAUNCH((shade_backward<T, A, mode, decltype(values)::value>), grid, kBlock, device.stream, (BatchView<T, A>(in)), p, wants, data<A>(grad), data<int32_t>(face_id),
+        LAUNCH((shade_backward<T, A, mode, decltype(values)::value>), grid, kBlock, device.stream, (BatchView<T, A>(in)), p, wants, tiles_each, data<A>(grad), data<int32_t>(face_id),
                (SumSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}), wants.light ? mutable_data<T>(partial) : nullptr);
         device.launched();
       };
-      sum_by_tiles<T>(in_order, [&](auto mode, auto tiled) {
-        if constexpr (!decltype(tiled)::value)
+      sum_by_warps<T>(in_order, [&](auto mode, auto by_warps) {
+        if constexpr (!decltype(by_warps)::value)
           run(mode, std::integral_constant<int, 0>{});
         else if (!summed)
           run(mode, std::integral_constant<int, 0>{});
@@ -197,7 +251,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
         else
           run(mode, std::integral_constant<int, 6>{});
       });
-      if (wants.light) finish_light_gradients<T>(device, partial, in.batch, tiles, p, grad_coefficients);
+      if (wants.light) finish_light_gradients<T>(device, partial, in.batch, blocks, p, grad_coefficients);
       clip_out.finish(device), normals_out.finish(device), albedo_out.finish(device);
     }
     grad_clip = clip_out.values, grad_normals = normals_out.values, grad_albedo = albedo_out.values;

@@ -1,5 +1,5 @@
 #include "../inputs.h"
-#include "tile_sums.cuh"
+#include "warp_sums.cuh"
 
 namespace facerender {
 namespace {
@@ -48,7 +48,7 @@ Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const T
 
 // The fragments of an image stand in `rows` of `width`, the last of which may not be full.
 template <class T, class A, Mode mode, int kValues>
-__global__ void __launch_bounds__(kBlock, 3) backward(InterpolateShape s, int32_t rows, int32_t width, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
+__global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateShape s, int32_t rows, int32_t width, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
                                                       const T* bary, VertexSums<T> grad_attributes, T* grad_bary) {
   const TilePixel p = tile_pixel(rows, width);
   const int64_t C = s.channels, mine = int64_t(p.row) * width + p.col;
@@ -74,23 +74,32 @@ __global__ void __launch_bounds__(kBlock, 3) backward(InterpolateShape s, int32_
     if (seen)
       for (int k = 0; k < 3; ++k) b[k] = bary[3 * at + k];
     if constexpr (kValues > 0) {
-      if (!__syncthreads_or(seen)) continue;
-      __shared__ TileSums<kValues> tile;
-      tile.clear();
-      const uint32_t same_face = tile.enter(seen, id, f);
+      if (!__ballot_sync(kAllLanes, seen)) continue;
+      __shared__ WarpSums<kValues, kValues> memories[kBlock / kWarp];
+      WarpSums<kValues, kValues>& sums = memories[threadIdx.x / kWarp];
+      const SeenFaces faces(seen, id);
+      sums.enter(seen, f);
       for (int64_t first = 0; first < C; first += kValues) {
         const int32_t here = int32_t(C - first < kValues ? C - first : kValues);
         if (seen)
           for (int32_t c = 0; c < here; ++c) {
             const T g = T(grad[at * C + first + c]);
-            for (int k = 0; k < 3; ++k) tile.put(k, c, b[k] * g);
+            for (int k = 0; k < 3; ++k) sums.put(k, c, b[k] * g);
           }
-        tile.add_up(same_face, here);
         T* const out = grad_attributes.values + n * s.attribute_stride + first;
-        tile.template each_sum<kValues>(0, [&](int32_t vertex, int32_t k, float sum) {
-          if (k < here) atomicAdd(out + vertex * C + k, sum);
-        });
-        tile.done();
+        const auto target = [&](int, int32_t c, int32_t& stride) {
+          stride = int32_t(C);
+          return c < here ? out + c : nullptr;
+        };
+        if (faces.few()) {
+          sums.by_faces(faces, target);
+        } else {
+          if (first == 0) sums.hang(seen, f);
+          __syncwarp();
+          sums.sum_lists(here, [](int32_t, const float*) {});
+          sums.template each<0>(target);
+        }
+        __syncwarp();
       }
     } else if (seen) {
       for (int k = 0; k < 3; ++k) {
@@ -128,8 +137,8 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
                data<A>(grad), data<A>(attributes), data<int32_t>(faces), data<int32_t>(face_id), data<T>(bary), sums, want_bary ? mutable_data<T>(grad_bary) : nullptr);
         device.launched();
       };
-      sum_by_tiles<T>(deterministic && want_attributes, [&](auto mode, auto tiled) {
-        if constexpr (!decltype(tiled)::value)
+      sum_by_warps<T>(deterministic && want_attributes, [&](auto mode, auto by_warps) {
+        if constexpr (!decltype(by_warps)::value)
           run(mode, std::integral_constant<int, 0>{});
         else if (!want_attributes)
           run(mode, std::integral_constant<int, 0>{});

@@ -57,6 +57,31 @@ inline dim3 grid_of(int64_t count, int64_t images) {
 }
 __device__ inline int64_t item() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 
+// The same value, of which the compiler does not know how it came about: it neither computes it anew at every use (pointers, from 64-bit products) nor
+// ahead of a loop that has no registers to spare (what depends on the lane).
+template <class T>
+__device__ inline T* kept(T* p) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+l"(p));
+  __builtin_assume(__isGlobal(p));
+#endif
+  return p;
+}
+__device__ inline int32_t kept(int32_t i) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+r"(i));
+#endif
+  return i;
+}
+// atomicAdd where `wanted`, without a branch and without a look at run time at what memory p is in.
+__device__ inline void add_global(float* p, float v, bool wanted) {
+#ifdef __CUDA_ARCH__
+  asm volatile("{ .reg .pred on; setp.ne.s32 on, %2, 0; @on red.global.add.f32 [%0], %1; }" ::"l"(p), "f"(v), "r"(int(wanted)));
+#else
+  if (wanted) atomicAdd(p, v);
+#endif
+}
+
 // Kernels over pixels: eight by four for a warp and sixteen by sixteen for a block, because pixels near each other see the same vertices.
 constexpr int32_t kTile = 16;
 inline dim3 grid_of_tiles(int64_t height, int64_t width, int64_t images) {

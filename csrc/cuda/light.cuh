@@ -14,6 +14,62 @@ __device__ inline void load_light(const T* coefficients, const ShPreset& preset,
   __syncthreads();
 }
 
+// The same for one warp and gradients, by channels: one after the other, they take fewer registers.
+template <class T>
+struct alignas(16) ChannelLight {  // so that four numbers are loaded at a time
+  T k[3][12];
+  __device__ T at(int b, int c) const { return k[c][b]; }
+  __device__ void load(const T* coefficients, const ShPreset& preset) {
+    const unsigned i = unsigned(kept(int32_t(threadIdx.x % kWarp)));
+    __syncwarp();
+    if (i < 27) k[i % 3][preset.index[i / 3]] = coefficients[i] * T(preset.scale[i / 3]);
+    __syncwarp();
+  }
+};
+
+// The light's gradient over the pixels of a warp, in a fixed order: what it is made of in shared memory, a lane for each of its 27 numbers. That takes a third
+// of the instructions of 27 products in each lane and warp_sums of them.
+template <class T>
+struct LightProducts {
+  static constexpr int kRow = 36;  // a multiple of four, so that four pixels are loaded at a time
+  alignas(16) T polynomial[9 * kRow];
+  alignas(16) T gradient[3 * kRow];
+
+  // Every lane must come; those that see no face with zeros.
+  __device__ T sum(const Vec3<T>& normal, const Vec3<T>& grad_shading) {
+    const int32_t lane = kept(int32_t(threadIdx.x % kWarp));
+    T p[9];
+    sh_polynomials(normal, p);
+    __syncwarp();  // the memory may still be in use
+    UNROLL
+    for (int b = 0; b < 9; ++b) polynomial[b * kRow + lane] = p[b];
+    gradient[lane] = grad_shading.x, gradient[kRow + lane] = grad_shading.y, gradient[2 * kRow + lane] = grad_shading.z;
+    __syncwarp();
+    const int32_t number = lane < 27 ? lane : 0;
+    const T *const a = polynomial + number / 3 * kRow, *const b = gradient + number % 3 * kRow;
+    T sums[4] = {T(0), T(0), T(0), T(0)};
+    UNROLL
+    for (int k = 0; k < int(kWarp); k += 4) {
+      const Vec4<T> four = load4_shared(a + k), other = load4_shared(b + k);
+      sums[0] = mul_add(four.x, other.x, sums[0]), sums[1] = mul_add(four.y, other.y, sums[1]);
+      sums[2] = mul_add(four.z, other.z, sums[2]), sums[3] = mul_add(four.w, other.w, sums[3]);
+    }
+    __syncwarp();
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+
+ private:
+  __device__ static Vec4<T> load4_shared(const T* p) {
+#ifdef __CUDA_ARCH__
+    if constexpr (sizeof(T) == 4) {
+      const float4 v = *reinterpret_cast<const float4*>(p);
+      return {v.x, v.y, v.z, v.w};
+    }
+#endif
+    return {p[0], p[1], p[2], p[3]};
+  }
+};
+
 constexpr unsigned kLightBlock = 1024;
 
 // Sums of 27 numbers over `count` rows each, in a fixed order: from [rows,count,27] to `out` [rows,27], in the order and scale of the preset if that is asked for. Each

@@ -1,5 +1,5 @@
-#include "tile_sums.cuh"
 #include "visibility.cuh"
+#include "warp_sums.cuh"
 
 namespace facerender {
 namespace {
@@ -54,8 +54,9 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
   return {face_id, bary, depth};
 }
 
-template <class T, Mode mode, bool kTiles>
-__global__ void __launch_bounds__(kBlock, kTiles ? 4 : 2)
+// kWarps: a warp that sees few faces sums them first. Where it sees many, four numbers of a vertex go out as one, and to look for vertices that its pixels share takes longer.
+template <class T, Mode mode, bool kWarps>
+__global__ void __launch_bounds__(kBlock, kWarps ? 4 : 2)
     fragments_backward(BatchMesh<T> mesh, const T* grad_bary, const T* grad_depth, const int32_t* face_id, int64_t layers, VertexSums<T> out) {
   const TilePixel p = tile_pixel(mesh.height, mesh.width);
   for (int64_t n = blockIdx.z; n < mesh.batch; n += gridDim.z) {
@@ -63,25 +64,32 @@ __global__ void __launch_bounds__(kBlock, kTiles ? 4 : 2)
     image.values += n * mesh.num_vertices * 4, image.fixed += n * mesh.num_vertices * 4;
     for (int64_t layer = 0; layer < layers; ++layer) {
       const int64_t at = ((n * mesh.height + p.row) * mesh.width + p.col) * layers + layer;
+      const int32_t id = p.inside ? face_id[at] : -1;
       Corners f;
-      const bool seen = p.inside && seen_corners(mesh.faces, face_id[at], mesh.num_faces, mesh.num_vertices, f);
-      if (kTiles && !__syncthreads_or(seen)) continue;
+      const bool seen = seen_corners(mesh.faces, id, mesh.num_faces, mesh.num_vertices, f);
+      if (kWarps && !__ballot_sync(kAllLanes, seen)) continue;
       Vec4<T> grad[3];
       if (seen)
         fragment_backward(mesh.clip + n * mesh.num_vertices * 4, f.v, p.row, p.col, mesh.height, mesh.width, grad_bary ? grad_bary + 3 * at : nullptr,
                           grad_depth ? grad_depth + at : nullptr, grad);
-      if constexpr (kTiles) {
-        __shared__ TileSums<4> tile;
-        tile.clear();
-        const uint32_t same_face = tile.enter(seen, seen ? face_id[at] : -1, f);
-        if (seen)
-          for (int i = 0; i < 3; ++i) tile.put(i, 0, grad[i].x), tile.put(i, 1, grad[i].y), tile.put(i, 2, grad[i].z), tile.put(i, 3, grad[i].w);
-        tile.add_up(same_face, 4);
-        tile.each_sum<4>(0, [&](int32_t vertex, int32_t k, float sum) { atomicAdd(image.values + int64_t(vertex) * 4 + k, sum); });
-        tile.done();
-      } else if (seen) {
-        for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
+      if constexpr (kWarps) {
+        const SeenFaces faces(seen, id);
+        if (faces.few()) {
+          __shared__ WarpSums<4, 4> memories[kBlock / kWarp];
+          WarpSums<4, 4>& sums = memories[threadIdx.x / kWarp];
+          sums.enter(seen, f);
+          if (seen)
+            for (int i = 0; i < 3; ++i) sums.put(i, 0, grad[i].x), sums.put(i, 1, grad[i].y), sums.put(i, 2, grad[i].z), sums.put(i, 3, grad[i].w);
+          sums.by_faces(faces, [&](int, int32_t c, int32_t& stride) {
+            stride = 4;
+            return image.values + c;
+          });
+          __syncwarp();
+          continue;
+        }
       }
+      if (seen)
+        for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
     }
   }
 }
@@ -103,12 +111,12 @@ Tensor rasterize_backward_cuda(const std::optional<Tensor>& grad_bary_, const st
     const GradientBuffer<T> out(clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic, face_id.numel() * 3);
     const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), 0};
     if (face_id.numel()) {
-      const auto run = [&](auto mode, auto tiles) {
-        LAUNCH((fragments_backward<T, decltype(mode)::mode, decltype(tiles)::value>), grid_of_tiles(height, width, batch), kBlock, device.stream, mesh,
+      const auto run = [&](auto mode, auto by_warps) {
+        LAUNCH((fragments_backward<T, decltype(mode)::mode, decltype(by_warps)::value>), grid_of_tiles(height, width, batch), kBlock, device.stream, mesh,
                grad_bary_ ? data<T>(grad_bary) : nullptr, grad_depth_ ? data<T>(grad_depth) : nullptr, data<int32_t>(face_id), layers, out.sums());
         device.launched();
       };
-      sum_by_tiles<T>(deterministic, run);
+      sum_by_warps<T>(deterministic, run);
       out.finish(device);
     }
     result = out.values;

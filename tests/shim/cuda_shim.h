@@ -171,6 +171,15 @@ inline T __shfl_xor_sync(unsigned, T value, unsigned mask) {
   memcpy(&out, &bits, sizeof(T));
   return out;
 }
+template <class T>
+inline unsigned __match_any_sync(unsigned, T value) {
+  unsigned mask = 0;
+  const std::vector<uint64_t> all = exchange(value);
+  uint64_t bits = 0;
+  memcpy(&bits, &value, sizeof(T));
+  for (int l = 0; l < 32; ++l) mask |= unsigned(all[l] == bits) << l;
+  return mask;
+}
 inline int __ffs(int a) { return __builtin_ffs(a); }
 inline int __popc(unsigned a) { return __builtin_popcount(a); }
 inline int __syncthreads_or(int predicate) {
