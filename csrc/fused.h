@@ -21,24 +21,23 @@ struct FaceView {
   int32_t height, width;
 };
 
-// Three numbers of each of a face's corners.
+// Three numbers of each corner's vertex, and their sum with the weights b: as interpolate has it, and for gradients.
 template <class T>
 struct CornerValues {
   Vec3<T> v[3];
 
-  CornerValues() = default;
   template <class A>
-  HD CornerValues(const A* attributes, const int32_t* corner) {
+  HD void load(const A* attributes, const int32_t* corner) {
     for (int k = 0; k < 3; ++k) v[k] = load3<T>(attributes + int64_t(corner[k]) * 3);
   }
   HD Vec3<T> at(const T* b) const {
     return {v[0].x * b[0] + v[1].x * b[1] + v[2].x * b[2], v[0].y * b[0] + v[1].y * b[1] + v[2].y * b[2], v[0].z * b[0] + v[1].z * b[1] + v[2].z * b[2]};
   }
+  HD Vec3<T> mean(const T* b) const {
+    return {mul_add(v[2].x, b[2], mul_add(v[1].x, b[1], v[0].x * b[0])), mul_add(v[2].y, b[2], mul_add(v[1].y, b[1], v[0].y * b[0])),
+            mul_add(v[2].z, b[2], mul_add(v[1].z, b[1], v[0].z * b[0]))};
+  }
 };
-template <class T, class A>
-HD Vec3<T> interpolate3(const A* attributes, const int32_t* corner, const T* b) {
-  return CornerValues<T>(attributes, corner).at(b);
-}
 
 template <class T, class A>
 HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32_t face, int32_t row, int32_t col) {
@@ -50,29 +49,15 @@ HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32
   const Vec3<int32_t> f = load3<int32_t>(view.faces + int64_t(face) * 3);
   const int32_t corner[3] = {f.x, f.y, f.z};
   const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
-  const CornerValues<T> albedos(view.albedo, corner);
-  CornerValues<T> normals;
-  if (view.normals) normals = CornerValues<T>(view.normals, corner);
+  CornerValues<T> albedos, normals;
+  albedos.load(view.albedo, corner);
+  if (view.normals) normals.load(view.normals, corner);
   const Barycentrics<T> p(clip, col, row, view.width, view.height);
   const Vec3<T> albedo = albedos.at(p.b);
   if (!view.normals) return albedo;
   const Vec3<T> shading = sh_irradiance(light, normals.at(p.b));
   return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
 }
-
-// Three numbers of each corner's vertex, and their mean by the weights b; for gradients.
-template <class T>
-struct CornerValues {
-  Vec3<T> v[3];
-  template <class A>
-  HD void load(const A* attributes, const int32_t* corner) {
-    for (int k = 0; k < 3; ++k) v[k] = load3<T>(attributes + int64_t(corner[k]) * 3);
-  }
-  HD Vec3<T> mean(const T* b) const {
-    return {mul_add(v[2].x, b[2], mul_add(v[1].x, b[1], v[0].x * b[0])), mul_add(v[2].y, b[2], mul_add(v[1].y, b[1], v[0].y * b[0])),
-            mul_add(v[2].z, b[2], mul_add(v[1].z, b[1], v[0].z * b[0]))};
-  }
-};
 
 // Gives the gradients of one covered pixel, for that of its colour, to sink.clip(k, vertex, Vec4), sink.normal(k, vertex, Vec3), sink.albedo(k, vertex, Vec3) for corner k and
 // what that of the light is made of (sh_light_gradient) to on_light(normal, d loss / d irradiance). `wants`: which of them; the others may be missing, and
