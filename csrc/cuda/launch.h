@@ -128,20 +128,15 @@ __device__ inline void put3(A* out, const Vec3<A>& v, const TilePixel& p, int32_
 }
 inline bool whole_rows(const void* out, int64_t width) { return width % 8 == 0 && reinterpret_cast<uintptr_t>(out) % 16 == 0; }
 
-// Numbers from counts[which] on for the lanes of a warp, in order; none where `which` is -1. Every lane must come.
-template <int kCounts>
-__device__ inline int32_t take_numbers(int32_t which, int32_t* counts) {
-  const int32_t lane = int32_t(threadIdx.x % kWarp);
-  uint32_t mine = 0, held = 0;
-  UNROLL
-  for (int c = 0; c < kCounts; ++c) {
-    const uint32_t lanes = __ballot_sync(kAllLanes, which == c);
-    if (which == c) mine = lanes;
-    if (lane == c) held = lanes;
-  }
-  int32_t first = 0;
-  if (held) first = atomicAdd(counts + lane, int32_t(__popc(held)));
-  return __shfl_sync(kAllLanes, first, which & 31) + int32_t(__popc(mine & ((1u << lane) - 1)));
+// A bit for each lane of the warp before this one.
+__device__ inline uint32_t lanes_below() {
+#ifdef __CUDA_ARCH__
+  uint32_t lanes;
+  asm volatile("mov.u32 %0, %%lanemask_lt;" : "=r"(lanes));  // volatile: it costs less to ask again than to keep
+  return lanes;
+#else
+  return (1u << threadIdx.x % kWarp) - 1;
+#endif
 }
 
 // How a gradient reaches a vertex that many pixels share.

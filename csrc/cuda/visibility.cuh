@@ -187,7 +187,7 @@ struct WarpTriangles {
         }
         const uint32_t found = __ballot_sync(kAllLanes, held == -1);
         if (held == -1) {
-          const int32_t n = vertices + int32_t(__popc(found & ((1u << lane) - 1)));
+          const int32_t n = vertices + int32_t(__popc(found & lanes_below()));
           number[s] = uint16_t(n);
           if (n < kMostVertices) vertex[n] = uint32_t(f.v[i]);
         }
@@ -311,7 +311,7 @@ struct WarpTriangles {
       const bool waits = size != 0 && !(size & kLargeBox);
       const uint32_t lanes = __ballot_sync(kAllLanes, waits);
       if (waits) {
-        const int32_t at = length + int32_t(__popc(lanes & ((1u << lane) - 1)));
+        const int32_t at = length + int32_t(__popc(lanes & lanes_below()));
         const int32_t ox = int32_t(low << kSubpixelBits & 0xFFFF00u) + kSubpixels / 2, oy = int32_t(low >> (16 - kSubpixelBits) & 0xFFFF00u) + kSubpixels / 2;
         const auto from_origin = [&](const PlacedVertex<T>& v) { return low_halves(uint32_t(v.x - ox), uint32_t(v.y - oy)); };
         queued_place[at] = {{from_origin(a), from_origin(b), from_origin(c)}, first_pixel + (low >> 16) * uint32_t(mesh.width) + (low & 0xFFFF)};
