@@ -32,12 +32,15 @@ HD Vec3<T> unit_gradient(Vec3<T> s, Vec3<T> g) {
   return (g - n * dot(n, g)) * inv;
 }
 
-// d loss / d (corner `i` of a face) for d loss / d (the face's cross product) = g.
+// d loss / d (a corner of a face) for d loss / d (the face's cross product) = g; `from` and `to` are the next two corners.
+template <class T>
+HD Vec3<T> cross_gradient(Vec3<T> from, Vec3<T> to, Vec3<T> g) {
+  return cross(to - from, g) * T(-1);
+}
 template <class T>
 HD Vec3<T> cross_gradient(const T* vertices, const int32_t* faces, int64_t face, int i, Vec3<T> g) {
   const int32_t* f = faces + face * 3;
-  const Vec3<T> from = load3<T>(vertices + int64_t(f[(i + 1) % 3]) * 3), to = load3<T>(vertices + int64_t(f[(i + 2) % 3]) * 3);
-  return cross(to - from, g) * T(-1);
+  return cross_gradient(load3<T>(vertices + int64_t(f[(i + 1) % 3]) * 3), load3<T>(vertices + int64_t(f[(i + 2) % 3]) * 3), g);
 }
 
 LEVEL_END

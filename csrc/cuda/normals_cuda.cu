@@ -6,64 +6,110 @@ namespace {
 
 struct Mesh {
   const int32_t *faces, *offsets, *corners;
-  int64_t batch, num_vertices, num_faces;
+  int64_t batch;
+  int32_t num_vertices, num_faces;
 };
 
-// The corners of a vertex whose faces are sound, in order: f(face, corner of the face).
+// A thread takes its vertex through so many images at a time: what tells it where to look is the same in all of them.
+template <class T>
+constexpr int kManyImages = 16 / sizeof(T);
+
+// Arrays [N,V,3] of the images from n on; beyond the last they are those of image n.
+template <class P, int kImages>
+struct ImageViews {
+  P* of[kImages];
+  __device__ ImageViews(const Mesh& mesh, P* p, int64_t n) {
+    UNROLL
+    for (int k = 0; k < kImages; ++k) of[k] = kept(p + (n + k < mesh.batch ? n + k : n) * mesh.num_vertices * 3);
+  }
+};
+
+// The corners of a vertex whose faces are sound, in order: f(vertices of the face, corner of the face).
 template <class F>
-__device__ inline void for_corners(const Mesh& mesh, int64_t v, const F& f) {
-  for (int32_t c = mesh.offsets[v]; c < mesh.offsets[v + 1]; ++c) {
-    const int64_t corner = mesh.corners[c];
-    Corners unused;
-    if (corner >= 0 && corner < mesh.num_faces * 3 && load_corners(mesh.faces, corner / 3, mesh.num_vertices, unused)) f(corner / 3, int(corner % 3));
+__device__ inline void for_corners(const Mesh& mesh, int32_t v, const F& f) {
+  const uint32_t n = uint32_t(mesh.num_vertices);
+  const int32_t end = mesh.offsets[v + 1];
+  for (int32_t c = mesh.offsets[v]; c < end; ++c) {
+    const uint32_t corner = uint32_t(mesh.corners[c]), face = corner / 3;
+    if (face >= uint32_t(mesh.num_faces)) continue;
+    const int32_t* at = mesh.faces + int64_t(face) * 3;
+    const int32_t of[3] = {at[0], at[1], at[2]};
+    if (uint32_t(of[0]) < n && uint32_t(of[1]) < n && uint32_t(of[2]) < n) f(of, int32_t(corner - face * 3));
   }
 }
 template <class T>
-__device__ inline Vec3<T> gather_sum(const Mesh& mesh, const T* vertices, int64_t v) {
-  Vec3<T> sum{T(0), T(0), T(0)};
-  for_corners(mesh, v, [&](int64_t face, int) { sum = sum + face_cross(vertices, mesh.faces, face); });
-  return sum;
+__device__ inline Vec3<T> vertex3(const T* p, int32_t v) {
+  return load3<T>(p + int64_t(v) * 3);
+}
+template <class T, int kImages>
+__device__ inline void gather_sums(const Mesh& mesh, const ImageViews<const T, kImages>& vertices, int32_t v, Vec3<T> (&sums)[kImages]) {
+  UNROLL
+  for (int k = 0; k < kImages; ++k) sums[k] = {T(0), T(0), T(0)};
+  for_corners(mesh, v, [&](const int32_t* f, int) {
+    UNROLL
+    for (int k = 0; k < kImages; ++k) {
+      const Vec3<T> a = vertex3(vertices.of[k], f[0]);
+      sums[k] = sums[k] + cross(vertex3(vertices.of[k], f[1]) - a, vertex3(vertices.of[k], f[2]) - a);
+    }
+  });
 }
 template <class T>
-__device__ inline void put3(T* p, Vec3<T> v) {
-  p[0] = v.x, p[1] = v.y, p[2] = v.z;
+__device__ inline void put3(T* p, int32_t v, Vec3<T> value) {
+  p += int64_t(v) * 3;
+  p[0] = value.x, p[1] = value.y, p[2] = value.z;
 }
 
-template <class T>
+template <class T, int kImages>
 __global__ void __launch_bounds__(kBlock) normals(Mesh mesh, const T* vertices, T* out) {
-  const int64_t v = item();
+  const int32_t v = int32_t(item());
   if (v >= mesh.num_vertices) return;
-  for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
-    const int64_t base = n * mesh.num_vertices * 3;
-    put3(out + base + 3 * v, unit_or_zero(gather_sum(mesh, vertices + base, v)));
+  for (int64_t n = int64_t(blockIdx.y) * kImages; n < mesh.batch; n += int64_t(gridDim.y) * kImages) {
+    Vec3<T> sums[kImages];
+    gather_sums<T, kImages>(mesh, {mesh, vertices, n}, v, sums);
+    const ImageViews<T, kImages> to(mesh, out, n);
+    UNROLL
+    for (int k = 0; k < kImages; ++k)
+      if (n + k < mesh.batch) put3(to.of[k], v, unit_or_zero(sums[k]));
   }
 }
 
 // d loss / d (sum of crosses) of every vertex
-template <class T>
+template <class T, int kImages>
 __global__ void __launch_bounds__(kBlock) sums_backward(Mesh mesh, const T* grad, const T* vertices, T* out) {
-  const int64_t v = item();
+  const int32_t v = int32_t(item());
   if (v >= mesh.num_vertices) return;
-  for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
-    const int64_t base = n * mesh.num_vertices * 3;
-    put3(out + base + 3 * v, unit_gradient(gather_sum(mesh, vertices + base, v), load3<T>(grad + base + 3 * v)));
+  for (int64_t n = int64_t(blockIdx.y) * kImages; n < mesh.batch; n += int64_t(gridDim.y) * kImages) {
+    Vec3<T> sums[kImages];
+    gather_sums<T, kImages>(mesh, {mesh, vertices, n}, v, sums);
+    const ImageViews<const T, kImages> from(mesh, grad, n);
+    const ImageViews<T, kImages> to(mesh, out, n);
+    UNROLL
+    for (int k = 0; k < kImages; ++k)
+      if (n + k < mesh.batch) put3(to.of[k], v, unit_gradient(sums[k], vertex3(from.of[k], v)));
   }
 }
 
-template <class T>
+template <class T, int kImages>
 __global__ void __launch_bounds__(kBlock) vertices_backward(Mesh mesh, const T* sums_, const T* vertices_, T* out) {
-  const int64_t v = item();
+  const int32_t v = int32_t(item());
   if (v >= mesh.num_vertices) return;
-  for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
-    const int64_t base = n * mesh.num_vertices * 3;
-    const T *sums = sums_ + base, *vertices = vertices_ + base;
-    Vec3<T> sum{T(0), T(0), T(0)};
-    for_corners(mesh, v, [&](int64_t face, int i) {
-      const int32_t* f = mesh.faces + face * 3;
-      const Vec3<T> of_face = load3<T>(sums + int64_t(f[0]) * 3) + load3<T>(sums + int64_t(f[1]) * 3) + load3<T>(sums + int64_t(f[2]) * 3);
-      sum = sum + cross_gradient(vertices, mesh.faces, face, i, of_face);
+  for (int64_t n = int64_t(blockIdx.y) * kImages; n < mesh.batch; n += int64_t(gridDim.y) * kImages) {
+    const ImageViews<const T, kImages> sums(mesh, sums_, n), vertices(mesh, vertices_, n);
+    const ImageViews<T, kImages> to(mesh, out, n);
+    Vec3<T> sum[kImages];
+    UNROLL
+    for (int k = 0; k < kImages; ++k) sum[k] = {T(0), T(0), T(0)};
+    for_corners(mesh, v, [&](const int32_t* f, int i) {
+      const int32_t from = i == 0 ? f[1] : i == 1 ? f[2] : f[0], end = i == 0 ? f[2] : i == 1 ? f[0] : f[1];
+      UNROLL
+      for (int k = 0; k < kImages; ++k) {
+        const Vec3<T> of_face = vertex3(sums.of[k], f[0]) + vertex3(sums.of[k], f[1]) + vertex3(sums.of[k], f[2]);
+        sum[k] = sum[k] + cross_gradient(vertex3(vertices.of[k], from), vertex3(vertices.of[k], end), of_face);
+      }
     });
-    put3(out + base + 3 * v, sum);
+    UNROLL
+    for (int k = 0; k < kImages; ++k)
+      if (n + k < mesh.batch) put3(to.of[k], v, sum[k]);
   }
 }
 
@@ -72,7 +118,17 @@ Mesh mesh_of(const Tensor& vertices, const Tensor& faces, const Tensor& offsets,
   check_mesh(vertices, 3, faces);
   check(offsets.scalar_type() == ScalarType::Int && corners.scalar_type() == ScalarType::Int, "facerender: a topology is int32");
   check(offsets.numel() == vertices.size(1) + 1 && corners.numel() == faces.numel(), "facerender: vertex_normals got a topology of another mesh");
-  return {data<int32_t>(faces), data<int32_t>(offsets), data<int32_t>(corners), vertices.size(0), vertices.size(1), faces.size(0)};
+  return {data<int32_t>(faces), data<int32_t>(offsets), data<int32_t>(corners), vertices.size(0), int32_t(vertices.size(1)), int32_t(faces.size(0))};
+}
+
+// run(number, grid): so many images for a thread, where that leaves enough threads.
+template <class T, class F>
+void for_images(const Device& device, const Mesh& mesh, const F& run) {
+  const dim3 many = grid_of(mesh.num_vertices, (mesh.batch + kManyImages<T> - 1) / kManyImages<T>);
+  if (mesh.batch > 1 && int64_t(many.x) * many.y >= 4 * device.multiprocessors())
+    run(std::integral_constant<int, kManyImages<T>>{}, many);
+  else
+    run(std::integral_constant<int, 1>{}, grid_of(mesh.num_vertices, mesh.batch));
 }
 
 Tensor vertex_normals_cuda(const Tensor& vertices_, const Tensor& faces_, const Tensor& offsets_, const Tensor& corners_) {
@@ -83,8 +139,10 @@ Tensor vertex_normals_cuda(const Tensor& vertices_, const Tensor& faces_, const 
   if (out.numel() == 0) return out;
   dispatch_geometry(vertices.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    LAUNCH((normals<T>), grid_of(mesh.num_vertices, mesh.batch), kBlock, device.stream, mesh, data<T>(vertices), mutable_data<T>(out));
-    device.launched();
+    for_images<T>(device, mesh, [&](auto images, dim3 grid) {
+      LAUNCH((normals<T, decltype(images)::value>), grid, kBlock, device.stream, mesh, data<T>(vertices), mutable_data<T>(out));
+      device.launched();
+    });
   });
   return out;
 }
@@ -100,10 +158,11 @@ Tensor vertex_normals_backward_cuda(const Tensor& grad_, const Tensor& vertices_
   if (out.numel() == 0) return out;
   dispatch_geometry(vertices.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const dim3 grid = grid_of(mesh.num_vertices, mesh.batch);
-    LAUNCH((sums_backward<T>), grid, kBlock, device.stream, mesh, data<T>(grad), data<T>(vertices), mutable_data<T>(sums));
-    LAUNCH((vertices_backward<T>), grid, kBlock, device.stream, mesh, data<T>(sums), data<T>(vertices), mutable_data<T>(out));
-    device.launched();
+    for_images<T>(device, mesh, [&](auto images, dim3 grid) {
+      LAUNCH((sums_backward<T, decltype(images)::value>), grid, kBlock, device.stream, mesh, data<T>(grad), data<T>(vertices), mutable_data<T>(sums));
+      LAUNCH((vertices_backward<T, decltype(images)::value>), grid, kBlock, device.stream, mesh, data<T>(sums), data<T>(vertices), mutable_data<T>(out));
+      device.launched();
+    });
   });
   return out;
 }
