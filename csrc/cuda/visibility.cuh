@@ -347,7 +347,7 @@ constexpr int32_t kImagesToShare = 3;        // from so many images on it pays t
 
 // The mesh in runs of `each` triangles, and every run in every image; a warp takes `share` of these pairs, one run's images first.
 template <class T, bool kBehind>
-__global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks : 4) draw(BatchMesh<T> mesh, Orientation drawn, Visibility<kBehind> all, Marks marks, int32_t each, int32_t share) {
+__global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kBehind : 4) draw(BatchMesh<T> mesh, Orientation drawn, Visibility<kBehind> all, Marks marks, int32_t each, int32_t share) {
   __shared__ WarpTriangles<T> of_warps[kDrawBlock / kWarp];
   static_assert(sizeof(of_warps) < 1 << 16, "corners say in 16 bits where vertices lie");
   const char* const block = reinterpret_cast<const char*>(of_warps);
