@@ -60,6 +60,22 @@ def test_rasterize_has_the_same_bits(kernels, dtype, cull, layers, kind):
     same(kernels.rasterize(clip, topology.faces, *SIZE, cull, layers), CPU.rasterize(clip, topology.faces, *SIZE, cull, layers))
 
 
+def test_triangles_that_share_vertices_have_the_same_bits(kernels, dtype):
+    """A surface in small triangles, whose corners begin anywhere, through several images: every warp finds its vertices once, and few are its own."""
+    rows, columns = 18, 24
+    g = torch.Generator().manual_seed(3)
+    y, x = torch.meshgrid(torch.linspace(-0.9, 0.9, rows), torch.linspace(-0.9, 0.9, columns), indexing="ij")
+    clip = torch.stack([x, y, torch.zeros_like(x), torch.ones_like(x)], -1).reshape(1, -1, 4).repeat(5, 1, 1).to(dtype)
+    clip[..., :3] += 0.05 * torch.randn(clip[..., :3].shape, generator=g).to(dtype)
+    i = (torch.arange(rows - 1)[:, None] * columns + torch.arange(columns - 1)).reshape(-1)
+    faces = torch.stack([torch.stack([i, i + 1, i + columns], 1), torch.stack([i + 1, i + columns + 1, i + columns], 1)], 1).reshape(-1, 3)
+    turn = (torch.arange(3) + torch.randint(0, 3, (len(faces), 1), generator=g)) % 3
+    faces = faces.gather(1, turn).int().contiguous()
+    got, want = kernels.rasterize(clip, faces, 40, 56, 0, 1), CPU.rasterize(clip, faces, 40, 56, 0, 1)
+    assert want[0].unique().numel() > 300
+    same(got, want)
+
+
 @pytest.mark.parametrize("batch", BLOCK)  # with one image a block takes fewer triangles, and does not look for vertices that they share
 def test_blocks_of_triangles_have_the_same_bits(kernels, dtype, batch):
     """Several blocks, the last one not full, and triangles of every queue: of a pixel, of a few, of hundreds, wider than 120 pixels, across the camera, without a vertex."""

@@ -202,7 +202,6 @@ struct WarpTriangles {
       const Corners3 slots = corner[t];
       corner[t] = slots.third == kSlots ? corners(block, 0, 0, 0) : corners(block, number[slots.first_two & 0xFFFF], number[slots.first_two >> 16], number[slots.third]);
     }
-    __syncwarp();
     return vertices;
   }
   // The same for up to 32 triangles without a search: each has three of its own.
@@ -239,7 +238,8 @@ struct WarpTriangles {
       }
     }
     const bool outside = most_x > uint32_t(mesh.width) << kSubpixelBits || most_y > uint32_t(mesh.height) << kSubpixelBits;
-    return __ballot_sync(kAllLanes, outside);  // which also orders what was placed before what comes
+    __syncwarp();
+    return __ballot_sync(kAllLanes, outside);
   }
   static __device__ bool narrow(const PlacedVertex<T>& a, const PlacedVertex<T>& b, const PlacedVertex<T>& c) {
     const int32_t wide = max3(a.x, b.x, c.x) - min3(a.x, b.x, c.x), high = max3(a.y, b.y, c.y) - min3(a.y, b.y, c.y);
