@@ -2,7 +2,7 @@
 
 python -m benchmarks.gpu [--output benchmarks/results] [--only STEP ...] [--quick]
 
-In order: the build with CUDA; "kernels", each op's time and its kernels' (benchmarks.kernels); "cuda-tests", the tests that need a GPU (CPU against
+In order: the build with CUDA; "kernels", each op's time and its kernels' (benchmarks.kernels); "variants" of them (benchmarks.variants); "cuda-tests", the tests that need a GPU (CPU against
 CUDA bit for bit, graphs, streams, determinism); compute-sanitizer's "memcheck", "racecheck", "initcheck" and "synccheck" over small sizes; "counters",
 what Nsight Compute counts of each kernel; "peers" and every op as a caller waits for it (benchmarks.ops), and a "plot" of the peers; last, all "tests". A
 step whose tool is missing is not run and said so; one that fails is reported, and the next one runs all the same; the exit code is 0 only if all passed.
@@ -76,6 +76,7 @@ def steps_of(options) -> dict[str, tuple]:
     steps = {
         "build": ([python, "setup.py", "build_ext", "--inplace"], {"FACERENDER_CUDA": "1"}),
         "kernels": ([python, "-m", "benchmarks.kernels", "--json", str(options.output / "kernels_cuda.json"), *quick], {}),
+        "variants": ([python, "-m", "benchmarks.variants", "--json", str(options.output / "variants_cuda.json")], {}),
         "cuda-tests": ([*tests, *parallel, "-k", "cuda and not kernels", *CUDA_TESTS], {}),
     }
     for tool in ("memcheck",) if options.quick else ("memcheck", "racecheck", "initcheck", "synccheck"):

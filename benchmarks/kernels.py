@@ -67,8 +67,8 @@ def once(runs) -> dict:
 
 
 def cases(triangles, batch, size, device):
-    """(op -> (what runs it, bytes that it must move), how many triangles the head has, share of pixels that are covered)."""
-    s = Scene(*face_mesh(triangles), size, batch, device)
+    """(op -> (what runs it, bytes that it must move), how many triangles the head has, share of pixels that are covered). triangles: how many, or a mesh."""
+    s = Scene(*(face_mesh(triangles) if isinstance(triangles, int) else triangles), size, batch, device)
     yaw = torch.linspace(-0.7, 0.7, batch, device=device)[:, None] if batch > 1 else torch.zeros(1, 1, device=device)
     x, z = s.clip[..., 0], s.clip[..., 2] * 4
     clip = torch.stack([yaw.cos() * x + yaw.sin() * z, s.clip[..., 1], (yaw.cos() * z - yaw.sin() * x) / 4, s.clip[..., 3]], -1)

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import gpu, kernels, plots
+from benchmarks import gpu, kernels, plots, variants
+from benchmarks.meshes import face_mesh
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,6 +23,14 @@ def test_every_case_of_the_kernels_runs():
         found = [t for t in (found if isinstance(found, tuple) else (found,)) if isinstance(t, torch.Tensor)]
         assert found and all(t.numel() for t in found), name
         assert moved >= sum(t.numel() * t.element_size() for t in found) / 2, name
+
+
+def test_every_variant_draws_the_same_surface():
+    vertices, faces = face_mesh(2000)
+    want = np.sort(vertices[faces].mean(1) @ [1.0, 10.0, 100.0])
+    for name, (v, f) in variants.orders(vertices, faces).items():
+        assert f.dtype == np.int32 and len(f) == len(faces)
+        np.testing.assert_allclose(np.sort(v[f].mean(1) @ [1.0, 10.0, 100.0]), want, rtol=0, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("kernel, name", [
@@ -46,7 +56,7 @@ def test_every_kernel_is_counted():
 
 def test_the_steps_on_a_gpu_name_what_is_there():
     steps = gpu.steps_of(argparse.Namespace(output=ROOT / "nowhere", quick=False))
-    assert list(steps)[:3] == ["build", "kernels", "cuda-tests"] and list(steps)[-1] == "tests"
+    assert list(steps)[:4] == ["build", "kernels", "variants", "cuda-tests"] and list(steps)[-1] == "tests"
     for path in [*gpu.CUDA_TESTS, *gpu.SANITIZED]:
         assert (ROOT / path).is_file()
 
@@ -54,7 +64,7 @@ def test_the_steps_on_a_gpu_name_what_is_there():
 def test_without_a_gpu_they_say_so():
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
-    for module in ("gpu", "kernels"):
+    for module in ("gpu", "kernels", "variants"):
         run = subprocess.run([sys.executable, "-m", f"benchmarks.{module}"], cwd=ROOT, capture_output=True, text=True)
         assert run.returncode and "CUDA device" in run.stderr and "Traceback" not in run.stderr
 
