@@ -670,7 +670,7 @@ def _finish(b, grid, parts, rings):
     # Diagonals run the same way on both sides.
     left = v[q].mean(1)[:, 0] > 0
     q, u = np.where(left[:, None], q, np.roll(q, 1, 1)), np.where(left[:, None], u, np.roll(u, 1, 1))
-    tri, tri_uv = (np.concatenate([a[:, [0, 1, 2]], a[:, [0, 2, 3]]]) for a in (q, u))
+    tri, tri_uv = (np.stack([a[:, [0, 1, 2]], a[:, [0, 2, 3]]], 1).reshape(-1, 3) for a in (q, u))  # neighbours stay together: renderers load their vertices once
     proper = (tri[:, 0] != tri[:, 1]) & (tri[:, 1] != tri[:, 2]) & (tri[:, 2] != tri[:, 0])
     landmarks = _landmarks(v, symmetry, rings, len(grid.ids.ravel()))
     contour = contour_lines(v, tri[proper][(tri[proper] < used[: len(grid.ids.ravel())].sum()).all(1)], np.stack([landmarks] * 3, 1), np.tile([1.0, 0, 0], (68, 1)))
