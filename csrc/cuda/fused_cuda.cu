@@ -190,6 +190,7 @@ __global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
         }
         if (partial && mode != kMeasure) light_sums[warp][lane] += memory.light.sum(normal, grad_shading);
       }
+      measured_by_warp<T, mode>(sink.clip_sums), measured_by_warp<T, mode>(sink.normal_sums), measured_by_warp<T, mode>(sink.albedo_sums);
     }
     if (partial && mode != kMeasure) {
       __syncthreads();

@@ -108,6 +108,7 @@ __global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateS
       }
     }
   }
+  measured_by_warp<T, mode>(grad_attributes);
 }
 
 std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const Tensor& attributes_, const Tensor& faces_, const Tensor& face_id_,

@@ -88,6 +88,7 @@ __global__ void __launch_bounds__(kBlock, kWarps ? 4 : 2)
       if (seen)
         for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
     }
+    measured_by_warp<T, mode>(image);
   }
 }
 
