@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
             vertices.hang(seen, f);
             float* const to_clip = kept(sink.clip_sums.values);
             vertices.sum_lists(kValues, [&](int32_t v, const float* s) {
-              if (wants.clip) add4<float, kAdd>({to_clip, nullptr, nullptr, 0}, v, {s[0], s[1], 0.f, s[2]});
+              if (wants.clip) add4<float, kAdd>({in_global(to_clip), nullptr, nullptr, 0}, v, {s[0], s[1], 0.f, s[2]});
             });
             vertices.template each<1>(target);
           }

@@ -63,6 +63,13 @@ template <class T>
 __device__ inline T* kept(T* p) {
 #ifdef __CUDA_ARCH__
   asm volatile("" : "+l"(p));
+#endif
+  return p;
+}
+// Such a pointer, not null, into global memory: what the compiler knows of every other pointer here, and would look up at run time otherwise.
+template <class T>
+__device__ inline T* in_global(T* p) {
+#ifdef __CUDA_ARCH__
   __builtin_assume(__isGlobal(p));
 #endif
   return p;
