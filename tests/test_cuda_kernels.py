@@ -303,6 +303,18 @@ def test_deterministic_sums_do_not_depend_on_order(kernels):
     sums = [kernels.interpolate_backward(grad[o], attributes, topology.faces, face_id[o], bary[o], True, False, True)[0] for o in (torch.arange(6), order)]
     assert torch.equal(*sums)
 
+    clip[..., 3] = clip[..., 3].abs()
+    face_id, bary, depth = CPU.rasterize(clip, topology.faces, *SIZE, 0, 1)
+    normals, light, grad = random((1, 8, 3), torch.float32, "cpu", 3), random((6, 9, 3), torch.float32, "cpu", 4), grad[:, :, :, 0].contiguous()
+    found = [
+        kernels.render_face_backward(grad[o], clip[o], normals, attributes, light[o], topology.faces, face_id[o, ..., 0].contiguous(), 1, True, True, True, True, True)
+        for o in (torch.arange(6), order)
+    ]
+    assert torch.equal(found[0][0][order], found[1][0]) and torch.equal(found[0][3][order], found[1][3])  # of each image
+    assert torch.equal(found[0][1], found[1][1]) and torch.equal(found[0][2], found[1][2])  # of all of them
+    found = [kernels.rasterize_backward(grad[o][:, :, :, None], depth[o], clip[o], topology.faces, face_id[o], True) for o in (torch.arange(6), order)]
+    assert torch.equal(found[0][order], found[1])
+
 
 SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))
 

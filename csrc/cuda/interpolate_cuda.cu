@@ -91,7 +91,11 @@ __global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateS
           stride = int32_t(C);
           return c < here ? out + c : nullptr;
         };
-        if (faces.few()) {
+        if constexpr (mode == kFixed) {
+          sums.each_corner([&](int, int32_t vertex, int32_t c, float value) {
+            if (c < here) add_to<T, mode>(grad_attributes, n * s.attribute_stride + vertex * C + first + c, value);
+          });
+        } else if (faces.few()) {
           sums.by_faces(faces, target);
         } else {
           if (first == 0) sums.hang(seen, f);
