@@ -186,12 +186,13 @@ __device__ inline void measured_by_thread(const VertexSums<T>& s) {
 }
 template <class T, Mode mode>
 __device__ inline void measured_by_warp(const VertexSums<T>& s) {
-  if (mode != kMeasure) return;
-  for (unsigned step = kWarp / 2; step; step /= 2) {
-    const unsigned other = __shfl_xor_sync(kAllLanes, s.seen, step);
-    s.seen = other > s.seen ? other : s.seen;
+  if constexpr (mode == kMeasure) {
+    for (unsigned step = kWarp / 2; step; step /= 2) {
+      const unsigned other = __shfl_xor_sync(kAllLanes, s.seen, step);
+      s.seen = other > s.seen ? other : s.seen;
+    }
+    if (threadIdx.x % kWarp == 0) measured_by_thread<T, mode>(s);
   }
-  if (threadIdx.x % kWarp == 0) measured_by_thread<T, mode>(s);
 }
 
 // Values are 0 so far, or NaN; four numbers for each thread, and what is 0 is not written again.
