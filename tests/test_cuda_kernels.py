@@ -151,6 +151,76 @@ def test_sums_where_warps_see_one_face(kernels, lit):
     close(kernels.rasterize_backward(*arguments), CPU.rasterize_backward(*arguments))
 
 
+def grid(rows, columns):
+    """A sheet of triangles over the whole picture, in two images, with its vertices in no order."""
+    y, x = torch.meshgrid(torch.linspace(-0.98, 0.98, rows), torch.linspace(-0.96, 0.96, columns), indexing="ij")
+    bent = 0.3 * torch.sin(3 * x) * y
+    corner = (torch.arange(rows - 1)[:, None] * columns + torch.arange(columns - 1)).reshape(-1, 1)
+    faces = torch.cat([corner + torch.tensor([0, 1, columns]), corner + torch.tensor([1, columns + 1, columns])])
+    order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(3))
+    clip = torch.empty(rows * columns, 4)
+    clip[order] = torch.stack([x, y, bent, 1 + 0.2 * x * y], -1).reshape(-1, 4)
+    return torch.stack([clip, clip * torch.tensor([0.9, 1.0, 1.0, 1.1])]), order[faces].int().contiguous()
+
+
+def fan(triangles):
+    """Triangles around one vertex, which every one of them names."""
+    angle = torch.arange(triangles) * (2 * torch.pi / triangles)
+    ring = torch.stack([angle.cos(), angle.sin(), 0 * angle, 1 + 0 * angle], 1)
+    clip = torch.cat([torch.tensor([[0.1, 0.05, 0.2, 1.1]]), ring])
+    around = torch.arange(triangles)
+    return clip[None].repeat(2, 1, 1), torch.stack([0 * around, 1 + around, 1 + (around + 1) % triangles], 1).int()
+
+
+def faces_in_a_warp(face_id):
+    """The most faces that eight by four pixels see."""
+    blocks = face_id[:, : face_id.shape[1] // 4 * 4, : face_id.shape[2] // 8 * 8].unfold(1, 4, 4).unfold(2, 8, 8).reshape(-1, 32)
+    return max(row[row >= 0].unique().numel() for row in blocks)
+
+
+@pytest.mark.parametrize("multiprocessors", [0, 1000])  # four tiles for a block, and one
+@pytest.mark.parametrize("mesh,size", [(grid(50, 90), (28, 76)), (grid(6, 9), (28, 76)), (fan(500), (40, 40))], ids=["sub-pixel", "large", "fan"])
+def test_sums_of_warps(kernels, mesh, size, multiprocessors, monkeypatch):
+    """Warps that see many faces sum by vertices, those that see few by faces; in the fan one vertex is in every list."""
+    monkeypatch.setenv("FACERENDER_SHIM_MULTIPROCESSORS", str(multiprocessors))
+    clip, faces = mesh
+    vertices = clip.shape[1]
+    face_id, bary, depth = CPU.rasterize(clip, faces, *size, 0, 1)
+    seen, grad = face_id[..., 0].contiguous(), random((2, *size, 3), torch.float32, "cpu", 4)
+    assert faces_in_a_warp(seen) <= 10 if vertices == 54 else faces_in_a_warp(seen) > 25
+    normals, light = random((2, vertices, 3), torch.float32, "cpu", 1), random((2, 9, 3), torch.float32, "cpu", 3)
+    for shared in BLOCK[:1] + (2,):
+        albedo = random((shared, vertices, 3), torch.float32, "cpu", 2)
+        for wants in ((True,) * 4, (True, False, False, False), (False, True, False, False), (False, False, True, True), (False, True, True, False)):
+            for lit in (True, False):
+                arguments = (grad, clip, normals if lit else None, albedo, light if lit else None, faces, seen, 1, *wants, False)
+                close(kernels.render_face_backward(*arguments), CPU.render_face_backward(*arguments))
+    arguments = (random(bary.shape, torch.float32, "cpu", 5), random(depth.shape, torch.float32, "cpu", 6), clip, faces, face_id, False)
+    close(kernels.rasterize_backward(*arguments), CPU.rasterize_backward(*arguments))
+    for channels in (1, 3, 8, 11):
+        attributes, grad = random((2, vertices, channels), torch.float32, "cpu", 7), random((*face_id.shape, channels), torch.float32, "cpu", 8)
+        arguments = (grad, attributes, faces, face_id, bary, True, True, False)
+        close(kernels.interpolate_backward(*arguments), CPU.interpolate_backward(*arguments))
+
+
+@pytest.mark.parametrize("mesh,size", [(grid(50, 90), (28, 76)), (grid(6, 9), (28, 76))], ids=["sub-pixel", "large"])
+def test_sums_that_are_not_finite_stay_so(kernels, mesh, size):
+    clip, faces = mesh
+    vertices = clip.shape[1]
+    face_id, bary, depth = CPU.rasterize(clip, faces, *size, 0, 1)
+    normals, albedo, light = random((2, vertices, 3), torch.float32, "cpu", 1), random((2, vertices, 3), torch.float32, "cpu", 2), random((2, 9, 3), torch.float32, "cpu", 3)
+    grad = random((2, *size, 3), torch.float32, "cpu", 4)
+    grad[0, 11, 21, 1] = torch.nan
+    arguments = (grad, clip, normals, albedo, light, faces, face_id[..., 0].contiguous(), 1, True, True, True, True, False)
+    for got, want in zip(kernels.render_face_backward(*arguments), CPU.render_face_backward(*arguments)):
+        assert want.isnan().any() and torch.equal(got.isnan(), want.isnan())
+    close(tuple(g.nan_to_num() for g in kernels.render_face_backward(*arguments)), tuple(g.nan_to_num() for g in CPU.render_face_backward(*arguments)))
+    arguments = (grad[:, :, :, None], depth * torch.nan, clip, faces, face_id, False)
+    assert torch.equal(kernels.rasterize_backward(*arguments).isnan(), CPU.rasterize_backward(*arguments).isnan())
+    arguments = (grad[:, :, :, None], albedo, faces, face_id, bary, True, False, False)
+    assert torch.equal(kernels.interpolate_backward(*arguments)[0].isnan(), CPU.interpolate_backward(*arguments)[0].isnan())
+
+
 def test_positions_at_any_address(kernels, dtype):
     """The kernels load 16 bytes at a time, and tensors may begin anywhere."""
     clip, topology = scene(dtype, batch=2, vertices=40, faces=60)
@@ -179,9 +249,10 @@ def test_attributes_of_16_bits(kernels, attribute):
     same(kernels.render_face(*arguments), CPU.render_face(*arguments))
 
 
-def test_vertex_normals_have_the_same_bits(kernels, dtype):
+@pytest.mark.parametrize("batch", [1, 3, 8])  # a thread takes its vertex through one image, and through several, the last of which may be missing
+def test_vertex_normals_have_the_same_bits(kernels, dtype, batch):
     _, topology = scene(dtype, vertices=300, faces=500)
-    v, g = random((3, 300, 3), dtype, "cpu", 1), random((3, 300, 3), dtype, "cpu", 2)
+    v, g = random((batch, 300, 3), dtype, "cpu", 1), random((batch, 300, 3), dtype, "cpu", 2)
     mesh = (topology.faces, topology.offsets, topology.corners)
     same(kernels.vertex_normals(v, *mesh), CPU.vertex_normals(v, *mesh))
     same(kernels.vertex_normals_backward(g, v, *mesh), CPU.vertex_normals_backward(g, v, *mesh))
@@ -247,6 +318,18 @@ def test_deterministic_sums_do_not_depend_on_order(kernels):
     order = torch.tensor([3, 1, 5, 0, 4, 2])
     sums = [kernels.interpolate_backward(grad[o], attributes, topology.faces, face_id[o], bary[o], True, False, True)[0] for o in (torch.arange(6), order)]
     assert torch.equal(*sums)
+
+    clip[..., 3] = clip[..., 3].abs()
+    face_id, bary, depth = CPU.rasterize(clip, topology.faces, *SIZE, 0, 1)
+    normals, light, grad = random((1, 8, 3), torch.float32, "cpu", 3), random((6, 9, 3), torch.float32, "cpu", 4), grad[:, :, :, 0].contiguous()
+    found = [
+        kernels.render_face_backward(grad[o], clip[o], normals, attributes, light[o], topology.faces, face_id[o, ..., 0].contiguous(), 1, True, True, True, True, True)
+        for o in (torch.arange(6), order)
+    ]
+    assert torch.equal(found[0][0][order], found[1][0]) and torch.equal(found[0][3][order], found[1][3])  # of each image
+    assert torch.equal(found[0][1], found[1][1]) and torch.equal(found[0][2], found[1][2])  # of all of them
+    found = [kernels.rasterize_backward(grad[o][:, :, :, None], depth[o], clip[o], topology.faces, face_id[o], True) for o in (torch.arange(6), order)]
+    assert torch.equal(found[0][order], found[1])
 
 
 SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))

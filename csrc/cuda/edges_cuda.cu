@@ -22,6 +22,7 @@ __global__ void __launch_bounds__(kBlock, 2) backward(SurfaceView<T> surface, in
     sums.values += n * s.num_vertices * 4, sums.fixed += n * s.num_vertices * 4;
     add4<T, mode>(sums, o.v0, outline_gradient(s, o.v0, change * (T(1) - o.t), vertical));
     add4<T, mode>(sums, o.v1, outline_gradient(s, o.v1, change * o.t, vertical));
+    measured_by_thread<T, mode>(sums);
   }
 }
 

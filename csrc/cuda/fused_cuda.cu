@@ -119,8 +119,8 @@ constexpr int backward_blocks() {
   return 2;
 }
 
-// kValues: room for 6 or 9 numbers of a vertex, which a warp sums in shared memory; 0 where every pixel adds its own (float64, and sums without an
-// order) or nothing is summed but the light.
+// kValues: room for 6 or 9 numbers of a vertex, which a warp sums in shared memory, or only moves to neighbouring lanes where sums have no order; 0 where every
+// pixel adds its own (float64) or nothing is summed but the light.
 template <class T, class A, Mode mode, int kValues>
 __global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
     shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, int32_t tiles_each, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
@@ -174,13 +174,23 @@ __global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
             if (group == 1) return wants.albedo ? sink.albedo_sums.values + k : nullptr;
             return wants.normals ? sink.normal_sums.values + k : nullptr;
           };
-          if (faces.few()) {
+          if constexpr (mode == kFixed) {
+            vertices.each_corner([&](int group, int32_t v, int32_t k, float value) {
+              if (group == 0) {
+                if (wants.clip) add_to<T, mode>(sink.clip_sums, int64_t(v) * 4 + (k == 2 ? 3 : k), value);
+              } else if (group == 1) {
+                if (wants.albedo) add_to<T, mode>(sink.albedo_sums, int64_t(v) * 3 + k, value);
+              } else {
+                if (wants.normals) add_to<T, mode>(sink.normal_sums, int64_t(v) * 3 + k, value);
+              }
+            });
+          } else if (faces.few()) {
             vertices.by_faces(faces, target);
           } else {
             vertices.hang(seen, f);
             float* const to_clip = kept(sink.clip_sums.values);
             vertices.sum_lists(kValues, [&](int32_t v, const float* s) {
-              if (wants.clip) add4<float, kAdd>({to_clip, nullptr, nullptr, 0}, v, {s[0], s[1], 0.f, s[2]});
+              if (wants.clip) add4<float, kAdd>({in_global(to_clip), nullptr, nullptr, 0}, v, {s[0], s[1], 0.f, s[2]});
             });
             vertices.template each<1>(target);
           }
@@ -190,6 +200,7 @@ __global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
         }
         if (partial && mode != kMeasure) light_sums[warp][lane] += memory.light.sum(normal, grad_shading);
       }
+      measured_by_warp<T, mode>(sink.clip_sums), measured_by_warp<T, mode>(sink.normal_sums), measured_by_warp<T, mode>(sink.albedo_sums);
     }
     if (partial && mode != kMeasure) {
       __syncthreads();

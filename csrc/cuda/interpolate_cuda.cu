@@ -46,12 +46,13 @@ Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const T
   return out;
 }
 
+// kValues: room for so many numbers of a vertex at a time, and as many channels where it is 3; 0 where every pixel adds its own, or none.
 // The fragments of an image stand in `rows` of `width`, the last of which may not be full.
 template <class T, class A, Mode mode, int kValues>
 __global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateShape s, int32_t rows, int32_t width, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
                                                       const T* bary, VertexSums<T> grad_attributes, T* grad_bary) {
   const TilePixel p = tile_pixel(rows, width);
-  const int64_t C = s.channels, mine = int64_t(p.row) * width + p.col;
+  const int64_t C = kValues == 3 ? 3 : s.channels, mine = int64_t(p.row) * width + p.col;
   const bool inside = p.inside && mine < s.pixels;
   for (int64_t n = blockIdx.z; n < s.batch; n += gridDim.z) {
     const int64_t at = n * s.pixels + mine;
@@ -91,7 +92,11 @@ __global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateS
           stride = int32_t(C);
           return c < here ? out + c : nullptr;
         };
-        if (faces.few()) {
+        if constexpr (mode == kFixed) {
+          sums.each_corner([&](int, int32_t vertex, int32_t c, float value) {
+            if (c < here) add_to<T, mode>(grad_attributes, n * s.attribute_stride + vertex * C + first + c, value);
+          });
+        } else if (faces.few()) {
           sums.by_faces(faces, target);
         } else {
           if (first == 0) sums.hang(seen, f);
@@ -108,6 +113,7 @@ __global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateS
       }
     }
   }
+  measured_by_warp<T, mode>(grad_attributes);
 }
 
 std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const Tensor& attributes_, const Tensor& faces_, const Tensor& face_id_,
@@ -142,7 +148,7 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
           run(mode, std::integral_constant<int, 0>{});
         else if (!want_attributes)
           run(mode, std::integral_constant<int, 0>{});
-        else if (s.channels <= 3)
+        else if (s.channels == 3)
           run(mode, std::integral_constant<int, 3>{});
         else
           run(mode, std::integral_constant<int, 8>{});

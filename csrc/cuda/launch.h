@@ -63,6 +63,13 @@ template <class T>
 __device__ inline T* kept(T* p) {
 #ifdef __CUDA_ARCH__
   asm volatile("" : "+l"(p));
+#endif
+  return p;
+}
+// Such a pointer, not null, into global memory: what the compiler knows of every other pointer here, and would look up at run time otherwise.
+template <class T>
+__device__ inline T* in_global(T* p) {
+#ifdef __CUDA_ARCH__
   __builtin_assume(__isGlobal(p));
 #endif
   return p;
@@ -151,6 +158,7 @@ struct VertexSums {
   unsigned long long* fixed;  // likewise
   unsigned* largest;          // bits of the largest |contribution|, as float32
   int bits;                   // the largest contribution is below 2^bits units, so that all of them together fit 63 bits
+  mutable unsigned seen = 0;  // like `largest`, what this thread has met and not told yet
 };
 
 // 2^bits over the power of two above the largest contribution.
@@ -169,7 +177,7 @@ __device__ inline void add_to(const VertexSums<T>& s, int64_t i, T g) {
     atomicAdd(s.values + i, g);
   } else if (mode == kMeasure) {
     const float size = fabsf(float(g)) * 1.0000002f;
-    if (is_finite(size)) atomicMax(s.largest, float_bits(size));
+    if (is_finite(size) && float_bits(size) > s.seen) s.seen = float_bits(size);
   } else if (!is_finite(g)) {
     s.values[i] = g - g;  // NaN, whoever comes first
   } else if (g != T(0)) {
@@ -196,10 +204,39 @@ __device__ inline void add4(const VertexSums<T>& s, int32_t v, Vec4<T> g) {
   add_to<T, mode>(s, int64_t(v) * 4 + 3, g.w);
 }
 
+// After the last of a thread's numbers: tells `largest`. With all lanes of a warp there, they do so once.
+template <class T, Mode mode>
+__device__ inline void measured_by_thread(const VertexSums<T>& s) {
+  if (mode == kMeasure && s.seen) atomicMax(s.largest, s.seen);
+}
+template <class T, Mode mode>
+__device__ inline void measured_by_warp(const VertexSums<T>& s) {
+  if constexpr (mode == kMeasure) {
+    for (unsigned step = kWarp / 2; step; step /= 2) {
+      const unsigned other = __shfl_xor_sync(kAllLanes, s.seen, step);
+      s.seen = other > s.seen ? other : s.seen;
+    }
+    if (threadIdx.x % kWarp == 0) measured_by_thread<T, mode>(s);
+  }
+}
+
+// Values are 0 so far, or NaN; four numbers for each thread, and what is 0 is not written again.
+constexpr int kFixedEach = 4;
 template <class T>
 __global__ void from_fixed(VertexSums<T> s, int64_t n) {
-  const int64_t i = item();
-  if (i < n && is_finite(s.values[i])) s.values[i] = T(double(static_cast<long long>(s.fixed[i])) / fixed_scale(s));
+  const double unit = 1.0 / fixed_scale(s);  // a power of two
+  const int64_t first = int64_t(blockIdx.x) * kBlock * kFixedEach + threadIdx.x;
+  long long sums[kFixedEach];
+  UNROLL
+  for (int k = 0; k < kFixedEach; ++k) {
+    const int64_t i = first + k * int64_t(kBlock);
+    sums[k] = i < n ? static_cast<long long>(s.fixed[i]) : 0;
+  }
+  UNROLL
+  for (int k = 0; k < kFixedEach; ++k) {
+    const int64_t i = first + k * int64_t(kBlock);
+    if (sums[k] && is_finite(s.values[i])) s.values[i] = T(double(sums[k]) * unit);
+  }
 }
 
 // The buffers of one gradient that is summed from `fragments` pixels.
@@ -219,7 +256,7 @@ struct GradientBuffer {
   }
   void finish(const Device& device) const {
     if (fixed.numel()) {
-      LAUNCH((from_fixed<T>), grid_of(fixed.numel(), 1), kBlock, device.stream, sums(), fixed.numel());
+      LAUNCH((from_fixed<T>), grid_of((fixed.numel() + kFixedEach - 1) / kFixedEach, 1), kBlock, device.stream, sums(), fixed.numel());
       device.launched();
     }
   }

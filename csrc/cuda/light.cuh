@@ -35,12 +35,11 @@ struct LightProducts {
   alignas(16) T polynomial[9 * kRow];
   alignas(16) T gradient[3 * kRow];
 
-  // Every lane must come; those that see no face with zeros.
+  // Every lane must come, those that see no face with zeros, and after a __syncwarp if the memory was in use.
   __device__ T sum(const Vec3<T>& normal, const Vec3<T>& grad_shading) {
     const int32_t lane = kept(int32_t(threadIdx.x % kWarp));
     T p[9];
     sh_polynomials(normal, p);
-    __syncwarp();  // the memory may still be in use
     UNROLL
     for (int b = 0; b < 9; ++b) polynomial[b * kRow + lane] = p[b];
     gradient[lane] = grad_shading.x, gradient[kRow + lane] = grad_shading.y, gradient[2 * kRow + lane] = grad_shading.z;

@@ -20,7 +20,7 @@ struct ImageViews {
   P* of[kImages];
   __device__ ImageViews(const Mesh& mesh, P* p, int64_t n) {
     UNROLL
-    for (int k = 0; k < kImages; ++k) of[k] = kept(p + (n + k < mesh.batch ? n + k : n) * mesh.num_vertices * 3);
+    for (int k = 0; k < kImages; ++k) of[k] = in_global(kept(p + (n + k < mesh.batch ? n + k : n) * mesh.num_vertices * 3));
   }
 };
 

@@ -54,7 +54,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
   return {face_id, bary, depth};
 }
 
-// kWarps: a warp that sees few faces sums them first. Where it sees many, four numbers of a vertex go out as one, and to look for vertices that its pixels share takes longer.
+// kWarps: a warp that sees few faces sums them first, and sums without an order go out by neighbouring lanes. Where it sees many, four numbers of a vertex go out as one, and to look for vertices that its pixels share takes longer.
 template <class T, Mode mode, bool kWarps>
 __global__ void __launch_bounds__(kBlock, kWarps ? 4 : 2)
     fragments_backward(BatchMesh<T> mesh, const T* grad_bary, const T* grad_depth, const int32_t* face_id, int64_t layers, VertexSums<T> out) {
@@ -73,17 +73,20 @@ __global__ void __launch_bounds__(kBlock, kWarps ? 4 : 2)
         fragment_backward(mesh.clip + n * mesh.num_vertices * 4, f.v, p.row, p.col, mesh.height, mesh.width, grad_bary ? grad_bary + 3 * at : nullptr,
                           grad_depth ? grad_depth + at : nullptr, grad);
       if constexpr (kWarps) {
+        __shared__ WarpSums<4, 4> memories[kBlock / kWarp];
+        WarpSums<4, 4>& sums = memories[threadIdx.x / kWarp];
         const SeenFaces faces(seen, id);
-        if (faces.few()) {
-          __shared__ WarpSums<4, 4> memories[kBlock / kWarp];
-          WarpSums<4, 4>& sums = memories[threadIdx.x / kWarp];
+        if (mode == kFixed || faces.few()) {
           sums.enter(seen, f);
           if (seen)
             for (int i = 0; i < 3; ++i) sums.put(i, 0, grad[i].x), sums.put(i, 1, grad[i].y), sums.put(i, 2, grad[i].z), sums.put(i, 3, grad[i].w);
-          sums.by_faces(faces, [&](int, int32_t c, int32_t& stride) {
-            stride = 4;
-            return image.values + c;
-          });
+          if constexpr (mode == kFixed)
+            sums.each_corner([&](int, int32_t vertex, int32_t c, float value) { add_to<T, mode>(image, int64_t(vertex) * 4 + c, value); });
+          else
+            sums.by_faces(faces, [&](int, int32_t c, int32_t& stride) {
+              stride = 4;
+              return image.values + c;
+            });
           __syncwarp();
           continue;
         }
@@ -91,6 +94,7 @@ __global__ void __launch_bounds__(kBlock, kWarps ? 4 : 2)
       if (seen)
         for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
     }
+    measured_by_warp<T, mode>(image);
   }
 }
 

@@ -13,7 +13,10 @@
 
 namespace facerender {
 
-#ifndef FACERENDER_FEW_FACES
+#ifndef FACERENDER_SHARE  // for measurements: 0 leaves out the lists
+#define FACERENDER_SHARE 1
+#endif
+#ifndef FACERENDER_FEW_FACES  // for measurements: 0 is always by vertices, 32 always by faces
 #define FACERENDER_FEW_FACES 10
 #endif
 constexpr int kFewFaces = FACERENDER_FEW_FACES;
@@ -83,6 +86,11 @@ struct WarpSums {
   // By vertices: `hang` once for the corners that were entered, then `sum_lists` and `each` for what was put.
   // Hangs every corner on the one that its vertex's slot has chosen, unless that names another vertex. Such a corner is by itself.
   __device__ void hang(bool seen, const Corners& f) {
+    if (!FACERENDER_SHARE) {
+      UNROLL
+      for (int i = 0; i < 3; ++i) last[corner(i)] = -1;
+      return;
+    }
     int32_t slot[3];
     UNROLL
     for (int i = 0; i < 3; ++i) {
@@ -155,17 +163,34 @@ struct WarpSums {
     }
   }
 
+  // Without summing, for sums that may not depend on an order: add(group, vertex, k, value) for every corner, three or more lanes side by side.
+  template <class F>
+  __device__ void each_corner(const F& add) const {
+    const int32_t lane = kept(this->lane());
+    __syncwarp();
+    UNROLL
+    for (int round = 0; round < kGroup; ++round) {
+      const int32_t item = round * int32_t(kWarp) + lane, l = item / kGroup, k = item % kGroup;
+      UNROLL_NOT
+      for (int i = 0; i < 3; ++i) {
+        const int32_t v = vertex[i * int32_t(kWarp) + l];
+        if (v < 0) continue;
+        UNROLL
+        for (int g = 0; g < kValues / kGroup; ++g) add(g, v, k, values[(g * kGroup + k) * kNumber + i * kRow + l]);
+      }
+    }
+  }
+
  private:
   __device__ static int32_t lane() { return int32_t(threadIdx.x % kWarp); }
   __device__ static int32_t corner(int i) { return i * int32_t(kWarp) + lane(); }
 };
 
-// run(mode, warps): in shared memory where that can be done, and pixel by pixel for float64 and for sums that must not depend on order.
+// run(mode, warps): with the numbers of a warp in shared memory, to be summed there or, where sums must not depend on order, to be moved to neighbouring lanes;
+// pixel by pixel for float64, and where nothing is added but the largest is looked for.
 template <class T, class F>
 void sum_by_warps(bool deterministic, const F& run) {
-  if constexpr (std::is_same_v<T, float>)
-    if (!deterministic) return run(ModeTag<kAdd>{}, std::true_type{});
-  accumulate(deterministic, [&](auto mode) { run(mode, std::false_type{}); });
+  accumulate(deterministic, [&](auto mode) { run(mode, std::bool_constant<std::is_same_v<T, float> && decltype(mode)::mode != kMeasure>{}); });
 }
 
 }  // namespace facerender

@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -241,7 +242,10 @@ namespace facerender {
 struct Device {
   int stream = 0;
   explicit Device(const Tensor&) {}
-  int64_t multiprocessors() const { return 0; }  // few enough for every kind of launch to be met
+  int64_t multiprocessors() const {
+    const char* wanted = getenv("FACERENDER_SHIM_MULTIPROCESSORS");
+    return wanted ? atoll(wanted) : 0;  // few enough for launches that are for many blocks
+  }
   void fill_bytes(void* p, int value, int64_t bytes) const { memset(p, value, size_t(bytes)); }
   static void launched() {}
 };
