@@ -85,9 +85,11 @@ HD Vec3<T> load3(const S* p) {
     struct alignas(8) Pair {
       S a, b;
     };
-    const bool single_first = reinterpret_cast<uintptr_t>(p) & 4;
-    const Pair pair = *reinterpret_cast<const Pair*>(p + single_first);
-    const S single = p[single_first ? 0 : 2];
+    const uint32_t odd = uint32_t(reinterpret_cast<uintptr_t>(p)) & 4;
+    const bool single_first = odd != 0;
+    const S* const q = reinterpret_cast<const S*>(reinterpret_cast<const char*>(p) + odd);
+    const Pair pair = *reinterpret_cast<const Pair*>(q);
+    const S single = single_first ? q[-1] : q[2];
     return {T(single_first ? single : pair.a), T(single_first ? pair.a : pair.b), T(single_first ? pair.b : single)};
   }
 #endif

@@ -114,7 +114,7 @@ template <class T, Mode mode>
 constexpr int backward_blocks() {
   if (sizeof(T) == 8) return 1;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  if (mode != kFixed) return 3;
+  if (mode == kAdd) return 3;
 #endif
   return 2;
 }

@@ -32,8 +32,8 @@ __device__ inline void for_corners(const Mesh& mesh, int32_t v, const F& f) {
   for (int32_t c = mesh.offsets[v]; c < end; ++c) {
     const uint32_t corner = uint32_t(mesh.corners[c]), face = corner / 3;
     if (face >= uint32_t(mesh.num_faces)) continue;
-    const int32_t* at = mesh.faces + int64_t(face) * 3;
-    const int32_t of[3] = {at[0], at[1], at[2]};
+    const Vec3<int32_t> corners = load3<int32_t>(mesh.faces + int64_t(face) * 3);
+    const int32_t of[3] = {corners.x, corners.y, corners.z};
     if (uint32_t(of[0]) < n && uint32_t(of[1]) < n && uint32_t(of[2]) < n) f(of, int32_t(corner - face * 3));
   }
 }
@@ -81,11 +81,11 @@ __global__ void __launch_bounds__(kBlock) sums_backward(Mesh mesh, const T* grad
   for (int64_t n = int64_t(blockIdx.y) * kImages; n < mesh.batch; n += int64_t(gridDim.y) * kImages) {
     Vec3<T> sums[kImages];
     gather_sums<T, kImages>(mesh, {mesh, vertices, n}, v, sums);
-    const ImageViews<const T, kImages> from(mesh, grad, n);
-    const ImageViews<T, kImages> to(mesh, out, n);
     UNROLL
-    for (int k = 0; k < kImages; ++k)
-      if (n + k < mesh.batch) put3(to.of[k], v, unit_gradient(sums[k], vertex3(from.of[k], v)));
+    for (int k = 0; k < kImages; ++k) {
+      const int64_t image = (n + k) * mesh.num_vertices * 3;
+      if (n + k < mesh.batch) put3(out + image, v, unit_gradient(sums[k], vertex3(grad + image, v)));
+    }
   }
 }
 
