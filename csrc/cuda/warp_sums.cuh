@@ -13,13 +13,7 @@
 
 namespace facerender {
 
-#ifndef FACERENDER_SHARE  // for measurements: 0 leaves out the lists
-#define FACERENDER_SHARE 1
-#endif
-#ifndef FACERENDER_FEW_FACES  // for measurements: 0 is always by vertices, 32 always by faces
-#define FACERENDER_FEW_FACES 10
-#endif
-constexpr int kFewFaces = FACERENDER_FEW_FACES;
+constexpr int kFewFaces = 10;  // up to so many it is by faces
 
 // Which lanes of a warp see the same face as this one, and the first lane of every face. Every lane must come.
 struct SeenFaces {
@@ -86,11 +80,6 @@ struct WarpSums {
   // By vertices: `hang` once for the corners that were entered, then `sum_lists` and `each` for what was put.
   // Hangs every corner on the one that its vertex's slot has chosen, unless that names another vertex. Such a corner is by itself.
   __device__ void hang(bool seen, const Corners& f) {
-    if (!FACERENDER_SHARE) {
-      UNROLL
-      for (int i = 0; i < 3; ++i) last[corner(i)] = -1;
-      return;
-    }
     int32_t slot[3];
     UNROLL
     for (int i = 0; i < 3; ++i) {
