@@ -286,6 +286,20 @@ def test_render_face(kernels, dtype, shared, deterministic):
         close(kernels.render_face_backward(*arguments), CPU.render_face_backward(*arguments))
 
 
+@pytest.mark.parametrize("images", [1, 2])
+def test_batches_in_parts_have_the_same_bits(kernels, dtype, images, monkeypatch):
+    """Where the cache holds the keys of so many images only, each part has its own vertices, normals, albedo, light and background, and writes to its own place."""
+    monkeypatch.setenv("FACERENDER_SHIM_L2_BYTES", str(2 * images * 8 * SIZE[0] * SIZE[1] + 100))
+    clip, topology = scene(dtype, batch=5, vertices=60, faces=150)
+    for layers in (1, 3):
+        arguments = (clip, topology.faces, *SIZE, 0, layers)
+        same(kernels.rasterize(*arguments), CPU.rasterize(*arguments))
+    for shared in (1, 5):
+        normals, albedo, light = random((5, 60, 3), dtype, "cpu", 1), random((shared, 60, 3), dtype, "cpu", 2), random((shared, 9, 3), dtype, "cpu", 3)
+        arguments = (clip, normals, albedo, light, topology.faces, random((shared, *SIZE, 3), dtype, "cpu", 5), *SIZE, 0, 1)
+        same(kernels.render_face(*arguments), CPU.render_face(*arguments))
+
+
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_edge_gradients(kernels, dtype, deterministic):
     clip, topology = scene(dtype, batch=3, vertices=40, faces=60)

@@ -21,7 +21,13 @@ struct BatchView {
         coefficients(in.lit ? data<T>(in.coefficients) : nullptr), batch(in.batch), num_faces(in.num_faces), normals_stride(batch_stride(in.normals, in.batch)),
         albedo_stride(batch_stride(in.albedo, in.batch)), background_stride(in.background.numel() == 3 ? 0 : batch_stride(in.background, in.batch)),
         light_stride(batch_stride(in.coefficients, in.batch)) {}
-  __device__ FaceView<T, A> image(int64_t n) const {
+  BatchView part(int64_t n, int64_t images) const {
+    BatchView view = *this;
+    view.first = image(n), view.batch = images;
+    if (view.coefficients) view.coefficients += n * light_stride;
+    return view;
+  }
+  HD FaceView<T, A> image(int64_t n) const {
     FaceView<T, A> view = first;
     view.clip += n * view.num_vertices * 4, view.albedo += n * albedo_stride;
     if (view.normals) view.normals += n * normals_stride;
@@ -57,12 +63,15 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
     using T = decltype(geometry);
     using A = decltype(attribute);
     const BatchMesh<T> mesh{data<T>(in.clip), data<int32_t>(in.faces), in.batch, in.num_vertices, in.num_faces, int32_t(height), int32_t(width), cull};
-    const Tensor keys = empty(in.clip, {visibility_size(mesh)}, ScalarType::Long);
-    uint64_t* seen = static_cast<uint64_t*>(keys.mutable_data_ptr());
-    find_visible(device, mesh, nullptr, seen);
-    LAUNCH((shade<T, A>), grid_of_tiles(height, width, in.batch), kBlock, device.stream, (BatchView<T, A>(in)), sh_preset(preset), seen, mutable_data<A>(image), mutable_data<int32_t>(face_id),
-           whole_rows(image.mutable_data_ptr(), width));
-    device.launched();
+    VisibilityBuffers keys;
+    in_parts(device, mesh, [&](const BatchMesh<T>& part, int64_t n) {
+      keys.hold(in.clip, part, false);
+      find_visible(device, part, nullptr, keys.of[0]);
+      A* const to = mutable_data<A>(image) + n * height * width * 3;
+      LAUNCH((shade<T, A>), grid_of_tiles(height, width, part.batch), kBlock, device.stream, (BatchView<T, A>(in).part(n, part.batch)), sh_preset(preset), keys.of[0], to,
+             mutable_data<int32_t>(face_id) + n * height * width, whole_rows(to, width));
+      device.launched();
+    });
   });
   return {image, face_id};
 }

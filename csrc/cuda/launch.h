@@ -38,16 +38,20 @@ struct Device {
   void fill_bytes(void* p, int value, int64_t bytes) const {
     if (bytes) throw_on_error(cudaMemsetAsync(p, value, size_t(bytes), stream));
   }
-  int64_t multiprocessors() const {
-    int device = 0, count = 0;
-    throw_on_error(cudaGetDevice(&device));
-    throw_on_error(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-    return count;
-  }
+  int64_t multiprocessors() const { return attribute(cudaDevAttrMultiProcessorCount); }
+  int64_t l2_bytes() const { return attribute(cudaDevAttrL2CacheSize); }
   static void throw_on_error(cudaError_t error) {
     if (error != cudaSuccess) throw std::runtime_error(std::string("facerender: CUDA: ") + cudaGetErrorString(error));
   }
   static void launched() { throw_on_error(cudaGetLastError()); }
+
+ private:
+  static int64_t attribute(cudaDeviceAttr which) {
+    int device = 0, value = 0;
+    throw_on_error(cudaGetDevice(&device));
+    throw_on_error(cudaDeviceGetAttribute(&value, which, device));
+    return value;
+  }
 };
 #endif
 

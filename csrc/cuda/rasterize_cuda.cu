@@ -39,17 +39,19 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), cull};
-    const int64_t size = visibility_size(mesh);
-    const Tensor keys = empty(clip, {layers > 1 ? 2 : 1, size}, ScalarType::Long);
-    uint64_t* all = static_cast<uint64_t*>(keys.mutable_data_ptr());
-    for (int64_t k = 0; k < layers; ++k) {
-      uint64_t* now = all + (k % 2) * size;
-      find_visible(device, mesh, k ? all + ((k + 1) % 2) * size : nullptr, now);
-      if (batch == 0 || pixels == 0) continue;
-      LAUNCH((resolve<T>), grid_of_tiles(height, width, batch), kBlock, device.stream, mesh, now, layers, k, mutable_data<int32_t>(face_id), mutable_data<T>(bary), mutable_data<T>(depth),
-             layers == 1 && whole_rows(bary.mutable_data_ptr(), width));
-      device.launched();
-    }
+    VisibilityBuffers keys;
+    if (face_id.numel() == 0) return;
+    in_parts(device, mesh, [&](const BatchMesh<T>& part, int64_t n) {
+      keys.hold(clip, part, layers > 1);
+      const int64_t o = n * pixels * layers;
+      for (int64_t k = 0; k < layers; ++k) {
+        find_visible(device, part, k ? keys.of[(k + 1) % 2] : nullptr, keys.of[k % 2]);
+        T* const to = mutable_data<T>(bary) + 3 * o;
+        LAUNCH((resolve<T>), grid_of_tiles(height, width, part.batch), kBlock, device.stream, part, keys.of[k % 2], layers, k, mutable_data<int32_t>(face_id) + o, to, mutable_data<T>(depth) + o,
+               layers == 1 && whole_rows(to, width));
+        device.launched();
+      }
+    });
   });
   return {face_id, bary, depth};
 }

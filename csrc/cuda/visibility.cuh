@@ -131,7 +131,7 @@ constexpr int32_t kMostTriangles = 96, kMostVertices = 128;  // of a run of tria
 // What a warp knows of its triangles: their vertices, each once, and where these are in the image at hand; and those of this and earlier images that wait.
 template <class T>
 struct WarpTriangles {
-  static constexpr int32_t kSlots = 512, kQueue = 64;
+  static constexpr int32_t kSlots = 512, kQueue = 96;
   // Where the corners lie in shared memory, in bytes from the block's first warp: the first two in one word. All three are the same for a triangle that is not
   // there or names a vertex that is not: it has no area.
   struct alignas(8) Corners3 {
@@ -156,6 +156,7 @@ struct WarpTriangles {
     uint16_t number[kSlots];  // while vertices are sought: that of a slot's
     QueuedPlace queued_place[kQueue];
   };
+  // Two queues, which grow from both ends: of boxes of two by two pixels and less, and of larger ones. So the lanes of a warp have like work.
   QueuedDepth queued_depth[kQueue];
   uint32_t queued_size[kQueue];  // columns, and rows in the upper half
 
@@ -246,12 +247,12 @@ struct WarpTriangles {
     return wide < kNarrow * kSubpixels && high < kNarrow * kSubpixels;
   }
 
-  // Draws the last `count`, at most 32, of the `length` triangles that wait. `to`: the first image.
+  // Draws `count`, at most 32, of the triangles that wait. `to`: the first image.
   template <class V>
-  __device__ void draw_queued(const BatchMesh<T>& mesh, Orientation drawn, const V& to, int32_t length, int32_t count, int32_t lane) {
+  __device__ void draw_queued(const BatchMesh<T>& mesh, Orientation drawn, const V& to, int32_t first, int32_t count, int32_t lane) {
     __syncwarp();
     if (lane < count) {
-      const int32_t at = length - count + lane;
+      const int32_t at = first + lane;
       const QueuedPlace q = queued_place[at];
       const QueuedDepth d = queued_depth[at];
       const uint32_t size = queued_size[at];
@@ -288,10 +289,10 @@ struct WarpTriangles {
     __syncwarp();
   }
 
-  // Draws `count` triangles in one image, `image` after the first of the warp's; returns how many wait then: none after the last.
+  // Draws `count` triangles in one image, `image` after the first of the warp's; returns how many wait then, those of larger boxes in the upper half: none after the last.
   template <class V>
-  __device__ int32_t draw_image(const BatchMesh<T>& mesh, const char* block, Orientation drawn, const V& to, const Marks& marks, int32_t first_image, int32_t image, int32_t first, int32_t count, bool outside,
-                                bool last_image, int32_t length, int32_t lane) {
+  __device__ uint32_t draw_image(const BatchMesh<T>& mesh, const char* block, Orientation drawn, const V& to, const Marks& marks, int32_t first_image, int32_t image, int32_t first, int32_t count, bool outside,
+                                bool last_image, uint32_t lengths, int32_t lane) {
     const uint32_t first_pixel = uint32_t(image) * uint32_t(mesh.height * mesh.width);
     UNROLL_NOT
     for (int32_t begin = 0; begin < count; begin += int32_t(kWarp)) {
@@ -309,27 +310,29 @@ struct WarpTriangles {
       if (size == 0x10001u) one_pixel(mesh, drawn, a, b, c, low, first_pixel, face, to), size = 0;
       if (size == kLeft) marks.leave(first_image + image, face), size = 0;
       const bool waits = size != 0 && !(size & kLargeBox);
-      const uint32_t lanes = __ballot_sync(kAllLanes, waits);
+      const bool larger = waits && ((size - 0x10001u) & 0xFFFEFFFEu) != 0;
+      const uint32_t few = __ballot_sync(kAllLanes, waits && !larger), more = __ballot_sync(kAllLanes, larger);
       if (waits) {
-        const int32_t at = length + int32_t(__popc(lanes & lanes_below()));
+        const int32_t before = int32_t(__popc((larger ? more : few) & lanes_below())), at = larger ? kQueue - 1 - int32_t(lengths >> 16) - before : int32_t(lengths & 0xFFFF) + before;
         const int32_t ox = int32_t(low << kSubpixelBits & 0xFFFF00u) + kSubpixels / 2, oy = int32_t(low >> (16 - kSubpixelBits) & 0xFFFF00u) + kSubpixels / 2;
         const auto from_origin = [&](const PlacedVertex<T>& v) { return low_halves(uint32_t(v.x - ox), uint32_t(v.y - oy)); };
         queued_place[at] = {{from_origin(a), from_origin(b), from_origin(c)}, first_pixel + (low >> 16) * uint32_t(mesh.width) + (low & 0xFFFF)};
         queued_depth[at] = {{a.z, b.z, c.z}, face};
         queued_size[at] = size;
       }
-      length += int32_t(__popc(lanes));
+      lengths += uint32_t(__popc(few)) | uint32_t(__popc(more)) << 16;
       for (uint32_t left = __ballot_sync(kAllLanes, (size & kLargeBox) != 0); left; left &= left - 1)
         draw_large(mesh, block, to.image(image, int64_t(mesh.height) * mesh.width), marks, first_image + image, first, begin + __ffs(int(left)) - 1, lane);
       const bool last = last_image && begin + int32_t(kWarp) >= count;
-      while (length >= int32_t(kWarp) || (last && length > 0)) {
-        const int32_t now = length < int32_t(kWarp) ? length : int32_t(kWarp);
-        draw_queued(mesh, drawn, to, length, now, lane);
-        length -= now;
+      while ((lengths & 0x200020u) || (last && lengths)) {  // one of them holds 32 or more
+        const bool upper = (lengths & 0x20u) == 0 && ((lengths & 0x200000u) || (lengths & 0xFFFF) == 0);
+        const int32_t length = int32_t(upper ? lengths >> 16 : lengths & 0xFFFF), now = length < int32_t(kWarp) ? length : int32_t(kWarp);
+        draw_queued(mesh, drawn, to, upper ? kQueue - length : length - now, now, lane);
+        lengths -= upper ? uint32_t(now) << 16 : uint32_t(now);
       }
     }
     __syncwarp();
-    return length;
+    return lengths;
   }
   template <class V>
   __device__ void draw_large(const BatchMesh<T>& mesh, const char* block, const V& to, const Marks& marks, int64_t n, int32_t first, int32_t t, int32_t lane) {
@@ -369,11 +372,11 @@ __global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kBe
         continue;
       }
       const Visibility<kBehind> to = all.image(first_image, int64_t(mesh.height) * mesh.width);
-      int32_t length = 0;
+      uint32_t lengths = 0;
       UNROLL_NOT
       for (int32_t image = 0; vertices && image < images; ++image) {
         const bool outside = s.place(mesh, whole(mesh.clip + int64_t(first_image + image) * mesh.num_vertices * 4), vertices, lane);
-        length = s.draw_image(mesh, block, drawn, to, marks, first_image, image, first + begin, here, outside, image == images - 1, length, lane);
+        lengths = s.draw_image(mesh, block, drawn, to, marks, first_image, image, first + begin, here, outside, image == images - 1, lengths, lane);
       }
       begin += here;
     }
@@ -444,5 +447,31 @@ void find_visible(const Device& device, const BatchMesh<T>& mesh, const uint64_t
   else
     launch_search(device, mesh, Visibility<false>{keys, nullptr}, marks);
 }
+
+// run(part of the mesh's images, the first of them), for parts whose keys fit into half of the L2 cache: what the search has left is still there for the kernel that
+// reads it, and one buffer serves them all.
+template <class T, class F>
+void in_parts(const Device& device, const BatchMesh<T>& mesh, const F& run) {
+  const int64_t fit = std::max<int64_t>(device.l2_bytes() / 2 / std::max<int64_t>(int64_t(mesh.height) * mesh.width * 8, 1), 1);
+  const int64_t parts = (mesh.batch + fit - 1) / fit, each = parts ? (mesh.batch + parts - 1) / parts : 0;
+  for (int64_t n = 0; n < mesh.batch; n += each) {
+    BatchMesh<T> part = mesh;
+    part.clip += n * mesh.num_vertices * 4, part.batch = std::min(each, mesh.batch - n);
+    run(part, n);
+  }
+}
+
+// The keys, and a second buffer where layers lie behind others, of the first part, which no other exceeds.
+struct VisibilityBuffers {
+  Tensor memory;
+  uint64_t* of[2] = {nullptr, nullptr};
+
+  template <class T>
+  void hold(const Tensor& like, const BatchMesh<T>& mesh, bool two) {
+    if (of[0]) return;
+    memory = empty(like, {two ? 2 : 1, visibility_size(mesh)}, ScalarType::Long);
+    of[0] = static_cast<uint64_t*>(memory.mutable_data_ptr()), of[1] = of[0] + (two ? visibility_size(mesh) : 0);
+  }
+};
 
 }  // namespace facerender

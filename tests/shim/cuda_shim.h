@@ -242,10 +242,12 @@ namespace facerender {
 struct Device {
   int stream = 0;
   explicit Device(const Tensor&) {}
-  int64_t multiprocessors() const {
-    const char* wanted = getenv("FACERENDER_SHIM_MULTIPROCESSORS");
-    return wanted ? atoll(wanted) : 0;  // few enough for launches that are for many blocks
+  static int64_t setting(const char* name, int64_t otherwise) {
+    const char* wanted = getenv(name);
+    return wanted ? atoll(wanted) : otherwise;
   }
+  int64_t multiprocessors() const { return setting("FACERENDER_SHIM_MULTIPROCESSORS", 0); }  // few enough for launches that are for many blocks
+  int64_t l2_bytes() const { return setting("FACERENDER_SHIM_L2_BYTES", 1 << 30); }
   void fill_bytes(void* p, int value, int64_t bytes) const { memset(p, value, size_t(bytes)); }
   static void launched() {}
 };
