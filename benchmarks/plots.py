@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 COLOURS = {"render_face": (200, 30, 40), "rasterize + interpolate": (235, 130, 60), "DRTK": (40, 90, 170), "Sim3DR": (60, 140, 70), "nvdiffrast": (110, 70, 160), "pytorch3d": (90, 90, 90)}
 PANEL, LEFT, RIGHT, TOP, BOTTOM = (460, 330), 74, 150, 52, 50  # pixels: a panel's axes, and what lies around them
+FOOT = 52
 INK, PALE = (40, 40, 40), (225, 225, 225)
 
 
@@ -33,7 +34,7 @@ def plot(rows: list[dict], environment: dict) -> np.ndarray:
     """uint8 [H,W,3]. Both axes are logarithmic; below is better."""
     kinds = [(t, p) for p in ("forward", "backward") for t in sorted({r["triangles"] for r in rows})]
     columns = len(kinds) // 2
-    image = Image.new("RGB", (columns * (LEFT + PANEL[0] + RIGHT), 2 * (TOP + PANEL[1] + BOTTOM) + 30), "white")
+    image = Image.new("RGB", (columns * (LEFT + PANEL[0] + RIGHT), 2 * (TOP + PANEL[1] + BOTTOM) + FOOT), "white")
     draw = ImageDraw.Draw(image)
     values = [ms for r in rows for ms in r["ms"].values()]
     low, high = math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.1
@@ -43,8 +44,8 @@ def plot(rows: list[dict], environment: dict) -> np.ndarray:
         batch = next(r["batch"] for r in rows if r["triangles"] == triangles)
         title = f"{part}, {triangles:,} triangles, " + ("one image" if batch == 1 else f"batch of {batch}")
         draw.text((corner[0], corner[1] - 34), title, fill=INK, font=ImageFont.load_default(18))
-    where = f"{environment['device']}, {environment['date']}, commit {environment['commit']}, torch {environment['torch']}; milliseconds against pixels a side"
-    draw.text((LEFT, image.height - 30), where, fill=INK, font=ImageFont.load_default(14))
+    where = f"Milliseconds against pixels a side\n{environment['device']}, {environment['date']}, commit {environment['commit']}, torch {environment['torch']}"
+    draw.multiline_text((LEFT, image.height - FOOT), where, fill=INK, font=ImageFont.load_default(14), spacing=6)
     return np.asarray(image)
 
 
