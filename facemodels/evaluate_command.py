@@ -10,6 +10,7 @@ from . import weights
 from .errors import InputError
 from .evaluation.report import Report, table, write_curve
 from .methods import device_named, load_method
+from .refine import ITERATIONS, Refined
 
 # name -> (module in facemodels.evaluation, one line of help); only the one that is asked for is imported.
 PROTOCOLS = {
@@ -60,6 +61,7 @@ def _module(protocol):
 def _shared_arguments(parser, needs_data):
     parser.add_argument("--method", help="a method, or weights that ship, by name; with --checkpoint, to be sure that it is the one meant (default: the best weights that ship)")
     parser.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="with weights.safetensors and config.json, as facemodels train writes them")
+    parser.add_argument("--refine", action="store_const", const=ITERATIONS, default=0, help="fit each face to its crop from what the method says, about a second a face")
     parser.add_argument("--data", type=Path, required=needs_data, metavar="PATH", help="folder or zip in the data set's own layout")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, flat, with units in their names")
     parser.add_argument("--curve", type=Path, metavar="FILE", help="write the cumulative error curve, .png or .jpg")
@@ -73,6 +75,8 @@ def run(options) -> int:
     if options.curve and options.curve.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"{options.curve}: expected a .png or .jpg file for the curve")
     method, name, source = _loaded(options)
+    if options.refine:
+        method, name, source = Refined(method, options.refine), f"{name}, refined", f"{source}, refined in {options.refine} steps"
     module = _module(options.protocol)
     report = module.run(method, options.data, options)
     results = {"method": method.name, "checkpoint": source, "given": method.given} | report.results

@@ -71,7 +71,7 @@ class Fit:
         return {name: np.asarray(value.cpu() if isinstance(value, Tensor) else value, np.float32) for name, value in found.items() if value is not None}
 
 
-def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", focal: float = math.inf, iterations: int = 400, progress: bool = True) -> Fit:
+def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", focal: float = math.inf, iterations: int = 400, weight: float = 1.0, progress: bool = True) -> Fit:
     """Fits a model to a photo.
 
     Args:
@@ -80,7 +80,8 @@ def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", 
         contour: "moving" where the first 17 of 68 lie on the outline of the face that the photo shows (as people mark them), "static" where they are
             fixed places of the head whether seen or not (300W-LP and AFLW2000-3D).
         focal: focal length in pixels, if it is known; else scaled orthography, which is right for what is not too near. iterations: of the
-            photometric stage; 0 for none (a model without albedo has none).
+            photometric stage; 0 for none (a model without albedo has none). weight: how much the picture counts there, against landmarks and prior, in
+            units of what as many independent pixels say as its errors show.
         progress: shows a bar on a terminal.
 
     Returns:
@@ -99,7 +100,7 @@ def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", 
     layout = coefficients_of(model)
     known = labels_of(model, labels, contour)
     camera, x, deviation = fit_landmarks(model, layout, known, size, (size[1] / 2, size[0] / 2), focal, contour)
-    scene = _Scene(model, layout, photo, known, contour, deviation, camera, x)
+    scene = _Scene(model, layout, photo, known, contour, deviation, camera, x, weight)
     scene.solve_light()
     history = scene.descend(iterations, progress) if iterations and model.num_albedo else []
     fit = scene.result(history)
@@ -111,8 +112,8 @@ def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", 
 class _Scene:
     """A face before the camera, in a raster of RASTER pixels around it: what the photometric stage moves."""
 
-    def __init__(self, model, layout, photo, labels, contour, deviation, camera, x):
-        self.model, self.layout, self.contour, self.deviation = model, layout, contour, deviation
+    def __init__(self, model, layout, photo, labels, contour, deviation, camera, x, weight):
+        self.model, self.layout, self.contour, self.deviation, self.weight = model, layout, contour, deviation, weight
         self.region = face_triangles(model)
         # Hair hides foreheads more often than anything hides the rest, so light and noise are measured below.
         brows = model.landmarks(model.mean[None])[0, BROWS][model.has_landmark[BROWS]]
@@ -193,7 +194,7 @@ class _Scene:
         with torch.no_grad():
             sigma, count = _noise(difference, skin, self.skin(face_id, self.core))
         square = (difference / sigma).square().sum(-1)
-        photometric = count * torch.where(skin, _robust(square), 0).sum() / skin.sum().clamp(min=1)
+        photometric = self.weight * count * torch.where(skin, _robust(square), 0).sum() / skin.sum().clamp(min=1)
         light_energy = ((light / self.ambient)[1:] / light.new_tensor(LIGHT)[:, None]).square().sum() / 2
         landmark_energy = self.labels.energy(self.landmarks(camera, vertices), self.deviation * self.camera.scale)
         prior = ((self.layout.precision * x * x).sum() + albedo.square().sum()) / 2

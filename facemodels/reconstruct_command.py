@@ -25,6 +25,7 @@ from .export.files import check_writable, whole
 from .landmark_files import beside, check_inside, read_landmarks
 from .outputs import DEFAULT, FILES, PICTURES, WORDS, check_words, photo_texture
 from .reconstruction import EVERY, Face, Reconstructor, smoothed
+from .refine import ITERATIONS
 from .video_files import even, opened, writers
 
 TOGETHER = 8  # pictures whose faces go through the network together
@@ -35,6 +36,7 @@ def configure(parser):
     parser.epilog = f"""examples:
   facemodels reconstruct photo.jpg -o out
   facemodels reconstruct holiday/ clip.mp4 -o out --write overlay,landmarks,pose,obj,arkit
+  facemodels reconstruct photo.jpg -o out --refine                     a better shape, in a second a face
   facemodels reconstruct photo.jpg -o out --landmarks photo.pts        68, 21 or 5 points in place of the search for faces
   facemodels reconstruct webcam -o out                                 what it shows until Ctrl-C, kept as webcam.mp4
 
@@ -51,6 +53,7 @@ read and has a face; each that was not or has none is named, and the others are 
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the results go; made if it is not there")
     parser.add_argument("--write", default=",".join(DEFAULT), metavar="WORDS", help=f"of {', '.join(WORDS)}")
     parser.add_argument("--method", metavar="METHOD", help=f"weights that ship ({', '.join(weights.names())}), or a checkpoint's folder (default: the best of them)")
+    parser.add_argument("--refine", action="store_const", const=ITERATIONS, default=0, help="photographs: fit each face to the picture from there: a better shape, with albedo and light, in about a second a face")
     parser.add_argument("--model", metavar="MODEL", help="another morphable model: shapes are carried over to it (needs its file; default: the method's own)")
     parser.add_argument("--landmarks", type=Path, metavar="PATH", help="a file of a photograph's landmarks, or a folder with one named as each photograph: faces are not searched there")
     parser.add_argument("--boxes", type=Path, metavar="FILE", help='JSON, {"photo.jpg": [[x0, y0, x1, y1], ...]} in pixels: faces of these photographs are not searched')
@@ -65,11 +68,13 @@ def run(options) -> int:
     if not 0 < options.threshold < 1 or options.every < 1 or options.smooth < 0:
         raise InputError(f"--threshold must be in 0..1, --every at least 1 and --smooth at least 0, got {options.threshold}, {options.every} and {options.smooth}")
     known = Known(options.landmarks, options.boxes)
-    worker = Reconstructor(options.method, options.device, options.threshold)
+    worker = Reconstructor(options.method, options.device, options.threshold, options.refine)
     carry = Carrier(worker.model, options.model)
     check_words(words, carry.model)
     check_writable(options.output)
     photos, clips, failed = sorted_inputs(options.inputs)
+    if clips and options.refine:
+        raise InputError(f"{clips[0]}: --refine takes photographs; it would take a second for each face of each frame of a video")
     for message in failed:
         complain(message)
     if len(photos) > 1 and options.landmarks is not None and not options.landmarks.is_dir():

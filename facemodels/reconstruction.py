@@ -32,6 +32,7 @@ from .fit_camera import Camera
 from .methods import device_named, load_method
 from .methods.face_method import FaceMethod
 from .morphable import MorphableModel
+from .refine import Refined
 from .surface import nearest_rotation
 
 BATCH = 32  # crops that go through the network together
@@ -78,7 +79,7 @@ class Face:
         return Camera(torch.tensor([self.scale]), self.rotation[None], torch.zeros(1, 2), size, tuple(self.translation.tolist()))
 
 
-def reconstruct(images, method: str | Path | FaceMethod | None = None, boxes: Sequence | None = None, landmarks: Sequence | None = None, device: str = "cpu", threshold: float = 0.5):
+def reconstruct(images, method: str | Path | FaceMethod | None = None, boxes: Sequence | None = None, landmarks: Sequence | None = None, device: str = "cpu", threshold: float = 0.5, refine: int = 0):
     """Faces of photographs, in one call.
 
     Args:
@@ -87,6 +88,7 @@ def reconstruct(images, method: str | Path | FaceMethod | None = None, boxes: Se
         boxes, landmarks: what is known of the faces, a list for each picture: boxes (x0, y0, x1, y1) of upright faces as a detector gives them, or landmarks [L,2], 68, 21 or 5
             pixel places. Without either, faces are searched.
         threshold: least score of a face that is found.
+        refine: so many steps of a fit to the picture follow what the network says (see `refine.Refined`); 0 for none.
 
     Returns:
         For each picture the list of its `Face`s, the largest first, or in the order of boxes or landmarks; for a single picture that list itself.
@@ -101,7 +103,7 @@ def reconstruct(images, method: str | Path | FaceMethod | None = None, boxes: Se
     given = [None] * len(pictures) if boxes is None and landmarks is None else [boxes if boxes is not None else landmarks] if single else list(boxes if boxes is not None else landmarks)
     if len(given) != len(pictures):
         raise InputError(f"boxes or landmarks must be a list for each of the {len(pictures)} pictures, got {len(given)}")
-    worker = Reconstructor(method, device, threshold)
+    worker = Reconstructor(method, device, threshold, refine)
     arrays = [checked(picture if isinstance(picture, np.ndarray) else read_picture(picture)) for picture in pictures]
     found = worker(arrays, given if boxes is not None else None, given if boxes is None and landmarks is not None else None)
     return found[0] if single else found
@@ -121,10 +123,11 @@ def checked(image: np.ndarray) -> np.ndarray:
 
 
 class Reconstructor:
-    """A method and a detector, ready to be used again and again. ``Reconstructor("dasl")([image])`` gives the faces of a picture."""
+    """A method and a detector, ready to be used again and again. ``Reconstructor("dasl")([image])`` gives the faces of a picture. refine: as `reconstruct` has it, for pictures alone."""
 
-    def __init__(self, method: str | Path | FaceMethod | None = None, device: str = "cpu", threshold: float = 0.5):
+    def __init__(self, method: str | Path | FaceMethod | None = None, device: str = "cpu", threshold: float = 0.5, refine: int = 0):
         self.method = method.eval() if isinstance(method, FaceMethod) else load_method(method, device_named(device))
+        self.refined = Refined(self.method, refine) if refine else None
         self.threshold = threshold
         # What is made of faces is made on the CPU.
         self.model = self.method.model if self.method.model.mean.device.type == "cpu" else load_model(self.method.config.model)
@@ -143,19 +146,24 @@ class Reconstructor:
             views, exact = views + found, exact + [given and len(p) == 68 for p in (landmarks[n] if given else found)]
         faces = self.see(images, views)
         again = [k for k, known in enumerate(exact) if not known]
-        for k, face in zip(again, self.see(images, [closer(faces[k], views[k]) for k in again])):
+        for k in again:
+            views[k] = closer(faces[k], views[k])
+        if self.refined is not None:
+            again = range(len(views))
+        for k, face in zip(again, self.see(images, [views[k] for k in again], self.refined)):
             faces[k] = face
         return [[face for face, view in zip(faces, views) if view.picture == n] for n in range(len(images))]
 
-    def see(self, images: Sequence[np.ndarray], views: list["View"]) -> list[Face]:
-        """One pass of the network over crops of pictures."""
+    def see(self, images: Sequence[np.ndarray], views: list["View"], method: Refined | None = None) -> list[Face]:
+        """One pass of the network, or of another method, over crops of pictures."""
+        method = method or self.method
         faces, size = [], self.method.size
         device = next(self.method.parameters()).device
         for k in range(0, len(views), BATCH):
             some = views[k : k + BATCH]
             pixels = torch.from_numpy(np.stack([cut_turned(images[v.picture], v.crop, size, v.turn) for v in some]))
             with torch.no_grad():
-                said = self.method.reconstruct(pixels.to(device).permute(0, 3, 1, 2).float() / 255)
+                said = method.reconstruct(pixels.to(device).permute(0, 3, 1, 2).float() / 255)
             said = type(said)(*(None if v is None else v.cpu() for v in said))
             faces += [_in_picture(said, n, size, view) for n, view in enumerate(some)]
         return faces
