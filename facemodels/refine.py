@@ -15,12 +15,14 @@ from .fit import PRESET, fit_image
 from .methods.face_method import FaceMethod, Reconstruction
 
 ITERATIONS = 70  # of the descent
-WEIGHT = 4.0  # of the pixels against landmarks and prior; see fit_image. Chosen, like ITERATIONS, on synthetic scans of people that no table counts
+# Of the pixels against landmarks and prior, see fit_image. Both numbers were chosen on synthetic scans of people that no table counts, where 16 is a little better; but photographs have
+# shadows and hair, which then bend mouths.
+WEIGHT = 4.0
 FARTHEST = 0.1  # that landmarks may move on average, in sides of the square around them: beyond, the fit has lost the face, and what the network said stays
 
 
 class Refined:
-    """`network`, a method, but each face that it reconstructs is fitted to its picture in `iterations` steps, about a second a face. All else is the network's own.
+    """`unrefined`, a method, but each face that it reconstructs is fitted to its picture in `iterations` steps, about a second a face. All else is the method's own.
 
     Raises:
         ValueError: iterations below 1.
@@ -29,10 +31,10 @@ class Refined:
     def __init__(self, method: FaceMethod, iterations: int = ITERATIONS):
         if iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {iterations}")
-        self.network, self.iterations = method, iterations
+        self.unrefined, self.iterations = method, iterations
 
     def __getattr__(self, name):
-        return getattr(self.network, name)
+        return getattr(self.unrefined, name)
 
     def landmarks(self, image: Tensor) -> Tensor:
         return self.reconstruct(image).landmarks
@@ -40,12 +42,12 @@ class Refined:
     def reconstruct(self, image: Tensor) -> Reconstruction:
         """As `FaceMethod.reconstruct`, with albedo and light. A face that cannot be fitted (turned away, or hidden) is what the network says."""
         with torch.no_grad():
-            said = self.network.reconstruct(image)
+            said = self.unrefined.reconstruct(image)
         fitted = [self._fitted(picture, Reconstruction(*(None if v is None else v[n : n + 1] for v in said))) for n, picture in enumerate(image)]
         return Reconstruction(*(None if any(v is None for v in values) else torch.cat(values).to(image) for values in zip(*fitted)))
 
     def _fitted(self, picture: Tensor, said: Reconstruction) -> Reconstruction:
-        model, size = self.network.model, picture.shape[-1]
+        model, size = self.unrefined.model, picture.shape[-1]
         seen = said.landmarks[0, :, :2]
         try:
             with torch.enable_grad():
@@ -64,7 +66,7 @@ class Refined:
 
     def _whole(self, said: Reconstruction) -> Reconstruction:
         """What the network says, with as many coefficients as a fit has, and with albedo and light: without its own the mean albedo, and light from everywhere."""
-        model, light = self.network.model, said.light
+        model, light = self.unrefined.model, said.light
         if light is None:
             light = fr.lighting.ambient_and_directional(*said.identity.new_tensor([[[0.7] * 3], [[0.0, 0.0, 1.0]], [[0.0] * 3]]).unbind(0))
         albedo = None if model.num_albedo == 0 else said.identity.new_zeros(1, 0) if said.albedo is None else said.albedo

@@ -8,6 +8,7 @@ import facerender as fr
 from facemodels import load_model
 from facemodels.cli import main
 from facemodels.fit_camera import Camera
+from facemodels.methods import load_method
 from facemodels.methods.face_method import Reconstruction
 from facemodels.reconstruction import Reconstructor
 from facemodels.refine import Refined
@@ -112,6 +113,19 @@ def test_faces_of_pictures_are_refined_once(model, monkeypatch):
         (face,) = worker([photo], None, [[given]])[0]
         assert len(seen) == 1 and face.albedo is not None and face.light.shape == (9, 3)
         assert np.linalg.norm(face.landmarks[:, :2].numpy() - marks, axis=1).mean() < 8
+
+
+def test_protocols_with_scans_refine_the_second_look(model, monkeypatch):
+    from facemodels.evaluation import scans
+
+    image, camera = drawn(model, torch.zeros(1, 1), 0.2)
+    photo = scans.Photo("photo", (image[0].permute(1, 2, 0) * 255).byte().numpy(), (0.0, 0.0, float(SIZE), float(SIZE)))
+    method, seen = load_method("dasl-aflw"), []
+    fitted = Refined._fitted
+    monkeypatch.setattr(Refined, "_fitted", lambda self, picture, said: seen.append(1) or fitted(self, picture, said))
+    (plain,), (refined,) = (list(scans.reconstructions(m, [photo])) for m in (method, Refined(method, 4)))
+    assert len(seen) == 1 and plain.albedo is None and refined.albedo is not None
+    assert (plain.landmarks - refined.landmarks)[..., :2].norm(dim=-1).mean() < 4
 
 
 def test_a_video_is_not_refined(tmp_path, capsys):

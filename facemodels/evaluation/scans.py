@@ -199,7 +199,7 @@ def _reconstructed(method, photos):
         return torch.from_numpy(cuts).permute(0, 3, 1, 2).float().div(255).to(device)
 
     first = [one.box for one in photos]
-    points = getattr(method, "network", method).landmarks(crops(first)).double().cpu()  # of a method that goes on from a network's, what that says will do here
+    points = getattr(method, "unrefined", method).landmarks(crops(first)).double().cpu()  # of a method that goes on from a network's, what that says will do here
     _finite(photos, points)
     found = method.reconstruct(crops([landmark_box(from_crop(p[:, :2].numpy(), box, size)) for p, box in zip(points, first)]))
     found = type(found)(*(None if value is None else value.float().cpu() for value in found))
