@@ -54,7 +54,7 @@ struct Visibility {
   }
 };
 
-// Triangles that wait for draw_marked: those whose bit is not set. marks [N, ceil(F / 32)].
+// Triangles that wait for draw_marked: those whose bit is not set, of `words` words an image.
 struct Marks {
   uint32_t* bits;
   int64_t words;
