@@ -25,15 +25,19 @@ class Refined:
     """`unrefined`, a method, but each face that it reconstructs is fitted to its picture in `iterations` steps, about a second a face. All else is the method's own.
 
     Raises:
-        ValueError: iterations below 1.
+        InputError: the method's model has joints, which a `Reconstruction` does not tell. ValueError: iterations below 1.
     """
 
     def __init__(self, method: FaceMethod, iterations: int = ITERATIONS):
         if iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {iterations}")
+        if method.model.joints:
+            raise InputError(f"faces of {method.model.name} cannot be refined: a fit would turn its joints; use a method of a model without")
         self.unrefined, self.iterations = method, iterations
 
     def __getattr__(self, name):
+        if name == "unrefined":  # while a copy is made
+            raise AttributeError(name)
         return getattr(self.unrefined, name)
 
     def landmarks(self, image: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
 """Faces that are fitted to their picture from what a network says (facemodels.refine)."""
 
+import copy
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ import torch
 import facerender as fr
 from facemodels import load_model
 from facemodels.cli import main
+from facemodels.errors import InputError
 from facemodels.fit_camera import Camera
 from facemodels.methods import load_method
 from facemodels.methods.face_method import Reconstruction
@@ -96,6 +100,10 @@ def test_all_else_is_the_networks(model):
     torch.testing.assert_close(refined.landmarks(image), refined.reconstruct(image).landmarks)
     with pytest.raises(ValueError, match="at least 1"):
         Refined(network, 0)
+    assert copy.copy(refined).size == SIZE
+    network.model = SimpleNamespace(name="flame", joints=("jaw",))
+    with pytest.raises(InputError, match="flame cannot be refined"):
+        Refined(network)
 
 
 def test_faces_of_pictures_are_refined_once(model, monkeypatch):
