@@ -370,7 +370,7 @@ def test_every_file_of_a_photograph_is_written(seer, tmp_path, monkeypatch, caps
 
 def command(seer, monkeypatch, *arguments):
     monkeypatch.setattr(reconstruct_command, "check_detector", lambda: None)
-    monkeypatch.setattr(reconstruct_command, "Reconstructor", lambda method, device, threshold: Reconstructor(seer, device_named(device), threshold))
+    monkeypatch.setattr(reconstruct_command, "Reconstructor", lambda method, device, threshold, refine: Reconstructor(seer, device_named(device), threshold, refine))
     return main(["reconstruct", *map(str, arguments)])
 
 
