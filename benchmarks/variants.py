@@ -71,27 +71,10 @@ def variants(device):
 
 
 def orders(vertices, faces):
-    """The mesh with its triangles and vertices in other orders."""
-    rng = np.random.default_rng(0)
-    shuffled = faces[rng.permutation(len(faces))]
-    centre = vertices[faces].mean(1)
-    cells = ((centre - vertices.min(0)) / np.ptp(vertices, 0).max() * 1023).astype(np.int64)
-    along_curve = faces[np.argsort(sum(_spread(cells[:, k]) << k for k in range(3)), kind="stable")]
-    return {"by rows": (vertices, faces), "along a Morton curve": _renumbered(vertices, along_curve), "shuffled, vertices by first use": _renumbered(vertices, shuffled), "shuffled": (vertices, shuffled)}
-
-
-def _spread(a):
-    """Ten bits of `a`, two zeros between each and the next."""
-    return sum(((a >> k) & 1) << 3 * k for k in range(10))
-
-
-def _renumbered(vertices, faces):
-    """The same faces with vertices in the order in which they name them."""
-    used, first = np.unique(faces, return_index=True)
-    order = used[np.argsort(first)]
-    number = np.zeros(len(vertices), np.int32)
-    number[order] = np.arange(len(order), dtype=np.int32)
-    return vertices[order], number[faces]
+    """The mesh with its triangles in other orders."""
+    vertex_order, _, along_curve = fr.locality_order(torch.from_numpy(vertices), torch.from_numpy(faces))
+    shuffled = faces[np.random.default_rng(0).permutation(len(faces))]
+    return {"by rows": (vertices, faces), "along a Morton curve": (vertices[vertex_order.numpy()], along_curve.numpy()), "shuffled": (vertices, shuffled)}
 
 
 if __name__ == "__main__":

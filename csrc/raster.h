@@ -81,10 +81,6 @@ HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t h
 HD bool needs_homogeneous(int32_t c0, int32_t c1, int32_t c2) {
   return ((c0 | c1 | c2) & kHomogeneousCell) != 0;
 }
-HD bool holds_no_centre(int32_t c0, int32_t c1, int32_t c2) {
-  const int32_t differ = (c0 ^ c1) | (c0 ^ c2);
-  return (differ & 0xFFFF) == 0 || (differ >> 16) == 0;
-}
 
 // The smaller, and the larger, of three numbers in each half of a word.
 HD uint32_t min3_halves(uint32_t a, uint32_t b, uint32_t c) {

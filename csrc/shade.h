@@ -56,7 +56,7 @@ HD Vec3<T> sh_irradiance(const ShLight<S>& l, const Vec3<T>& n) {
   return {out[0], out[1], out[2]};
 }
 
-// For gradients: the irradiance of one channel, to the last bits, and its slope along the normal. It is a constant, a linear and a quadratic form of n, so
+// For gradients: the irradiance of one channel, but for its last bits, and its slope along the normal. It is a constant, a linear and a quadratic form of n, so
 // twice the sum of the latter two is n * (slope + linear).
 template <class T, class Light>
 HD T sh_irradiance_slope(const Light& l, int c, const Vec3<T>& n, Vec3<T>& slope) {

@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 4 : 2) shade(BatchVie
     if (__syncthreads_or(face >= 0) && all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
     Vec3<T> c{T(0), T(0), T(0)};
     if (p.inside) c = face_pixel(all.image(n), light, face, p.row, p.col), face_id[at] = face;
-    put3(out + n * height * width * 3, Vec3<A>{A(c.x), A(c.y), A(c.z)}, p, height, width, rows);
+    put_pixels(out + n * height * width * 3, Vec3<A>{A(c.x), A(c.y), A(c.z)}, p, height, width, rows);
   }
 }
 

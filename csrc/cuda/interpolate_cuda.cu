@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateS
       if (!__ballot_sync(kAllLanes, seen)) continue;
       __shared__ WarpSums<kValues, kValues> memories[kBlock / kWarp];
       WarpSums<kValues, kValues>& sums = memories[threadIdx.x / kWarp];
-      const SeenFaces faces(seen, id);
+      const SeenFaces same(seen, id);
       sums.enter(seen, f);
       for (int64_t first = 0; first < C; first += kValues) {
         const int32_t here = int32_t(C - first < kValues ? C - first : kValues);
@@ -96,8 +96,8 @@ __global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateS
           sums.each_corner([&](int, int32_t vertex, int32_t c, float value) {
             if (c < here) add_to<T, mode>(grad_attributes, n * s.attribute_stride + vertex * C + first + c, value);
           });
-        } else if (faces.few()) {
-          sums.by_faces(faces, target);
+        } else if (same.few()) {
+          sums.by_faces(same, target);
         } else {
           if (first == 0) sums.hang(seen, f);
           __syncwarp();

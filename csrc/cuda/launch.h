@@ -112,7 +112,7 @@ __device__ inline TilePixel tile_pixel(int32_t height, int32_t width) { return t
 // Writes three numbers of each of a warp's pixels to `out` [H,W,3]. Its pixels are four rows of eight, each of which lies together in memory: where they
 // are whole (`rows`, see whole_rows) they are written 16 bytes at a time. Every lane must come.
 template <class A>
-__device__ inline void put3(A* out, const Vec3<A>& v, const TilePixel& p, int32_t height, int32_t width, bool rows) {
+__device__ inline void put_pixels(A* out, const Vec3<A>& v, const TilePixel& p, int32_t height, int32_t width, bool rows) {
   if (!rows) {
     if (p.inside) {
       A* const at = out + (int64_t(p.row) * width + p.col) * 3;
@@ -293,13 +293,12 @@ __device__ inline T warp_sums(T (&v)[32]) {
     return v[0];
 }
 
-// Adds the first 27 numbers of every thread of a block, in a fixed order, and writes the sums to `out`. Every thread must come; where the
-// numbers of a whole warp are zero it may say so.
+// Adds the first 27 numbers of every thread of a block, in a fixed order, and writes the sums to `out`. Every thread must come.
 template <class T>
-__device__ inline void block_sum27(T (&mine)[32], bool zero, T* out) {
+__device__ inline void block_sum27(T (&mine)[32], T* out) {
   __shared__ T sums[kBlock / kWarp][kWarp];
   const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  sums[warp][lane] = zero ? T(0) : warp_sums(mine);
+  sums[warp][lane] = warp_sums(mine);
   __syncthreads();
   if (threadIdx.x < 27) {
     T v = T(0);

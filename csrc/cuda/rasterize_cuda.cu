@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint6
     }
     if (p.inside) face_id[o] = face, depth[o] = d;
     if (layers == 1)
-      put3(bary + n * mesh.height * mesh.width * 3, Vec3<T>{b[0], b[1], b[2]}, p, mesh.height, mesh.width, rows);
+      put_pixels(bary + n * mesh.height * mesh.width * 3, Vec3<T>{b[0], b[1], b[2]}, p, mesh.height, mesh.width, rows);
     else if (p.inside)
       bary[3 * o] = b[0], bary[3 * o + 1] = b[1], bary[3 * o + 2] = b[2];
   }

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kBlock) backward(ShadeShape s, const A* grad, 
       }
       if (partial) sh_light_gradient(normal, grad_shading, light_gradient);
     }
-    if (partial) block_sum27(light_gradient, false, partial + (n * gridDim.x + blockIdx.x) * 27);
+    if (partial) block_sum27(light_gradient, partial + (n * gridDim.x + blockIdx.x) * 27);
   }
 }
 

@@ -26,22 +26,13 @@ struct BatchMesh {
   int64_t cull;
 };
 
-// The same pointer, as a sum that the compiler does not take apart again: then an element's address is one instruction.
-template <class P>
-__device__ inline P* whole(P* p) {
-#ifdef __CUDA_ARCH__
-  asm("" : "+l"(p));
-#endif
-  return p;
-}
-
 // The keys of one image; with kBehind also those of the layer that it lies behind.
 template <bool kBehind>
 struct Visibility {
   uint64_t* keys;
   const uint64_t* in_front;
 
-  __device__ Visibility image(int64_t n, int64_t pixels) const { return {whole(keys + n * pixels), kBehind ? whole(in_front + n * pixels) : nullptr}; }
+  __device__ Visibility image(int64_t n, int64_t pixels) const { return {kept(keys + n * pixels), kBehind ? kept(in_front + n * pixels) : nullptr}; }
   __device__ void claim(uint32_t pixel, float depth, int32_t face) const {
     if (!(fabsf(depth) <= 1.f)) return;  // in_depth_range
     const uint64_t key = visibility_key(depth, face);
@@ -375,7 +366,7 @@ __global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kBe
       uint32_t lengths = 0;
       UNROLL_NOT
       for (int32_t image = 0; vertices && image < images; ++image) {
-        const bool outside = s.place(mesh, whole(mesh.clip + int64_t(first_image + image) * mesh.num_vertices * 4), vertices, lane);
+        const bool outside = s.place(mesh, kept(mesh.clip + int64_t(first_image + image) * mesh.num_vertices * 4), vertices, lane);
         lengths = s.draw_image(mesh, block, drawn, to, marks, first_image, image, first + begin, here, outside, image == images - 1, lengths, lane);
       }
       begin += here;
