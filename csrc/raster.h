@@ -54,7 +54,8 @@ HD auto within(T a, float limit) {
 #endif
 }
 
-template <class T, class I>
+// kTellInvalid: whether a vertex that is not finite has a cell of its own, or that of the homogeneous path.
+template <class T, class I, bool kTellInvalid = true>
 HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t height) {
   ScreenVertex<T, I> s;
   const T zero = x - x;
@@ -69,7 +70,10 @@ HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t h
   s.x = round_to_int<I>(px);
   s.y = round_to_int<I>(py);
   const I cell = first_centre(s.x, width) | first_centre(s.y, height) << 16, none = cell - cell;
-  const auto other = [&] { return select(is_finite((x - x) + (y - y) + (z - z) + (w - w)), none + kHomogeneousCell, none + kInvalidCell); };
+  const auto other = [&] {
+    if (!kTellInvalid) return none + kHomogeneousCell;
+    return select(is_finite((x - x) + (y - y) + (z - z) + (w - w)), none + kHomogeneousCell, none + kInvalidCell);
+  };
   if constexpr (std::is_arithmetic_v<T>)
     s.cell = near ? cell : other();
   else

@@ -2,9 +2,10 @@
 //
 // At the sizes that networks train on, most triangles of a face hold no pixel centre or one, and the time goes into instructions, not memory. So
 // a warp takes a run of triangles through several images. It finds their vertices once, and in each image transforms every vertex once, for
-// itself: nothing here waits for other warps. A triangle without a pixel centre is dropped by comparing cells, and one with a single centre drawn at once; those
-// of a few centres wait in a queue until there is one for every lane, over images too. What is left over (too wide for 32 bits, or in need of the
-// homogeneous path) is marked, one bit a triangle, and drawn by a second kernel: so the first one needs few registers.
+// itself: nothing here waits for other warps. A triangle without a pixel centre is dropped by comparing cells. The centres of boxes with one or two
+// are listed, and then every lane tests one of them; boxes with more wait in a queue until there is one for every lane, over images too. What is left
+// over (too wide for 32 bits, or in need of the homogeneous path) is marked, one bit a triangle, and drawn by a second kernel: so the first one
+// needs few registers.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +15,6 @@
 
 namespace facerender {
 
-constexpr uint32_t kLeft = ~0u;               // in place of a box's size: this triangle is left to draw_marked
 constexpr uint32_t kLargeBox = 0xFFF0FFF0u;  // a box with one of these bits in its size, 16 columns or rows, is drawn by the whole warp
 
 template <class T>
@@ -74,7 +74,7 @@ __device__ inline float depth_at(const Setup<T, I>& s, I e1, I e2) {
   return float(plane_depth(s.z0, s.dz1, s.dz2, s.inv_area, e1, e2));
 }
 
-// A triangle whose box holds one pixel: Setup and its test with what is not needed left out. Ties are broken only where a centre lies on an edge.
+// One pixel of a narrow triangle: Setup and its test with what is not needed left out. Ties are broken only where a centre lies on an edge.
 template <class T, class V>
 __device__ inline void one_pixel(const BatchMesh<T>& mesh, Orientation drawn, const PlacedVertex<T>& a, const PlacedVertex<T>& b, const PlacedVertex<T>& c, uint32_t at, uint32_t first_pixel, int32_t face,
                                  const V& to) {
@@ -117,7 +117,7 @@ __device__ void warp_homogeneous(const BatchMesh<T>& mesh, const Vec4<T>* clip, 
 
 constexpr int32_t kDrawBlock = 128;
 constexpr int kDrawBlocks = 7;  // of a multiprocessor: 72 registers a thread
-constexpr int32_t kMostTriangles = 96, kMostVertices = 128;  // of a run of triangles; 96 corners of 32 triangles always fit
+constexpr int32_t kMostTriangles = 128, kMostVertices = 128;  // of a run of triangles; 96 corners of 32 triangles always fit
 
 // What a warp knows of its triangles: their vertices, each once, and where these are in the image at hand; and those of this and earlier images that wait.
 template <class T>
@@ -150,6 +150,10 @@ struct WarpTriangles {
   // Two queues, which grow from both ends: of boxes of two by two pixels and less, and of larger ones. So the lanes of a warp have like work.
   QueuedDepth queued_depth[kQueue];
   uint32_t queued_size[kQueue];  // columns, and rows in the upper half
+  // Of the image at hand: from the start, pixels of triangles with one or two (the triangle's number, and kBeside or kBelow with the second); from the end, triangles with more.
+  static constexpr int32_t kListed = 2 * kMostTriangles;
+  static constexpr uint32_t kBeside = 0x100, kBelow = 0x200;
+  uint16_t listed[kListed];
 
   // For a block whose warps' triangles begin at `block`.
   __device__ Corners3 corners(const char* block, uint32_t a, uint32_t b, uint32_t c) const {
@@ -157,6 +161,7 @@ struct WarpTriangles {
     return {(start + a * size) | (start + b * size) << 16, start + c * size};
   }
   static __device__ PlacedVertex<T> at(const char* block, uint32_t offset) { return *reinterpret_cast<const PlacedVertex<T>*>(block + offset); }
+  static __device__ uint32_t cell_at(const char* block, uint32_t offset) { return uint32_t(reinterpret_cast<const PlacedVertex<T>*>(block + offset)->cell); }
 
   // The vertices of `count` triangles. Returns how many there are, or more than kMostVertices where they have no room.
   __device__ int32_t find_vertices(const BatchMesh<T>& mesh, const char* block, int32_t first, int32_t count, int32_t lane) {
@@ -208,28 +213,37 @@ struct WarpTriangles {
     return mesh.num_vertices ? 3 * int32_t(kWarp) : 0;
   }
 
-  // Where the vertices are in an image. Returns whether one of them lies outside it: then boxes say nothing of how wide triangles are.
+  // Where the vertices are in an image. Returns whether one of them lies outside it, or needs the homogeneous path: then boxes say nothing of how wide triangles are.
   __device__ bool place(const BatchMesh<T>& mesh, const T* clip, int32_t vertices, int32_t lane) {
-    constexpr int kTogether = sizeof(T) == 4 ? 3 : 1;  // loads under way at a time
-    uint32_t most_x = 0, most_y = 0;                   // a vertex to the left of the image, or above it, is a very large one
-    for (int32_t u = lane; u < vertices; u += kTogether * int32_t(kWarp)) {
-      Vec4<T> p[kTogether];
+    uint32_t most_x = 0, most_y = 0, flags = 0;  // a vertex to the left of the image, or above it, is a very large one
+    // So many for each lane, whose loads are under way at the same time: nothing may branch between them. Lanes without one take the first, whatever else they hold.
+    const auto together = [&](auto many, int32_t begin) {
+      constexpr int kMany = decltype(many)::value;
+      Vec4<T> p[kMany];
       UNROLL
-      for (int k = 0; k < kTogether; ++k) {
-        const int32_t at = u + k * int32_t(kWarp);
-        p[k] = load4(clip + uint64_t(vertex[at < vertices ? at : u]) * 4);
+      for (int k = 0; k < kMany; ++k) {
+        const int32_t u = begin + k * int32_t(kWarp) + lane;
+        p[k] = load4(clip + uint64_t(vertex[u < vertices ? u : 0]) * 4);
       }
       UNROLL
-      for (int k = 0; k < kTogether; ++k) {
-        const int32_t at = u + k * int32_t(kWarp);
-        if (at >= vertices) continue;
-        const ScreenVertex<T> v = screen_vertex<T, int32_t>(p[k].x, p[k].y, p[k].z, p[k].w, mesh.width, mesh.height);
-        placed[at] = {v.x, v.y, v.cell, v.z};
+      for (int k = 0; k < kMany; ++k) {
+        const ScreenVertex<T> v = screen_vertex<T, int32_t, false>(p[k].x, p[k].y, p[k].z, p[k].w, mesh.width, mesh.height);
+        placed[begin + k * int32_t(kWarp) + lane] = {v.x, v.y, v.cell, v.z};
         most_x = most_x > uint32_t(v.x) ? most_x : uint32_t(v.x);
         most_y = most_y > uint32_t(v.y) ? most_y : uint32_t(v.y);
+        flags |= uint32_t(v.cell);
       }
+    };
+    static_assert(kMostVertices == 4 * kWarp);
+    if constexpr (sizeof(T) == 8) {
+      UNROLL_NOT
+      for (int32_t begin = 0; begin < vertices; begin += int32_t(kWarp)) together(std::integral_constant<int, 1>{}, begin);
+    } else if (vertices > 3 * int32_t(kWarp)) {
+      together(std::integral_constant<int, 4>{}, 0);
+    } else {
+      together(std::integral_constant<int, 3>{}, 0);
     }
-    const bool outside = most_x > uint32_t(mesh.width) << kSubpixelBits || most_y > uint32_t(mesh.height) << kSubpixelBits;
+    const bool outside = most_x > uint32_t(mesh.width) << kSubpixelBits || most_y > uint32_t(mesh.height) << kSubpixelBits || (flags & uint32_t(kHomogeneousCell));
     __syncwarp();
     return __ballot_sync(kAllLanes, outside);
   }
@@ -280,41 +294,70 @@ struct WarpTriangles {
     __syncwarp();
   }
 
+  // Lists what there is to draw of `count` triangles in an image: returns the number of pixels, and in the upper half that of triangles.
+  __device__ uint32_t list(const char* block, const Marks& marks, int64_t n, int32_t first, int32_t count, bool outside, int32_t lane) {
+    uint32_t lengths = 0;
+    const uint32_t below = lanes_below();
+    UNROLL_NOT
+    for (int32_t t = lane; t < count + lane; t += int32_t(kWarp)) {
+      const Corners3 of = corner[t];
+      const uint32_t ca = cell_at(block, of.first_two & 0xFFFF), cb = cell_at(block, of.first_two >> 16), cc = cell_at(block, of.third);
+      const uint32_t size = max3_halves(ca, cb, cc) - min3_halves(ca, cb, cc), rows = size >> 16;
+      uint32_t pixels = (size & 0xFFFF) * rows;
+      if (outside) {  // few images have such vertices
+        const bool homogeneous = needs_homogeneous(int32_t(ca), int32_t(cb), int32_t(cc));
+        if (homogeneous || (pixels && !narrow(at(block, of.first_two & 0xFFFF), at(block, of.first_two >> 16), at(block, of.third)))) {
+          if (of.third != of.first_two >> 16) marks.leave(n, first + t);
+          pixels = 0;
+        }
+      }
+      const bool some = pixels - 1 < 2, two = pixels == 2, more = pixels > 2;
+      const uint32_t with_some = __ballot_sync(kAllLanes, some), with_two = __ballot_sync(kAllLanes, two), with_more = __ballot_sync(kAllLanes, more);
+      uint16_t* const to = listed + int32_t(lengths & 0xFFFF) + __popc(with_some & below) + __popc(with_two & below);
+      if (some) to[0] = uint16_t(t);
+      if (two) to[1] = uint16_t(uint32_t(t) + rows * kBeside);
+      if (more) listed[kListed - 1 - int32_t(lengths >> 16) - int32_t(__popc(with_more & below))] = uint16_t(t);
+      lengths += uint32_t(__popc(with_some)) + uint32_t(__popc(with_two)) + (uint32_t(__popc(with_more)) << 16);
+    }
+    __syncwarp();
+    return lengths;
+  }
+
   // Draws `count` triangles in one image, `image` after the first of the warp's; returns how many wait then, those of larger boxes in the upper half: none after the last.
   template <class V>
   __device__ uint32_t draw_image(const BatchMesh<T>& mesh, const char* block, Orientation drawn, const V& to, const Marks& marks, int32_t first_image, int32_t image, int32_t first, int32_t count, bool outside,
                                 bool last_image, uint32_t lengths, int32_t lane) {
-    const uint32_t first_pixel = uint32_t(image) * uint32_t(mesh.height * mesh.width);
+    const uint32_t first_pixel = uint32_t(image) * uint32_t(mesh.height * mesh.width), here = list(block, marks, first_image + image, first, count, outside, lane);
     UNROLL_NOT
-    for (int32_t begin = 0; begin < count; begin += int32_t(kWarp)) {
-      const int32_t face = first + begin + lane;
-      const Corners3 of = corner[begin + lane];
+    for (int32_t i = lane; i < int32_t(here & 0xFFFF); i += int32_t(kWarp)) {
+      const uint32_t entry = listed[i], t = entry & (kBeside - 1);
+      const Corners3 of = corner[t];
       const PlacedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16), c = at(block, of.third);
-      const uint32_t low = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell));
-      uint32_t size = max3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) - low;
-      if (needs_homogeneous(a.cell, b.cell, c.cell))
-        size = a.cell != kInvalidCell && b.cell != kInvalidCell && c.cell != kInvalidCell && of.third != of.first_two >> 16 ? kLeft : 0;
-      else if ((size & 0xFFFF) == 0 || size <= 0xFFFF)
-        size = 0;
-      else if (outside && !narrow(a, b, c))
-        size = kLeft;
-      if (size == 0x10001u) one_pixel(mesh, drawn, a, b, c, low, first_pixel, face, to), size = 0;
-      if (size == kLeft) marks.leave(first_image + image, face), size = 0;
-      const bool waits = size != 0 && !(size & kLargeBox);
-      const bool larger = waits && ((size - 0x10001u) & 0xFFFEFFFEu) != 0;
-      const uint32_t few = __ballot_sync(kAllLanes, waits && !larger), more = __ballot_sync(kAllLanes, larger);
+      const uint32_t pixel = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) + (entry & kBeside) / kBeside + (entry & kBelow) * (0x10000 / kBelow);
+      one_pixel(mesh, drawn, a, b, c, pixel, first_pixel, first + int32_t(t), to);
+    }
+    const int32_t more = int32_t(here >> 16);
+    UNROLL_NOT
+    for (int32_t begin = 0; begin < more || (last_image && lengths); begin += int32_t(kWarp)) {
+      const bool mine = begin + lane < more;
+      const int32_t t = mine ? listed[kListed - 1 - begin - lane] : 0;
+      const Corners3 of = corner[t];
+      const PlacedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16), c = at(block, of.third);
+      const uint32_t low = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)), size = max3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) - low;
+      const bool large = mine && (size & kLargeBox), waits = mine && !large, larger = waits && ((size - 0x10001u) & 0xFFFEFFFEu) != 0;
+      const uint32_t few = __ballot_sync(kAllLanes, waits && !larger), many = __ballot_sync(kAllLanes, larger);
       if (waits) {
-        const int32_t before = int32_t(__popc((larger ? more : few) & lanes_below())), at = larger ? kQueue - 1 - int32_t(lengths >> 16) - before : int32_t(lengths & 0xFFFF) + before;
+        const int32_t before = int32_t(__popc((larger ? many : few) & lanes_below())), at = larger ? kQueue - 1 - int32_t(lengths >> 16) - before : int32_t(lengths & 0xFFFF) + before;
         const int32_t ox = int32_t(low << kSubpixelBits & 0xFFFF00u) + kSubpixels / 2, oy = int32_t(low >> (16 - kSubpixelBits) & 0xFFFF00u) + kSubpixels / 2;
         const auto from_origin = [&](const PlacedVertex<T>& v) { return low_halves(uint32_t(v.x - ox), uint32_t(v.y - oy)); };
         queued_place[at] = {{from_origin(a), from_origin(b), from_origin(c)}, first_pixel + (low >> 16) * uint32_t(mesh.width) + (low & 0xFFFF)};
-        queued_depth[at] = {{a.z, b.z, c.z}, face};
+        queued_depth[at] = {{a.z, b.z, c.z}, first + t};
         queued_size[at] = size;
       }
-      lengths += uint32_t(__popc(few)) | uint32_t(__popc(more)) << 16;
-      for (uint32_t left = __ballot_sync(kAllLanes, (size & kLargeBox) != 0); left; left &= left - 1)
-        draw_large(mesh, block, to.image(image, int64_t(mesh.height) * mesh.width), marks, first_image + image, first, begin + __ffs(int(left)) - 1, lane);
-      const bool last = last_image && begin + int32_t(kWarp) >= count;
+      lengths += uint32_t(__popc(few)) | uint32_t(__popc(many)) << 16;
+      for (uint32_t left = __ballot_sync(kAllLanes, large); left; left &= left - 1)
+        draw_large(mesh, block, to.image(image, int64_t(mesh.height) * mesh.width), marks, first_image + image, first, __shfl_sync(kAllLanes, t, __ffs(int(left)) - 1), lane);
+      const bool last = last_image && begin + int32_t(kWarp) >= more;
       while ((lengths & 0x200020u) || (last && lengths)) {  // one of them holds 32 or more
         const bool upper = (lengths & 0x20u) == 0 && ((lengths & 0x200000u) || (lengths & 0xFFFF) == 0);
         const int32_t length = int32_t(upper ? lengths >> 16 : lengths & 0xFFFF), now = length < int32_t(kWarp) ? length : int32_t(kWarp);
@@ -395,6 +438,7 @@ __global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibil
           clip[i] = load4(mesh.clip + (n * mesh.num_vertices + f.v[i]) * 4);
           v[i] = screen_vertex<T, int32_t>(clip[i].x, clip[i].y, clip[i].z, clip[i].w, mesh.width, mesh.height);
         }
+        if (v[0].cell == kInvalidCell || v[1].cell == kInvalidCell || v[2].cell == kInvalidCell) continue;
         if (needs_homogeneous(v[0].cell, v[1].cell, v[2].cell)) {
           warp_homogeneous(mesh, clip, face, to, lane, stripe, stripes);
         } else {
@@ -408,9 +452,9 @@ __global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibil
 
 template <class T, bool kBehind>
 void launch_search(const Device& device, const BatchMesh<T>& mesh, const Visibility<kBehind>& all, const Marks& marks) {
-  // As many warps as the device holds at a time. 92 triangles of a strip have 94 to 96 vertices, which is three for a lane; where that leaves warps without work, fewer.
+  // As many warps as the device holds at a time. 124 triangles of a strip have 126 to 128 vertices, which is four for a lane; where that leaves warps without work, fewer.
   const int64_t warps = std::max<int64_t>(device.multiprocessors() * kDrawBlocks * (kDrawBlock / kWarp), 6);
-  int32_t each = 92;
+  int32_t each = 124;
   while (each > 32 && (mesh.num_faces + each - 1) / each * mesh.batch < warps) each = each > 64 ? 64 : 32;
   const int64_t pairs = (mesh.num_faces + each - 1) / each * mesh.batch, share = std::clamp<int64_t>((pairs + warps - 1) / warps, 1, std::min<int64_t>((int64_t(1) << 32) / (int64_t(mesh.height) * mesh.width) - 1, 1 << 30));  // queued pixels are numbered in 32 bits
   constexpr int64_t kEach = kDrawBlock / kWarp;
