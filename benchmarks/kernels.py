@@ -83,6 +83,7 @@ def cases(triangles, batch, size, device):
     lit = (clip, normals, s.colours, light, s.faces, seen, 1)
     return {
         "rasterize": (lambda: fr.rasterize(clip, s.faces, (size, size)), 16 * V + ids + 20 * P),
+        "rasterize, ids and depth": (lambda: fr.rasterize(clip, s.faces, (size, size), barycentrics=False), 16 * V + ids + 8 * P),
         "rasterize backward": (lambda: ops.rasterize_backward(grad_bary, None, clip, s.faces, fragments.face_id[..., None], False), 32 * V + ids + 16 * P),
         "interpolate": (lambda: fr.interpolate(s.colours, s.faces, fragments), 12 * V + ids + 28 * P),
         "interpolate backward": (lambda: ops.interpolate_backward(s.grad, s.colours, s.faces, fragments.face_id, fragments.bary, True, True, False), 24 * V + ids + 40 * P),

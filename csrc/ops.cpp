@@ -9,7 +9,7 @@ extern "C" PyObject* PyInit__C(void) {  // importing facerender._C runs the regi
 
 #define DEFINE_LIBRARY(name, m) STABLE_TORCH_LIBRARY(name, m)
 DEFINE_LIBRARY(FACERENDER_LIBRARY, m) {
-  m.def("rasterize(Tensor clip, Tensor faces, int height, int width, int cull, int layers) -> (Tensor face_id, Tensor bary, Tensor depth)");
+  m.def("rasterize(Tensor clip, Tensor faces, int height, int width, int cull, int layers, bool want_bary=True) -> (Tensor face_id, Tensor bary, Tensor depth)");
   m.def("rasterize_backward(Tensor? grad_bary, Tensor? grad_depth, Tensor clip, Tensor faces, Tensor face_id, bool deterministic) -> Tensor");
   m.def("interpolate(Tensor attributes, Tensor faces, Tensor face_id, Tensor bary, Tensor? background) -> Tensor");
   m.def(

@@ -93,7 +93,7 @@ def bake_texture(
     pixel = to_pixels(torch.cat([at[..., :3], w[..., None]], -1), (height, width))
     grid = torch.stack([pixel[..., 0] * (2 / width) - 1, pixel[..., 1] * (2 / height) - 1], -1)
     texture = torch.nn.functional.grid_sample(image.movedim(-1, 1), grid, padding_mode="border", align_corners=False).movedim(1, -1)
-    seen = rasterize(clip, faces, (height, width)).depth
+    seen = rasterize(clip, faces, (height, width), barycentrics=False).depth
     front = torch.nn.functional.grid_sample(seen[:, None], grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0]
     visible = inside & (grid.abs().amax(-1) <= 1) & (w > 0) & (at[..., 2] / w <= front + tolerance)
     weight = visible.to(clip.dtype)

@@ -57,7 +57,8 @@ def test_rasterize_has_the_same_bits(kernels, dtype, cull, layers, kind):
         clip[..., :2] = clip[:, :1, :2] + clip[..., :2] * 0.02
     if kind == "large":
         clip[..., :2] *= 30
-    same(kernels.rasterize(clip, topology.faces, *SIZE, cull, layers), CPU.rasterize(clip, topology.faces, *SIZE, cull, layers))
+    for bary in (True, False):
+        same(kernels.rasterize(clip, topology.faces, *SIZE, cull, layers, bary), CPU.rasterize(clip, topology.faces, *SIZE, cull, layers, bary))
 
 
 def test_triangles_that_share_vertices_have_the_same_bits(kernels, dtype):

@@ -13,6 +13,8 @@ import torch
 import facerender as fr
 from facerender import reference
 
+from .ops import scene
+
 HEIGHT, WIDTH = 13, 21
 
 
@@ -227,6 +229,22 @@ def test_perspective_correct_barycentrics(device):
     affine = torch.tensor([1 - 5.5 / 16 - 2.5 / 16, 5.5 / 16, 2.5 / 16])
     weights = affine / torch.tensor([1.0, 3.0, 1.0])
     torch.testing.assert_close(b, weights / weights.sum())
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_without_barycentrics_the_rest_is_the_same(layers, device):
+    clip, topology = scene(torch.float32, device, batch=2, vertices=300, faces=900)
+    results = []
+    for barycentrics in (True, False):
+        leaf = clip.clone().requires_grad_()
+        out = fr.rasterize(leaf, topology, (HEIGHT, WIDTH), layers=layers, barycentrics=barycentrics)
+        assert (out.bary is not None) == barycentrics
+        results.append((out.face_id, out.depth, *torch.autograd.grad((out.depth * torch.linspace(-1, 1, WIDTH, device=device).reshape(WIDTH, *[1] * (layers - 1))).sum(), leaf)))
+    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
+    torch.testing.assert_close(results[0][2], results[1][2])
+    assert results[0][2].any()
+    with pytest.raises(TypeError, match=r"fragments.bary must be a tensor .*, got None"):
+        fr.interpolate(clip, topology, out)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -15,14 +15,14 @@ void resolve(const MeshView<double>& mesh, const uint64_t* keys, int64_t begin, 
   resolve_pixels(mesh, keys, begin, end, stride, face_id, bary, depth);
 }
 
-// (face_id [N,H,W,K], bary [N,H,W,K,3], depth [N,H,W,K])
-std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers) {
+// (face_id [N,H,W,K], bary [N,H,W,K,3] or without want_bary [N,H,W,K,0], depth [N,H,W,K])
+std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers, bool want_bary) {
   const Tensor clip = as_contiguous(clip_), faces = as_contiguous(faces_);
   check_same_device(clip, faces);
   check_mesh(clip, 4, faces), check_size(height, width, layers);
   const int64_t batch = clip.size(0), num_vertices = clip.size(1), num_faces = faces.size(0), pixels = height * width;
   Tensor face_id = empty(clip, {batch, height, width, layers}, ScalarType::Int);
-  Tensor bary = empty(clip, {batch, height, width, layers, 3}, clip.scalar_type());
+  Tensor bary = empty(clip, {batch, height, width, layers, want_bary ? 3 : 0}, clip.scalar_type());
   Tensor depth = empty(clip, {batch, height, width, layers}, clip.scalar_type());
   std::atomic<uint32_t> largest{0};
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
@@ -40,7 +40,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tens
         if (int64_t(index) >= num_vertices) largest = index;
         for_chunks(pixels, 8192, split, [&](int64_t begin, int64_t end) {
           const int64_t o = n * pixels * layers + k;
-          resolve(mesh, now, begin, end, layers, mutable_data<int32_t>(face_id) + o, mutable_data<T>(bary) + 3 * o, mutable_data<T>(depth) + o);
+          resolve(mesh, now, begin, end, layers, mutable_data<int32_t>(face_id) + o, want_bary ? mutable_data<T>(bary) + 3 * o : nullptr, mutable_data<T>(depth) + o);
         });
       }
     });

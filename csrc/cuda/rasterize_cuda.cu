@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint6
       d = interpolated_depth(clip, pixel.b);
     }
     if (p.inside) face_id[o] = face, depth[o] = d;
+    if (!bary) continue;
     if (layers == 1)
       put_pixels(bary + n * mesh.height * mesh.width * 3, Vec3<T>{b[0], b[1], b[2]}, p, mesh.height, mesh.width, rows);
     else if (p.inside)
@@ -27,14 +28,14 @@ __global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint6
   }
 }
 
-std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers) {
+std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers, bool want_bary) {
   const Tensor clip = aligned(clip_), faces = as_contiguous(faces_);
   check_mesh(clip, 4, faces), check_size(height, width, layers);
   check_same_device(clip, faces);
   const Device device(clip);
   const int64_t batch = clip.size(0), pixels = height * width;
   Tensor face_id = empty(clip, {batch, height, width, layers}, ScalarType::Int);
-  Tensor bary = empty(clip, {batch, height, width, layers, 3}, clip.scalar_type());
+  Tensor bary = empty(clip, {batch, height, width, layers, want_bary ? 3 : 0}, clip.scalar_type());
   Tensor depth = empty(clip, {batch, height, width, layers}, clip.scalar_type());
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
@@ -46,7 +47,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
       const int64_t o = n * pixels * layers;
       for (int64_t k = 0; k < layers; ++k) {
         find_visible(device, part, k ? keys.of[(k + 1) % 2] : nullptr, keys.of[k % 2]);
-        T* const to = mutable_data<T>(bary) + 3 * o;
+        T* const to = want_bary ? mutable_data<T>(bary) + 3 * o : nullptr;
         LAUNCH((resolve<T>), grid_of_tiles(height, width, part.batch), kBlock, device.stream, part, keys.of[k % 2], layers, k, mutable_data<int32_t>(face_id) + o, to, mutable_data<T>(depth) + o,
                layers == 1 && whole_rows(to, width));
         device.launched();

@@ -26,7 +26,7 @@ static void resolve(const MeshView<float>& mesh, const uint64_t* keys, int64_t b
         for (int k = 0; k < 3; ++k) b[k] = (Floats)((Ints)p.b[k] & hit);
         d = select(hit, interpolated_depth(clip, p.b), d);
       }
-      store_triples(bary + 3 * i, b[0], b[1], b[2]);
+      if (bary) store_triples(bary + 3 * i, b[0], b[1], b[2]);
       store(depth + i, d);
       first_col += 16;
       if (first_col >= mesh.width) first_col -= mesh.width, ++first_row;

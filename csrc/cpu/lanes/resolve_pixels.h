@@ -7,7 +7,7 @@
 namespace facerender {
 LEVEL_BEGIN
 
-// Face ids, barycentrics and depth of a run of pixels whose keys are known; K layers interleaved.
+// Face ids, barycentrics (unless null) and depth of a run of pixels whose keys are known; K layers interleaved.
 template <class T>
 void resolve_pixels(const MeshView<T>& mesh, const uint64_t* keys, int64_t begin, int64_t end, int64_t stride, int32_t* face_id, T* bary, T* depth) {
   int32_t row = int32_t(begin / mesh.width), col = int32_t(begin % mesh.width);
@@ -16,13 +16,13 @@ void resolve_pixels(const MeshView<T>& mesh, const uint64_t* keys, int64_t begin
     const int32_t face = key_face(keys[i]);
     face_id[o] = face;
     if (face < 0) {
-      bary[3 * o] = bary[3 * o + 1] = bary[3 * o + 2] = T(0);
+      if (bary) bary[3 * o] = bary[3 * o + 1] = bary[3 * o + 2] = T(0);
       depth[o] = T(1);
     } else {
       const int32_t* f = mesh.faces + int64_t(face) * 3;
       const Vec4<T> clip[3] = {load4(mesh.clip + int64_t(f[0]) * 4), load4(mesh.clip + int64_t(f[1]) * 4), load4(mesh.clip + int64_t(f[2]) * 4)};
       const Barycentrics<T> p(clip, col, row, mesh.width, mesh.height);
-      bary[3 * o] = p.b[0], bary[3 * o + 1] = p.b[1], bary[3 * o + 2] = p.b[2];
+      if (bary) bary[3 * o] = p.b[0], bary[3 * o + 1] = p.b[1], bary[3 * o + 2] = p.b[2];
       depth[o] = interpolated_depth(clip, p.b);
     }
     if (++col == mesh.width) col = 0, ++row;
