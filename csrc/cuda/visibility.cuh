@@ -252,43 +252,71 @@ struct WarpTriangles {
     return wide < kNarrow * kSubpixels && high < kNarrow * kSubpixels;
   }
 
-  // Draws `count`, at most 32, of the triangles that wait. `to`: the first image.
+  // One of the triangles that wait: Setup, with the first pixel's centre at the origin.
+  struct Waiting {
+    int32_t dx1, dy1, dx2, dy2, tie1, tie2, whole;  // an inner edge function is the same as 0 or more with its tie added; all three add up to `whole`
+    int32_t first1, first2;                         // with their ties, at the first pixel
+    int32_t columns, rows, face;
+    uint32_t pixel;
+    T z0, slope1, slope2, inverse;
+
+    __device__ Waiting(const QueuedPlace& q, const QueuedDepth& d, uint32_t size, Orientation drawn) : columns(int32_t(size & 0xFFFF)), face(d.face), pixel(q.pixel), z0(d.z[0]) {
+      const auto x = [&](int i) { return int32_t(q.corner[i] << 16) >> 16; };
+      const auto y = [&](int i) { return int32_t(q.corner[i]) >> 16; };
+      const int32_t ax = x(0), ay = y(0), signed_area = (x(1) - ax) * (y(2) - ay) - (y(1) - ay) * (x(2) - ax), o = drawn.sign(signed_area), area = o * signed_area;
+      dx1 = o * (ax - x(2)), dy1 = o * (ay - y(2)), dx2 = o * (x(1) - ax), dy2 = o * (y(1) - ay);
+      tie1 = tie_break(dx1, dy1), tie2 = tie_break(dx2, dy2), whole = area + tie_break(-dx1 - dx2, -dy1 - dy2) + tie1 + tie2;
+      first1 = dy1 * ax - dx1 * ay + tie1, first2 = dy2 * ax - dx2 * ay + tie2;
+      rows = area > 0 ? int32_t(size >> 16) : 0;
+      inverse = reciprocal(T(area)), slope1 = d.z[1] - d.z[0], slope2 = d.z[2] - d.z[0];
+    }
+    __device__ uint32_t outside(int32_t e1, int32_t e2) const { return uint32_t((whole - e1 - e2) | e1 | e2) >> 31; }  // 1 or 0
+    __device__ float depth(int32_t e1, int32_t e2) const { return float(plane_depth(z0, slope1, slope2, inverse, e1 - tie1, e2 - tie2)); }
+  };
+
+  // Draws `count`, at most 32, of the triangles that wait: each by a lane, two by two pixels at a time. `to`: the first image.
   template <class V>
   __device__ void draw_queued(const BatchMesh<T>& mesh, Orientation drawn, const V& to, int32_t first, int32_t count, int32_t lane) {
     __syncwarp();
     if (lane < count) {
-      const int32_t at = first + lane;
-      const QueuedPlace q = queued_place[at];
-      const QueuedDepth d = queued_depth[at];
-      const uint32_t size = queued_size[at];
-      const auto x = [&](int i) { return int32_t(q.corner[i] << 16) >> 16; };
-      const auto y = [&](int i) { return int32_t(q.corner[i]) >> 16; };
-      // Setup, with the first pixel's centre at the origin.
-      const int32_t ax = x(0), ay = y(0), signed_area = (x(1) - ax) * (y(2) - ay) - (y(1) - ay) * (x(2) - ax), o = drawn.sign(signed_area), area = o * signed_area;
-      const int32_t dx1 = o * (ax - x(2)), dy1 = o * (ay - y(2)), dx2 = o * (x(1) - ax), dy2 = o * (y(1) - ay);
-      const int32_t tie1 = tie_break(dx1, dy1), tie2 = tie_break(dx2, dy2), whole = area + tie_break(-dx1 - dx2, -dy1 - dy2) + tie1 + tie2;
-      const int32_t right1 = dy1 << kSubpixelBits, right2 = dy2 << kSubpixelBits, down1 = dx1 << kSubpixelBits, down2 = dx2 << kSubpixelBits;
-      const int32_t columns = int32_t(size & 0xFFFF), rows = area > 0 ? int32_t(size >> 16) : 0;
-      const T inverse = reciprocal(T(area)), slope1 = d.z[1] - d.z[0], slope2 = d.z[2] - d.z[0];
-      // Two by two pixels at a time.
-      int32_t row1 = dy1 * ax - dx1 * ay + tie1, row2 = dy2 * ax - dx2 * ay + tie2;
-      uint32_t pixel = q.pixel;
+      const Waiting t(queued_place[first + lane], queued_depth[first + lane], queued_size[first + lane], drawn);
+      const int32_t right1 = t.dy1 << kSubpixelBits, right2 = t.dy2 << kSubpixelBits, down1 = t.dx1 << kSubpixelBits, down2 = t.dx2 << kSubpixelBits;
+      int32_t row1 = t.first1, row2 = t.first2;
+      uint32_t pixel = t.pixel;
       UNROLL_NOT
-      for (int32_t down = 0; down < rows; down += 2, row1 += 2 * down1, row2 += 2 * down2, pixel += 2 * uint32_t(mesh.width)) {
+      for (int32_t down = 0; down < t.rows; down += 2, row1 += 2 * down1, row2 += 2 * down2, pixel += 2 * uint32_t(mesh.width)) {
         int32_t g1 = row1, g2 = row2;
         UNROLL_NOT
-        for (int32_t right = 0; right < columns; right += 2, g1 -= 2 * right1, g2 -= 2 * right2) {
-          const auto outside = [&](int32_t e1, int32_t e2) { return uint32_t((whole - e1 - e2) | e1 | e2) >> 31; };
-          uint32_t covered = 15u ^ (outside(g1, g2) | outside(g1 - right1, g2 - right2) << 1 | outside(g1 + down1, g2 + down2) << 2 | outside(g1 + down1 - right1, g2 + down2 - right2) << 3);
-          if (right + 1 == columns) covered &= 5;  // beyond the box there may be no image
-          if (down + 1 == rows) covered &= 3;
+        for (int32_t right = 0; right < t.columns; right += 2, g1 -= 2 * right1, g2 -= 2 * right2) {
+          uint32_t covered =
+              15u ^ (t.outside(g1, g2) | t.outside(g1 - right1, g2 - right2) << 1 | t.outside(g1 + down1, g2 + down2) << 2 | t.outside(g1 + down1 - right1, g2 + down2 - right2) << 3);
+          if (right + 1 == t.columns) covered &= 5;  // beyond the box there may be no image
+          if (down + 1 == t.rows) covered &= 3;
           UNROLL_NOT
           for (; covered; covered &= covered - 1) {
             const int32_t i = __ffs(int(covered)) - 1, below = i >> 1, beside = i & 1;
-            const int32_t e1 = g1 - tie1 + below * down1 - beside * right1, e2 = g2 - tie2 + below * down2 - beside * right2;
-            to.claim(pixel + uint32_t(below * mesh.width + right + beside), float(plane_depth(d.z[0], slope1, slope2, inverse, e1, e2)), d.face);
+            to.claim(pixel + uint32_t(below * mesh.width + right + beside), t.depth(g1 + below * down1 - beside * right1, g2 + below * down2 - beside * right2), t.face);
           }
         }
+      }
+    }
+    __syncwarp();
+  }
+  // The same, each by four lanes and a row at a time: what they claim at once lies in one or two sectors.
+  template <class V>
+  __device__ void draw_queued_rows(const BatchMesh<T>& mesh, Orientation drawn, const V& to, int32_t first, int32_t count, int32_t lane) {
+    __syncwarp();
+    UNROLL_NOT
+    for (int32_t k = lane / 4; k < count; k += int32_t(kWarp) / 4) {
+      const Waiting t(queued_place[first + k], queued_depth[first + k], queued_size[first + k], drawn);
+      const int32_t right1 = t.dy1 << kSubpixelBits, right2 = t.dy2 << kSubpixelBits, down1 = t.dx1 << kSubpixelBits, down2 = t.dx2 << kSubpixelBits;
+      UNROLL_NOT
+      for (int32_t x = lane % 4; x < t.columns; x += 4) {
+        int32_t e1 = t.first1 - x * right1, e2 = t.first2 - x * right2;
+        uint32_t pixel = t.pixel + uint32_t(x);
+        UNROLL_NOT
+        for (int32_t y = 0; y < t.rows; ++y, e1 += down1, e2 += down2, pixel += uint32_t(mesh.width))
+          if (!t.outside(e1, e2)) to.claim(pixel, t.depth(e1, e2), t.face);
       }
     }
     __syncwarp();
@@ -361,7 +389,12 @@ struct WarpTriangles {
       while ((lengths & 0x200020u) || (last && lengths)) {  // one of them holds 32 or more
         const bool upper = (lengths & 0x20u) == 0 && ((lengths & 0x200000u) || (lengths & 0xFFFF) == 0);
         const int32_t length = int32_t(upper ? lengths >> 16 : lengths & 0xFFFF), now = length < int32_t(kWarp) ? length : int32_t(kWarp);
-        draw_queued(mesh, drawn, to, upper ? kQueue - length : length - now, now, lane);
+#ifdef FR_ROWS
+        if (upper)
+          draw_queued_rows(mesh, drawn, to, kQueue - length, now, lane);
+        else
+#endif
+          draw_queued(mesh, drawn, to, upper ? kQueue - length : length - now, now, lane);
         lengths -= upper ? uint32_t(now) << 16 : uint32_t(now);
       }
     }
