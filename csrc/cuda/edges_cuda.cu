@@ -9,6 +9,7 @@ template <class T, class A, Mode mode>
 __global__ void __launch_bounds__(kBlock, 2) backward(SurfaceView<T> surface, int64_t batch, const T* grad, const A* image, const int32_t* face_id, int64_t channels, VertexSums<T> out) {
   const int64_t pixels = int64_t(surface.height) * surface.width, i = item() / 2;
   const bool vertical = item() % 2;
+  wait_for_previous();
   if (i >= pixels) return;
   const int32_t row = int32_t(i / surface.width), col = int32_t(i % surface.width);
   if (vertical ? row + 1 == surface.height : col + 1 == surface.width) return;
@@ -42,11 +43,13 @@ Tensor edge_gradients_backward_cuda(const Tensor& grad_, const Tensor& image_, c
   dispatch_attribute(clip.scalar_type(), image.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    const GradientBuffer<T> out(clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic, face_id.numel() * 4);
+    Fills fills;
+    const GradientBuffer<T> out(fills, clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic, face_id.numel() * 4);
+    launch_fill<0>(device, fills);
     const SurfaceView<T> surface{data<T>(clip), data<int32_t>(faces), data<int32_t>(neighbours), clip.size(1), faces.size(0), int32_t(height), int32_t(width)};
     if (face_id.numel()) {
       accumulate(deterministic, [&](auto tag) {
-        LAUNCH((backward<T, A, decltype(tag)::mode>), grid_of(height * width * 2, batch), kBlock, device.stream, surface, batch, data<T>(grad), data<A>(image),
+        LAUNCH_AFTER((backward<T, A, decltype(tag)::mode>), grid_of(height * width * 2, batch), kBlock, device, surface, batch, data<T>(grad), data<A>(image),
                data<int32_t>(face_id), channels, out.sums());
         device.launched();
       });

@@ -43,8 +43,10 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 4 : 2) shade(BatchVie
   const TilePixel p = tile_pixel(height, width);
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
     const int64_t at = (n * height + p.row) * width + p.col;
+    const T number = all.coefficients ? light_number(all.coefficients + n * all.light_stride) : T(0);
+    wait_for_previous();
     const int32_t face = p.inside ? key_face(keys[at]) : -1;
-    if (__syncthreads_or(face >= 0) && all.coefficients) load_light(all.coefficients + n * all.light_stride, preset, light);
+    if (__syncthreads_or(face >= 0) && all.coefficients) put_light(number, preset, light);
     Vec3<T> c{T(0), T(0), T(0)};
     if (p.inside) c = face_pixel(all.image(n), light, face, p.row, p.col), face_id[at] = face;
     put_pixels(out + n * height * width * 3, Vec3<A>{A(c.x), A(c.y), A(c.z)}, p, height, width, rows);
@@ -68,7 +70,7 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
       keys.hold(in.clip, part, false);
       find_visible(device, part, nullptr, keys.of[0]);
       A* const to = mutable_data<A>(image) + n * height * width * 3;
-      LAUNCH((shade<T, A>), grid_of_tiles(height, width, part.batch), kBlock, device.stream, (BatchView<T, A>(in).part(n, part.batch)), sh_preset(preset), keys.of[0], to,
+      LAUNCH_AFTER((shade<T, A>), grid_of_tiles(height, width, part.batch), kBlock, device, (BatchView<T, A>(in).part(n, part.batch)), sh_preset(preset), keys.of[0], to,
              mutable_data<int32_t>(face_id) + n * height * width, whole_rows(to, width));
       device.launched();
     });
@@ -144,6 +146,7 @@ __global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
   const int64_t V = all.first.num_vertices, pixels = int64_t(height) * width;
   ChannelLight<T>& light = lights[warp];
   WarpMemory<T, kValues>& memory = memories[warp];
+  let_next_start();
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
     const int32_t* const image_ids = face_id + n * pixels;
     int32_t largest = -1;
@@ -155,11 +158,13 @@ __global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
       largest = id > largest ? id : largest;
     }
     light_sums[warp][lane] = T(0);
-    if (__ballot_sync(kAllLanes, largest >= 0)) {
+    const bool any = __ballot_sync(kAllLanes, largest >= 0);
+    if (any && all.coefficients) light.load(all.coefficients + n * all.light_stride, preset);
+    wait_for_previous();
+    if (any) {
       const FaceView<T, A> view = all.image(n);
       const A* const image_grad = grad + n * pixels * 3;
       const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
-      if (all.coefficients) light.load(all.coefficients + n * all.light_stride, preset);
       UNROLL_NOT
       for (int k = 0; k < tiles_each; ++k) {
         const int32_t id = seen_ids[k][threadIdx.x];
@@ -244,9 +249,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
   dispatch_attribute(dtype, in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    const GradientBuffer<T> clip_out(in.clip, {in.batch, in.num_vertices, 4}, dtype, wants.clip, deterministic, face_id.numel() * 3);
-    const GradientBuffer<T> normals_out(in.clip, {in.normals.size(0), in.num_vertices, 3}, dtype, wants.normals, deterministic, face_id.numel() * 3);
-    const GradientBuffer<T> albedo_out(in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
+    Fills fills;
+    const GradientBuffer<T> clip_out(fills, in.clip, {in.batch, in.num_vertices, 4}, dtype, wants.clip, deterministic, face_id.numel() * 3);
+    const GradientBuffer<T> normals_out(fills, in.clip, {in.normals.size(0), in.num_vertices, 3}, dtype, wants.normals, deterministic, face_id.numel() * 3);
+    const GradientBuffer<T> albedo_out(fills, in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
+    launch_fill<0>(device, fills);
     if (face_id.numel()) {
       dim3 grid = grid_of_tiles(in.height, in.width, in.batch);
       const int32_t tiles_each = int64_t(grid.x) * grid.y * grid.z > kManyTiles * device.multiprocessors() ? kTilesEach : 1;
@@ -257,7 +264,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
       const bool summed = wants.clip || wants.normals || wants.albedo, in_order = deterministic && summed;
       const auto run = [&](auto mode_tag, auto values) {
         constexpr Mode mode = decltype(mode_tag)::mode;
-        LAUNCH((shade_backward<T, A, mode, decltype(values)::value>), grid, kBlock, device.stream, (BatchView<T, A>(in)), p, wants, tiles_each, data<A>(grad), data<int32_t>(face_id),
+        LAUNCH_AFTER((shade_backward<T, A, mode, decltype(values)::value>), grid, kBlock, device, (BatchView<T, A>(in)), p, wants, tiles_each, data<A>(grad), data<int32_t>(face_id),
                (SumSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}), wants.light ? mutable_data<T>(partial) : nullptr);
         device.launched();
       };

@@ -59,6 +59,7 @@ __global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateS
     Corners f;
     const int32_t id = inside ? face_id[at] : -1;
     const bool seen = seen_corners(faces, id, s.num_faces, s.num_vertices, f);
+    wait_for_previous();
     if (grad_bary && inside) {
       T sum[3] = {T(0), T(0), T(0)};
       if (seen) {
@@ -130,7 +131,9 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
   dispatch_attribute(dtype, attributes.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    const GradientBuffer<T> out(attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype, want_attributes, deterministic, face_id.numel() * 3);
+    Fills fills;
+    const GradientBuffer<T> out(fills, attributes, {attributes.size(0), s.num_vertices, s.channels}, dtype, want_attributes, deterministic, face_id.numel() * 3);
+    launch_fill<0>(device, fills);
     if (face_id.numel()) {
       // [H,W] and [H,W,K] as pictures of H rows; what is no picture (points, say) as sixteen rows.
       const int64_t height = face_id.size(1), width = s.pixels / height;
@@ -139,7 +142,7 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
       VertexSums<T> sums = out.sums();
       if (!want_attributes) sums.values = nullptr;
       const auto run = [&](auto mode, auto values) {
-        LAUNCH((backward<T, A, decltype(mode)::mode, decltype(values)::value>), grid_of_tiles(rows, in_row, s.batch), kBlock, device.stream, s, int32_t(rows), int32_t(in_row),
+        LAUNCH_AFTER((backward<T, A, decltype(mode)::mode, decltype(values)::value>), grid_of_tiles(rows, in_row, s.batch), kBlock, device, s, int32_t(rows), int32_t(in_row),
                data<A>(grad), data<A>(attributes), data<int32_t>(faces), data<int32_t>(face_id), data<T>(bary), sums, want_bary ? mutable_data<T>(grad_bary) : nullptr);
         device.launched();
       };

@@ -6,6 +6,9 @@
 #include "../arithmetic.h"
 #include "../tensors.h"
 
+#include <algorithm>
+#include <atomic>
+
 #ifdef FACERENDER_SHIM
 #include FACERENDER_SHIM
 #define CUDA_LIBRARY_(ns, m) STABLE_TORCH_LIBRARY_IMPL(ns, CPU, m)
@@ -16,6 +19,7 @@
 #include <torch/csrc/stable/accelerator.h>
 #define CUDA_LIBRARY(m) STABLE_TORCH_LIBRARY_IMPL(facerender, CUDA, m)
 #define LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
+#define LAUNCH_AFTER(kernel, grid, block, device, ...) (device).launch_after(kernel, grid, block, __VA_ARGS__)
 #endif
 
 namespace facerender {
@@ -24,19 +28,46 @@ constexpr unsigned kBlock = 256;
 constexpr unsigned kWarp = 32;
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
+// The kernels of one call as a chain, in which each sets itself up while the one before it still runs (programmatic dependent launch, where kernels_wait()).
+// A kernel of LAUNCH_AFTER begins when every block of the one before has come to let_next_start() or has ended, and meets what that one wrote after
+// wait_for_previous(), which waits for its end. What a kernel of the chain must keep to, and why that is enough:
+//   Before its wait it writes nothing, and reads only what the call was given. The first of a call is launched as ever, so it begins after the end of all that came
+//   before in the stream; and the others begin after it began.
+//   It waits, work or no work: at least one thread of it. So it does not end before the one before it, and thus before any of the chain. So to wait for one is to wait for all
+//   before it; and who waits for the last (the next call's first kernel, an event, the end of a graph) may use again all memory that the chain has read or written.
+__device__ inline void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ inline void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 #ifndef FACERENDER_SHIM
+inline bool kernels_wait(int32_t device);
+
 // The device of a tensor and its current stream, for the length of a call.
 struct Device {
   torch::stable::accelerator::DeviceGuard guard;
   cudaStream_t stream;
 
-  explicit Device(const Tensor& t) : guard(t.get_device_index()) {
+  explicit Device(const Tensor& t) : guard(t.get_device_index()), index(t.get_device_index()) {
     void* current = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &current));
     stream = static_cast<cudaStream_t>(current);
   }
-  void fill_bytes(void* p, int value, int64_t bytes) const {
-    if (bytes) throw_on_error(cudaMemsetAsync(p, value, size_t(bytes), stream));
+  template <class... Parameters, class... Arguments>
+  void launch_after(void (*kernel)(Parameters...), dim3 grid, dim3 block, Arguments&&... arguments) const {
+    cudaLaunchAttribute early;
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization, early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid, config.blockDim = block, config.stream = stream, config.attrs = &early;
+    config.numAttrs = kernels_wait(index) && chain_began;
+    throw_on_error(cudaLaunchKernelEx(&config, kernel, arguments...));
+    chain_began = true;
   }
   int64_t multiprocessors() const { return attribute(cudaDevAttrMultiProcessorCount); }
   int64_t l2_bytes() const { return attribute(cudaDevAttrL2CacheSize); }
@@ -46,6 +77,9 @@ struct Device {
   static void launched() { throw_on_error(cudaGetLastError()); }
 
  private:
+  int32_t index;
+  mutable bool chain_began = false;
+
   static int64_t attribute(cudaDeviceAttr which) {
     int device = 0, value = 0;
     throw_on_error(cudaGetDevice(&device));
@@ -93,6 +127,58 @@ __device__ inline void add_global(float* p, float v, bool wanted) {
 #endif
 }
 
+struct alignas(16) Chunk {  // written at once
+  uint32_t words[4];
+};
+
+// Memory that one kernel fills, with a word, at the start of a chain. Pieces begin at multiples of 16 bytes and are whole words.
+struct Fills {
+  Chunk* chunks[6];
+  int64_t words[6];
+  int pieces = 0;
+
+  void add(void* p, int64_t bytes) {
+    if (bytes) chunks[pieces] = static_cast<Chunk*>(p), words[pieces++] = bytes / 4;
+  }
+};
+template <uint32_t kWord>
+__global__ void __launch_bounds__(kBlock) fill(const __grid_constant__ Fills fills) {
+  let_next_start();
+  wait_for_previous();
+  UNROLL_NOT
+  for (int k = 0; k < fills.pieces; ++k) {
+    Chunk* const chunks = fills.chunks[k];
+    const int64_t words = fills.words[k];
+    for (int64_t i = item(); i < words / 4; i += int64_t(gridDim.x) * kBlock) chunks[i] = {{kWord, kWord, kWord, kWord}};
+    if (item() < words % 4) chunks[words / 4].words[item()] = kWord;
+  }
+}
+template <uint32_t kWord>
+void launch_fill(const Device& device, const Fills& fills) {
+  const int64_t most = fills.pieces ? *std::max_element(fills.words, fills.words + fills.pieces) : 0;
+  if (most == 0) return;
+  // Two blocks keep the memory busy, and leave room on their multiprocessor for the next kernel's.
+  const int64_t blocks = std::min(most / 4 / kBlock + 1, std::max<int64_t>(2 * device.multiprocessors(), 1));
+  LAUNCH_AFTER((fill<kWord>), unsigned(blocks), kBlock, device, fills);
+}
+
+#ifndef FACERENDER_SHIM
+// Whether the code that a device runs has waits: what it is translated from may be that of an older one. Also sees to it that the next kernel's blocks find room beside those of
+// `fill`: a multiprocessor's shared memory, of which that needs none, does not grow while it has a block. The share is what `draw`, and the backward kernels, use.
+inline bool kernels_wait(int32_t device) {
+  static std::atomic<int> ptx_version[64];
+  std::atomic<int>& known = ptx_version[device % 64];
+  if (known == 0) {
+    cudaFuncAttributes attributes;
+    Device::throw_on_error(cudaFuncGetAttributes(&attributes, fill<0>));
+    Device::throw_on_error(cudaFuncSetAttribute(fill<~0u>, cudaFuncAttributePreferredSharedMemoryCarveout, 100));
+    Device::throw_on_error(cudaFuncSetAttribute(fill<0>, cudaFuncAttributePreferredSharedMemoryCarveout, 70));
+    known = attributes.ptxVersion;
+  }
+  return known >= 90;
+}
+#endif
+
 // Kernels over pixels: eight by four for a warp and sixteen by sixteen for a block, because pixels near each other see the same vertices.
 constexpr int32_t kTile = 16;
 inline dim3 grid_of_tiles(int64_t height, int64_t width, int64_t images) {
@@ -120,9 +206,6 @@ __device__ inline void put_pixels(A* out, const Vec3<A>& v, const TilePixel& p, 
     }
     return;
   }
-  struct alignas(16) Chunk {
-    uint32_t words[4];
-  };
   constexpr int32_t kChunks = 24 * int32_t(sizeof(A)) / 16;  // in a row
   __shared__ Chunk of_warps[kBlock / kWarp][4 * kChunks];
   Chunk* const chunks = of_warps[threadIdx.x / kWarp];
@@ -246,21 +329,22 @@ __global__ void from_fixed(VertexSums<T> s, int64_t n) {
 // The buffers of one gradient that is summed from `fragments` pixels.
 template <class T>
 struct GradientBuffer {
-  Tensor values, fixed, largest;  // the latter two where sums must not depend on order
+  Tensor values, fixed;  // the latter where sums must not depend on order; after its numbers comes `largest`
   int bits = 38;
 
-  GradientBuffer(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype, bool wanted, bool deterministic, int64_t fragments)
-      : values(zeros(like, wanted ? sizes : std::vector<int64_t>{0}, dtype)),
-        fixed(zeros(like, wanted && deterministic ? sizes : std::vector<int64_t>{0}, ScalarType::Long)),
-        largest(zeros(like, {wanted && deterministic ? 1 : 0}, ScalarType::Int)) {
+  // `fills` must fill it with 0 before it is used.
+  GradientBuffer(Fills& fills, const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype, bool wanted, bool deterministic, int64_t fragments)
+      : values(empty(like, wanted ? sizes : std::vector<int64_t>{0}, dtype)), fixed(empty(like, {wanted && deterministic ? values.numel() + 1 : 0}, ScalarType::Long)) {
+    fills.add(values.mutable_data_ptr(), values.numel() * int64_t(sizeof(T))), fills.add(fixed.mutable_data_ptr(), fixed.numel() * 8);
     while (bits > 0 && (fragments >> (62 - bits)) > 0) --bits;
   }
   VertexSums<T> sums() const {
-    return {mutable_data<T>(values), reinterpret_cast<unsigned long long*>(fixed.mutable_data_ptr()), reinterpret_cast<unsigned*>(largest.mutable_data_ptr()), bits};
+    unsigned long long* const integers = static_cast<unsigned long long*>(fixed.mutable_data_ptr());
+    return {mutable_data<T>(values), integers, reinterpret_cast<unsigned*>(integers + values.numel()), bits};
   }
   void finish(const Device& device) const {
-    if (fixed.numel()) {
-      LAUNCH((from_fixed<T>), grid_of((fixed.numel() + kFixedEach - 1) / kFixedEach, 1), kBlock, device.stream, sums(), fixed.numel());
+    if (fixed.numel() > 1) {
+      LAUNCH((from_fixed<T>), grid_of((values.numel() + kFixedEach - 1) / kFixedEach, 1), kBlock, device.stream, sums(), values.numel());
       device.launched();
     }
   }

@@ -6,12 +6,23 @@
 
 namespace facerender {
 
-// Fills `light` for the whole block; every thread must come.
+// Fills `light` for the whole block; every thread must come. In two steps: the load of a number for each thread, and, after a __syncthreads where the light of the image before may
+// still be in use, what depends on it.
+template <class T>
+__device__ inline T light_number(const T* coefficients) {
+  return threadIdx.x < 27 ? coefficients[threadIdx.x] : T(0);
+}
+template <class T>
+__device__ inline void put_light(T number, const ShPreset& preset, ShLight<T>& light) {
+  const unsigned k = threadIdx.x;
+  if (k < 27) light.k[preset.index[k / 3]][k % 3] = number * T(preset.scale[k / 3]);
+  __syncthreads();
+}
 template <class T>
 __device__ inline void load_light(const T* coefficients, const ShPreset& preset, ShLight<T>& light) {
-  __syncthreads();  // the light of the image before may still be in use
-  for (unsigned k = threadIdx.x; k < 27; k += blockDim.x) light.k[preset.index[k / 3]][k % 3] = coefficients[k] * T(preset.scale[k / 3]);
+  const T number = light_number(coefficients);
   __syncthreads();
+  put_light(number, preset, light);
 }
 
 // The same for one warp and gradients, by channels: one after the other, they take fewer registers.
@@ -79,6 +90,8 @@ __global__ void __launch_bounds__(kLightBlock) sum_light_gradients(const T* part
   __shared__ T sums[kWarps][27];
   const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const T* from = partial + int64_t(blockIdx.x) * count * 27;
+  let_next_start();
+  wait_for_previous();
   if (lane < 27) {
     T sum[4] = {};
     int64_t b = warp;
@@ -101,8 +114,8 @@ template <class T>
 void finish_light_gradients(const Device& device, const Tensor& partial, int64_t batch, int64_t count, const ShPreset& preset, const Tensor& out) {
   const bool shared = out.size(0) != batch;
   const Tensor of_images = shared ? empty(out, {batch, 27}, out.scalar_type()) : out;
-  LAUNCH((sum_light_gradients<T>), unsigned(batch), kLightBlock, device.stream, data<T>(partial), count, preset, !shared, mutable_data<T>(of_images));
-  if (shared) LAUNCH((sum_light_gradients<T>), 1u, kLightBlock, device.stream, data<T>(of_images), batch, preset, true, mutable_data<T>(out));
+  LAUNCH_AFTER((sum_light_gradients<T>), unsigned(batch), kLightBlock, device, data<T>(partial), count, preset, !shared, mutable_data<T>(of_images));
+  if (shared) LAUNCH_AFTER((sum_light_gradients<T>), 1u, kLightBlock, device, data<T>(of_images), batch, preset, true, mutable_data<T>(out));
   device.launched();
 }
 

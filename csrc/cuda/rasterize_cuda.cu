@@ -7,6 +7,7 @@ namespace {
 template <class T>
 __global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth, bool rows) {
   const TilePixel p = tile_pixel(mesh.height, mesh.width);
+  wait_for_previous();
   for (int64_t n = blockIdx.z; n < mesh.batch; n += gridDim.z) {
     const int64_t at = (n * mesh.height + p.row) * mesh.width + p.col, o = at * layers + layer;
     const int32_t face = p.inside ? key_face(keys[at]) : -1;
@@ -48,7 +49,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
       for (int64_t k = 0; k < layers; ++k) {
         find_visible(device, part, k ? keys.of[(k + 1) % 2] : nullptr, keys.of[k % 2]);
         T* const to = want_bary ? mutable_data<T>(bary) + 3 * o : nullptr;
-        LAUNCH((resolve<T>), grid_of_tiles(height, width, part.batch), kBlock, device.stream, part, keys.of[k % 2], layers, k, mutable_data<int32_t>(face_id) + o, to, mutable_data<T>(depth) + o,
+        LAUNCH_AFTER((resolve<T>), grid_of_tiles(height, width, part.batch), kBlock, device, part, keys.of[k % 2], layers, k, mutable_data<int32_t>(face_id) + o, to, mutable_data<T>(depth) + o,
                layers == 1 && whole_rows(to, width));
         device.launched();
       }
@@ -70,6 +71,7 @@ __global__ void __launch_bounds__(kBlock, kWarps ? 4 : 2)
       const int32_t id = p.inside ? face_id[at] : -1;
       Corners f;
       const bool seen = seen_corners(mesh.faces, id, mesh.num_faces, mesh.num_vertices, f);
+      wait_for_previous();
       if (kWarps && !__ballot_sync(kAllLanes, seen)) continue;
       Vec4<T> grad[3];
       if (seen)
@@ -115,11 +117,13 @@ Tensor rasterize_backward_cuda(const std::optional<Tensor>& grad_bary_, const st
   Tensor result;
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const GradientBuffer<T> out(clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic, face_id.numel() * 3);
+    Fills fills;
+    const GradientBuffer<T> out(fills, clip, {batch, clip.size(1), 4}, clip.scalar_type(), true, deterministic, face_id.numel() * 3);
+    launch_fill<0>(device, fills);
     const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), 0};
     if (face_id.numel()) {
       const auto run = [&](auto mode, auto by_warps) {
-        LAUNCH((fragments_backward<T, decltype(mode)::mode, decltype(by_warps)::value>), grid_of_tiles(height, width, batch), kBlock, device.stream, mesh,
+        LAUNCH_AFTER((fragments_backward<T, decltype(mode)::mode, decltype(by_warps)::value>), grid_of_tiles(height, width, batch), kBlock, device, mesh,
                grad_bary_ ? data<T>(grad_bary) : nullptr, grad_depth_ ? data<T>(grad_depth) : nullptr, data<int32_t>(face_id), layers, out.sums());
         device.launched();
       };

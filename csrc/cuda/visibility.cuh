@@ -420,6 +420,7 @@ template <class T, bool kBehind>
 __global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kBehind : 4) draw(BatchMesh<T> mesh, Orientation drawn, Visibility<kBehind> all, Marks marks, int32_t each, int32_t share) {
   __shared__ WarpTriangles<T> of_warps[kDrawBlock / kWarp];
   static_assert(sizeof(of_warps) < 1 << 16, "corners say in 16 bits where vertices lie");
+  let_next_start();
   const char* const block = reinterpret_cast<const char*>(of_warps);
   WarpTriangles<T>& s = of_warps[threadIdx.x / kWarp];
   const int32_t lane = int32_t(threadIdx.x % kWarp);
@@ -443,26 +444,34 @@ __global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kBe
       UNROLL_NOT
       for (int32_t image = 0; vertices && image < images; ++image) {
         const bool outside = s.place(mesh, kept(mesh.clip + int64_t(first_image + image) * mesh.num_vertices * 4), vertices, lane);
+        if (image == 0) wait_for_previous();
         lengths = s.draw_image(mesh, block, drawn, to, marks, first_image, image, first + begin, here, outside, image == images - 1, lengths, lane);
       }
       begin += here;
     }
     left -= images, first_image = 0;
   }
+  wait_for_previous();
 }
 
-// One thread a word of marks to look at, one warp a triangle to draw; in large images several, gridDim.z, which share its rows.
+constexpr int64_t kFewPixels = 1 << 17;
+
+// One thread 64 marks to look at, one warp a triangle to draw; in large images several, gridDim.z, which share its rows.
 template <class T, bool kBehind>
 __global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibility<kBehind> all, Marks marks) {
-  const int64_t mine = item(), pixels = int64_t(mesh.height) * mesh.width;
+  const int64_t pixels = int64_t(mesh.height) * mesh.width, pairs = marks.words / 2;
   const int32_t lane = int32_t(threadIdx.x % kWarp), stripe = int32_t(blockIdx.z), stripes = int32_t(gridDim.z);
-  for (int64_t n = blockIdx.y; n < mesh.batch; n += gridDim.y) {
-    const Visibility<kBehind> to = all.image(n, pixels);
-    const uint32_t word = mine < marks.words ? ~marks.bits[n * marks.words + mine] : 0;
-    for (uint32_t lanes = __ballot_sync(kAllLanes, word != 0); lanes; lanes &= lanes - 1) {
+  // The kernel after this one reads many pixels. Where its blocks are soon replaced by others, it is better off on multiprocessors that `draw` has left: those have more cache.
+  if (mesh.batch * pixels <= kFewPixels) let_next_start();
+  wait_for_previous();
+  for (int64_t first = item() - lane; first < mesh.batch * pairs; first += int64_t(gridDim.x) * kBlock) {
+    const unsigned long long mine = first + lane < mesh.batch * pairs ? ~reinterpret_cast<const unsigned long long*>(marks.bits)[first + lane] : 0;
+    for (uint32_t lanes = __ballot_sync(kAllLanes, mine != 0); lanes; lanes &= lanes - 1) {
       const int32_t owner = __ffs(int(lanes)) - 1;
-      for (uint32_t waiting = __shfl_sync(kAllLanes, word, owner); waiting; waiting &= waiting - 1) {
-        const int32_t face = int32_t((mine - lane + owner) * int64_t(kWarp)) + (__ffs(int(waiting)) - 1);
+      const int64_t n = (first + owner) / pairs;
+      const Visibility<kBehind> to = all.image(n, pixels);
+      for (unsigned long long waiting = __shfl_sync(kAllLanes, mine, owner); waiting; waiting &= waiting - 1) {
+        const int32_t face = int32_t((first + owner - n * pairs) * 64) + (__ffsll(int64_t(waiting)) - 1);
         Corners f;
         load_corners(mesh.faces, face, mesh.num_vertices, f);
         Vec4<T> clip[3];
@@ -491,23 +500,26 @@ void launch_search(const Device& device, const BatchMesh<T>& mesh, const Visibil
   while (each > 32 && (mesh.num_faces + each - 1) / each * mesh.batch < warps) each = each > 64 ? 64 : 32;
   const int64_t pairs = (mesh.num_faces + each - 1) / each * mesh.batch, share = std::clamp<int64_t>((pairs + warps - 1) / warps, 1, std::min<int64_t>((int64_t(1) << 32) / (int64_t(mesh.height) * mesh.width) - 1, 1 << 30));  // queued pixels are numbered in 32 bits
   constexpr int64_t kEach = kDrawBlock / kWarp;
-  LAUNCH((draw<T, kBehind>), unsigned(((pairs + share - 1) / share + kEach - 1) / kEach), kDrawBlock, device.stream, mesh, Orientation(mesh.cull), all, marks, each, int32_t(share));
-  dim3 grid = grid_of(marks.words, mesh.batch);
+  LAUNCH_AFTER((draw<T, kBehind>), unsigned(((pairs + share - 1) / share + kEach - 1) / kEach), kDrawBlock, device, mesh, Orientation(mesh.cull), all, marks, each, int32_t(share));
+  dim3 grid = grid_of(marks.words / 2 * mesh.batch, 1);
+  grid.x = std::min(grid.x, unsigned(std::max<int64_t>(2 * device.multiprocessors(), 1)));
   grid.z = unsigned(std::clamp<int64_t>(int64_t(mesh.height) * mesh.width >> 16, 1, 16));
-  LAUNCH((draw_marked<T, kBehind>), grid, kBlock, device.stream, mesh, all, marks);
+  LAUNCH_AFTER((draw_marked<T, kBehind>), grid, kBlock, device, mesh, all, marks);
   device.launched();
 }
 
-// What find_visible needs, in 8 bytes: the keys [N,H,W], and behind them the marks.
+// What find_visible needs, in 8 bytes: the keys [N,H,W], and behind them the marks. Even, as two of these begin at multiples of 16 bytes.
 template <class T>
 int64_t visibility_size(const BatchMesh<T>& mesh) {
-  return mesh.batch * (int64_t(mesh.height) * mesh.width + (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp));
+  return (mesh.batch * (int64_t(mesh.height) * mesh.width + (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp)) + 1) / 2 * 2;
 }
 
 // Launches the search; `keys` [N,H,W] is filled. in_front: keys of the layer before, or null.
 template <class T>
 void find_visible(const Device& device, const BatchMesh<T>& mesh, const uint64_t* in_front, uint64_t* keys) {
-  device.fill_bytes(keys, 0xFF, visibility_size(mesh) * 8);
+  Fills fills;
+  fills.add(keys, visibility_size(mesh) * 8);
+  launch_fill<~0u>(device, fills);
   if (mesh.batch == 0 || mesh.num_faces == 0 || mesh.height == 0 || mesh.width == 0) return;
   const Marks marks{reinterpret_cast<uint32_t*>(keys + mesh.batch * mesh.height * mesh.width), (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp) * 2};
   if (in_front)

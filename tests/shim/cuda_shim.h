@@ -182,6 +182,7 @@ inline unsigned __match_any_sync(unsigned, T value) {
   return mask;
 }
 inline int __ffs(int a) { return __builtin_ffs(a); }
+inline int __ffsll(long long a) { return __builtin_ffsll(a); }
 inline int __popc(unsigned a) { return __builtin_popcount(a); }
 inline int __syncthreads_or(int predicate) {
   using cuda_shim::block;
@@ -237,6 +238,7 @@ inline T atomicMax(T* p, T v) {
 }
 
 #define LAUNCH(kernel, grid, block_, stream, ...) cuda_shim::launch(grid, block_, [&] { kernel(__VA_ARGS__); })
+#define LAUNCH_AFTER(kernel, grid, block_, device, ...) LAUNCH(kernel, grid, block_, (device).stream, __VA_ARGS__)
 
 namespace facerender {
 struct Device {
@@ -248,7 +250,6 @@ struct Device {
   }
   int64_t multiprocessors() const { return setting("FACERENDER_SHIM_MULTIPROCESSORS", 0); }  // few enough for launches that are for many blocks
   int64_t l2_bytes() const { return setting("FACERENDER_SHIM_L2_BYTES", 1 << 30); }
-  void fill_bytes(void* p, int value, int64_t bytes) const { memset(p, value, size_t(bytes)); }
   static void launched() {}
 };
 }  // namespace facerender
