@@ -118,7 +118,7 @@ class Enough(Exception):
 def walk(kind, config, count, device, clock=None, trace=None):
     """Seconds of each of `count` steps after the first few, and the method. The device is waited for before the first and after the last alone: on a GPU their mean is right, and not each. trace: a file
     for what the device does in `PROFILED` more steps."""
-    made, times, profiler = [], [], profile(activities=[ProfilerActivity.CUDA]) if trace else None
+    made, times, profiler = [], [], profile(activities=[ProfilerActivity.CUDA], acc_events=True) if trace else None
 
     class Kept(kind):
         def __init__(self, config):
@@ -134,7 +134,9 @@ def walk(kind, config, count, device, clock=None, trace=None):
         times.append(time.perf_counter())
         if step == last and profiler:
             profiler.start()
-        elif step == last or step == last + PROFILED:
+        elif step in (last, last + PROFILED):
+            if profiler:
+                profiler.stop()  # now: batches that no counted step takes are still being made
             raise Enough
 
     try:
@@ -142,7 +144,6 @@ def walk(kind, config, count, device, clock=None, trace=None):
     except Enough:
         pass
     if profiler:
-        profiler.stop()
         profiler.export_chrome_trace(str(trace))
     counted = times[WARM - 1 : WARM + count]
     return [b - a for a, b in zip(counted, counted[1:])], made[0]

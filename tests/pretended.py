@@ -153,6 +153,7 @@ def pretended_cuda():
         mock.patch("torch.cuda.is_available", lambda: True),
         mock.patch("torch.cuda.is_bf16_supported", lambda *_, **__: True),
         mock.patch("torch.cuda.get_rng_state", lambda *_: torch.empty(0, dtype=torch.uint8)),
+        mock.patch("torch.cuda.is_current_stream_capturing", lambda: False),
         mock.patch("facerender._checks.has_cuda_kernels", lambda: True),
     ]
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
