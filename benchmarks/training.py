@@ -13,6 +13,10 @@ in threads. Shares: without that, and with the device waited for at each boundar
     optimizer   its step
     other       averaging of weights, random seeds, the loop
 
+Shares on a GPU, of a few more steps of the first run under torch's profiler: idle, of the time of a step when nobody looks, what no kernel, copy or fill fills; facerender, what
+its kernels take of all the kernels' time; and how many kernels, copies and fills are launched in a step, and how often the host waits for the device. Where much is idle the step waits for its launches,
+and CUDA graphs would pay; where little is, they would not.
+
 Both at the end of the run, where every loss is in play (--at 0: at its beginning), and after a few steps that are not counted. Validation, pictures and checkpoints are
 left out. A cache holds a few batches only: what it costs to fill is the time of fresh samples, which is given beside the step: making samples should take less time than
 the networks' step on the CPU, and less than 5 % of it on a GPU.
@@ -20,15 +24,18 @@ the networks' step on the CPU, and less than 5 % of it on a GPU.
 
 import argparse
 import dataclasses
+import json
 import statistics
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from types import FunctionType
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.profiler import ProfilerActivity, profile
 
 import facerender as fr
 from facemodels.data.synthetic import Synthetic
@@ -38,8 +45,10 @@ from facemodels.networks import Trunk
 from facemodels.training import configured, train
 
 from . import common
+from .kernels import short
 
 WARM = 3  # steps that are not counted
+PROFILED = 5  # steps under the profiler
 PARTS = ("data", "rendering", "network", "loss", "backward", "optimizer", "other")
 BIG = ("gpu", "paper")  # presets that are left out on the CPU
 NEVER = 10**9
@@ -78,14 +87,17 @@ def measure(name, preset, options, device) -> dict:
         config = configured(kind.Config, kind.PRESETS[preset] | {"output": folder, "device": str(device)})
         run = {"method": name, "preset": preset, "precision": config.precision, "batch": config.batch}
         first = round(options.at * max(0, config.steps - WARM - options.steps))
-        quick = dict(log_every=NEVER, panel_every=NEVER, validate_every=NEVER, checkpoint_every=NEVER, steps=max(config.steps, first + WARM + options.steps + 1))
+        quick = dict(log_every=NEVER, panel_every=NEVER, validate_every=NEVER, checkpoint_every=NEVER, steps=max(config.steps, first + WARM + options.steps + PROFILED + 1))
         if getattr(config, "cache", 0):
             quick["cache"] = min(config.cache, 4 * config.batch)
         config = dataclasses.replace(config, **quick)
 
-        seconds, trained = walk(from_step(kind, first), config, options.steps, device)
+        trace = Path(folder) / "trace.json" if device.type == "cuda" else None
+        seconds, trained = walk(from_step(kind, first), config, options.steps, device, trace=trace)
         run["images_per_s"] = config.batch / statistics.mean(seconds)
         run["step_ms"] = 1e3 * statistics.mean(seconds)
+        if trace:
+            run["on_device"] = on_device(json.loads(trace.read_text())["traceEvents"], PROFILED, run["step_ms"])
         run["parameters"] = sum(p.numel() for p in trained.parameters())
 
         clock = Clock(device)
@@ -103,9 +115,10 @@ class Enough(Exception):
     pass
 
 
-def walk(kind, config, count, device, clock=None):
-    """Seconds of each of `count` steps after the first few, and the method."""
-    made, times = [], []
+def walk(kind, config, count, device, clock=None, trace=None):
+    """Seconds of each of `count` steps after the first few, and the method. The device is waited for before the first and after the last alone: on a GPU their mean is right, and not each. trace: a file
+    for what the device does in `PROFILED` more steps."""
+    made, times, profiler = [], [], profile(activities=[ProfilerActivity.CUDA], acc_events=True) if trace else None
 
     class Kept(kind):
         def __init__(self, config):
@@ -113,18 +126,26 @@ def walk(kind, config, count, device, clock=None):
             made.append(self)
 
     def after(step):
-        common.sync(device)
+        last = WARM + count
+        if step in (WARM, last, last + PROFILED):
+            common.sync(device)
         if step == WARM and clock:
             clock.reset()
         times.append(time.perf_counter())
-        if step == WARM + count:
+        if step == last and profiler:
+            profiler.start()
+        elif step in (last, last + PROFILED):
+            if profiler:
+                profiler.stop()  # now: batches that no counted step takes are still being made
             raise Enough
 
     try:
         train(Kept, config, after_step=after)
     except Enough:
         pass
-    counted = times[WARM - 1 :]
+    if profiler:
+        profiler.export_chrome_trace(str(trace))
+    counted = times[WARM - 1 : WARM + count]
     return [b - a for a, b in zip(counted, counted[1:])], made[0]
 
 
@@ -245,6 +266,36 @@ class Clock:
                 hook.remove()
 
 
+def on_device(events, steps, step_ms) -> dict:
+    """What the device does in a step, from a trace of `steps` of them: milliseconds in which anything runs on it, those of kernels, of facerender's and of each of these, the
+    share of step_ms, the time of a step when nobody looks, in which nothing runs, and how often something is launched and the host waits."""
+    work = [e for e in events if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    kernels = [e for e in work if e["cat"] == "kernel"]
+    own = {}
+    for e in kernels:
+        if "facerender" in e["name"]:  # their namespace
+            own[short(e["name"])] = own.get(short(e["name"]), 0.0) + e["dur"] / 1e3 / steps
+    busy = covered([(e["ts"], e["ts"] + e["dur"]) for e in work]) / 1e3 / steps
+    return {
+        "busy_ms": busy,
+        "idle_share": max(0.0, 1 - busy / step_ms),
+        "kernels_ms": sum(e["dur"] for e in kernels) / 1e3 / steps,
+        "facerender_ms": sum(own.values()),
+        "facerender_kernels_ms": dict(sorted(own.items(), key=lambda item: -item[1])),
+        "launches": len(work) / steps,
+        "waits": sum(e.get("cat") == "cuda_runtime" and e["name"] in ("cudaStreamSynchronize", "cudaEventSynchronize") for e in events) / steps,
+    }
+
+
+def covered(intervals) -> float:
+    """The length of the union of intervals (begin, end)."""
+    total, reached = 0.0, float("-inf")
+    for begin, end in sorted(intervals):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
 def fresh(source, clock, config, device) -> dict:
     """Milliseconds of a batch of new synthetic faces, and of them in the renderer."""
     with clock.renderer():
@@ -260,7 +311,7 @@ def report(result, device):
     e = result["environment"]
     where = f"{e['device']}, {e['threads']} threads" if device.type == "cpu" else e["device"]
     print(f"\n## Training, {where}, torch {e['torch']}, commit {e['commit']}, {e['date']}\n")
-    rows, said = [], []
+    rows, there, said = [], [], []
     for run in result["runs"]:
         row = {"method": run["method"], "preset": run["preset"]}
         if "not_run" in run:
@@ -269,6 +320,13 @@ def report(result, device):
         step = sum(run[f"{p}_ms"] for p in PARTS)
         row |= {"parameters": f"{run['parameters'] / 1e6:.1f} M", "batch": run["batch"], "images/s": f"{run['images_per_s']:.0f}", "ms a step": f"{run['step_ms']:.1f}", "one after the other": f"{step:.1f}"}
         rows.append(row | {p: f"{100 * run[f'{p}_ms'] / step:.1f} %" for p in PARTS})
+        if "on_device" in run:
+            d = run["on_device"]
+            there.append({
+                **{k: row[k] for k in ("method", "preset", "ms a step")}, "busy, ms": f"{d['busy_ms']:.1f}", "idle": f"{100 * d['idle_share']:.1f} %",
+                "facerender": f"{100 * d['facerender_ms'] / max(d['kernels_ms'], 1e-9):.1f} %", "launches": f"{d['launches']:.0f}", "waits": f"{d['waits']:.1f}",
+                "facerender's kernels, ms": ", ".join(f"{k} {v:.2f}" for k, v in d["facerender_kernels_ms"].items()),
+            })  # fmt: skip
         if "fresh_samples_ms" in run:
             nets = sum(run[f"{p}_ms"] for p in ("network", "loss", "backward", "optimizer"))
             bound = 1.0 if device.type == "cpu" else 0.05
@@ -277,6 +335,8 @@ def report(result, device):
             goal = "the networks' step" if bound == 1 else "5 % of the networks' step"
             said.append(f"{run['method']} {run['preset']}: {run['batch']} new samples take {run['fresh_samples_ms']:.1f} ms ({run['fresh_samples_rendering_ms']:.1f} ms in the renderer), {100 * share:.0f} % of the networks' step of {nets:.1f} ms: {verdict} than {goal}")
     print(common.table(rows, ["method", "preset", "parameters", "batch", "images/s", "ms a step", "one after the other", *PARTS]))
+    if there:
+        print("\nOn the device, in a step of the loop as it is:\n\n" + common.table(there, list(there[0])))
     print("\n" + "\n".join(said))
     if result["left_out"]:
         print(f"\nLeft out on the CPU: {', '.join(result['left_out'])}; --presets names them.")

@@ -437,12 +437,10 @@ class _Run:
             with _compiler_errors() if self.config.compile else nullcontext():
                 loss, parts = self.losses(name, batch, self.step)
             parts = self._mean_parts(parts)
-            if not torch.isfinite(parts["loss"]):
-                self._refuse(name, parts)
             loss.backward()
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm = nn.utils.clip_grad_norm_(parameters, self.config.clip or math.inf)  # an infinite bound leaves gradients as they are
-            if not torch.isfinite(norm):
+            if not torch.isfinite(parts["loss"] + norm):  # one look at both: it waits for the device
                 self._refuse(name, parts | {"gradient": norm})
             optimizer.step()
             prefix = "" if len(self.optimizers) == 1 else name + "_"
@@ -465,11 +463,12 @@ class _Run:
     @torch.no_grad()
     def _update_average(self):
         keep = min(self.config.ema, (1 + self.step) / (10 + self.step))  # short runs too
-        for key, value in self.method.state_dict().items():
-            if value.is_floating_point():
-                self.average[key].lerp_(value, 1 - keep)
-            else:
-                self.average[key].copy_(value)
+        pairs = [(self.average[key], value) for key, value in self.method.state_dict().items()]
+        averaged, counted = ([*zip(*(p for p in pairs if p[1].is_floating_point() == floating))] for floating in (True, False))
+        if averaged:
+            torch._foreach_lerp_(*map(list, averaged), 1 - keep)  # a few kernels for hundreds of tensors
+        if counted:
+            torch._foreach_copy_(*map(list, counted))
 
     def _rate(self, step):
         c = self.config

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import gpu, kernels, plots, variants
+from benchmarks import gpu, kernels, plots, training, variants
 from benchmarks.meshes import face_mesh
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +52,38 @@ def test_every_kernel_is_counted():
     assert {"draw", "shade", "resolve"} <= defined
     assert defined - set(gpu.KERNELS) == {"from_fixed", "sums_backward", "vertices_backward"}  # of the ordered sums, and of no hot path
     assert set(gpu.KERNELS) <= defined
+
+
+def test_what_runs_at_once_on_a_device_is_counted_once():
+    assert training.covered([]) == 0
+    assert training.covered([(5, 7), (0, 2), (1, 3), (1, 2), (7, 8), (10, 10)]) == 3 + 3
+
+
+def test_a_trace_tells_the_renderer_from_other_kernels_and_work_from_waiting():
+    ours = "void facerender::(anonymous namespace)::shade_backward<float, float, (facerender::Mode)0, 10>(facerender::(anonymous namespace)::BatchView"
+    theirs = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, std::array<char*, 3ul> >(int, ...)"
+    events = [
+        {"cat": "kernel", "name": ours, "ts": 0.0, "dur": 3000.0},
+        {"cat": "kernel", "name": theirs, "ts": 2000.0, "dur": 3000.0},  # beside the first for a while
+        {"cat": "gpu_memcpy", "name": "Memcpy HtoD (Pageable -> Device)", "ts": 8000.0, "dur": 1000.0},
+        {"cat": "gpu_user_annotation", "name": "Optimizer.step#AdamW.step", "ts": 0.0, "dur": 20000.0},  # no work
+        {"cat": "cuda_runtime", "name": "cudaLaunchKernel", "ts": 0.0, "dur": 5.0},
+        {"cat": "cuda_runtime", "name": "cudaStreamSynchronize", "ts": 9.0, "dur": 5.0},
+        {"ph": "M", "name": "process_name", "ts": 0.0},
+    ]
+    found = training.on_device(events, 2, 4.0)
+    assert found == {
+        "busy_ms": 3.0, "idle_share": 0.25, "kernels_ms": 3.0, "facerender_ms": 1.5, "facerender_kernels_ms": {"shade_backward": 1.5}, "launches": 1.5, "waits": 0.5,
+    }  # fmt: skip
+    for path in (ROOT / "csrc/cuda").glob("*.cu"):
+        assert "namespace facerender" in path.read_text(), path  # by which its kernels are known
+
+
+def test_a_report_of_a_gpu_has_what_its_device_did(capsys):
+    run = {"method": "e2far", "preset": "gpu", "precision": "bfloat16", "batch": 256, "images_per_s": 9.0, "step_ms": 4.0, "parameters": 10**6, **{f"{p}_ms": 1.0 for p in training.PARTS}}
+    run["on_device"] = training.on_device([{"cat": "kernel", "name": "void facerender::draw<float>(int)", "ts": 0.0, "dur": 1000.0}], 1, 4.0)
+    training.report({"environment": {"device": "d", "date": "2026-01-01", "commit": "c", "torch": "t"}, "runs": [run], "left_out": []}, torch.device("cuda"))
+    assert "| e2far  | gpu    | 4.0       | 1.0      | 75.0 % | 100.0 %    | 1        | 0.0   | draw 1.00" in capsys.readouterr().out
 
 
 def test_the_steps_on_a_gpu_name_what_is_there():

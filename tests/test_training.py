@@ -617,3 +617,40 @@ def test_the_renderer_within_a_batch_is_not_counted_as_data(monkeypatch):
             facerender.vertex_normals(torch.rand(1, 3, 3), topology)
     assert facerender.vertex_normals is plain
     assert clock.spent["rendering"] == 1 and clock.spent["data"] == 2
+
+
+@pytest.mark.parametrize("name, changes, waits", [
+    ("e2far", {}, 1),
+    ("e2far", {"cache": 8}, 1),
+    ("dasl", {"stage1": 0}, 2),
+    ("dasl", {"stage1": 0, "cache": 8, "trunk": "mobilenet_05", "channel": "soft", "extra": True}, 2),
+    ("pgn", {"stage1": 0}, 4),
+    ("pgn", {"stage1": 0, "cache": 8, "pose": "regressed", "landmarks": "direct"}, 1),
+    ("cycle", {"stage1": 0, "detached": 0}, 1),
+    ("cycle", {"stage1": 0, "detached": 0, "cache": 8, "compose_pose": "render", "compose_expression": "texture", "pair": "swap"}, 1),
+])  # fmt: skip
+def test_on_a_cuda_device_a_step_mixes_no_devices_and_waits_for_its_outcome_alone(tmp_path, name, changes, waits):
+    """Once for each player, and once for each singular value decomposition, which looks whether it converged; making a batch does not wait at all."""
+    from facemodels.methods import method
+
+    from .pretended import CUDA, pretended_cuda
+
+    kind = method(name)
+    with pretended_cuda() as waited:
+        run = training._Run(kind, configured(kind.Config, kind.PRESETS["smoke"] | {"output": str(tmp_path), "ema": 0.9} | changes), CUDA, 0, 1)
+        run._begin("never")
+        run.method.prepare()
+        run._one(run._batch(0))  # what is made on the device once and kept
+        run.step = 1
+        waited.clear()
+        batch = run._batch(1)
+        assert not waited
+        parts = run._one(batch)
+        assert len(waited) == waits, "\n".join(map(str, waited))
+        assert all(p.device == CUDA for p in [*parts.values(), *run.method.parameters()])
+        run._validate()
+        run._panel(batch)
+        run._save()
+    if run.board:
+        run.board.close()
+    load_weights(kind(run.config), checkpoints(tmp_path / "checkpoints")[-1])

@@ -62,7 +62,7 @@ def augment(faces: Faces, seed: int, step: int, indices: range, change: Change |
     known = any(c is not None for c in (faces.identity, faces.expression, faces.albedo))
     flip = uniform[:, 0] < (0.0 if known else change.mirrored)
     angle, scale = change.rotation * math.pi / 180 * normal[:, 0], (change.scale * normal[:, 1]).exp()
-    faces = moved(faces, angle, scale, change.shift * normal[:, 2:4] * normal.new_tensor([width, height]), flip)
+    faces = _moved(faces, angle, scale, change.shift * normal[:, 2:4] * _constant([width, height], normal), flip)
     image, mask = faces.image, faces.mask
 
     chosen = (chance[:, 1] < change.covered).nonzero()[:, 0].to(device, non_blocking=True)
@@ -82,7 +82,7 @@ def _coloured(image, change, normal, grey):
     gain = (change.brightness * normal[:, :1] + change.tint * normal[:, 1:4]).exp()
     contrast = (change.contrast * normal[:, 4]).exp()
     saturation = (change.saturation * normal[:, 5]).exp() * ~grey
-    luma = image.new_tensor([0.299, 0.587, 0.114])
+    luma = _constant([0.299, 0.587, 0.114], image)
     matrix = saturation[:, None, None] * torch.eye(3, device=image.device) + (1 - saturation[:, None, None]) * luma
     matrix = matrix * (gain * contrast[:, None])[:, :, None]
     middle = (0.45 * (1 - contrast))[:, None, None].expand(-1, 3, 1)
@@ -116,15 +116,24 @@ def moved(faces: Faces, angle: Tensor, scale: Tensor, shift: Tensor, mirrored: T
     """
     if mirrored.any() and any(c is not None for c in (faces.identity, faces.expression, faces.albedo)):
         raise ValueError("faces with coefficients cannot be mirrored: they would be the coefficients of another face")
+    return _moved(faces, angle, scale, shift, mirrored)
+
+
+def _constant(values, like) -> Tensor:
+    """Numbers as a tensor of the kind of another, without waiting for its device as `new_tensor` does."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
+
+
+def _moved(faces, angle, scale, shift, mirrored):
+    """`moved`, which does not look whether a face may be mirrored: that waits for the device."""
     height, width = faces.image.shape[-2:]
-    middle = angle.new_tensor([width / 2, height / 2])
+    half = middle = _constant([width / 2, height / 2], angle)
     sign = 1 - 2 * mirrored.to(angle)
     c, s = angle.cos(), angle.sin()
     # In pixels with y down, turning anticlockwise is [c s; -s c]; mirroring comes first.
     turn = torch.stack([torch.stack([c * sign, s], -1), torch.stack([-s * sign, c], -1)], -2)
     offset = middle + shift
     inverse = turn.mT / scale[:, None, None]
-    half = angle.new_tensor([width / 2, height / 2])
     # grid_sample counts from -1 to 1 across the picture: old = inverse (new - offset) + middle, with both divided by half the size, less one.
     theta = torch.cat([inverse * half / half[:, None], (-(inverse @ shift[..., None]))[..., 0].div(half)[..., None]], -1)
     grid = F.affine_grid(theta, (len(angle), 1, height, width), align_corners=False)
@@ -136,11 +145,11 @@ def moved(faces: Faces, angle: Tensor, scale: Tensor, shift: Tensor, mirrored: T
     if faces.landmarks is not None:
         points = scale[:, None, None] * (faces.landmarks[..., :2] - middle) @ turn.mT + offset[:, None]
         points = torch.cat([points, scale[:, None, None] * faces.landmarks[..., 2:]], -1)  # depth, where it is known
-        table = torch.tensor(left_right(points.shape[1]), device=points.device)
+        table = torch.tensor(left_right(points.shape[1])).to(points.device, non_blocking=True)
         new.landmarks = torch.where(mirrored[:, None, None], points[:, table], points)
         if faces.visible is not None:
             new.visible = torch.where(mirrored[:, None], faces.visible[:, table], faces.visible)
-    up = angle.new_tensor([1.0, -1.0])  # cameras have y up
+    up = _constant([1.0, -1.0], angle)  # cameras have y up
     if faces.translation is not None:
         centred = (faces.translation[:, :2] - middle) * torch.stack([sign, torch.ones_like(sign)], -1)
         rolled = torch.stack([c * centred[:, 0] - s * centred[:, 1], s * centred[:, 0] + c * centred[:, 1]], -1)

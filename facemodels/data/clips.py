@@ -178,7 +178,7 @@ class _Track:
         count = passed.floor()
         self.ends = [Dice([seed_of(key, int(n) + k) for key, row in zip(keys, count.tolist()) for n in row], device) for k in (0, 1)]
         s = (passed - count).flatten()
-        self.weight, self.far = (s**3 * (10 - 15 * s + 6 * s * s)).to(device), far.to(device)
+        self.weight, self.far = (x.to(device, non_blocking=True) for x in (s**3 * (10 - 15 * s + 6 * s * s), far))
 
     def jump(self, chosen):
         """The clips chosen [B,1] change at once, half way between keys, and their keys have nothing in common."""
@@ -212,7 +212,7 @@ def _repeated(parts, frames):
 
 
 def _person(dice):
-    return (dice.keys[:, 1] << 32 | dice.keys[:, 0]).to(dice.device)
+    return (dice.keys[:, 1] << 32 | dice.keys[:, 0]).to(dice.device, non_blocking=True)
 
 
 # -------------------------------------------------------------------------------------------------------------------- clips that are kept

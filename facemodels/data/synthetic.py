@@ -136,15 +136,17 @@ class Synthetic:
         return scale, self.size / 2 - scale[:, None] * middle
 
     def _light(self, dice):
-        """A room and two lamps, tinted a little; as bright as cameras expose for."""
-        tint = lambda amount: (1 + amount * dice.normal(3)).clamp(0.5, 1.5)  # noqa: E731
-        ambient = (0.12 + 0.4 * dice.uniform(1)) * tint(0.08)
+        """A room and two lamps, tinted a little; as bright as cameras expose for. Made on the CPU: so few numbers would be a hundred kernels, and their constants waits for the device."""
+        uniform, normal = dice.small, dice.small_normal
+        tint = lambda amount: (1 + amount * normal(3)).clamp(0.5, 1.5)  # noqa: E731
+        ambient = (0.12 + 0.4 * uniform(1)) * tint(0.08)
         total = fr.lighting.ambient_and_directional(ambient, torch.ones_like(ambient), torch.zeros_like(ambient))
         for strength in (1.0, 0.4):
-            direction = dice.normal(3) * dice.normal(3).new_tensor([1.0, 0.6, 0.6]) + dice.normal(3).new_tensor([0.0, 0.4, 0.8])
-            intensity = strength * (0.2 + 1.1 * dice.uniform(1)) * tint(0.12)
+            direction = normal(3) * torch.tensor([1.0, 0.6, 0.6]) + torch.tensor([0.0, 0.4, 0.8])
+            dice.drawn += 6  # numbers that were drawn here once: the samples stay what they were
+            intensity = strength * (0.2 + 1.1 * uniform(1)) * tint(0.12)
             total = total + fr.lighting.ambient_and_directional(torch.zeros_like(ambient), direction, intensity)
-        return (total * (0.75 + 0.9 * dice.uniform(1))[..., None]).contiguous()
+        return (total * (0.75 + 0.9 * uniform(1))[..., None]).contiguous().to(dice.device, non_blocking=True)
 
     def _background(self, dice):
         """Linear [N,H,W,3], grey where the variety has none."""
@@ -221,11 +223,14 @@ class Dice:
         """Uniform in 0..1, on the CPU."""
         return self._uniform(self.keys, k)
 
+    def small_normal(self, k) -> Tensor:
+        return _normal(self.small(k))
+
     def uniform(self, k) -> Tensor:
         return self.small(k).to(self.device, non_blocking=True)
 
     def normal(self, k) -> Tensor:
-        return _normal(self.small(k)).to(self.device, non_blocking=True)
+        return self.small_normal(k).to(self.device, non_blocking=True)
 
     def normal_field(self, k) -> Tensor:
         return _normal(self._uniform(self.field_keys, k))

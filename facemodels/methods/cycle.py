@@ -529,7 +529,7 @@ class Cycle(FaceMethod):
     def _sized(self, first: Properties, second: Properties, seed: int) -> Properties:
         """`second` whose expression is as far from the first's as `variation_mm` says, on the way that it went; at most 30 times as far, and within what expressions can be.
         Gradients reach the way, not the distance, of which this is free."""
-        size = torch.rand(len(first.scale), generator=torch.Generator().manual_seed(seed)).to(first.scale) + 0.5
+        size = torch.rand(len(first.scale), generator=torch.Generator().manual_seed(seed)).to(first.scale, non_blocking=True) + 0.5
         factor = self.config.variation_mm * size / self._expression_mm(first.expression, second.expression).clamp(min=1e-6)
         expression = first.expression + factor.clamp(max=30.0)[:, None] * (second.expression - first.expression)
         return second._replace(expression=expression.clamp(0, 1) if self.model.blendshapes else expression)
