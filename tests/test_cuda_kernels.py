@@ -324,6 +324,24 @@ def test_faces_that_name_no_vertex_are_left_out(kernels, dtype):
     assert (grad == 0).all()
 
 
+def test_kernels_without_work_wait_for_the_one_before(kernels, dtype):
+    """Or what comes after the call begins too early: the shim raises where none of a kernel's threads waits."""
+    faces = torch.arange(90, dtype=torch.int32).reshape(-1, 3)
+    for vertices in (0, 90):
+        clip = torch.full((2, vertices, 4), 3.0, dtype=dtype)
+        face_id, bary, depth = kernels.rasterize(clip, faces, *SIZE, 0, 2)
+        assert (face_id == -1).all() and (bary == 0).all() and (depth == 1).all()
+        normals, light, grad = torch.zeros(2, vertices, 3, dtype=dtype), torch.zeros(2, 9, 3, dtype=dtype), torch.ones(2, *SIZE, 3, dtype=dtype)
+        image, seen = kernels.render_face(clip, normals, normals, light, faces, None, *SIZE, 0, 1)
+        assert (image == 0).all()
+        for deterministic in (False, True):
+            kernels.rasterize_backward(bary, depth, clip, faces, face_id, deterministic)
+            kernels.interpolate_backward(grad[:, :, :, None].expand(-1, -1, -1, 2, -1), normals, faces, face_id, bary, True, True, deterministic)
+            found = kernels.render_face_backward(grad, clip, normals, normals, light, faces, seen, 1, True, True, True, True, deterministic)
+            assert all((g == 0).all() for g in found)
+            kernels.edge_gradients_backward(grad, image, clip, faces, torch.full_like(faces, -1), seen, deterministic)
+
+
 def test_deterministic_sums_do_not_depend_on_order(kernels):
     """The shim runs threads in order; running the images of a batch in another order changes float sums, but not these."""
     clip, topology = scene(batch=6, vertices=8, faces=30)

@@ -28,13 +28,14 @@ constexpr unsigned kBlock = 256;
 constexpr unsigned kWarp = 32;
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
-// The kernels of one call as a chain, in which each sets itself up while the one before it still runs (programmatic dependent launch, where kernels_wait()).
-// A kernel of LAUNCH_AFTER begins when every block of the one before has come to let_next_start() or has ended, and meets what that one wrote after
-// wait_for_previous(), which waits for its end. What a kernel of the chain must keep to, and why that is enough:
-//   Before its wait it writes nothing, and reads only what the call was given. The first of a call is launched as ever, so it begins after the end of all that came
-//   before in the stream; and the others begin after it began.
-//   It waits, work or no work: at least one thread of it. So it does not end before the one before it, and thus before any of the chain. So to wait for one is to wait for all
-//   before it; and who waits for the last (the next call's first kernel, an event, the end of a graph) may use again all memory that the chain has read or written.
+// The kernels of one call as a chain, in which each sets itself up while the one before it still runs: programmatic dependent launch. A kernel of LAUNCH_AFTER begins when
+// every block of the one before has come to let_next_start() or has ended, and finds what that one wrote after wait_for_previous(), which waits for its end. The
+// first one of a Device is launched as ever. Every other keeps two rules:
+//   Before it waits it writes nothing but shared memory, and reads nothing but what the call was given. That is there: the first begins after the end of all that
+//   came before in the stream, and no other begins before the first.
+//   It waits, with work or without: one thread at least. So none ends before the one before it. To wait for one is then to wait for all before it; and when the last
+//   has ended, for which whatever comes next in the stream waits, all memory that the chain read or wrote is free for other use.
+#ifndef FACERENDER_SHIM
 __device__ inline void wait_for_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -46,7 +47,6 @@ __device__ inline void let_next_start() {
 #endif
 }
 
-#ifndef FACERENDER_SHIM
 inline bool kernels_wait(int32_t device);
 
 // The device of a tensor and its current stream, for the length of a call.
@@ -66,7 +66,7 @@ struct Device {
     cudaLaunchConfig_t config{};
     config.gridDim = grid, config.blockDim = block, config.stream = stream, config.attrs = &early;
     config.numAttrs = kernels_wait(index) && chain_began;
-    throw_on_error(cudaLaunchKernelEx(&config, kernel, arguments...));
+    cudaLaunchKernelEx(&config, kernel, arguments...);
     chain_began = true;
   }
   int64_t multiprocessors() const { return attribute(cudaDevAttrMultiProcessorCount); }
@@ -137,8 +137,9 @@ struct Fills {
   int64_t words[6];
   int pieces = 0;
 
-  void add(void* p, int64_t bytes) {
-    if (bytes) chunks[pieces] = static_cast<Chunk*>(p), words[pieces++] = bytes / 4;
+  template <class T>
+  void add(T* p, int64_t count) {
+    if (count) chunks[pieces] = reinterpret_cast<Chunk*>(p), words[pieces++] = count * int64_t(sizeof(T)) / 4;
   }
 };
 template <uint32_t kWord>
@@ -160,6 +161,7 @@ void launch_fill(const Device& device, const Fills& fills) {
   // Two blocks keep the memory busy, and leave room on their multiprocessor for the next kernel's.
   const int64_t blocks = std::min(most / 4 / kBlock + 1, std::max<int64_t>(2 * device.multiprocessors(), 1));
   LAUNCH_AFTER((fill<kWord>), unsigned(blocks), kBlock, device, fills);
+  device.launched();
 }
 
 #ifndef FACERENDER_SHIM
@@ -335,7 +337,7 @@ struct GradientBuffer {
   // `fills` must fill it with 0 before it is used.
   GradientBuffer(Fills& fills, const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype, bool wanted, bool deterministic, int64_t fragments)
       : values(empty(like, wanted ? sizes : std::vector<int64_t>{0}, dtype)), fixed(empty(like, {wanted && deterministic ? values.numel() + 1 : 0}, ScalarType::Long)) {
-    fills.add(values.mutable_data_ptr(), values.numel() * int64_t(sizeof(T))), fills.add(fixed.mutable_data_ptr(), fixed.numel() * 8);
+    fills.add(mutable_data<T>(values), values.numel()), fills.add(mutable_data<int64_t>(fixed), fixed.numel());
     while (bits > 0 && (fragments >> (62 - bits)) > 0) --bits;
   }
   VertexSums<T> sums() const {

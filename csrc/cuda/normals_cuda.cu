@@ -76,6 +76,7 @@ __global__ void __launch_bounds__(kBlock) normals(Mesh mesh, const T* vertices, 
 // d loss / d (sum of crosses) of every vertex
 template <class T, int kImages>
 __global__ void __launch_bounds__(kBlock) sums_backward(Mesh mesh, const T* grad, const T* vertices, T* out) {
+  let_next_start();
   const int32_t v = int32_t(item());
   if (v >= mesh.num_vertices) return;
   for (int64_t n = int64_t(blockIdx.y) * kImages; n < mesh.batch; n += int64_t(gridDim.y) * kImages) {
@@ -91,6 +92,7 @@ __global__ void __launch_bounds__(kBlock) sums_backward(Mesh mesh, const T* grad
 
 template <class T, int kImages>
 __global__ void __launch_bounds__(kBlock) vertices_backward(Mesh mesh, const T* sums_, const T* vertices_, T* out) {
+  wait_for_previous();
   const int32_t v = int32_t(item());
   if (v >= mesh.num_vertices) return;
   for (int64_t n = int64_t(blockIdx.y) * kImages; n < mesh.batch; n += int64_t(gridDim.y) * kImages) {
@@ -159,8 +161,8 @@ Tensor vertex_normals_backward_cuda(const Tensor& grad_, const Tensor& vertices_
   dispatch_geometry(vertices.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     for_images<T>(device, mesh, [&](auto images, dim3 grid) {
-      LAUNCH((sums_backward<T, decltype(images)::value>), grid, kBlock, device.stream, mesh, data<T>(grad), data<T>(vertices), mutable_data<T>(sums));
-      LAUNCH((vertices_backward<T, decltype(images)::value>), grid, kBlock, device.stream, mesh, data<T>(sums), data<T>(vertices), mutable_data<T>(out));
+      LAUNCH_AFTER((sums_backward<T, decltype(images)::value>), grid, kBlock, device, mesh, data<T>(grad), data<T>(vertices), mutable_data<T>(sums));
+      LAUNCH_AFTER((vertices_backward<T, decltype(images)::value>), grid, kBlock, device, mesh, data<T>(sums), data<T>(vertices), mutable_data<T>(out));
       device.launched();
     });
   });

@@ -39,8 +39,10 @@ __global__ void __launch_bounds__(kBlock) backward(ShadeShape s, const A* grad, 
                                                    T* grad_albedo, T* grad_normals, T* partial) {
   __shared__ ShLight<T> light;
   const int64_t i = item();
+  let_next_start();
   for (int64_t n = blockIdx.y; n < s.batch; n += gridDim.y) {
     load_light(coefficients + n * s.light_stride, preset, light);
+    wait_for_previous();
     T light_gradient[32] = {};
     if (i < s.points) {
       const int64_t at = (n * s.points + i) * 3, at_albedo = n * s.albedo_stride + i * 3;
@@ -69,18 +71,22 @@ std::tuple<Tensor, Tensor, Tensor> sh_shade_backward_cuda(const Tensor& grad_, c
   const Device device(normals);
   const auto dtype = coefficients.scalar_type();
   using Sizes = std::vector<int64_t>;
-  Tensor grad_albedo = zeros(albedo, want_albedo ? Sizes{albedo.size(0), s.points, 3} : Sizes{0}, dtype);
-  Tensor grad_normals = zeros(albedo, want_normals ? Sizes{s.batch, s.points, 3} : Sizes{0}, dtype);
-  Tensor grad_coefficients = zeros(albedo, want_coefficients ? Sizes{coefficients.size(0), 9, 3} : Sizes{0}, dtype);
-  if (normals.numel() == 0) return {grad_albedo, grad_normals, grad_coefficients};
+  Tensor grad_albedo = empty(albedo, want_albedo ? Sizes{albedo.size(0), s.points, 3} : Sizes{0}, dtype);
+  Tensor grad_normals = empty(albedo, want_normals ? Sizes{s.batch, s.points, 3} : Sizes{0}, dtype);
+  Tensor grad_coefficients = empty(albedo, want_coefficients ? Sizes{coefficients.size(0), 9, 3} : Sizes{0}, dtype);
   dispatch_attribute(dtype, normals.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
+    Fills fills;
+    fills.add(mutable_data<T>(grad_albedo), grad_albedo.numel());
+    if (normals.numel() == 0) fills.add(mutable_data<T>(grad_coefficients), grad_coefficients.numel());
+    launch_fill<0>(device, fills);
+    if (normals.numel() == 0) return;
     dim3 grid = grid_of(s.points, s.batch);
     if (s.albedo_stride == 0) grid.y = 1;
     Tensor partial = empty(albedo, want_coefficients ? Sizes{s.batch, int64_t(grid.x), 27} : Sizes{0}, dtype);
     const ShPreset p = sh_preset(preset);
-    LAUNCH((backward<T, A>), grid, kBlock, device.stream, s, data<A>(grad), data<A>(albedo), data<A>(normals), data<T>(coefficients), p,
+    LAUNCH_AFTER((backward<T, A>), grid, kBlock, device, s, data<A>(grad), data<A>(albedo), data<A>(normals), data<T>(coefficients), p,
            want_albedo ? mutable_data<T>(grad_albedo) : nullptr, want_normals ? mutable_data<T>(grad_normals) : nullptr,
            want_coefficients ? mutable_data<T>(partial) : nullptr);
     device.launched();

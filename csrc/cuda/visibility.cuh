@@ -518,7 +518,7 @@ int64_t visibility_size(const BatchMesh<T>& mesh) {
 template <class T>
 void find_visible(const Device& device, const BatchMesh<T>& mesh, const uint64_t* in_front, uint64_t* keys) {
   Fills fills;
-  fills.add(keys, visibility_size(mesh) * 8);
+  fills.add(keys, visibility_size(mesh));
   launch_fill<~0u>(device, fills);
   if (mesh.batch == 0 || mesh.num_faces == 0 || mesh.height == 0 || mesh.width == 0) return;
   const Marks marks{reinterpret_cast<uint32_t*>(keys + mesh.batch * mesh.height * mesh.width), (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp) * 2};

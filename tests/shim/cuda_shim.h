@@ -238,11 +238,15 @@ inline T atomicMax(T* p, T v) {
 }
 
 #define LAUNCH(kernel, grid, block_, stream, ...) cuda_shim::launch(grid, block_, [&] { kernel(__VA_ARGS__); })
-#define LAUNCH_AFTER(kernel, grid, block_, device, ...) LAUNCH(kernel, grid, block_, (device).stream, __VA_ARGS__)
+#define LAUNCH_AFTER(kernel, grid, block_, device, ...) (device).launch_after(grid, block_, [&] { kernel(__VA_ARGS__); })
 
 namespace facerender {
+inline bool has_waited;
+inline void wait_for_previous() { has_waited = true; }
+inline void let_next_start() {}
 struct Device {
   int stream = 0;
+  mutable bool chain_began = false;
   explicit Device(const Tensor&) {}
   static int64_t setting(const char* name, int64_t otherwise) {
     const char* wanted = getenv(name);
@@ -250,6 +254,12 @@ struct Device {
   }
   int64_t multiprocessors() const { return setting("FACERENDER_SHIM_MULTIPROCESSORS", 0); }  // few enough for launches that are for many blocks
   int64_t l2_bytes() const { return setting("FACERENDER_SHIM_L2_BYTES", 1 << 30); }
+  void launch_after(dim3 grid, dim3 size, const std::function<void()>& body) const {
+    has_waited = false;
+    cuda_shim::launch(grid, size, body);
+    if (chain_began && !has_waited) throw std::runtime_error("cuda_shim: a kernel of a chain has not waited for the one before");
+    chain_began = true;
+  }
   static void launched() {}
 };
 }  // namespace facerender
