@@ -14,8 +14,8 @@ __device__ inline T light_number(const T* coefficients) {
 }
 template <class T>
 __device__ inline void put_light(T number, const ShPreset& preset, ShLight<T>& light) {
-  const unsigned k = threadIdx.x;
-  if (k < 27) light.k[preset.index[k / 3]][k % 3] = number * T(preset.scale[k / 3]);
+  // One round; as an `if` it would be prepared ahead of the caller's loop, and spill registers from sm_100 on.
+  for (unsigned k = threadIdx.x; k < 27; k += blockDim.x) light.k[preset.index[k / 3]][k % 3] = number * T(preset.scale[k / 3]);
   __syncthreads();
 }
 template <class T>
