@@ -200,11 +200,14 @@ HD uint32_t float_bits(float a) {
 struct Corners {
   int32_t v[3];
 };
+HD bool sound(const Corners& f, int64_t num_vertices) {
+  const uint64_t n = uint64_t(num_vertices);
+  return uint64_t(uint32_t(f.v[0])) < n && uint64_t(uint32_t(f.v[1])) < n && uint64_t(uint32_t(f.v[2])) < n;
+}
 HD bool load_corners(const int32_t* faces, int64_t face, int64_t num_vertices, Corners& out) {
   const Vec3<int32_t> f = load3<int32_t>(faces + face * 3);
   out.v[0] = f.x, out.v[1] = f.y, out.v[2] = f.z;
-  const uint64_t n = uint64_t(num_vertices);
-  return uint64_t(uint32_t(f.x)) < n && uint64_t(uint32_t(f.y)) < n && uint64_t(uint32_t(f.z)) < n;
+  return sound(out, num_vertices);
 }
 
 // The corners of the face that a pixel sees, or false for background and for ids that no face has.

@@ -59,7 +59,7 @@ HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32
   return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
 }
 
-// Gives the gradients of one covered pixel, for that of its colour, to sink.clip(k, vertex, Vec4), sink.normal(k, vertex, Vec3), sink.albedo(k, vertex, Vec3) for corner k and
+// Gives the gradients of one covered pixel, for `grad`, that of its colour, to sink.clip(k, vertex, Vec4), sink.normal(k, vertex, Vec3), sink.albedo(k, vertex, Vec3) for corner k and
 // what that of the light is made of (sh_light_gradient) to on_light(normal, d loss / d irradiance). `wants`: which of them; the others may be missing, and
 // on_light sees to its own.
 struct FaceWants {
@@ -67,10 +67,11 @@ struct FaceWants {
 };
 template <class T, class A, class Light, class Sink, class OnLight>
 HD void face_pixel_backward(const FaceView<T, A>& view, const Light& light, const FaceWants& wants, const int32_t* corner, int32_t row,
-                            int32_t col, const A* to_colour, const Sink& sink, const OnLight& on_light) {
+                            int32_t col, const Vec3<T>& grad, const Sink& sink, const OnLight& on_light) {
   const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
   CornerValues<T> albedos, normals;
   if (view.normals) normals.load(view.normals, corner);
+  if (view.normals || wants.clip) albedos.load(view.albedo, corner);
   const Barycentrics<T> p(clip, col, row, view.width, view.height);
   T grad_b[3] = {T(0), T(0), T(0)};
   Vec3<T> grad_albedo;
@@ -78,8 +79,7 @@ HD void face_pixel_backward(const FaceView<T, A>& view, const Light& light, cons
     const Vec3<T> normal = normals.mean(p.b);
     Vec3<T> slope[3];
     const Vec3<T> shading = {sh_irradiance_slope(light, 0, normal, slope[0]), sh_irradiance_slope(light, 1, normal, slope[1]), sh_irradiance_slope(light, 2, normal, slope[2])};
-    albedos.load(view.albedo, corner);
-    const Vec3<T> grad = load3<T>(to_colour), albedo = albedos.mean(p.b);
+    const Vec3<T> albedo = albedos.mean(p.b);
     grad_albedo = {grad.x * shading.x, grad.y * shading.y, grad.z * shading.z};
     const Vec3<T> grad_shading = {grad.x * albedo.x, grad.y * albedo.y, grad.z * albedo.z};
     on_light(normal, grad_shading);
@@ -93,8 +93,7 @@ HD void face_pixel_backward(const FaceView<T, A>& view, const Light& light, cons
       }
     }
   } else {
-    grad_albedo = load3<T>(to_colour);
-    if (wants.clip) albedos.load(view.albedo, corner);
+    grad_albedo = grad;
   }
   for (int k = 0; k < 3; ++k) {
     if (wants.albedo) sink.albedo(k, corner[k], grad_albedo * p.b[k]);

@@ -343,18 +343,15 @@ HD void interpolated_depth_backward(const Vec4<T>* clip, const T* b, T grad_dept
   }
 }
 
-// d loss / d clip of the three corners for that of one fragment's barycentrics and depth, each of which may be null.
+// d loss / d clip of the three corners for that of one fragment's barycentrics and depth.
 template <class T>
-HD void fragment_backward(const T* positions, const int32_t* corner, int32_t row, int32_t col, int32_t height, int32_t width, const T* grad_bary,
-                          const T* grad_depth, Vec4<T>* grad) {
+HD void fragment_backward(const T* positions, const int32_t* corner, int32_t row, int32_t col, int32_t height, int32_t width, const Vec3<T>& grad_bary,
+                          T grad_depth, Vec4<T>* grad) {
   const Vec4<T> clip[3] = {load4(positions + int64_t(corner[0]) * 4), load4(positions + int64_t(corner[1]) * 4), load4(positions + int64_t(corner[2]) * 4)};
   const Barycentrics<T> p(clip, col, row, width, height);
-  T g[3];
-  for (int i = 0; i < 3; ++i) {
-    g[i] = grad_bary ? grad_bary[i] : T(0);
-    grad[i] = {T(0), T(0), T(0), T(0)};
-  }
-  if (grad_depth && *grad_depth != T(0)) interpolated_depth_backward(clip, p.b, *grad_depth, g, grad);
+  T g[3] = {grad_bary.x, grad_bary.y, grad_bary.z};
+  for (int i = 0; i < 3; ++i) grad[i] = {T(0), T(0), T(0), T(0)};
+  if (grad_depth != T(0)) interpolated_depth_backward(clip, p.b, grad_depth, g, grad);
   if (g[0] != g[1] || g[1] != g[2]) p.backward(g, grad);  // barycentrics sum to 1: equal gradients move nothing
 }
 

@@ -138,7 +138,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(const Tensor
           Corners f;
           if (!seen_corners(view.faces, ids[col], in.num_faces, V, f)) continue;
           if (!now.light && !(sink.mine(f.v[0]) || sink.mine(f.v[1]) || sink.mine(f.v[2]))) continue;
-          face_pixel_backward(view, light, now, f.v, int32_t(row), int32_t(col), g + 3 * col, sink,
+          face_pixel_backward(view, light, now, f.v, int32_t(row), int32_t(col), load3<T>(g + 3 * col), sink,
                               [&](const Vec3<T>& normal, const Vec3<T>& to_shading) {
                                 if (now.light) sh_light_gradient(normal, to_shading, light_gradient);
                               });

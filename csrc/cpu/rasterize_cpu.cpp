@@ -85,8 +85,8 @@ Tensor rasterize_backward_cpu(const std::optional<Tensor>& grad_bary_, const std
           if (!seen_corners(data<int32_t>(faces), ids[i], num_faces, num_vertices, f)) continue;
           if (!mine(f.v[0]) && !mine(f.v[1]) && !mine(f.v[2])) continue;
           Vec4<T> grad[3];
-          fragment_backward(positions, f.v, int32_t(row), int32_t(i / layers), int32_t(height), int32_t(width), to_bary ? to_bary + 3 * i : nullptr,
-                            to_depth ? to_depth + i : nullptr, grad);
+          fragment_backward(positions, f.v, int32_t(row), int32_t(i / layers), int32_t(height), int32_t(width),
+                            to_bary ? load3<T>(to_bary + 3 * i) : Vec3<T>{T(0), T(0), T(0)}, to_depth ? to_depth[i] : T(0), grad);
           for (int c = 0; c < 3; ++c) {
             if (!mine(f.v[c])) continue;
             T* o = total + int64_t(f.v[c]) * 4;

@@ -93,17 +93,25 @@ struct SumSink {
   }
 };
 
-// Into the warp's sums: three numbers of a vertex for each gradient. That of clip has no z.
-template <int kValues>
+// Into the warp's sums: three numbers of a vertex for each gradient. That of clip has no z, and goes out as it is, four numbers at once, where the pixels are not summed by faces.
+template <int kValues, Mode mode>
 struct WarpSink {
   static constexpr int kClip = 0, kAlbedo = 3, kNormals = 6;
   WarpSums<kValues, 3>& sums;
-  __device__ void clip(int k, int32_t, Vec4<float> g) const { put3(k, kClip, {g.x, g.y, g.w}); }
+  const VertexSums<float>& clip_sums;
+  int32_t place;
+  bool clip_waits;
+  __device__ void clip(int k, int32_t v, Vec4<float> g) const {
+    if (clip_waits)
+      put3(k, kClip, {g.x, g.y, g.w});
+    else
+      add4<float, mode>(clip_sums, v, g);
+  }
   __device__ void albedo(int k, int32_t, Vec3<float> g) const { put3(k, kAlbedo, g); }
   __device__ void normal(int k, int32_t, Vec3<float> g) const {
     if constexpr (kValues > kNormals) put3(k, kNormals, g);
   }
-  __device__ void put3(int k, int at, Vec3<float> g) const { sums.put(k, at, g.x), sums.put(k, at + 1, g.y), sums.put(k, at + 2, g.z); }
+  __device__ void put3(int k, int at, Vec3<float> g) const { sums.put(place, k, at, g.x), sums.put(place, k, at + 1, g.y), sums.put(place, k, at + 2, g.z); }
 };
 
 // The shared memory of a warp: its light, its vertices' sums, and after them the light's.
@@ -117,31 +125,30 @@ union WarpMemory<T, 0> {
   LightProducts<T> light;
 };
 
-constexpr int kTilesEach = 4;       // neighbours in a row that a block goes through where there are many: most tiles see no face
-constexpr int64_t kManyTiles = 24;  // for each multiprocessor
+constexpr int kFewFaces = 16;
 
 // Blocks of shade_backward that share a multiprocessor, as far as that takes no spills.
-template <class T, Mode mode>
+template <class T, class A, Mode mode, int kValues>
 constexpr int backward_blocks() {
-  if (sizeof(T) == 8) return 1;
+  if (sizeof(T) == 8) return 4;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  if (mode == kAdd) return 3;
+  if (mode == kAdd) return __CUDA_ARCH__ >= 900 && kValues != 6 && sizeof(A) == 4 ? 12 : 10;
 #endif
-  return 2;
+  return 8;
 }
 
-// kValues: room for 6 or 9 numbers of a vertex, which a warp sums in shared memory, or only moves to neighbouring lanes where sums have no order; 0 where every
-// pixel adds its own (float64) or nothing is summed but the light.
+// kValues: room for 6 or 9 numbers of a vertex, which a warp sums in shared memory, or only moves to neighbouring lanes; 0 where every pixel adds its own (float64)
+// or nothing is summed but the light.
 template <class T, class A, Mode mode, int kValues>
-__global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
-    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, int32_t tiles_each, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
-  constexpr int kWarps = kBlock / kWarp;
+__global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues>())
+    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, int32_t strips, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
+  constexpr int kWarps = kSumBlock / kWarp;
   if constexpr (kValues == 0 && mode == kAdd && sizeof(T) == 4) wants = {false, false, false, wants.light};
   __shared__ ChannelLight<T> lights[kWarps];
   __shared__ WarpMemory<T, kValues> memories[kWarps];
   __shared__ T light_sums[kWarps][kWarp];
-  __shared__ int32_t seen_ids[kTilesEach][kBlock];  // each thread its own: there are no registers to spare
-  const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp), first_tile = int32_t(blockIdx.x) * tiles_each;
+  __shared__ StripIds ids;
+  const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp);
   const int32_t height = all.first.height, width = all.first.width;
   const int64_t V = all.first.num_vertices, pixels = int64_t(height) * width;
   ChannelLight<T>& light = lights[warp];
@@ -149,73 +156,83 @@ __global__ void __launch_bounds__(kBlock, backward_blocks<T, mode>())
   let_next_start();
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
     const int32_t* const image_ids = face_id + n * pixels;
-    int32_t largest = -1;
-    UNROLL
-    for (int k = 0; k < kTilesEach; ++k) {
-      const TilePixel p = tile_pixel(height, width, kept(int32_t(blockIdx.y)), first_tile + k);
-      const int32_t id = k < tiles_each && p.inside ? image_ids[p.row * width + p.col] : -1;
-      seen_ids[k][threadIdx.x] = id;
-      largest = id > largest ? id : largest;
-    }
+    const A* const image_grad = grad + n * pixels * 3;
+    const TilePixel first = strip_pixel(height, width, strips, 0);
+    uint32_t live = ids.look(strips, image_ids + first.row * width + first.col, kStripWidth, [&](int k) { return first.row < height && first.col + k * kStripWidth < width; });
+    // What the first strip that sees a face needs; later that of the next one, while the one before it is summed.
+    int32_t id = -1;
+    Three<int32_t> face;
+    Three<A> to_colour;
+    const auto load_next = [&] {
+      const int k = __ffs(int(live)) - 1;
+      const TilePixel p = strip_pixel(height, width, strips, k);
+      id = ids.at(k);
+      if (id < 0 || id >= all.num_faces) return void(id = -1);
+      face.start(all.first.faces + int64_t(id) * 3), to_colour.start(image_grad + (p.row * width + p.col) * 3);
+    };
+    if (live) load_next();
+    if (live && all.coefficients) light.load(all.coefficients + n * all.light_stride, preset);
     light_sums[warp][lane] = T(0);
-    const bool any = __ballot_sync(kAllLanes, largest >= 0);
-    if (any && all.coefficients) light.load(all.coefficients + n * all.light_stride, preset);
     wait_for_previous();
-    if (any) {
-      const FaceView<T, A> view = all.image(n);
-      const A* const image_grad = grad + n * pixels * 3;
-      const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
-      UNROLL_NOT
-      for (int k = 0; k < tiles_each; ++k) {
-        const int32_t id = seen_ids[k][threadIdx.x];
-        Corners f;
-        const bool seen = seen_corners(view.faces, id, all.num_faces, V, f);
-        if (!__ballot_sync(kAllLanes, seen)) continue;
-        const TilePixel p = tile_pixel(height, width, kept(int32_t(blockIdx.y)), first_tile + k);
-        Vec3<T> normal{T(0), T(0), T(0)}, grad_shading = normal;
+    const FaceView<T, A> view = all.image(n);
+    const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
+    UNROLL_NOT
+    while (live) {
+      const Corners f{face.v[0], face.v[1], face.v[2]};
+      const bool seen = id >= 0 && sound(f, V), any = __ballot_sync(kAllLanes, seen);
+      Vec3<T> normal, grad_shading;
+      const auto go = [&](const auto& to) {
         const auto on_light = [&](const Vec3<T>& at, const Vec3<T>& g) { normal = at, grad_shading = g; };
-        const auto go = [&](const auto& to) {
-          if (seen) face_pixel_backward(view, light, wants, f.v, p.row, p.col, image_grad + (p.row * width + p.col) * 3, to, on_light);
-        };
+        const TilePixel p = strip_pixel(height, width, strips, __ffs(int(live)) - 1);
+        if (seen) face_pixel_backward(view, light, wants, f.v, p.row, p.col, to_colour.template get<T>(), to, on_light);
+      };
+      PixelOrder order;
+      if (any) {
         if constexpr (kValues > 0) {
-          WarpSums<kValues, 3>& vertices = memory.vertices;
-          const SeenFaces faces(seen, id);
-          vertices.enter(seen, f);
-          go(WarpSink<kValues>{vertices});
-          const auto target = [&](int32_t group, int32_t k, int32_t& stride) -> float* {
+#ifdef __CUDA_ARCH__
+          if (kValues > WarpSink<kValues, mode>::kNormals) __builtin_assume(view.normals != nullptr);
+#endif
+          if (mode == kAdd) order = PixelOrder(seen, id, kFewFaces);
+          memory.vertices.enter(order, seen, f);
+          go(WarpSink<kValues, mode>{memory.vertices, sink.clip_sums, order.place, mode == kFixed || order.ends});
+        } else {
+          go(sink);
+        }
+      }
+      live &= live - 1;
+      if (live) load_next();
+      if (!any) continue;
+      __syncwarp();
+      if constexpr (kValues > 0) {
+        const WarpSums<kValues, 3>& vertices = memory.vertices;
+        if (mode == kAdd && order.ends) {
+          vertices.by_faces(order.ends, [&](int32_t group, int32_t k, int32_t& stride) -> float* {
             stride = group == 0 ? 4 : 3;
             if (group == 0) return wants.clip ? sink.clip_sums.values + (k == 2 ? 3 : k) : nullptr;
             if (group == 1) return wants.albedo ? sink.albedo_sums.values + k : nullptr;
             return wants.normals ? sink.normal_sums.values + k : nullptr;
-          };
-          if constexpr (mode == kFixed) {
-            vertices.each_corner([&](int group, int32_t v, int32_t k, float value) {
-              if (group == 0) {
-                if (wants.clip) add_to<T, mode>(sink.clip_sums, int64_t(v) * 4 + (k == 2 ? 3 : k), value);
-              } else if (group == 1) {
-                if (wants.albedo) add_to<T, mode>(sink.albedo_sums, int64_t(v) * 3 + k, value);
-              } else {
-                if (wants.normals) add_to<T, mode>(sink.normal_sums, int64_t(v) * 3 + k, value);
-              }
-            });
-          } else if (faces.few()) {
-            vertices.by_faces(faces, target);
-          } else {
-            vertices.hang(seen, f);
-            float* const to_clip = kept(sink.clip_sums.values);
-            vertices.sum_lists(kValues, [&](int32_t v, const float* s) {
-              if (wants.clip) add4<float, kAdd>({in_global(to_clip), nullptr, nullptr, 0}, v, {s[0], s[1], 0.f, s[2]});
-            });
-            vertices.template each<1>(target);
-          }
-          __syncwarp();
+          });
         } else {
-          go(sink);
+          T *const to_albedo = kept(sink.albedo_sums.values), *const to_normals = kept(sink.normal_sums.values);
+          vertices.template by_corners<mode == kAdd ? 1 : 0>([&](int group, int32_t k, const int32_t* v, const float* values) {
+            if (!(group == 0 ? wants.clip : group == 1 ? wants.albedo : wants.normals)) return;
+            if constexpr (mode == kAdd) {
+              T* const to = kept((group == 1 ? to_albedo : to_normals) + k);
+              for (int i = 0; i < 3; ++i) atomicAdd(in_global(to) + int64_t(kept(v[i])) * 3, values[i]);
+            } else {
+              const VertexSums<T>& to = group == 0 ? sink.clip_sums : group == 1 ? sink.albedo_sums : sink.normal_sums;
+              for (int i = 0; i < 3; ++i) add_to<T, mode>(to, group == 0 ? int64_t(v[i]) * 4 + (k == 2 ? 3 : k) : int64_t(v[i]) * 3 + k, values[i]);
+            }
+          });
         }
-        if (partial && mode != kMeasure) light_sums[warp][lane] += memory.light.sum(normal, grad_shading);
+        __syncwarp();
       }
-      measured_by_warp<T, mode>(sink.clip_sums), measured_by_warp<T, mode>(sink.normal_sums), measured_by_warp<T, mode>(sink.albedo_sums);
+      if (partial && mode != kMeasure) {
+        const Vec3<T> zero{T(0), T(0), T(0)};
+        light_sums[warp][lane] += memory.light.sum(seen ? normal : zero, seen ? grad_shading : zero);
+      }
     }
+    measured_by_warp<T, mode>(sink.clip_sums), measured_by_warp<T, mode>(sink.normal_sums), measured_by_warp<T, mode>(sink.albedo_sums);
     if (partial && mode != kMeasure) {
       __syncthreads();
       if (threadIdx.x < 27) {
@@ -255,16 +272,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
     const GradientBuffer<T> albedo_out(fills, in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
     launch_fill<0>(device, fills);
     if (face_id.numel()) {
-      dim3 grid = grid_of_tiles(in.height, in.width, in.batch);
-      const int32_t tiles_each = int64_t(grid.x) * grid.y * grid.z > kManyTiles * device.multiprocessors() ? kTilesEach : 1;
-      grid.x = (grid.x + tiles_each - 1) / tiles_each;
+      const auto [grid, strips] = StripGrid(device, in.height, in.width, in.batch);
       const int64_t blocks = int64_t(grid.x) * grid.y;
       const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, blocks, 27} : Sizes{0}, dtype);
       const ShPreset p = sh_preset(preset);
       const bool summed = wants.clip || wants.normals || wants.albedo, in_order = deterministic && summed;
       const auto run = [&](auto mode_tag, auto values) {
         constexpr Mode mode = decltype(mode_tag)::mode;
-        LAUNCH_AFTER((shade_backward<T, A, mode, decltype(values)::value>), grid, kBlock, device, (BatchView<T, A>(in)), p, wants, tiles_each, data<A>(grad), data<int32_t>(face_id),
+        LAUNCH_AFTER((shade_backward<T, A, mode, decltype(values)::value>), grid, kSumBlock, device, (BatchView<T, A>(in)), p, wants, strips, data<A>(grad), data<int32_t>(face_id),
                (SumSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}), wants.light ? mutable_data<T>(partial) : nullptr);
         device.launched();
       };

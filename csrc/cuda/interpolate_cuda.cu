@@ -49,68 +49,93 @@ Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const T
 // kValues: room for so many numbers of a vertex at a time, and as many channels where it is 3; 0 where every pixel adds its own, or none.
 // The fragments of an image stand in `rows` of `width`, the last of which may not be full.
 template <class T, class A, Mode mode, int kValues>
-__global__ void __launch_bounds__(kBlock, kValues ? 4 : 3) backward(InterpolateShape s, int32_t rows, int32_t width, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
+__global__ void __launch_bounds__(kSumBlock, kValues ? 16 : 12) backward(InterpolateShape s, int32_t rows, int32_t width, int32_t strips, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
                                                       const T* bary, VertexSums<T> grad_attributes, T* grad_bary) {
-  const TilePixel p = tile_pixel(rows, width);
+  constexpr int kFewFaces = 10;
+  __shared__ StripIds ids;
+  const TilePixel p = strip_pixel(rows, width, strips, 0);
   const int64_t C = kValues == 3 ? 3 : s.channels, mine = int64_t(p.row) * width + p.col;
-  const bool inside = p.inside && mine < s.pixels;
+  const auto inside = [&](int k) { return p.row < rows && p.col + k * kStripWidth < width && mine + k * kStripWidth < s.pixels; };
   for (int64_t n = blockIdx.z; n < s.batch; n += gridDim.z) {
-    const int64_t at = n * s.pixels + mine;
-    Corners f;
-    const int32_t id = inside ? face_id[at] : -1;
-    const bool seen = seen_corners(faces, id, s.num_faces, s.num_vertices, f);
+    const int64_t first = n * s.pixels + mine;
+    const A* const a = attributes + n * s.attribute_stride;
+    uint32_t live = ids.look(strips, face_id + first, kStripWidth, inside);
+    // What the first strip that sees a face needs; later that of the next one, while the one before it is summed.
+    int32_t next = -1;
+    Three<int32_t> face;
+    Three<T> weights;
+    Three<A> three;
+    const auto load_next = [&] {
+      const int k = __ffs(int(live)) - 1;
+      next = ids.at(k);
+      if (next < 0 || next >= s.num_faces) return void(next = -1);
+      face.start(faces + int64_t(next) * 3), weights.start(bary + 3 * (first + k * kStripWidth));
+      if constexpr (kValues == 3) three.start(grad + 3 * (first + k * kStripWidth));
+    };
+    if (live) load_next();
     wait_for_previous();
-    if (grad_bary && inside) {
-      T sum[3] = {T(0), T(0), T(0)};
-      if (seen) {
-        const A* a = attributes + n * s.attribute_stride;
-        for (int64_t c = 0; c < C; ++c) {
-          const T g = T(grad[at * C + c]);
-          for (int k = 0; k < 3; ++k) sum[k] += g * T(a[f.v[k] * C + c]);
+    if (grad_bary)
+      UNROLL
+      for (int k = 0; k < kStrips; ++k)
+        if (k < strips && !(live >> k & 1) && inside(k)) {
+          T* const to = grad_bary + 3 * (first + k * kStripWidth);
+          to[0] = to[1] = to[2] = T(0);
         }
-      }
-      for (int k = 0; k < 3; ++k) grad_bary[3 * at + k] = sum[k];
-    }
-    if (!grad_attributes.values) continue;
-    T b[3] = {T(0), T(0), T(0)};
-    if (seen)
-      for (int k = 0; k < 3; ++k) b[k] = bary[3 * at + k];
-    if constexpr (kValues > 0) {
-      if (!__ballot_sync(kAllLanes, seen)) continue;
-      __shared__ WarpSums<kValues, kValues> memories[kBlock / kWarp];
-      WarpSums<kValues, kValues>& sums = memories[threadIdx.x / kWarp];
-      const SeenFaces same(seen, id);
-      sums.enter(seen, f);
-      for (int64_t first = 0; first < C; first += kValues) {
-        const int32_t here = int32_t(C - first < kValues ? C - first : kValues);
+    UNROLL_NOT
+    while (live) {
+      const int k = __ffs(int(live)) - 1;
+      const int64_t at = first + k * kStripWidth;
+      const int32_t id = next;
+      const Corners f{face.v[0], face.v[1], face.v[2]};
+      const bool seen = id >= 0 && sound(f, s.num_vertices), any = __ballot_sync(kAllLanes, seen);
+      const Vec3<T> b = weights.template get<T>(), three_of = three.template get<T>();
+      const auto gradient = [&](int64_t c) { return kValues == 3 ? (c == 0 ? three_of.x : c == 1 ? three_of.y : three_of.z) : T(grad[at * C + c]); };
+      live &= live - 1;
+      if (grad_bary && inside(k)) {
+        T sum[3] = {T(0), T(0), T(0)};
         if (seen)
-          for (int32_t c = 0; c < here; ++c) {
-            const T g = T(grad[at * C + first + c]);
-            for (int k = 0; k < 3; ++k) sums.put(k, c, b[k] * g);
+          for (int64_t c = 0; c < C; ++c) {
+            const T g = gradient(c);
+            for (int i = 0; i < 3; ++i) sum[i] += g * T(a[f.v[i] * C + c]);
           }
-        T* const out = grad_attributes.values + n * s.attribute_stride + first;
-        const auto target = [&](int, int32_t c, int32_t& stride) {
-          stride = int32_t(C);
-          return c < here ? out + c : nullptr;
-        };
-        if constexpr (mode == kFixed) {
-          sums.each_corner([&](int, int32_t vertex, int32_t c, float value) {
-            if (c < here) add_to<T, mode>(grad_attributes, n * s.attribute_stride + vertex * C + first + c, value);
-          });
-        } else if (same.few()) {
-          sums.by_faces(same, target);
-        } else {
-          if (first == 0) sums.hang(seen, f);
-          __syncwarp();
-          sums.sum_lists(here, [](int32_t, const float*) {});
-          sums.template each<0>(target);
-        }
-        __syncwarp();
+        for (int i = 0; i < 3; ++i) grad_bary[3 * at + i] = sum[i];
       }
-    } else if (seen) {
-      for (int k = 0; k < 3; ++k) {
-        const int64_t vertex = n * s.attribute_stride + f.v[k] * C;
-        for (int64_t c = 0; c < C; ++c) add_to<T, mode>(grad_attributes, vertex + c, b[k] * T(grad[at * C + c]));
+      if (live) load_next();
+      if (!grad_attributes.values) continue;
+      if constexpr (kValues > 0) {
+        if (!any) continue;
+        __shared__ WarpSums<kValues, kValues> memories[kSumBlock / kWarp];
+        WarpSums<kValues, kValues>& sums = memories[threadIdx.x / kWarp];
+        const PixelOrder order = mode == kFixed ? PixelOrder() : PixelOrder(seen, id, kFewFaces);
+        sums.enter(order, seen, f);
+        for (int64_t c0 = 0; c0 < C; c0 += kValues) {
+          const int32_t here = int32_t(C - c0 < kValues ? C - c0 : kValues);
+          if (seen)
+            for (int32_t c = 0; c < here; ++c) {
+              const T g = gradient(c0 + c);
+              sums.put(order.place, 0, c, b.x * g), sums.put(order.place, 1, c, b.y * g), sums.put(order.place, 2, c, b.z * g);
+            }
+          __syncwarp();
+          VertexSums<T> to = grad_attributes;
+          to.values += n * s.attribute_stride + c0, to.fixed += n * s.attribute_stride + c0;
+          if (order.ends)
+            sums.by_faces(order.ends, [&](int, int32_t c, int32_t& stride) {
+              stride = int32_t(C);
+              return c < here ? to.values + c : nullptr;
+            });
+          else
+            sums.template by_corners<0>([&](int, int32_t c, const int32_t* v, const float* values) {
+              if (c >= here) return;
+              for (int i = 0; i < 3; ++i) add_to<T, mode>(to, v[i] * C + c, values[i]);
+            });
+          __syncwarp();
+        }
+      } else if (seen) {
+        const T weight[3] = {b.x, b.y, b.z};
+        for (int i = 0; i < 3; ++i) {
+          const int64_t vertex = n * s.attribute_stride + f.v[i] * C;
+          for (int64_t c = 0; c < C; ++c) add_to<T, mode>(grad_attributes, vertex + c, weight[i] * gradient(c));
+        }
       }
     }
   }
@@ -137,12 +162,13 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
     if (face_id.numel()) {
       // [H,W] and [H,W,K] as pictures of H rows; what is no picture (points, say) as sixteen rows.
       const int64_t height = face_id.size(1), width = s.pixels / height;
-      const bool flat = height < kTile || width < kTile || height > 65535 * kTile;
+      const bool flat = height < kTile || width < kTile || height > 65535 * kStripHeight;
       const int64_t rows = flat ? kTile : height, in_row = flat ? (s.pixels + kTile - 1) / kTile : width;
+      const StripGrid strips(device, rows, in_row, s.batch);
       VertexSums<T> sums = out.sums();
       if (!want_attributes) sums.values = nullptr;
       const auto run = [&](auto mode, auto values) {
-        LAUNCH_AFTER((backward<T, A, decltype(mode)::mode, decltype(values)::value>), grid_of_tiles(rows, in_row, s.batch), kBlock, device, s, int32_t(rows), int32_t(in_row),
+        LAUNCH_AFTER((backward<T, A, decltype(mode)::mode, decltype(values)::value>), strips.grid, kSumBlock, device, s, int32_t(rows), int32_t(in_row), strips.strips,
                data<A>(grad), data<A>(attributes), data<int32_t>(faces), data<int32_t>(face_id), data<T>(bary), sums, want_bary ? mutable_data<T>(grad_bary) : nullptr);
         device.launched();
       };

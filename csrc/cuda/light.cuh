@@ -86,7 +86,7 @@ constexpr unsigned kLightBlock = 1024;
 // warp adds up rows of its own, lane l those of number l.
 template <class T>
 __global__ void __launch_bounds__(kLightBlock) sum_light_gradients(const T* partial, int64_t count, const __grid_constant__ ShPreset preset, bool finished, T* out) {
-  constexpr int kWarps = kLightBlock / kWarp;
+  constexpr int kWarps = kLightBlock / kWarp, kAtOnce = 64 / sizeof(T);
   __shared__ T sums[kWarps][27];
   const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const T* from = partial + int64_t(blockIdx.x) * count * 27;
@@ -94,11 +94,14 @@ __global__ void __launch_bounds__(kLightBlock) sum_light_gradients(const T* part
   wait_for_previous();
   if (lane < 27) {
     T sum[4] = {};
-    int64_t b = warp;
-    for (; b + 3 * kWarps < count; b += 4 * kWarps)
+    UNROLL_NOT
+    for (int64_t b = warp; b < count; b += kAtOnce * kWarps) {
+      T row[kAtOnce];
       UNROLL
-      for (int k = 0; k < 4; ++k) sum[k] += from[(b + k * kWarps) * 27 + lane];  // four loads at a time
-    for (; b < count; b += kWarps) sum[0] += from[b * 27 + lane];
+      for (int k = 0; k < kAtOnce; ++k) row[k] = b + k * kWarps < count ? from[(b + k * kWarps) * 27 + lane] : T(0);
+      UNROLL
+      for (int k = 0; k < kAtOnce; ++k) sum[k % 4] += row[k];
+    }
     sums[warp][lane] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
   }
   __syncthreads();

@@ -58,46 +58,70 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
   return {face_id, bary, depth};
 }
 
-// kWarps: a warp that sees few faces sums them first, and sums without an order go out by neighbouring lanes. Where it sees many, four numbers of a vertex go out as one, and to look for vertices that its pixels share takes longer.
+// kWarps: a warp that sees few faces sums them first, and sums without an order go out by neighbouring lanes. Where it sees many, four numbers of a vertex go out as one.
 template <class T, Mode mode, bool kWarps>
-__global__ void __launch_bounds__(kBlock, kWarps ? 4 : 2)
-    fragments_backward(BatchMesh<T> mesh, const T* grad_bary, const T* grad_depth, const int32_t* face_id, int64_t layers, VertexSums<T> out) {
-  const TilePixel p = tile_pixel(mesh.height, mesh.width);
+__global__ void __launch_bounds__(kSumBlock, kWarps ? 14 : 8)
+    fragments_backward(BatchMesh<T> mesh, int32_t strips, const T* grad_bary, const T* grad_depth, const int32_t* face_id, int64_t layers, VertexSums<T> out) {
+  constexpr int kFewFaces = 10;
+  __shared__ StripIds ids;
+  const TilePixel first = strip_pixel(mesh.height, mesh.width, strips, 0);
   for (int64_t n = blockIdx.z; n < mesh.batch; n += gridDim.z) {
+    const T* const positions = mesh.clip + n * mesh.num_vertices * 4;
     VertexSums<T> image = out;
     image.values += n * mesh.num_vertices * 4, image.fixed += n * mesh.num_vertices * 4;
     for (int64_t layer = 0; layer < layers; ++layer) {
-      const int64_t at = ((n * mesh.height + p.row) * mesh.width + p.col) * layers + layer;
-      const int32_t id = p.inside ? face_id[at] : -1;
-      Corners f;
-      const bool seen = seen_corners(mesh.faces, id, mesh.num_faces, mesh.num_vertices, f);
+      const int64_t at = ((n * mesh.height + first.row) * mesh.width + first.col) * layers + layer;
+      uint32_t live = ids.look(strips, face_id + at, kStripWidth * layers, [&](int k) { return first.row < mesh.height && first.col + k * kStripWidth < mesh.width; });
+      // What the first strip that sees a face needs; later that of the next one, while the one before it is summed.
+      int32_t next = -1;
+      Three<int32_t> face;
+      Three<T> to_bary;
+      T to_depth = T(0);
+      const auto load_next = [&] {
+        const int k = __ffs(int(live)) - 1;
+        next = ids.at(k);
+        if (next < 0 || next >= mesh.num_faces) return void(next = -1);
+        face.start(mesh.faces + int64_t(next) * 3);
+        if (grad_bary) to_bary.start(grad_bary + 3 * (at + k * kStripWidth * layers));
+        if (grad_depth) to_depth = grad_depth[at + k * kStripWidth * layers];
+      };
+      if (live) load_next();
       wait_for_previous();
-      if (kWarps && !__ballot_sync(kAllLanes, seen)) continue;
-      Vec4<T> grad[3];
-      if (seen)
-        fragment_backward(mesh.clip + n * mesh.num_vertices * 4, f.v, p.row, p.col, mesh.height, mesh.width, grad_bary ? grad_bary + 3 * at : nullptr,
-                          grad_depth ? grad_depth + at : nullptr, grad);
-      if constexpr (kWarps) {
-        __shared__ WarpSums<4, 4> memories[kBlock / kWarp];
-        WarpSums<4, 4>& sums = memories[threadIdx.x / kWarp];
-        const SeenFaces faces(seen, id);
-        if (mode == kFixed || faces.few()) {
-          sums.enter(seen, f);
-          if (seen)
-            for (int i = 0; i < 3; ++i) sums.put(i, 0, grad[i].x), sums.put(i, 1, grad[i].y), sums.put(i, 2, grad[i].z), sums.put(i, 3, grad[i].w);
-          if constexpr (mode == kFixed)
-            sums.each_corner([&](int, int32_t vertex, int32_t c, float value) { add_to<T, mode>(image, int64_t(vertex) * 4 + c, value); });
-          else
-            sums.by_faces(faces, [&](int, int32_t c, int32_t& stride) {
-              stride = 4;
-              return image.values + c;
-            });
-          __syncwarp();
-          continue;
+      UNROLL_NOT
+      while (live) {
+        const int32_t id = next, col = first.col + (__ffs(int(live)) - 1) * kStripWidth;
+        const Corners f{face.v[0], face.v[1], face.v[2]};
+        const bool seen = id >= 0 && sound(f, mesh.num_vertices), any = __ballot_sync(kAllLanes, seen);
+        Vec4<T> grad[3];
+        if (seen) fragment_backward(positions, f.v, first.row, col, mesh.height, mesh.width, to_bary.template get<T>(), to_depth, grad);
+        live &= live - 1;
+        if (live) load_next();
+        if constexpr (kWarps) {
+          if (!any) continue;
+          __shared__ WarpSums<4, 4> memories[kSumBlock / kWarp];
+          WarpSums<4, 4>& sums = memories[threadIdx.x / kWarp];
+          const PixelOrder order = mode == kFixed ? PixelOrder() : PixelOrder(seen, id, kFewFaces);
+          if (mode == kFixed || order.ends) {
+            sums.enter(order, seen, f);
+            if (seen)
+              for (int i = 0; i < 3; ++i) sums.put(order.place, i, 0, grad[i].x), sums.put(order.place, i, 1, grad[i].y), sums.put(order.place, i, 2, grad[i].z), sums.put(order.place, i, 3, grad[i].w);
+            __syncwarp();
+            if constexpr (mode == kFixed)
+              sums.template by_corners<0>([&](int, int32_t c, const int32_t* v, const float* values) {
+                for (int i = 0; i < 3; ++i) add_to<T, mode>(image, int64_t(v[i]) * 4 + c, values[i]);
+              });
+            else
+              sums.by_faces(order.ends, [&](int, int32_t c, int32_t& stride) {
+                stride = 4;
+                return image.values + c;
+              });
+            __syncwarp();
+            continue;
+          }
         }
+        if (seen)
+          for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
       }
-      if (seen)
-        for (int c = 0; c < 3; ++c) add4<T, mode>(image, f.v[c], grad[c]);
     }
     measured_by_warp<T, mode>(image);
   }
@@ -122,8 +146,9 @@ Tensor rasterize_backward_cuda(const std::optional<Tensor>& grad_bary_, const st
     launch_fill<0>(device, fills);
     const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), 0};
     if (face_id.numel()) {
+      const StripGrid strips(device, height, width, batch);
       const auto run = [&](auto mode, auto by_warps) {
-        LAUNCH_AFTER((fragments_backward<T, decltype(mode)::mode, decltype(by_warps)::value>), grid_of_tiles(height, width, batch), kBlock, device, mesh,
+        LAUNCH_AFTER((fragments_backward<T, decltype(mode)::mode, decltype(by_warps)::value>), strips.grid, kSumBlock, device, mesh, strips.strips,
                grad_bary_ ? data<T>(grad_bary) : nullptr, grad_depth_ ? data<T>(grad_depth) : nullptr, data<int32_t>(face_id), layers, out.sums());
         device.launched();
       };
