@@ -24,7 +24,13 @@ struct ImageViews {
   }
 };
 
-// The corners of a vertex whose faces are sound, in order: f(vertices of the face, corner of the face).
+// Three loads from one address: here, where a thread comes upon the same vertices in several images, those of load3 take longer to address than to fetch.
+template <class T>
+__device__ inline Vec3<T> vertex3(const T* p, int32_t v) {
+  p += int64_t(v) * 3;
+  return {p[0], p[1], p[2]};
+}
+// The corners of a vertex whose faces are sound, in order: f(vertices of the face, corner of the face, the next two vertices).
 template <class F>
 __device__ inline void for_corners(const Mesh& mesh, int32_t v, const F& f) {
   const uint32_t n = uint32_t(mesh.num_vertices);
@@ -32,24 +38,28 @@ __device__ inline void for_corners(const Mesh& mesh, int32_t v, const F& f) {
   for (int32_t c = mesh.offsets[v]; c < end; ++c) {
     const uint32_t corner = uint32_t(mesh.corners[c]), face = corner / 3;
     if (face >= uint32_t(mesh.num_faces)) continue;
-    const Vec3<int32_t> corners = load3<int32_t>(mesh.faces + int64_t(face) * 3);
+    const Vec3<int32_t> corners = vertex3(mesh.faces, int32_t(face));
     const int32_t of[3] = {corners.x, corners.y, corners.z};
-    if (uint32_t(of[0]) < n && uint32_t(of[1]) < n && uint32_t(of[2]) < n) f(of, int32_t(corner - face * 3));
+    if (uint32_t(of[0]) < n && uint32_t(of[1]) < n && uint32_t(of[2]) < n) {
+      const int32_t i = int32_t(corner - face * 3);
+      f(of, i, i == 0 ? of[1] : i == 1 ? of[2] : of[0], i == 0 ? of[2] : i == 1 ? of[0] : of[1]);
+    }
   }
-}
-template <class T>
-__device__ inline Vec3<T> vertex3(const T* p, int32_t v) {
-  return load3<T>(p + int64_t(v) * 3);
 }
 template <class T, int kImages>
 __device__ inline void gather_sums(const Mesh& mesh, const ImageViews<const T, kImages>& vertices, int32_t v, Vec3<T> (&sums)[kImages]) {
+  Vec3<T> own[kImages];
   UNROLL
-  for (int k = 0; k < kImages; ++k) sums[k] = {T(0), T(0), T(0)};
-  for_corners(mesh, v, [&](const int32_t* f, int) {
+  for (int k = 0; k < kImages; ++k) sums[k] = {T(0), T(0), T(0)}, own[k] = vertex3(vertices.of[k], v);
+  for_corners(mesh, v, [&](const int32_t*, int i, int32_t next, int32_t last) {
     UNROLL
     for (int k = 0; k < kImages; ++k) {
-      const Vec3<T> a = vertex3(vertices.of[k], f[0]);
-      sums[k] = sums[k] + cross(vertex3(vertices.of[k], f[1]) - a, vertex3(vertices.of[k], f[2]) - a);
+      // face_cross without another load of this vertex. Its two edges leave corner 0, which is this vertex, `last` or `next`; that both, or the one and the order, are
+      // turned round here changes no bit.
+      const Vec3<T> p = vertex3(vertices.of[k], next), q = vertex3(vertices.of[k], last), to_p = p - own[k], to_q = q - own[k], across = q - p;
+      const bool first = i == 0, second = i == 1;
+      sums[k] = sums[k] + cross(Vec3<T>{second ? to_q.x : to_p.x, second ? to_q.y : to_p.y, second ? to_q.z : to_p.z},
+                                Vec3<T>{first ? to_q.x : across.x, first ? to_q.y : across.y, first ? to_q.z : across.z});
     }
   });
 }
@@ -101,8 +111,7 @@ __global__ void __launch_bounds__(kBlock) vertices_backward(Mesh mesh, const T* 
     Vec3<T> sum[kImages];
     UNROLL
     for (int k = 0; k < kImages; ++k) sum[k] = {T(0), T(0), T(0)};
-    for_corners(mesh, v, [&](const int32_t* f, int i) {
-      const int32_t from = i == 0 ? f[1] : i == 1 ? f[2] : f[0], end = i == 0 ? f[2] : i == 1 ? f[0] : f[1];
+    for_corners(mesh, v, [&](const int32_t* f, int, int32_t from, int32_t end) {
       UNROLL
       for (int k = 0; k < kImages; ++k) {
         const Vec3<T> of_face = vertex3(sums.of[k], f[0]) + vertex3(sums.of[k], f[1]) + vertex3(sums.of[k], f[2]);
