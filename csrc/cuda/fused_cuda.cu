@@ -272,14 +272,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
     const GradientBuffer<T> albedo_out(fills, in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
     launch_fill<0>(device, fills);
     if (face_id.numel()) {
-      const auto [grid, strips] = StripGrid(device, in.height, in.width, in.batch);
-      const int64_t blocks = int64_t(grid.x) * grid.y;
+      const StripGrid strips(device, in.height, in.width, in.batch);
+      const int64_t blocks = int64_t(strips.grid.x) * strips.grid.y;
       const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, blocks, 27} : Sizes{0}, dtype);
       const ShPreset p = sh_preset(preset);
       const bool summed = wants.clip || wants.normals || wants.albedo, in_order = deterministic && summed;
       const auto run = [&](auto mode_tag, auto values) {
         constexpr Mode mode = decltype(mode_tag)::mode;
-        LAUNCH_AFTER((shade_backward<T, A, mode, decltype(values)::value>), grid, kSumBlock, device, (BatchView<T, A>(in)), p, wants, strips, data<A>(grad), data<int32_t>(face_id),
+        LAUNCH_AFTER((shade_backward<T, A, mode, decltype(values)::value>), strips.grid, kSumBlock, device, (BatchView<T, A>(in)), p, wants, strips.strips, data<A>(grad), data<int32_t>(face_id),
                (SumSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}), wants.light ? mutable_data<T>(partial) : nullptr);
         device.launched();
       };

@@ -118,15 +118,6 @@ __device__ inline int32_t kept(int32_t i) {
 #endif
   return i;
 }
-// atomicAdd where `wanted`, without a branch and without a look at run time at what memory p is in.
-__device__ inline void add_global(float* p, float v, bool wanted) {
-#ifdef __CUDA_ARCH__
-  asm volatile("{ .reg .pred on; setp.ne.s32 on, %2, 0; @on red.global.add.f32 [%0], %1; }" ::"l"(p), "f"(v), "r"(int(wanted)));
-#else
-  if (wanted) atomicAdd(p, v);
-#endif
-}
-
 struct alignas(16) Chunk {  // written at once
   uint32_t words[4];
 };
@@ -190,12 +181,11 @@ struct TilePixel {
   int32_t row, col;
   bool inside;
 };
-__device__ inline TilePixel tile_pixel(int32_t height, int32_t width, int32_t tile_row, int32_t tile_col) {
+__device__ inline TilePixel tile_pixel(int32_t height, int32_t width) {
   const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp);
-  const int32_t row = tile_row * kTile + warp / 2 * 4 + lane / 8, col = tile_col * kTile + warp % 2 * 8 + lane % 8;
+  const int32_t row = int32_t(blockIdx.y) * kTile + warp / 2 * 4 + lane / 8, col = int32_t(blockIdx.x) * kTile + warp % 2 * 8 + lane % 8;
   return {row, col, row < height && col < width};
 }
-__device__ inline TilePixel tile_pixel(int32_t height, int32_t width) { return tile_pixel(height, width, int32_t(blockIdx.y), int32_t(blockIdx.x)); }
 
 // Writes three numbers of each of a warp's pixels to `out` [H,W,3]. Its pixels are four rows of eight, each of which lies together in memory: where they
 // are whole (`rows`, see whole_rows) they are written 16 bytes at a time. Every lane must come.

@@ -3,10 +3,10 @@
 // An atomic of every pixel for every number of its three vertices is what a backward pass of small triangles takes most of its time for, and
 // where triangles are large, thousands of pixels wait for each other at one address. So each pixel's numbers go to shared memory, from where they
 // leave in one of two ways, whichever costs less:
-//   by faces, where the pixels see few, which stand there face by face: a lane for each number of a face's three vertices goes through them, and adds what a face
-//     has together;
+//   by faces, where the pixels see few: they stand there face by face, a lane for each number of a face's three vertices goes through them, and adds what comes
+//     together for each face;
 //   by corners: each pixel adds its own, but numbers of one vertex, which lie side by side, come from neighbouring lanes, because atomics that fall into one
-//     sector at once cost as much as one.
+//     sector at once cost as much as one. To look for vertices that its pixels share takes a warp longer than to add twice.
 // A warp waits for no other. The order of a sum, and so its last bits, may differ between runs.
 #pragma once
 
@@ -14,8 +14,8 @@
 
 namespace facerender {
 
-// The kernels that sum: blocks of two warps, so that few wait for the end of others that see more faces. They look at four rows of sixteen pixels, eight of them for a
-// warp, and go through `strips` of those, neighbours in a row, where there are many: most see no face.
+// The kernels that sum: blocks of two warps, so that few wait for the end of others that see more faces. A block looks at a strip of sixteen by four pixels, half of them
+// for each warp, or, where there are many, at several that are neighbours in a row: most see no face.
 constexpr unsigned kSumBlock = 64;
 constexpr int kStrips = 4;
 constexpr int64_t kManyStrips = 96;  // for each multiprocessor
