@@ -50,7 +50,7 @@ Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const T
 // The fragments of an image stand in `rows` of `width`, the last of which may not be full.
 template <class T, class A, Mode mode, int kValues>
 __global__ void __launch_bounds__(kSumBlock, kValues ? 16 : 12) backward(InterpolateShape s, int32_t rows, int32_t width, int32_t strips, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
-                                                      const T* bary, VertexSums<T> grad_attributes, T* grad_bary) {
+                                                      const T* bary, VertexSums<T> grad_attributes, T* grad_bary, bool whole) {
   constexpr int kFewFaces = 10;
   __shared__ StripIds ids;
   const TilePixel p = strip_pixel(rows, width, strips, 0);
@@ -74,13 +74,13 @@ __global__ void __launch_bounds__(kSumBlock, kValues ? 16 : 12) backward(Interpo
     };
     if (live) load_next();
     wait_for_previous();
+    const auto put_bary = [&](int k, const Vec3<T>& sum) {
+      put_pixels<kSumBlock>(grad_bary + n * s.pixels * 3, sum, {p.row, p.col + k * kStripWidth, inside(k)}, rows, width, whole);
+    };
     if (grad_bary)
-      UNROLL
-      for (int k = 0; k < kStrips; ++k)
-        if (k < strips && !(live >> k & 1) && inside(k)) {
-          T* const to = grad_bary + 3 * (first + k * kStripWidth);
-          to[0] = to[1] = to[2] = T(0);
-        }
+      UNROLL_NOT
+      for (int k = 0; k < strips; ++k)
+        if (!(live >> k & 1)) put_bary(k, {T(0), T(0), T(0)});
     UNROLL_NOT
     while (live) {
       const int k = __ffs(int(live)) - 1;
@@ -91,14 +91,14 @@ __global__ void __launch_bounds__(kSumBlock, kValues ? 16 : 12) backward(Interpo
       const Vec3<T> b = weights.template get<T>(), three_of = three.template get<T>();
       const auto gradient = [&](int64_t c) { return kValues == 3 ? (c == 0 ? three_of.x : c == 1 ? three_of.y : three_of.z) : T(grad[at * C + c]); };
       live &= live - 1;
-      if (grad_bary && inside(k)) {
+      if (grad_bary) {
         T sum[3] = {T(0), T(0), T(0)};
         if (seen)
           for (int64_t c = 0; c < C; ++c) {
             const T g = gradient(c);
             for (int i = 0; i < 3; ++i) sum[i] += g * T(a[f.v[i] * C + c]);
           }
-        for (int i = 0; i < 3; ++i) grad_bary[3 * at + i] = sum[i];
+        put_bary(k, {sum[0], sum[1], sum[2]});
       }
       if (live) load_next();
       if (!grad_attributes.values) continue;
@@ -169,7 +169,8 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
       if (!want_attributes) sums.values = nullptr;
       const auto run = [&](auto mode, auto values) {
         LAUNCH_AFTER((backward<T, A, decltype(mode)::mode, decltype(values)::value>), strips.grid, kSumBlock, device, s, int32_t(rows), int32_t(in_row), strips.strips,
-               data<A>(grad), data<A>(attributes), data<int32_t>(faces), data<int32_t>(face_id), data<T>(bary), sums, want_bary ? mutable_data<T>(grad_bary) : nullptr);
+               data<A>(grad), data<A>(attributes), data<int32_t>(faces), data<int32_t>(face_id), data<T>(bary), sums, want_bary ? mutable_data<T>(grad_bary) : nullptr,
+               s.pixels == rows * in_row && whole_rows(data<T>(grad_bary), in_row));
         device.launched();
       };
       sum_by_warps<T>(deterministic && want_attributes, [&](auto mode, auto by_warps) {

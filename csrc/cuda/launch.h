@@ -189,7 +189,7 @@ __device__ inline TilePixel tile_pixel(int32_t height, int32_t width) {
 
 // Writes three numbers of each of a warp's pixels to `out` [H,W,3]. Its pixels are four rows of eight, each of which lies together in memory: where they
 // are whole (`rows`, see whole_rows) they are written 16 bytes at a time. Every lane must come.
-template <class A>
+template <unsigned kThreads = kBlock, class A>
 __device__ inline void put_pixels(A* out, const Vec3<A>& v, const TilePixel& p, int32_t height, int32_t width, bool rows) {
   if (!rows) {
     if (p.inside) {
@@ -199,7 +199,7 @@ __device__ inline void put_pixels(A* out, const Vec3<A>& v, const TilePixel& p, 
     return;
   }
   constexpr int32_t kChunks = 24 * int32_t(sizeof(A)) / 16;  // in a row
-  __shared__ Chunk of_warps[kBlock / kWarp][4 * kChunks];
+  __shared__ Chunk of_warps[kThreads / kWarp][4 * kChunks];
   Chunk* const chunks = of_warps[threadIdx.x / kWarp];
   const int32_t lane = int32_t(threadIdx.x % kWarp);
   A* const mine = reinterpret_cast<A*>(chunks) + 3 * lane;
