@@ -82,8 +82,9 @@ __global__ void __launch_bounds__(kSumBlock, kWarps ? 14 : 8)
         next = ids.at(k);
         if (next < 0 || next >= mesh.num_faces) return void(next = -1);
         face.start(mesh.faces + int64_t(next) * 3);
-        if (grad_bary) to_bary.start(grad_bary + 3 * (at + k * kStripWidth * layers));
-        if (grad_depth) to_depth = grad_depth[at + k * kStripWidth * layers];
+        const int64_t fragment = at + k * kStripWidth * layers;
+        if (grad_bary) to_bary.start(grad_bary + 3 * fragment);
+        if (grad_depth) to_depth = grad_depth[fragment];
       };
       if (live) load_next();
       wait_for_previous();
