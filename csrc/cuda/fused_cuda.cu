@@ -2,6 +2,7 @@
 #include "../inputs.h"
 
 #include "light.cuh"
+#include "strips.cuh"
 #include "visibility.cuh"
 #include "warp_sums.cuh"
 
@@ -36,21 +37,59 @@ struct BatchView {
   }
 };
 
-template <class T, class A>
-__global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 4 : 2) shade(BatchView<T, A> all, const __grid_constant__ ShPreset preset, const uint64_t* keys, A* out, int32_t* face_id, bool rows) {
-  __shared__ ShLight<T> light;
-  const int32_t height = all.first.height, width = all.first.width;
-  const TilePixel p = tile_pixel(height, width);
-  for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
-    const int64_t at = (n * height + p.row) * width + p.col;
-    const T number = all.coefficients ? light_number(all.coefficients + n * all.light_stride) : T(0);
-    wait_for_previous();
-    const int32_t face = p.inside ? key_face(keys[at]) : -1;
-    if (__syncthreads_or(face >= 0) && all.coefficients) put_light(number, preset, light);
-    Vec3<T> c{T(0), T(0), T(0)};
-    if (p.inside) c = face_pixel(all.image(n), light, face, p.row, p.col), face_id[at] = face;
-    put_pixels(out + n * height * width * 3, Vec3<A>{A(c.x), A(c.y), A(c.z)}, p, height, width, rows);
+template <class T, class A, int kTiles>
+__global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(BatchView<T, A> all, const __grid_constant__ ShPreset preset, const uint64_t* keys, A* out, int32_t* face_id, bool rows) {
+  using Pixels = Strip<kTiles>;
+  struct alignas(16) Memory {
+    A colours[4][kStripPitch<kTiles, 3, sizeof(A)>];
+    ShLight<T> light;
+    int32_t ids[4][kStripPitch<kTiles, 1, 4>];
+  };
+  __shared__ Memory memories[kStripWarps];
+  Memory& memory = memories[threadIdx.x / kWarp];
+  const Pixels strip(all.first.height, all.first.width);
+  const int64_t n = blockIdx.z, pixels = int64_t(strip.height) * strip.width;
+  keys += n * pixels, face_id += n * pixels, out += n * pixels * 3;
+  wait_for_previous();
+  int32_t id[kTiles], largest = -1;
+  UNROLL
+  for (int j = 0; j < kTiles; ++j) id[j] = strip.inside(j) ? key_face(keys[strip.pixel(j)]) : -1;
+  UNROLL
+  for (int j = 0; j < kTiles; ++j) {
+    if (strip.inside(j)) face_id[strip.pixel(j)] = id[j];
+    memory.ids[strip.row_of(j)][strip.col_of()] = id[j];
+    largest = id[j] > largest ? id[j] : largest;
   }
+  const bool seen = __ballot_sync(kAllLanes, largest >= 0), colourful = seen || all.first.background;
+  if (colourful) {
+    __syncwarp();
+    FaceView<T, A> view = all.image(n);
+    view.clip = kept(view.clip), view.albedo = kept(view.albedo), view.normals = kept(view.normals), view.faces = kept(view.faces);
+    const int32_t row = strip.lane / 8, first_col = strip.lane % 8;
+    const auto corners = [&](int32_t face) { return face >= 0 ? load3<int32_t>(view.faces + int64_t(face) * 3) : Vec3<int32_t>{0, 0, 0}; };
+    int32_t face = memory.ids[row][first_col];
+    Vec3<int32_t> f = corners(face);
+    if (seen && view.normals) load_light_by_warp(all.coefficients + n * all.light_stride, preset, memory.light);
+    const auto go = [&](auto lit) {
+      UNROLL_NOT
+      for (int32_t col = first_col; col < Pixels::kWide; col += 8) {
+        const int32_t next = col + 8 < Pixels::kWide ? memory.ids[row][col + 8] : -1;
+        const Vec3<int32_t> following = corners(next);  // under way while this tile is shaded
+        const Vec3<T> c = face >= 0 ? seen_pixel<decltype(lit)::value>(view, memory.light, f, strip.row + row, strip.col + col)
+                          : strip.row + row < strip.height && strip.col + col < strip.width ? background_pixel(view, strip.row + row, strip.col + col) : Vec3<T>{T(0), T(0), T(0)};
+        A* const to = memory.colours[row] + 3 * col;
+        to[0] = A(c.x), to[1] = A(c.y), to[2] = A(c.z);
+        face = next, f = following;
+      }
+    };
+    view.normals ? go(std::true_type{}) : go(std::false_type{});
+    __syncwarp();
+  }
+  if (rows) return strip.put(out, memory.colours, colourful);
+  UNROLL
+  for (int j = 0; j < kTiles; ++j)
+    if (strip.inside(j))
+      for (int c = 0; c < 3; ++c) out[3 * strip.pixel(j) + c] = colourful ? memory.colours[strip.row_of(j)][3 * strip.col_of() + c] : A(0.f);
 }
 
 std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optional<Tensor>& normals, const Tensor& albedo,
@@ -70,8 +109,12 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
       keys.hold(in.clip, part, false);
       find_visible(device, part, nullptr, keys.of[0]);
       A* const to = mutable_data<A>(image) + n * height * width * 3;
-      LAUNCH_AFTER((shade<T, A>), grid_of_tiles(height, width, part.batch), kBlock, device, (BatchView<T, A>(in).part(n, part.batch)), sh_preset(preset), keys.of[0], to,
-             mutable_data<int32_t>(face_id) + n * height * width, whole_rows(to, width));
+      by_strips(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
+        constexpr int kTiles = decltype(tiles)::value;
+        A* const here = to + first * height * width * 3;
+        LAUNCH_AFTER((shade<T, A, kTiles>), grid_of_strips<kTiles>(height, width, images), kStripBlock, device, (BatchView<T, A>(in).part(n + first, images)), sh_preset(preset),
+               keys.of[0] + first * height * width, here, mutable_data<int32_t>(face_id) + (n + first) * height * width, whole_rows(here, width));
+      });
       device.launched();
     });
   });

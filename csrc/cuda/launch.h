@@ -197,33 +197,6 @@ __device__ inline TilePixel tile_pixel(int32_t height, int32_t width, int32_t ti
 }
 __device__ inline TilePixel tile_pixel(int32_t height, int32_t width) { return tile_pixel(height, width, int32_t(blockIdx.y), int32_t(blockIdx.x)); }
 
-// Writes three numbers of each of a warp's pixels to `out` [H,W,3]. Its pixels are four rows of eight, each of which lies together in memory: where they
-// are whole (`rows`, see whole_rows) they are written 16 bytes at a time. Every lane must come.
-template <class A>
-__device__ inline void put_pixels(A* out, const Vec3<A>& v, const TilePixel& p, int32_t height, int32_t width, bool rows) {
-  if (!rows) {
-    if (p.inside) {
-      A* const at = out + (int64_t(p.row) * width + p.col) * 3;
-      at[0] = v.x, at[1] = v.y, at[2] = v.z;
-    }
-    return;
-  }
-  constexpr int32_t kChunks = 24 * int32_t(sizeof(A)) / 16;  // in a row
-  __shared__ Chunk of_warps[kBlock / kWarp][4 * kChunks];
-  Chunk* const chunks = of_warps[threadIdx.x / kWarp];
-  const int32_t lane = int32_t(threadIdx.x % kWarp);
-  A* const mine = reinterpret_cast<A*>(chunks) + 3 * lane;
-  mine[0] = v.x, mine[1] = v.y, mine[2] = v.z;
-  __syncwarp();
-  Chunk* const first = reinterpret_cast<Chunk*>(out + (int64_t(p.row - lane / 8) * width + (p.col - lane % 8)) * 3);
-  const int32_t pitch = width / 8 * kChunks;  // of the image
-  UNROLL
-  for (int32_t i = lane; i < 4 * kChunks; i += int32_t(kWarp))
-    if (p.row - lane / 8 + i / kChunks < height && p.col - lane % 8 < width) first[i / kChunks * pitch + i % kChunks] = chunks[i];
-  __syncwarp();
-}
-inline bool whole_rows(const void* out, int64_t width) { return width % 8 == 0 && reinterpret_cast<uintptr_t>(out) % 16 == 0; }
-
 // A bit for each lane of the warp before this one.
 __device__ inline uint32_t lanes_below() {
 #ifdef __CUDA_ARCH__

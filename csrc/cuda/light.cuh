@@ -25,6 +25,14 @@ __device__ inline void load_light(const T* coefficients, const ShPreset& preset,
   put_light(number, preset, light);
 }
 
+// The same for one warp, whose lanes must all come.
+template <class T>
+__device__ inline void load_light_by_warp(const T* coefficients, const ShPreset& preset, ShLight<T>& light) {
+  const unsigned i = threadIdx.x % kWarp;
+  if (i < 27) light.k[preset.index[i / 3]][i % 3] = coefficients[i] * T(preset.scale[i / 3]);
+  __syncwarp();
+}
+
 // The same for one warp and gradients, by channels: one after the other, they take fewer registers.
 template <class T>
 struct alignas(16) ChannelLight {  // so that four numbers are loaded at a time

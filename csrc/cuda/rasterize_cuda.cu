@@ -1,32 +1,72 @@
+#include "strips.cuh"
 #include "visibility.cuh"
 #include "warp_sums.cuh"
 
 namespace facerender {
 namespace {
 
-template <class T>
-__global__ void __launch_bounds__(kBlock) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth, bool rows) {
-  const TilePixel p = tile_pixel(mesh.height, mesh.width);
+template <class T, int kTiles>
+__global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 10 : 8) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth, bool rows) {
+  using Pixels = Strip<kTiles>;
+  struct alignas(16) Memory {
+    T bary[4][kStripPitch<kTiles, 3, sizeof(T)>];
+    union {
+      int32_t id;
+      T depth;
+    } of[4][kStripPitch<kTiles, 1, sizeof(T)>];
+  };
+  __shared__ Memory memories[kStripWarps];
+  Memory& memory = memories[threadIdx.x / kWarp];
+  const Pixels strip(mesh.height, mesh.width);
+  const int64_t n = blockIdx.z, pixels = int64_t(strip.height) * strip.width;
+  keys += n * pixels, face_id += n * pixels * layers + layer, depth += n * pixels * layers + layer;
   wait_for_previous();
-  for (int64_t n = blockIdx.z; n < mesh.batch; n += gridDim.z) {
-    const int64_t at = (n * mesh.height + p.row) * mesh.width + p.col, o = at * layers + layer;
-    const int32_t face = p.inside ? key_face(keys[at]) : -1;
-    T b[3] = {T(0), T(0), T(0)}, d = T(1);
-    if (face >= 0) {
-      const Vec3<int32_t> f = load3<int32_t>(mesh.faces + int64_t(face) * 3);
-      const T* base = mesh.clip + n * mesh.num_vertices * 4;
-      const Vec4<T> clip[3] = {load4(base + int64_t(f.x) * 4), load4(base + int64_t(f.y) * 4), load4(base + int64_t(f.z) * 4)};
-      const Barycentrics<T> pixel(clip, p.col, p.row, mesh.width, mesh.height);
-      b[0] = pixel.b[0], b[1] = pixel.b[1], b[2] = pixel.b[2];
-      d = interpolated_depth(clip, pixel.b);
-    }
-    if (p.inside) face_id[o] = face, depth[o] = d;
-    if (!bary) continue;
-    if (layers == 1)
-      put_pixels(bary + n * mesh.height * mesh.width * 3, Vec3<T>{b[0], b[1], b[2]}, p, mesh.height, mesh.width, rows);
-    else if (p.inside)
-      bary[3 * o] = b[0], bary[3 * o + 1] = b[1], bary[3 * o + 2] = b[2];
+  int32_t id[kTiles], largest = -1;
+  UNROLL
+  for (int j = 0; j < kTiles; ++j) id[j] = strip.inside(j) ? key_face(keys[strip.pixel(j)]) : -1;
+  UNROLL
+  for (int j = 0; j < kTiles; ++j) {
+    if (strip.inside(j)) face_id[strip.pixel(j) * layers] = id[j];
+    memory.of[strip.row_of(j)][strip.col_of()].id = id[j];
+    largest = id[j] > largest ? id[j] : largest;
   }
+  const bool seen = __ballot_sync(kAllLanes, largest >= 0);
+  if (seen) {
+    __syncwarp();
+    const T* const clip = kept(mesh.clip + n * mesh.num_vertices * 4);
+    const int32_t* const faces = kept(mesh.faces);
+    const int32_t row = strip.lane / 8, first_col = strip.lane % 8;
+    const auto corners = [&](int32_t face) { return face >= 0 ? load3<int32_t>(faces + int64_t(face) * 3) : Vec3<int32_t>{0, 0, 0}; };
+    int32_t face = memory.of[row][first_col].id;
+    Vec3<int32_t> f = corners(face);
+    UNROLL_NOT
+    for (int32_t col = first_col; col < Pixels::kWide; col += 8) {
+      const int32_t next = col + 8 < Pixels::kWide ? memory.of[row][col + 8].id : -1;
+      const Vec3<int32_t> following = corners(next);  // under way while this tile is resolved
+      T b[3] = {T(0), T(0), T(0)}, d = T(1);
+      if (face >= 0) {
+        const Vec4<T> at[3] = {load4(clip + int64_t(f.x) * 4), load4(clip + int64_t(f.y) * 4), load4(clip + int64_t(f.z) * 4)};
+        const Barycentrics<T> pixel(at, strip.col + col, strip.row + row, strip.width, strip.height);
+        b[0] = pixel.b[0], b[1] = pixel.b[1], b[2] = pixel.b[2];
+        d = interpolated_depth(at, pixel.b);
+      }
+      T* const to = memory.bary[row] + 3 * col;
+      to[0] = b[0], to[1] = b[1], to[2] = b[2];
+      memory.of[row][col].depth = d;
+      face = next, f = following;
+    }
+    __syncwarp();
+  }
+  UNROLL
+  for (int j = 0; j < kTiles; ++j)
+    if (strip.inside(j)) depth[strip.pixel(j) * layers] = seen ? memory.of[strip.row_of(j)][strip.col_of()].depth : T(1);
+  if (!bary) return;
+  bary += (n * pixels * layers + layer) * 3;
+  if (rows) return strip.put(bary, memory.bary, seen);
+  UNROLL
+  for (int j = 0; j < kTiles; ++j)
+    if (strip.inside(j))
+      for (int c = 0; c < 3; ++c) bary[3 * layers * strip.pixel(j) + c] = seen ? memory.bary[strip.row_of(j)][3 * strip.col_of() + c] : T(0);
 }
 
 std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers, bool want_bary) {
@@ -48,9 +88,15 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
       const int64_t o = n * pixels * layers;
       for (int64_t k = 0; k < layers; ++k) {
         find_visible(device, part, k ? keys.of[(k + 1) % 2] : nullptr, keys.of[k % 2]);
-        T* const to = want_bary ? mutable_data<T>(bary) + 3 * o : nullptr;
-        LAUNCH_AFTER((resolve<T>), grid_of_tiles(height, width, part.batch), kBlock, device, part, keys.of[k % 2], layers, k, mutable_data<int32_t>(face_id) + o, to, mutable_data<T>(depth) + o,
-               layers == 1 && whole_rows(to, width));
+        by_strips(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
+          constexpr int kTiles = decltype(tiles)::value;
+          const int64_t at = o + first * pixels * layers;
+          BatchMesh<T> here = part;
+          here.clip += first * part.num_vertices * 4;
+          T* const to = want_bary ? mutable_data<T>(bary) + 3 * at : nullptr;
+          LAUNCH_AFTER((resolve<T, kTiles>), grid_of_strips<kTiles>(height, width, images), kStripBlock, device, here, keys.of[k % 2] + first * pixels, layers, k,
+                 mutable_data<int32_t>(face_id) + at, to, mutable_data<T>(depth) + at, layers == 1 && whole_rows(to, width));
+        });
         device.launched();
       }
     });

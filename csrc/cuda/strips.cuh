@@ -1,0 +1,63 @@
+// Kernels over pixels of which most see no face: a warp takes a strip, kTiles tiles of four rows of eight pixels side by side. It loads and stores whole rows of the strip, 16 bytes at
+// a time where it can, and goes through the tiles one after the other, because pixels near each other see the same vertices.
+#pragma once
+
+#include "launch.h"
+
+namespace facerender {
+
+constexpr unsigned kStripBlock = 128;
+constexpr int kStripWarps = kStripBlock / kWarp;
+constexpr int64_t kManyStrips = 64;  // of four tiles, for each multiprocessor
+constexpr int64_t kGridImages = 65535;
+
+// Where the shared memory of a warp has pixel `col` of row `row`, in numbers of which a pixel has kEach: no two lanes of a tile meet in a bank.
+template <int kTiles, int kEach, int kSize>
+constexpr int32_t kStripPitch = 8 * kTiles * kEach + (kTiles > 1 ? 32 / kSize : 0);
+
+template <int kTiles>
+struct Strip {
+  static constexpr int32_t kWide = 8 * kTiles;
+  int32_t lane, row, col, height, width;  // of the strip's first pixel, and of the image
+
+  __device__ Strip(int32_t height, int32_t width)
+      : lane(int32_t(threadIdx.x % kWarp)), row((int32_t(blockIdx.y) * kStripWarps + int32_t(threadIdx.x / kWarp)) * 4), col(int32_t(blockIdx.x) * kWide), height(height), width(width) {}
+
+  // In rows: the lane's pixels 0 to kTiles - 1.
+  __device__ int32_t row_of(int j) const { return j * (4 / kTiles) + lane / kWide; }
+  __device__ int32_t col_of() const { return lane % kWide; }
+  __device__ bool inside(int j) const { return row + row_of(j) < height && col + col_of() < width; }
+  __device__ int32_t pixel(int j) const { return (row + row_of(j)) * width + col + col_of(); }
+
+  // Three numbers of each pixel to `out` [H,W,3], 16 bytes at a time: the image's rows are whole (see whole_rows). Without `staged`, zeros.
+  template <class A, int32_t kPitch>
+  __device__ void put(A* out, const A (&staged)[4][kPitch], bool is_staged) const {
+    constexpr int32_t kChunks = kWide * 3 * int32_t(sizeof(A)) / 16;  // in a row
+    const int32_t r = lane / 8, left = (width - col) / 8 * (24 * int32_t(sizeof(A)) / 16);
+    if (row + r >= height) return;
+    const Chunk* const from = reinterpret_cast<const Chunk*>(staged[r]);
+    Chunk* const to = reinterpret_cast<Chunk*>(out + ((row + r) * width + col) * 3);
+    UNROLL
+    for (int32_t c = lane % 8; c < kChunks; c += 8)
+      if (c < left) to[c] = is_staged ? from[c] : Chunk{{0, 0, 0, 0}};
+  }
+};
+
+template <int kTiles>
+dim3 grid_of_strips(int64_t height, int64_t width, int64_t images) {
+  return dim3(unsigned((width + 8 * kTiles - 1) / (8 * kTiles)), unsigned((height + 4 * kStripWarps - 1) / (4 * kStripWarps)), unsigned(images));
+}
+inline bool whole_rows(const void* out, int64_t width) { return width % 8 == 0 && reinterpret_cast<uintptr_t>(out) % 16 == 0; }
+
+// Calls run(tiles, first, images) for as many images as a grid has. The fewer strips, the more warps share them.
+template <class F>
+void by_strips(const Device& device, int64_t height, int64_t width, int64_t images, const F& run) {
+  const dim3 grid = grid_of_strips<4>(height, width, images);
+  const bool many = int64_t(grid.x) * grid.y * kStripWarps * images > kManyStrips * device.multiprocessors();
+  for (int64_t first = 0; first < images; first += kGridImages) {
+    const int64_t now = std::min(images - first, kGridImages);
+    many ? run(std::integral_constant<int, 4>{}, first, now) : run(std::integral_constant<int, 1>{}, first, now);
+  }
+}
+
+}  // namespace facerender
