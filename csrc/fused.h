@@ -46,8 +46,9 @@ HD Vec3<T> seen_pixel(const FaceView<T, A>& view, const ShLight<T>& light, const
   const int32_t corner[3] = {f.x, f.y, f.z};
   const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
   CornerValues<T> albedos, normals;
-  albedos.load(view.albedo, corner);
-  if constexpr (kLit) normals.load(view.normals, corner);
+  for (int k = 0; k < 3; ++k) albedos.v[k] = load3<T>(view.albedo, corner[k]);
+  if constexpr (kLit)
+    for (int k = 0; k < 3; ++k) normals.v[k] = load3<T>(view.normals, corner[k]);
   const Barycentrics<T> p(clip, col, row, view.width, view.height);
   const Vec3<T> albedo = albedos.at(p.b);
   if constexpr (!kLit) return albedo;

@@ -48,8 +48,8 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(Bat
   __shared__ Memory memories[kStripWarps];
   Memory& memory = memories[threadIdx.x / kWarp];
   const Pixels strip(all.first.height, all.first.width);
-  const int64_t n = blockIdx.z, pixels = int64_t(strip.height) * strip.width;
-  keys += n * pixels, face_id += n * pixels, out += n * pixels * 3;
+  const int64_t n = blockIdx.z, first = strip.before(blockIdx.z);
+  keys = in_global(kept(keys + first)), face_id = in_global(kept(face_id + first)), out = in_global(kept(out + first * 3));
   wait_for_previous();
   int32_t id[kTiles], largest = -1;
   UNROLL
@@ -57,32 +57,34 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(Bat
   UNROLL
   for (int j = 0; j < kTiles; ++j) {
     if (strip.inside(j)) face_id[strip.pixel(j)] = id[j];
-    memory.ids[strip.row_of(j)][strip.col_of()] = id[j];
     largest = id[j] > largest ? id[j] : largest;
   }
   const bool seen = __ballot_sync(kAllLanes, largest >= 0), colourful = seen || all.first.background;
   if (colourful) {
+    UNROLL
+    for (int j = 0; j < kTiles; ++j) memory.ids[strip.row_of(j)][strip.col_of()] = id[j];
     __syncwarp();
     FaceView<T, A> view = all.image(n);
-    view.clip = kept(view.clip), view.albedo = kept(view.albedo), view.normals = kept(view.normals), view.faces = kept(view.faces);
+    view.clip = in_global(kept(view.clip)), view.albedo = in_global(kept(view.albedo)), view.faces = in_global(kept(view.faces));
     const int32_t row = strip.lane / 8, first_col = strip.lane % 8;
-    const auto corners = [&](int32_t face) { return face >= 0 ? load3<int32_t>(view.faces + int64_t(face) * 3) : Vec3<int32_t>{0, 0, 0}; };
+    const auto corners = [&](int32_t face) { return face >= 0 ? begin_load3(view.faces, face) : Loading3<int32_t>{0, 0, 0}; };
     int32_t face = memory.ids[row][first_col];
-    Vec3<int32_t> f = corners(face);
-    if (seen && view.normals) load_light_by_warp(all.coefficients + n * all.light_stride, preset, memory.light);
+    Loading3<int32_t> f = corners(face);
+    if (seen && all.first.normals) load_light_by_warp(all.coefficients + n * all.light_stride, preset, memory.light);
     const auto go = [&](auto lit) {
+      if constexpr (decltype(lit)::value) view.normals = in_global(kept(view.normals));
       UNROLL_NOT
       for (int32_t col = first_col; col < Pixels::kWide; col += 8) {
         const int32_t next = col + 8 < Pixels::kWide ? memory.ids[row][col + 8] : -1;
-        const Vec3<int32_t> following = corners(next);  // under way while this tile is shaded
-        const Vec3<T> c = face >= 0 ? seen_pixel<decltype(lit)::value>(view, memory.light, f, strip.row + row, strip.col + col)
+        const Loading3<int32_t> following = corners(next);  // under way while this tile is shaded
+        const Vec3<T> c = face >= 0 ? seen_pixel<decltype(lit)::value>(view, memory.light, end_load3<int32_t>(f, view.faces, face), strip.row + row, strip.col + col)
                           : strip.row + row < strip.height && strip.col + col < strip.width ? background_pixel(view, strip.row + row, strip.col + col) : Vec3<T>{T(0), T(0), T(0)};
         A* const to = memory.colours[row] + 3 * col;
         to[0] = A(c.x), to[1] = A(c.y), to[2] = A(c.z);
         face = next, f = following;
       }
     };
-    view.normals ? go(std::true_type{}) : go(std::false_type{});
+    all.first.normals ? go(std::true_type{}) : go(std::false_type{});
     __syncwarp();
   }
   if (rows) return strip.put(out, memory.colours, colourful);

@@ -18,8 +18,8 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 10 : 8) resolve(
   __shared__ Memory memories[kStripWarps];
   Memory& memory = memories[threadIdx.x / kWarp];
   const Pixels strip(mesh.height, mesh.width);
-  const int64_t n = blockIdx.z, pixels = int64_t(strip.height) * strip.width;
-  keys += n * pixels, face_id += n * pixels * layers + layer, depth += n * pixels * layers + layer;
+  const int64_t n = blockIdx.z, first = strip.before(blockIdx.z);
+  keys = in_global(kept(keys + first)), face_id += first * layers + layer, depth += first * layers + layer;
   wait_for_previous();
   int32_t id[kTiles], largest = -1;
   UNROLL
@@ -27,25 +27,27 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 10 : 8) resolve(
   UNROLL
   for (int j = 0; j < kTiles; ++j) {
     if (strip.inside(j)) face_id[strip.pixel(j) * layers] = id[j];
-    memory.of[strip.row_of(j)][strip.col_of()].id = id[j];
     largest = id[j] > largest ? id[j] : largest;
   }
   const bool seen = __ballot_sync(kAllLanes, largest >= 0);
   if (seen) {
+    UNROLL
+    for (int j = 0; j < kTiles; ++j) memory.of[strip.row_of(j)][strip.col_of()].id = id[j];
     __syncwarp();
-    const T* const clip = kept(mesh.clip + n * mesh.num_vertices * 4);
-    const int32_t* const faces = kept(mesh.faces);
+    const T* const clip = in_global(kept(mesh.clip + n * mesh.num_vertices * 4));
+    const int32_t* const faces = in_global(kept(mesh.faces));
     const int32_t row = strip.lane / 8, first_col = strip.lane % 8;
-    const auto corners = [&](int32_t face) { return face >= 0 ? load3<int32_t>(faces + int64_t(face) * 3) : Vec3<int32_t>{0, 0, 0}; };
+    const auto corners = [&](int32_t face) { return face >= 0 ? begin_load3(faces, face) : Loading3<int32_t>{0, 0, 0}; };
     int32_t face = memory.of[row][first_col].id;
-    Vec3<int32_t> f = corners(face);
+    Loading3<int32_t> f = corners(face);
     UNROLL_NOT
     for (int32_t col = first_col; col < Pixels::kWide; col += 8) {
       const int32_t next = col + 8 < Pixels::kWide ? memory.of[row][col + 8].id : -1;
-      const Vec3<int32_t> following = corners(next);  // under way while this tile is resolved
+      const Loading3<int32_t> following = corners(next);  // under way while this tile is resolved
       T b[3] = {T(0), T(0), T(0)}, d = T(1);
       if (face >= 0) {
-        const Vec4<T> at[3] = {load4(clip + int64_t(f.x) * 4), load4(clip + int64_t(f.y) * 4), load4(clip + int64_t(f.z) * 4)};
+        const Vec3<int32_t> v = end_load3<int32_t>(f, faces, face);
+        const Vec4<T> at[3] = {load4(clip + int64_t(v.x) * 4), load4(clip + int64_t(v.y) * 4), load4(clip + int64_t(v.z) * 4)};
         const Barycentrics<T> pixel(at, strip.col + col, strip.row + row, strip.width, strip.height);
         b[0] = pixel.b[0], b[1] = pixel.b[1], b[2] = pixel.b[2];
         d = interpolated_depth(at, pixel.b);
@@ -61,7 +63,7 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 10 : 8) resolve(
   for (int j = 0; j < kTiles; ++j)
     if (strip.inside(j)) depth[strip.pixel(j) * layers] = seen ? memory.of[strip.row_of(j)][strip.col_of()].depth : T(1);
   if (!bary) return;
-  bary += (n * pixels * layers + layer) * 3;
+  bary += (first * layers + layer) * 3;
   if (rows) return strip.put(bary, memory.bary, seen);
   UNROLL
   for (int j = 0; j < kTiles; ++j)

@@ -28,18 +28,22 @@ struct Strip {
   __device__ int32_t col_of() const { return lane % kWide; }
   __device__ bool inside(int j) const { return row + row_of(j) < height && col + col_of() < width; }
   __device__ int32_t pixel(int j) const { return (row + row_of(j)) * width + col + col_of(); }
+  // Pixels before image n.
+  __device__ int64_t before(uint32_t n) const { return int64_t(uint64_t(uint32_t(height) * uint32_t(width)) * n); }
 
   // Three numbers of each pixel to `out` [H,W,3], 16 bytes at a time: the image's rows are whole (see whole_rows). Without `staged`, zeros.
   template <class A, int32_t kPitch>
   __device__ void put(A* out, const A (&staged)[4][kPitch], bool is_staged) const {
-    constexpr int32_t kChunks = kWide * 3 * int32_t(sizeof(A)) / 16;  // in a row
-    const int32_t r = lane / 8, left = (width - col) / 8 * (24 * int32_t(sizeof(A)) / 16);
-    if (row + r >= height) return;
-    const Chunk* const from = reinterpret_cast<const Chunk*>(staged[r]);
-    Chunk* const to = reinterpret_cast<Chunk*>(out + ((row + r) * width + col) * 3);
+    constexpr int32_t kChunks = kWide * 3 * int32_t(sizeof(A)) / 16, kEach = (kChunks + 7) / 8;  // in a row, and for each of the eight lanes that write it
+    const int32_t r = lane / 8, left = int32_t(uint32_t(width - col) / 8) * (24 * int32_t(sizeof(A)) / 16);
+    Chunk chunks[kEach] = {};
+    if (is_staged)
+      UNROLL
+      for (int k = 0; k < kEach; ++k) chunks[k] = reinterpret_cast<const Chunk*>(staged[r])[lane % 8 + k * 8];
+    Chunk* const to = reinterpret_cast<Chunk*>(out + ((row + r) * width + col) * 3) + lane % 8;
     UNROLL
-    for (int32_t c = lane % 8; c < kChunks; c += 8)
-      if (c < left) to[c] = is_staged ? from[c] : Chunk{{0, 0, 0, 0}};
+    for (int k = 0; k < kEach; ++k)
+      if (row + r < height && lane % 8 + k * 8 < (kChunks < left ? kChunks : left)) to[k * 8] = chunks[k];
   }
 };
 
