@@ -102,6 +102,19 @@ template <class S>
 struct Loading3 {
   S a, b, c;
 };
+#ifdef __CUDACC__
+// Keeps the compiler from moving a load to where its value is used.
+__device__ __forceinline__ void begun(float v) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" ::"f"(v));
+#endif
+}
+__device__ __forceinline__ void begun(int32_t v) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" ::"r"(v));
+#endif
+}
+#endif
 template <class S>
 HD int32_t begins_odd(const S* records, int32_t i) {
   return (int32_t(uint32_t(reinterpret_cast<uintptr_t>(records)) >> 2) ^ i) & 1;
@@ -115,7 +128,9 @@ HD Loading3<S> begin_load3(const S* records, int32_t i) {
     };
     const int32_t odd = begins_odd(records, i), first = i * 3 + odd;
     const Pair pair = *reinterpret_cast<const Pair*>(records + first);
-    return {pair.a, pair.b, (records + (first - 3 * odd))[2]};
+    const Loading3<S> loading{pair.a, pair.b, (records + (first - 3 * odd))[2]};
+    begun(loading.a), begun(loading.b), begun(loading.c);
+    return loading;
   }
 #endif
   return {records[int64_t(i) * 3], records[int64_t(i) * 3 + 1], records[int64_t(i) * 3 + 2]};

@@ -45,13 +45,16 @@ HD Vec3<T> seen_pixel(const FaceView<T, A>& view, const ShLight<T>& light, const
   // All loads first: a GPU waits for them once.
   const int32_t corner[3] = {f.x, f.y, f.z};
   const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
-  CornerValues<T> albedos, normals;
-  for (int k = 0; k < 3; ++k) albedos.v[k] = load3<T>(view.albedo, corner[k]);
+  Loading3<A> albedo_loads[3], normal_loads[3];
+  for (int k = 0; k < 3; ++k) albedo_loads[k] = begin_load3(view.albedo, corner[k]);
   if constexpr (kLit)
-    for (int k = 0; k < 3; ++k) normals.v[k] = load3<T>(view.normals, corner[k]);
+    for (int k = 0; k < 3; ++k) normal_loads[k] = begin_load3(view.normals, corner[k]);
   const Barycentrics<T> p(clip, col, row, view.width, view.height);
+  CornerValues<T> albedos, normals;
+  for (int k = 0; k < 3; ++k) albedos.v[k] = end_load3<T>(albedo_loads[k], view.albedo, corner[k]);
   const Vec3<T> albedo = albedos.at(p.b);
   if constexpr (!kLit) return albedo;
+  for (int k = 0; k < 3; ++k) normals.v[k] = end_load3<T>(normal_loads[k], view.normals, corner[k]);
   const Vec3<T> shading = sh_irradiance(light, normals.at(p.b));
   return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
 }

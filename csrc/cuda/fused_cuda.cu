@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(Bat
   using Pixels = Strip<kTiles>;
   struct alignas(16) Memory {
     A colours[4][kStripPitch<kTiles, 3, sizeof(A)>];
-    ShLight<T> light;
     int32_t ids[4][kStripPitch<kTiles, 1, 4>];
+    ShLight<T> light;
   };
   __shared__ Memory memories[kStripWarps];
   Memory& memory = memories[threadIdx.x / kWarp];
@@ -55,10 +55,7 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(Bat
   UNROLL
   for (int j = 0; j < kTiles; ++j) id[j] = strip.inside(j) ? key_face(keys[strip.pixel(j)]) : -1;
   UNROLL
-  for (int j = 0; j < kTiles; ++j) {
-    if (strip.inside(j)) face_id[strip.pixel(j)] = id[j];
-    largest = id[j] > largest ? id[j] : largest;
-  }
+  for (int j = 0; j < kTiles; ++j) largest = id[j] > largest ? id[j] : largest;
   const bool seen = __ballot_sync(kAllLanes, largest >= 0), colourful = seen || all.first.background;
   if (colourful) {
     UNROLL
@@ -87,11 +84,17 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(Bat
     all.first.normals ? go(std::true_type{}) : go(std::false_type{});
     __syncwarp();
   }
-  if (rows) return strip.put(out, memory.colours, colourful);
-  UNROLL
-  for (int j = 0; j < kTiles; ++j)
-    if (strip.inside(j))
-      for (int c = 0; c < 3; ++c) out[3 * strip.pixel(j) + c] = colourful ? memory.colours[strip.row_of(j)][3 * strip.col_of() + c] : A(0.f);
+  if (rows) {
+    strip.template put<1>(face_id, memory.ids, seen, -1);
+    strip.template put<3>(out, memory.colours, colourful, A(0.f));
+  } else {
+    UNROLL_NOT
+    for (int j = 0; j < kTiles; ++j)
+      if (strip.inside(j)) {
+        face_id[strip.pixel(j)] = seen ? memory.ids[strip.row_of(j)][strip.col_of()] : -1;
+        for (int c = 0; c < 3; ++c) out[3 * strip.pixel(j) + c] = colourful ? memory.colours[strip.row_of(j)][3 * strip.col_of() + c] : A(0.f);
+      }
+  }
 }
 
 std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optional<Tensor>& normals, const Tensor& albedo,
@@ -114,8 +117,9 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
       by_strips(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
         constexpr int kTiles = decltype(tiles)::value;
         A* const here = to + first * height * width * 3;
+        int32_t* const ids = mutable_data<int32_t>(face_id) + (n + first) * height * width;
         LAUNCH_AFTER((shade<T, A, kTiles>), grid_of_strips<kTiles>(height, width, images), kStripBlock, device, (BatchView<T, A>(in).part(n + first, images)), sh_preset(preset),
-               keys.of[0] + first * height * width, here, mutable_data<int32_t>(face_id) + (n + first) * height * width, whole_rows(here, width));
+               keys.of[0] + first * height * width, here, ids, whole_rows(here, width) && whole_rows(ids, width));
       });
       device.launched();
     });

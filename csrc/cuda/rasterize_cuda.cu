@@ -5,44 +5,63 @@
 namespace facerender {
 namespace {
 
+// The shared memory of a warp: ids until a tile is resolved, then its depths in their place, where these are of the same size.
 template <class T, int kTiles>
-__global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 10 : 8) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth, bool rows) {
+union ResolvedDepths {
+  int32_t ids[4][kStripPitch<kTiles, 1, 4>];
+  T depth[4][kStripPitch<kTiles, 1, 4>];
+};
+template <int kTiles>
+union ResolvedDepths<double, kTiles> {
+  struct {
+    int32_t ids[4][kStripPitch<kTiles, 1, 4>];
+    double depth[4][kStripPitch<kTiles, 1, 8>];
+  };
+};
+
+template <class T, int kTiles>
+__global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 12 : 6) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth, bool rows) {
   using Pixels = Strip<kTiles>;
   struct alignas(16) Memory {
     T bary[4][kStripPitch<kTiles, 3, sizeof(T)>];
-    union {
-      int32_t id;
-      T depth;
-    } of[4][kStripPitch<kTiles, 1, sizeof(T)>];
+    ResolvedDepths<T, kTiles> of;
   };
   __shared__ Memory memories[kStripWarps];
   Memory& memory = memories[threadIdx.x / kWarp];
   const Pixels strip(mesh.height, mesh.width);
-  const int64_t n = blockIdx.z, first = strip.before(blockIdx.z);
-  keys = in_global(kept(keys + first)), face_id += first * layers + layer, depth += first * layers + layer;
+  const int64_t n = blockIdx.z, first = strip.before(blockIdx.z), o = first * layers + layer;
+  const bool want_bary = bary;
+  keys = in_global(kept(keys + first)), face_id = in_global(kept(face_id + o)), depth = in_global(kept(depth + o)), bary = kept(bary + o * 3);
   wait_for_previous();
   int32_t id[kTiles], largest = -1;
   UNROLL
   for (int j = 0; j < kTiles; ++j) id[j] = strip.inside(j) ? key_face(keys[strip.pixel(j)]) : -1;
   UNROLL
-  for (int j = 0; j < kTiles; ++j) {
-    if (strip.inside(j)) face_id[strip.pixel(j) * layers] = id[j];
-    largest = id[j] > largest ? id[j] : largest;
-  }
+  for (int j = 0; j < kTiles; ++j) largest = id[j] > largest ? id[j] : largest;
   const bool seen = __ballot_sync(kAllLanes, largest >= 0);
   if (seen) {
     UNROLL
-    for (int j = 0; j < kTiles; ++j) memory.of[strip.row_of(j)][strip.col_of()].id = id[j];
+    for (int j = 0; j < kTiles; ++j) memory.of.ids[strip.row_of(j)][strip.col_of()] = id[j];
+    __syncwarp();
+  }
+  if (rows) {
+    strip.template put<1>(face_id, memory.of.ids, seen, -1);
+  } else {
+    UNROLL
+    for (int j = 0; j < kTiles; ++j)
+      if (strip.inside(j)) face_id[strip.pixel(j) * layers] = id[j];
+  }
+  if (seen) {
     __syncwarp();
     const T* const clip = in_global(kept(mesh.clip + n * mesh.num_vertices * 4));
     const int32_t* const faces = in_global(kept(mesh.faces));
     const int32_t row = strip.lane / 8, first_col = strip.lane % 8;
     const auto corners = [&](int32_t face) { return face >= 0 ? begin_load3(faces, face) : Loading3<int32_t>{0, 0, 0}; };
-    int32_t face = memory.of[row][first_col].id;
+    int32_t face = memory.of.ids[row][first_col];
     Loading3<int32_t> f = corners(face);
     UNROLL_NOT
     for (int32_t col = first_col; col < Pixels::kWide; col += 8) {
-      const int32_t next = col + 8 < Pixels::kWide ? memory.of[row][col + 8].id : -1;
+      const int32_t next = col + 8 < Pixels::kWide ? memory.of.ids[row][col + 8] : -1;
       const Loading3<int32_t> following = corners(next);  // under way while this tile is resolved
       T b[3] = {T(0), T(0), T(0)}, d = T(1);
       if (face >= 0) {
@@ -54,21 +73,24 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 10 : 8) resolve(
       }
       T* const to = memory.bary[row] + 3 * col;
       to[0] = b[0], to[1] = b[1], to[2] = b[2];
-      memory.of[row][col].depth = d;
+      memory.of.depth[row][col] = d;
       face = next, f = following;
     }
     __syncwarp();
   }
-  UNROLL
-  for (int j = 0; j < kTiles; ++j)
-    if (strip.inside(j)) depth[strip.pixel(j) * layers] = seen ? memory.of[strip.row_of(j)][strip.col_of()].depth : T(1);
-  if (!bary) return;
-  bary += (first * layers + layer) * 3;
-  if (rows) return strip.put(bary, memory.bary, seen);
-  UNROLL
-  for (int j = 0; j < kTiles; ++j)
-    if (strip.inside(j))
-      for (int c = 0; c < 3; ++c) bary[3 * layers * strip.pixel(j) + c] = seen ? memory.bary[strip.row_of(j)][3 * strip.col_of() + c] : T(0);
+  if (rows) {
+    strip.template put<1>(depth, memory.of.depth, seen, T(1));
+    if (want_bary) strip.template put<3>(in_global(bary), memory.bary, seen, T(0));
+  } else {
+    UNROLL_NOT
+    for (int j = 0; j < kTiles; ++j)
+      if (strip.inside(j)) {
+        const int64_t at = strip.pixel(j) * layers;
+        depth[at] = seen ? memory.of.depth[strip.row_of(j)][strip.col_of()] : T(1);
+        if (want_bary)
+          for (int c = 0; c < 3; ++c) bary[3 * at + c] = seen ? memory.bary[strip.row_of(j)][3 * strip.col_of() + c] : T(0);
+      }
+  }
 }
 
 std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Tensor& faces_, int64_t height, int64_t width, int64_t cull, int64_t layers, bool want_bary) {
@@ -95,9 +117,10 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
           const int64_t at = o + first * pixels * layers;
           BatchMesh<T> here = part;
           here.clip += first * part.num_vertices * 4;
-          T* const to = want_bary ? mutable_data<T>(bary) + 3 * at : nullptr;
+          int32_t* const ids = mutable_data<int32_t>(face_id) + at;
+          T *const to = want_bary ? mutable_data<T>(bary) + 3 * at : nullptr, *const depths = mutable_data<T>(depth) + at;
           LAUNCH_AFTER((resolve<T, kTiles>), grid_of_strips<kTiles>(height, width, images), kStripBlock, device, here, keys.of[k % 2] + first * pixels, layers, k,
-                 mutable_data<int32_t>(face_id) + at, to, mutable_data<T>(depth) + at, layers == 1 && whole_rows(to, width));
+                 ids, to, depths, layers == 1 && whole_rows(ids, width) && whole_rows(to, width) && whole_rows(depths, width));
         });
         device.launched();
       }

@@ -31,18 +31,22 @@ struct Strip {
   // Pixels before image n.
   __device__ int64_t before(uint32_t n) const { return int64_t(uint64_t(uint32_t(height) * uint32_t(width)) * n); }
 
-  // Three numbers of each pixel to `out` [H,W,3], 16 bytes at a time: the image's rows are whole (see whole_rows). Without `staged`, zeros.
-  template <class A, int32_t kPitch>
-  __device__ void put(A* out, const A (&staged)[4][kPitch], bool is_staged) const {
-    constexpr int32_t kChunks = kWide * 3 * int32_t(sizeof(A)) / 16, kEach = (kChunks + 7) / 8;  // in a row, and for each of the eight lanes that write it
-    const int32_t r = lane / 8, left = int32_t(uint32_t(width - col) / 8) * (24 * int32_t(sizeof(A)) / 16);
-    Chunk chunks[kEach] = {};
+  // kEach numbers of each pixel to `out` [H,W,kEach], 16 bytes at a time: the image's rows are whole (see whole_rows). From `staged`, or the same number everywhere.
+  template <int kEach, class A, int32_t kPitch>
+  __device__ void put(A* out, const A (&staged)[4][kPitch], bool is_staged, A otherwise) const {
+    constexpr int32_t kChunks = kWide * kEach * int32_t(sizeof(A)) / 16, kRounds = (kChunks + 7) / 8;  // in a row, which eight lanes write
+    const int32_t r = lane / 8, left = int32_t(uint32_t(width - col) / 8) * (8 * kEach * int32_t(sizeof(A)) / 16);
+    uint32_t words[sizeof(A) > 4 ? 2 : 1] = {};  // of one number, or of zeros
+    memcpy(words, &otherwise, sizeof(A));
+    Chunk chunks[kRounds];
+    UNROLL
+    for (int k = 0; k < kRounds; ++k) chunks[k] = {{words[0], words[sizeof(A) / 8], words[0], words[sizeof(A) / 8]}};
     if (is_staged)
       UNROLL
-      for (int k = 0; k < kEach; ++k) chunks[k] = reinterpret_cast<const Chunk*>(staged[r])[lane % 8 + k * 8];
-    Chunk* const to = reinterpret_cast<Chunk*>(out + ((row + r) * width + col) * 3) + lane % 8;
+      for (int k = 0; k < kRounds; ++k) chunks[k] = reinterpret_cast<const Chunk*>(staged[r])[lane % 8 + k * 8];
+    Chunk* const to = reinterpret_cast<Chunk*>(out + ((row + r) * width + col) * kEach) + lane % 8;
     UNROLL
-    for (int k = 0; k < kEach; ++k)
+    for (int k = 0; k < kRounds; ++k)
       if (row + r < height && lane % 8 + k * 8 < (kChunks < left ? kChunks : left)) to[k * 8] = chunks[k];
   }
 };
