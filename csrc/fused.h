@@ -53,10 +53,13 @@ HD Vec3<T> seen_pixel(const FaceView<T, A>& view, const ShLight<T>& light, const
   CornerValues<T> albedos, normals;
   for (int k = 0; k < 3; ++k) albedos.v[k] = end_load3<T>(albedo_loads[k], view.albedo, corner[k]);
   const Vec3<T> albedo = albedos.at(p.b);
-  if constexpr (!kLit) return albedo;
-  for (int k = 0; k < 3; ++k) normals.v[k] = end_load3<T>(normal_loads[k], view.normals, corner[k]);
-  const Vec3<T> shading = sh_irradiance(light, normals.at(p.b));
-  return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
+  if constexpr (kLit) {
+    for (int k = 0; k < 3; ++k) normals.v[k] = end_load3<T>(normal_loads[k], view.normals, corner[k]);
+    const Vec3<T> shading = sh_irradiance(light, normals.at(p.b));
+    return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
+  } else {
+    return albedo;
+  }
 }
 template <class T, class A>
 HD Vec3<T> background_pixel(const FaceView<T, A>& view, int32_t row, int32_t col) {

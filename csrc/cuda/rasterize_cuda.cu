@@ -19,8 +19,16 @@ union ResolvedDepths<double, kTiles> {
   };
 };
 
+template <class T>
+constexpr int resolve_blocks() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if (sizeof(T) == 4) return 12;
+#endif
+  return 6;
+}
+
 template <class T, int kTiles>
-__global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 12 : 6) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth, bool rows) {
+__global__ void __launch_bounds__(kStripBlock, resolve_blocks<T>()) resolve(BatchMesh<T> mesh, const uint64_t* keys, int64_t layers, int64_t layer, int32_t* face_id, T* bary, T* depth, bool rows) {
   using Pixels = Strip<kTiles>;
   struct alignas(16) Memory {
     T bary[4][kStripPitch<kTiles, 3, sizeof(T)>];
