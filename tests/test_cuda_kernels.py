@@ -287,6 +287,32 @@ def test_render_face(kernels, dtype, shared, deterministic):
         close(kernels.render_face_backward(*arguments), CPU.render_face_backward(*arguments))
 
 
+@pytest.mark.parametrize("multiprocessors", [0, 1000])  # four tiles for a warp, and one
+@pytest.mark.parametrize("size", [(21, 104), (16, 83), (6, 40)])
+def test_strips_have_the_same_bits(kernels, dtype, size, multiprocessors, monkeypatch):
+    """Strips of pixels that see no face, few and many faces; over the right edge and the lower one; in rows that begin at multiples of 16 bytes and in others."""
+    monkeypatch.setenv("FACERENDER_SHIM_MULTIPROCESSORS", str(multiprocessors))
+    clip, topology = scene(dtype, batch=3, vertices=60, faces=50)
+    clip[..., 3] = 1
+    clip[..., :2] = clip[..., :2] * torch.tensor([0.12, 0.2]) + torch.tensor([0.4, 0.3])
+    clip[2, :, 0] += 2  # an image without a face
+    for bary in (True, False):
+        for layers in (1, 2):
+            arguments = (clip, topology.faces, *size, 0, layers, bary)
+            same(kernels.rasterize(*arguments), CPU.rasterize(*arguments))
+    light = random((3, 9, 3), dtype, "cpu", 3)
+    for attribute in (dtype, torch.float16, torch.bfloat16) if dtype == torch.float32 else (dtype,):
+        for shared in BLOCK:
+            normals, albedo = random((3, 60, 3), attribute, "cpu", 1), random((shared, 60, 3), attribute, "cpu", 2)
+            for background in (None, random((3,), attribute, "cpu", 4), random((shared, *size, 3), attribute, "cpu", 5)):
+                for lit in (True, False):
+                    arguments = (clip, normals if lit else None, albedo, light if lit else None, topology.faces, background, *size, 0, 1)
+                    want = CPU.render_face(*arguments)
+                    same(kernels.render_face(*arguments), want)
+    strips = (want[1] >= 0)[:, : size[0] // 4 * 4, :32].unflatten(1, (-1, 4)).any(3).any(2)
+    assert strips[:2].any() and not strips[:2].all() and not (want[1][2] >= 0).any()
+
+
 @pytest.mark.parametrize("images", [1, 2])
 def test_batches_in_parts_have_the_same_bits(kernels, dtype, images, monkeypatch):
     """Where the cache holds the keys of so many images only, each part has its own vertices, normals, albedo, light and background, and writes to its own place."""

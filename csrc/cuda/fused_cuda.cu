@@ -50,6 +50,7 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(Bat
   const Pixels strip(all.first.height, all.first.width);
   const int64_t n = blockIdx.z, first = strip.before(blockIdx.z);
   keys = in_global(kept(keys + first)), face_id = in_global(kept(face_id + first)), out = in_global(kept(out + first * 3));
+  const T number = all.coefficients && strip.lane < 27 ? all.coefficients[n * all.light_stride + strip.lane] : T(0);
   wait_for_previous();
   int32_t id[kTiles], largest = -1;
   UNROLL
@@ -65,17 +66,21 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(Bat
     view.clip = in_global(kept(view.clip)), view.albedo = in_global(kept(view.albedo)), view.faces = in_global(kept(view.faces));
     const int32_t row = strip.lane / 8, first_col = strip.lane % 8;
     const auto corners = [&](int32_t face) { return face >= 0 ? begin_load3(view.faces, face) : Loading3<int32_t>{0, 0, 0}; };
-    int32_t face = memory.ids[row][first_col];
+    int32_t face = kTiles == 1 ? id[0] : memory.ids[row][first_col];
     Loading3<int32_t> f = corners(face);
-    if (seen && all.first.normals) load_light_by_warp(all.coefficients + n * all.light_stride, preset, memory.light);
+    if (seen && all.coefficients) put_light_by_warp(number, preset, memory.light);
     const auto go = [&](auto lit) {
-      if constexpr (decltype(lit)::value) view.normals = in_global(kept(view.normals));
+      constexpr bool kLit = decltype(lit)::value;
+      if constexpr (kLit) view.normals = in_global(kept(view.normals));
       UNROLL_NOT
       for (int32_t col = first_col; col < Pixels::kWide; col += 8) {
-        const int32_t next = col + 8 < Pixels::kWide ? memory.ids[row][col + 8] : -1;
+        const int32_t next = col + 8 < Pixels::kWide ? memory.ids[row][col + 8] : -1, image_row = strip.row + row, image_col = strip.col + col;
         const Loading3<int32_t> following = corners(next);  // under way while this tile is shaded
-        const Vec3<T> c = face >= 0 ? seen_pixel<decltype(lit)::value>(view, memory.light, end_load3<int32_t>(f, view.faces, face), strip.row + row, strip.col + col)
-                          : strip.row + row < strip.height && strip.col + col < strip.width ? background_pixel(view, strip.row + row, strip.col + col) : Vec3<T>{T(0), T(0), T(0)};
+        Vec3<T> c{T(0), T(0), T(0)};
+        if (face >= 0)
+          c = seen_pixel<kLit>(view, memory.light, end_load3<int32_t>(f, view.faces, face), image_row, image_col);
+        else if (image_row < strip.height && image_col < strip.width)
+          c = background_pixel(view, image_row, image_col);
         A* const to = memory.colours[row] + 3 * col;
         to[0] = A(c.x), to[1] = A(c.y), to[2] = A(c.z);
         face = next, f = following;

@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kStripBlock, resolve_blocks<T>()) resolve(Batc
     const int32_t* const faces = in_global(kept(mesh.faces));
     const int32_t row = strip.lane / 8, first_col = strip.lane % 8;
     const auto corners = [&](int32_t face) { return face >= 0 ? begin_load3(faces, face) : Loading3<int32_t>{0, 0, 0}; };
-    int32_t face = memory.of.ids[row][first_col];
+    int32_t face = kTiles == 1 ? id[0] : memory.of.ids[row][first_col];
     Loading3<int32_t> f = corners(face);
     UNROLL_NOT
     for (int32_t col = first_col; col < Pixels::kWide; col += 8) {
