@@ -96,8 +96,7 @@ HD Vec3<T> load3(const S* p) {
   return {T(p[0]), T(p[1]), T(p[2])};
 }
 
-// The same of record `i` of many, whose numbers 32 bits count: fewer instructions where the records' address is known beforehand. In two steps: what the first returns may still be under
-// way until the second looks at it.
+// The same in two steps, for record `i` of many, whose numbers 32 bits count: what the first returns is still under way until the second looks at it. Fewer instructions than load3.
 template <class S>
 struct Loading3 {
   S a, b, c;
@@ -141,10 +140,6 @@ HD Vec3<T> end_load3(const Loading3<S>& r, const S* records, int32_t i) {
   if (sizeof(S) == 4 && begins_odd(records, i)) return {T(r.c), T(r.a), T(r.b)};
 #endif
   return {T(r.a), T(r.b), T(r.c)};
-}
-template <class T, class S>
-HD Vec3<T> load3(const S* records, int32_t i) {
-  return end_load3<T>(begin_load3(records, i), records, i);
 }
 
 template <class T>

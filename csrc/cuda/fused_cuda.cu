@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(Bat
       constexpr bool kLit = decltype(lit)::value;
       if constexpr (kLit) view.normals = in_global(kept(view.normals));
       UNROLL_NOT
-      for (int32_t col = first_col; col < Pixels::kWide; col += 8) {
-        const int32_t next = col + 8 < Pixels::kWide ? memory.ids[row][col + 8] : -1, image_row = strip.row + row, image_col = strip.col + col;
+      for (int32_t begin = 0; begin < Pixels::kWide; begin += 8) {
+        const int32_t col = begin + first_col, next = begin + 8 < Pixels::kWide ? memory.ids[row][col + 8] : -1, image_row = strip.row + row, image_col = strip.col + col;
         const Loading3<int32_t> following = corners(next);  // under way while this tile is shaded
         Vec3<T> c{T(0), T(0), T(0)};
         if (face >= 0)

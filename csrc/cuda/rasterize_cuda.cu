@@ -68,8 +68,8 @@ __global__ void __launch_bounds__(kStripBlock, resolve_blocks<T>()) resolve(Batc
     int32_t face = kTiles == 1 ? id[0] : memory.of.ids[row][first_col];
     Loading3<int32_t> f = corners(face);
     UNROLL_NOT
-    for (int32_t col = first_col; col < Pixels::kWide; col += 8) {
-      const int32_t next = col + 8 < Pixels::kWide ? memory.of.ids[row][col + 8] : -1;
+    for (int32_t begin = 0; begin < Pixels::kWide; begin += 8) {
+      const int32_t col = begin + first_col, next = begin + 8 < Pixels::kWide ? memory.of.ids[row][col + 8] : -1;
       const Loading3<int32_t> following = corners(next);  // under way while this tile is resolved
       T b[3] = {T(0), T(0), T(0)}, d = T(1);
       if (face >= 0) {

@@ -11,19 +11,19 @@ constexpr int kStripWarps = kStripBlock / kWarp;
 constexpr int64_t kManyStrips = 64;  // of four tiles, for each multiprocessor
 constexpr int64_t kGridImages = 65535;
 
-// Where the shared memory of a warp has pixel `col` of row `row`, in numbers of which a pixel has kEach: no two lanes of a tile meet in a bank.
+// From one row of a strip to the next in shared memory, for kEach numbers of kSize bytes a pixel: no two lanes of a tile meet in a bank.
 template <int kTiles, int kEach, int kSize>
 constexpr int32_t kStripPitch = 8 * kTiles * kEach + (kTiles > 1 ? 32 / kSize : 0);
 
 template <int kTiles>
 struct Strip {
   static constexpr int32_t kWide = 8 * kTiles;
-  int32_t lane, row, col, height, width;  // of the strip's first pixel, and of the image
+  int32_t lane, row, col, height, width;  // row and col: of the strip's first pixel
 
   __device__ Strip(int32_t height, int32_t width)
       : lane(int32_t(threadIdx.x % kWarp)), row((int32_t(blockIdx.y) * kStripWarps + int32_t(threadIdx.x / kWarp)) * 4), col(int32_t(blockIdx.x) * kWide), height(height), width(width) {}
 
-  // In rows: the lane's pixels 0 to kTiles - 1.
+  // The lane's pixels 0 to kTiles - 1, where the warp's lie side by side in whole rows.
   __device__ int32_t row_of(int j) const { return j * (4 / kTiles) + lane / kWide; }
   __device__ int32_t col_of() const { return lane % kWide; }
   __device__ bool inside(int j) const { return row + row_of(j) < height && col + col_of() < width; }
