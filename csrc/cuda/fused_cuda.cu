@@ -65,13 +65,12 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
     using T = decltype(geometry);
     using A = decltype(attribute);
     const BatchMesh<T> mesh{data<T>(in.clip), data<int32_t>(in.faces), in.batch, in.num_vertices, in.num_faces, int32_t(height), int32_t(width), cull};
-    VisibilityBuffers keys;
-    in_parts(device, mesh, [&](const BatchMesh<T>& part, int64_t n) {
-      keys.hold(in.clip, part, false);
-      find_visible(device, part, nullptr, keys.of[0]);
+    Search<T> search(device, in.clip, mesh, false);
+    search.in_parts([&](const BatchMesh<T>& part, int64_t n) {
+      const uint64_t* const keys = search.find(part);
       A* const to = mutable_data<A>(image) + n * height * width * 3;
-      LAUNCH_AFTER((shade<T, A>), grid_of_tiles(height, width, part.batch), kBlock, device, (BatchView<T, A>(in).part(n, part.batch)), sh_preset(preset), keys.of[0], to,
-             mutable_data<int32_t>(face_id) + n * height * width, whole_rows(to, width));
+      LAUNCH_AFTER((shade<T, A>), grid_of_tiles(height, width, part.batch), kBlock, device, (BatchView<T, A>(in).part(n, part.batch)), sh_preset(preset), keys, to,
+                   mutable_data<int32_t>(face_id) + n * height * width, whole_rows(to, width));
       device.launched();
     });
   });

@@ -41,16 +41,15 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), cull};
-    VisibilityBuffers keys;
     if (face_id.numel() == 0) return;
-    in_parts(device, mesh, [&](const BatchMesh<T>& part, int64_t n) {
-      keys.hold(clip, part, layers > 1);
+    Search<T> search(device, clip, mesh, layers > 1);
+    search.in_parts([&](const BatchMesh<T>& part, int64_t n) {
       const int64_t o = n * pixels * layers;
       for (int64_t k = 0; k < layers; ++k) {
-        find_visible(device, part, k ? keys.of[(k + 1) % 2] : nullptr, keys.of[k % 2]);
+        const uint64_t* const keys = search.find(part, k);
         T* const to = want_bary ? mutable_data<T>(bary) + 3 * o : nullptr;
-        LAUNCH_AFTER((resolve<T>), grid_of_tiles(height, width, part.batch), kBlock, device, part, keys.of[k % 2], layers, k, mutable_data<int32_t>(face_id) + o, to, mutable_data<T>(depth) + o,
-               layers == 1 && whole_rows(to, width));
+        LAUNCH_AFTER((resolve<T>), grid_of_tiles(height, width, part.batch), kBlock, device, part, keys, layers, k, mutable_data<int32_t>(face_id) + o, to, mutable_data<T>(depth) + o,
+                     layers == 1 && whole_rows(to, width));
         device.launched();
       }
     });
