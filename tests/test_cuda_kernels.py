@@ -82,6 +82,17 @@ def test_triangles_that_share_vertices_have_the_same_bits(kernels, dtype, images
     same(got, want)
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_few_large_triangles_have_the_same_bits(kernels, dtype, batch):
+    """Runs of four, because a warp draws such triangles one by one."""
+    clip, topology = scene(dtype, batch=batch, vertices=30, faces=25)
+    clip[..., 3] = 1
+    size = (70, 90)
+    got, want = kernels.rasterize(clip, topology.faces, *size, 0, 2), CPU.rasterize(clip, topology.faces, *size, 0, 2)
+    assert want[0].unique().numel() > 20
+    same(got, want)
+
+
 @pytest.mark.parametrize("batch", BLOCK)  # with one image a block takes fewer triangles, and does not look for vertices that they share
 def test_blocks_of_triangles_have_the_same_bits(kernels, dtype, batch):
     """Several blocks, the last one not full, and triangles of every queue: of a pixel, of a few, of hundreds, wider than 120 pixels, across the camera, without a vertex."""

@@ -529,6 +529,7 @@ __global__ void __launch_bounds__(kBlock) prepare(const __grid_constant__ Fills 
 
 constexpr int64_t kImagesToShare = 3;  // from so many images on it pays to find the vertices that triangles share
 constexpr int64_t kFewestUnits = 3;    // for each warp, where runs can be shorter
+constexpr int64_t kLargeTriangles = 64;  // pixels of the image for each triangle, from which on most boxes are large
 constexpr int64_t kFewPixels = 1 << 18;  // kernels overlap up to here. Beyond, blocks that wait for an end take room from those that work
 
 // The search over a batch, part by part, and the memory that it needs. Parts are of so many images that their keys fit into half of the L2 cache: what the search has left is still
@@ -538,18 +539,19 @@ class Search {
  public:
   // layers: whether some lie behind others.
   Search(const Device& device, const Tensor& like, const BatchMesh<T>& mesh, bool layers) : device_(device), mesh_(mesh), pixels_(int64_t(mesh.height) * mesh.width) {
-    const int64_t fit = std::min<int64_t>(device.l2_bytes() / 16 / std::max<int64_t>(pixels_, 1), (int64_t(1) << 31) / (mesh.num_faces / kShortest + 1));
+    const int64_t fit = std::min<int64_t>(device.l2_bytes() / 16 / std::max<int64_t>(pixels_, 1), (int64_t(1) << 31) / (mesh.num_faces / 4 + 1));
     const int64_t parts = (mesh.batch + std::max<int64_t>(fit, 1) - 1) / std::max<int64_t>(fit, 1);
     part_ = parts ? (mesh.batch + parts - 1) / parts : 0;
     device.overlaps = part_ * pixels_ <= kFewPixels;
-    // As many warps as the device holds at a time. 124 triangles of a strip have 126 to 128 vertices, which is four for a lane; 60 have 62 or 64, and 28 have 30 or 32.
+    // As many warps as the device holds at a time. 124 triangles of a strip have 126 to 128 vertices, which is four for a lane; 60 have 62 or 64, and 28 have 30 or 32. Of
+    // triangles that a warp draws one by one, a few.
     warps_ = std::max<int64_t>(device.multiprocessors() * kDrawBlocks * (kDrawBlock / kWarp), 6);
     shared_ = part_ >= kImagesToShare;
-    for (const int32_t each : {124, 60, kShortest}) {
-      if (shared_) each_ = each, runs_ = (mesh.num_faces + each - 1) / each;
+    for (const int32_t each : {124, 60, 28, 4}) {
+      if (each == 4 ? pixels_ <= kLargeTriangles * mesh.num_faces : each > int32_t(kWarp) && !shared_) continue;
+      each_ = each == 28 && !shared_ ? int32_t(kWarp) : each, runs_ = (mesh.num_faces + each_ - 1) / each_;
       if (runs_ * part_ >= kFewestUnits * warps_) break;
     }
-    if (!shared_) runs_ = (mesh.num_faces + each_ - 1) / each_;
     words_ = (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp);
     size_ = (part_ * (pixels_ + words_) + 1 + 1) / 2 * 2;
     memory_ = empty(like, {(layers ? 2 : 1) * size_ + (shared_ ? runs_ * int64_t(sizeof(Run)) / 8 : 0)}, ScalarType::Long);
@@ -591,11 +593,10 @@ class Search {
   }
 
  private:
-  static constexpr int32_t kShortest = 28;
   const Device& device_;
   BatchMesh<T> mesh_;
   int64_t pixels_, part_, warps_, runs_ = 0, words_, size_;
-  int32_t each_ = kWarp;
+  int32_t each_;
   bool shared_, ready_ = false;
   Tensor memory_;
   uint64_t* keys_;
