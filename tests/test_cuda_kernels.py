@@ -89,7 +89,7 @@ def test_few_large_triangles_have_the_same_bits(kernels, dtype, batch):
     clip[..., 3] = 1
     size = (70, 90)
     got, want = kernels.rasterize(clip, topology.faces, *size, 0, 2), CPU.rasterize(clip, topology.faces, *size, 0, 2)
-    assert want[0].unique().numel() > 20
+    assert want[0].unique().numel() > 8
     same(got, want)
 
 
