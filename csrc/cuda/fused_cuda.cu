@@ -114,17 +114,16 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
     using T = decltype(geometry);
     using A = decltype(attribute);
     const BatchMesh<T> mesh{data<T>(in.clip), data<int32_t>(in.faces), in.batch, in.num_vertices, in.num_faces, int32_t(height), int32_t(width), cull};
-    VisibilityBuffers keys;
-    in_parts(device, mesh, [&](const BatchMesh<T>& part, int64_t n) {
-      keys.hold(in.clip, part, false);
-      find_visible(device, part, nullptr, keys.of[0]);
+    Search<T> search(device, in.clip, mesh, false);
+    search.in_parts([&](const BatchMesh<T>& part, int64_t n) {
+      const uint64_t* const keys = search.find(part);
       A* const to = mutable_data<A>(image) + n * height * width * 3;
       by_strips(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
         constexpr int kTiles = decltype(tiles)::value;
         A* const here = to + first * height * width * 3;
         int32_t* const ids = mutable_data<int32_t>(face_id) + (n + first) * height * width;
         LAUNCH_AFTER((shade<T, A, kTiles>), grid_of_strips<kTiles>(height, width, images), kStripBlock, device, (BatchView<T, A>(in).part(n + first, images)), sh_preset(preset),
-               keys.of[0] + first * height * width, here, ids, whole_rows(here, width) && whole_rows(ids, width));
+               keys + first * height * width, here, ids, whole_rows(here, width) && whole_rows(ids, width));
       });
       device.launched();
     });

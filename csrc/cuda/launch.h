@@ -53,6 +53,7 @@ inline bool kernels_wait(int32_t device);
 struct Device {
   torch::stable::accelerator::DeviceGuard guard;
   cudaStream_t stream;
+  mutable bool overlaps = true;  // without, kernels of LAUNCH_AFTER too begin when the one before has ended
 
   explicit Device(const Tensor& t) : guard(t.get_device_index()), index(t.get_device_index()) {
     void* current = nullptr;
@@ -65,7 +66,7 @@ struct Device {
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization, early.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
     config.gridDim = grid, config.blockDim = block, config.stream = stream, config.attrs = &early;
-    config.numAttrs = kernels_wait(index) && chain_began;
+    config.numAttrs = overlaps && chain_began && kernels_wait(index);
     cudaLaunchKernelEx(&config, kernel, arguments...);
     chain_began = true;
   }
@@ -142,26 +143,35 @@ struct Fills {
     if (count) chunks[pieces] = reinterpret_cast<Chunk*>(p), words[pieces++] = count * int64_t(sizeof(T)) / 4;
   }
 };
+// By block number `block` of `blocks`.
 template <uint32_t kWord>
-__global__ void __launch_bounds__(kBlock) fill(const __grid_constant__ Fills fills) {
-  let_next_start();
-  wait_for_previous();
+__device__ inline void fill_all(const Fills& fills, int32_t block, int32_t blocks) {
+  const int64_t first = int64_t(block) * kBlock + threadIdx.x;
   UNROLL_NOT
   for (int k = 0; k < fills.pieces; ++k) {
     Chunk* const chunks = fills.chunks[k];
     const int64_t words = fills.words[k];
-    for (int64_t i = item(); i < words / 4; i += int64_t(gridDim.x) * kBlock) chunks[i] = {{kWord, kWord, kWord, kWord}};
-    if (item() < words % 4) chunks[words / 4].words[item()] = kWord;
+    for (int64_t i = first; i < words / 4; i += int64_t(blocks) * kBlock) chunks[i] = {{kWord, kWord, kWord, kWord}};
+    if (first < words % 4) chunks[words / 4].words[first] = kWord;
   }
 }
 template <uint32_t kWord>
-void launch_fill(const Device& device, const Fills& fills) {
+__global__ void __launch_bounds__(kBlock) fill(const __grid_constant__ Fills fills) {
+  let_next_start();
+  wait_for_previous();
+  fill_all<kWord>(fills, int32_t(blockIdx.x), int32_t(gridDim.x));
+}
+// Two blocks of a multiprocessor keep the memory busy, and leave room for the next kernel's.
+inline int64_t blocks_to_fill(const Device& device, const Fills& fills) {
   const int64_t most = fills.pieces ? *std::max_element(fills.words, fills.words + fills.pieces) : 0;
-  if (most == 0) return;
-  // Two blocks keep the memory busy, and leave room on their multiprocessor for the next kernel's.
-  const int64_t blocks = std::min(most / 4 / kBlock + 1, std::max<int64_t>(2 * device.multiprocessors(), 1));
-  LAUNCH_AFTER((fill<kWord>), unsigned(blocks), kBlock, device, fills);
-  device.launched();
+  return most ? std::min(most / 4 / kBlock + 1, std::max<int64_t>(2 * device.multiprocessors(), 1)) : 0;
+}
+template <uint32_t kWord>
+void launch_fill(const Device& device, const Fills& fills) {
+  if (const int64_t blocks = blocks_to_fill(device, fills)) {
+    LAUNCH_AFTER((fill<kWord>), unsigned(blocks), kBlock, device, fills);
+    device.launched();
+  }
 }
 
 #ifndef FACERENDER_SHIM

@@ -113,13 +113,12 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const BatchMesh<T> mesh{data<T>(clip), data<int32_t>(faces), batch, clip.size(1), faces.size(0), int32_t(height), int32_t(width), cull};
-    VisibilityBuffers keys;
     if (face_id.numel() == 0) return;
-    in_parts(device, mesh, [&](const BatchMesh<T>& part, int64_t n) {
-      keys.hold(clip, part, layers > 1);
+    Search<T> search(device, clip, mesh, layers > 1);
+    search.in_parts([&](const BatchMesh<T>& part, int64_t n) {
       const int64_t o = n * pixels * layers;
       for (int64_t k = 0; k < layers; ++k) {
-        find_visible(device, part, k ? keys.of[(k + 1) % 2] : nullptr, keys.of[k % 2]);
+        const uint64_t* const keys = search.find(part, k);
         by_strips(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
           constexpr int kTiles = decltype(tiles)::value;
           const int64_t at = o + first * pixels * layers;
@@ -127,7 +126,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
           here.clip += first * part.num_vertices * 4;
           int32_t* const ids = mutable_data<int32_t>(face_id) + at;
           T *const to = want_bary ? mutable_data<T>(bary) + 3 * at : nullptr, *const depths = mutable_data<T>(depth) + at;
-          LAUNCH_AFTER((resolve<T, kTiles>), grid_of_strips<kTiles>(height, width, images), kStripBlock, device, here, keys.of[k % 2] + first * pixels, layers, k,
+          LAUNCH_AFTER((resolve<T, kTiles>), grid_of_strips<kTiles>(height, width, images), kStripBlock, device, here, keys + first * pixels, layers, k,
                  ids, to, depths, layers == 1 && whole_rows(ids, width) && whole_rows(to, width) && whole_rows(depths, width));
         });
         device.launched();
