@@ -23,10 +23,10 @@ def time_in_turn(functions: dict, device, seconds: float = 0.6, rounds: int = 6,
     """Median milliseconds of each function; of one that takes more than `longest` seconds, those of its second call. They take turns in blocks of many calls, round after round: a drift of the machine hits all
     alike, and each is timed with its own data in the caches, as in a loop of its own.
 
-    On CUDA, "ms" is what the caller waits (with a synchronisation), and "device_ms" what the stream was busy.
+    On CUDA, "ms" is what the caller waits for one call (with a synchronisation), and "device_ms" what a call takes of the stream's time where many are queued and nobody waits between them.
     """
     times = {name: [] for name in functions}
-    busy = {name: [] for name in functions}
+    queued = {name: [] for name in functions}
     slow = set()
     for name, f in functions.items():
         f()
@@ -37,28 +37,31 @@ def time_in_turn(functions: dict, device, seconds: float = 0.6, rounds: int = 6,
         if (t := time.perf_counter() - t) > longest:
             slow.add(name)
             times[name].append(t * 1e3)
+    budget = seconds / rounds / (2 if device.type == "cuda" else 1)
     for _ in range(rounds):
         for name, f in functions.items():
             if name in slow:
                 continue
             f()  # warms the caches, not counted
             spent = 0.0
-            while spent < seconds / rounds and len(times[name]) < 20000:
-                if device.type == "cuda":
-                    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-                    start.record()
+            while spent < budget and len(times[name]) < 20000:
                 t = time.perf_counter()
                 f()
-                if device.type == "cuda":
-                    end.record()
                 sync(device)
                 t = time.perf_counter() - t
-                if device.type == "cuda":
-                    busy[name].append(start.elapsed_time(end))
                 times[name].append(t * 1e3)
                 spent += t
+            if device.type == "cuda":
+                count = max(2, min(100, int(budget * 1e3 / statistics.median(times[name]))))
+                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+                start.record()
+                for _ in range(count):
+                    f()
+                end.record()
+                sync(device)
+                queued[name].append(start.elapsed_time(end) / count)
     out = {name: {"ms": statistics.median(t), "fastest_ms": min(t), "runs": len(t)} for name, t in times.items()}
-    for name, t in busy.items():
+    for name, t in queued.items():
         if t:
             out[name]["device_ms"] = statistics.median(t)
     return out

@@ -96,6 +96,52 @@ HD Vec3<T> load3(const S* p) {
   return {T(p[0]), T(p[1]), T(p[2])};
 }
 
+// The same in two steps, for record `i` of many, whose numbers 32 bits count: what the first returns is still under way until the second looks at it. Fewer instructions than load3.
+template <class S>
+struct Loading3 {
+  S a, b, c;
+};
+#ifdef __CUDACC__
+// Keeps the compiler from moving a load to where its value is used.
+__device__ __forceinline__ void begun(float v) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" ::"f"(v));
+#endif
+}
+__device__ __forceinline__ void begun(int32_t v) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" ::"r"(v));
+#endif
+}
+#endif
+template <class S>
+HD int32_t begins_odd(const S* records, int32_t i) {
+  return (int32_t(uint32_t(reinterpret_cast<uintptr_t>(records)) >> 2) ^ i) & 1;
+}
+template <class S>
+HD Loading3<S> begin_load3(const S* records, int32_t i) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(S) == 4) {
+    struct alignas(8) Pair {
+      S a, b;
+    };
+    const int32_t odd = begins_odd(records, i), first = i * 3 + odd;
+    const Pair pair = *reinterpret_cast<const Pair*>(records + first);
+    const Loading3<S> loading{pair.a, pair.b, (records + (first - 3 * odd))[2]};
+    begun(loading.a), begun(loading.b), begun(loading.c);
+    return loading;
+  }
+#endif
+  return {records[int64_t(i) * 3], records[int64_t(i) * 3 + 1], records[int64_t(i) * 3 + 2]};
+}
+template <class T, class S>
+HD Vec3<T> end_load3(const Loading3<S>& r, const S* records, int32_t i) {
+#ifdef __CUDA_ARCH__
+  if (sizeof(S) == 4 && begins_odd(records, i)) return {T(r.c), T(r.a), T(r.b)};
+#endif
+  return {T(r.a), T(r.b), T(r.c)};
+}
+
 template <class T>
 struct Vec4 {
   T x, y, z, w;

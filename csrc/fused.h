@@ -39,24 +39,38 @@ struct CornerValues {
   }
 };
 
-template <class T, class A>
-HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32_t face, int32_t row, int32_t col) {
-  if (face < 0) {
-    if (!view.background) return {T(0), T(0), T(0)};
-    return load3<T>(view.background + (int64_t(row) * view.width + col) * view.background_step);
-  }
+// The colour of a pixel that sees the face of these corners.
+template <bool kLit, class T, class A>
+HD Vec3<T> seen_pixel(const FaceView<T, A>& view, const ShLight<T>& light, const Vec3<int32_t>& f, int32_t row, int32_t col) {
   // All loads first: a GPU waits for them once.
-  const Vec3<int32_t> f = load3<int32_t>(view.faces + int64_t(face) * 3);
   const int32_t corner[3] = {f.x, f.y, f.z};
   const Vec4<T> clip[3] = {load4(view.clip + int64_t(corner[0]) * 4), load4(view.clip + int64_t(corner[1]) * 4), load4(view.clip + int64_t(corner[2]) * 4)};
-  CornerValues<T> albedos, normals;
-  albedos.load(view.albedo, corner);
-  if (view.normals) normals.load(view.normals, corner);
+  Loading3<A> albedo_loads[3], normal_loads[3];
+  for (int k = 0; k < 3; ++k) albedo_loads[k] = begin_load3(view.albedo, corner[k]);
+  if constexpr (kLit)
+    for (int k = 0; k < 3; ++k) normal_loads[k] = begin_load3(view.normals, corner[k]);
   const Barycentrics<T> p(clip, col, row, view.width, view.height);
+  CornerValues<T> albedos, normals;
+  for (int k = 0; k < 3; ++k) albedos.v[k] = end_load3<T>(albedo_loads[k], view.albedo, corner[k]);
   const Vec3<T> albedo = albedos.at(p.b);
-  if (!view.normals) return albedo;
-  const Vec3<T> shading = sh_irradiance(light, normals.at(p.b));
-  return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
+  if constexpr (kLit) {
+    for (int k = 0; k < 3; ++k) normals.v[k] = end_load3<T>(normal_loads[k], view.normals, corner[k]);
+    const Vec3<T> shading = sh_irradiance(light, normals.at(p.b));
+    return {albedo.x * shading.x, albedo.y * shading.y, albedo.z * shading.z};
+  } else {
+    return albedo;
+  }
+}
+template <class T, class A>
+HD Vec3<T> background_pixel(const FaceView<T, A>& view, int32_t row, int32_t col) {
+  if (!view.background) return {T(0), T(0), T(0)};
+  return load3<T>(view.background + (int64_t(row) * view.width + col) * view.background_step);
+}
+template <class T, class A>
+HD Vec3<T> face_pixel(const FaceView<T, A>& view, const ShLight<T>& light, int32_t face, int32_t row, int32_t col) {
+  if (face < 0) return background_pixel(view, row, col);
+  const Vec3<int32_t> f = load3<int32_t>(view.faces + int64_t(face) * 3);
+  return view.normals ? seen_pixel<true>(view, light, f, row, col) : seen_pixel<false>(view, light, f, row, col);
 }
 
 // Gives the gradients of one covered pixel, for `grad`, that of its colour, to sink.clip(k, vertex, Vec4), sink.normal(k, vertex, Vec3), sink.albedo(k, vertex, Vec3) for corner k and

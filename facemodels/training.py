@@ -336,9 +336,10 @@ def _device(config) -> torch.device:
             raise InputError(f"device {wanted}: torch finds no CUDA device here; use device=cpu")
         if wanted == "cuda" and "LOCAL_RANK" in os.environ:
             wanted = f"cuda:{os.environ['LOCAL_RANK']}"
-        if int(wanted[5:] or 0) >= torch.cuda.device_count():
+        index = int(wanted[5:] or 0)
+        if index >= torch.cuda.device_count():
             raise InputError(f"device {wanted}: there are {torch.cuda.device_count()} CUDA devices here, counted from 0")
-        torch.cuda.set_device(wanted)
+        torch.cuda.set_device(index)  # which takes no "cuda" without a number
     return torch.device(wanted)
 
 

@@ -61,19 +61,35 @@ def test_rasterize_has_the_same_bits(kernels, dtype, cull, layers, kind):
         same(kernels.rasterize(clip, topology.faces, *SIZE, cull, layers, bary), CPU.rasterize(clip, topology.faces, *SIZE, cull, layers, bary))
 
 
-def test_triangles_that_share_vertices_have_the_same_bits(kernels, dtype):
-    """A surface in small triangles, whose corners begin anywhere, through several images: every warp finds its vertices once, and few are its own."""
+@pytest.mark.parametrize("images, multiprocessors", [(5, 0), (8, 1), (5, 1)], ids=["runs of 124", "runs of 60", "runs of 28"])
+@pytest.mark.parametrize("order", ["by rows", "shuffled"])  # shuffled, a run of 124 has more vertices than there is room for
+def test_triangles_that_share_vertices_have_the_same_bits(kernels, dtype, images, multiprocessors, order, monkeypatch):
+    """A surface in small triangles, whose corners begin anywhere, in several images: the vertices of a run are found once, and few are its own."""
+    monkeypatch.setenv("FACERENDER_SHIM_MULTIPROCESSORS", str(multiprocessors))
     rows, columns = 18, 24
     g = torch.Generator().manual_seed(3)
     y, x = torch.meshgrid(torch.linspace(-0.9, 0.9, rows), torch.linspace(-0.9, 0.9, columns), indexing="ij")
-    clip = torch.stack([x, y, torch.zeros_like(x), torch.ones_like(x)], -1).reshape(1, -1, 4).repeat(5, 1, 1).to(dtype)
+    clip = torch.stack([x, y, torch.zeros_like(x), torch.ones_like(x)], -1).reshape(1, -1, 4).repeat(images, 1, 1).to(dtype)
     clip[..., :3] += 0.05 * torch.randn(clip[..., :3].shape, generator=g).to(dtype)
     i = (torch.arange(rows - 1)[:, None] * columns + torch.arange(columns - 1)).reshape(-1)
     faces = torch.stack([torch.stack([i, i + 1, i + columns], 1), torch.stack([i + 1, i + columns + 1, i + columns], 1)], 1).reshape(-1, 3)
     turn = (torch.arange(3) + torch.randint(0, 3, (len(faces), 1), generator=g)) % 3
     faces = faces.gather(1, turn).int().contiguous()
+    if order == "shuffled":
+        faces = faces[torch.randperm(len(faces), generator=g)].contiguous()
     got, want = kernels.rasterize(clip, faces, 40, 56, 0, 1), CPU.rasterize(clip, faces, 40, 56, 0, 1)
     assert want[0].unique().numel() > 300
+    same(got, want)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_few_large_triangles_have_the_same_bits(kernels, dtype, batch):
+    """Runs of four, because a warp draws such triangles one by one."""
+    clip, topology = scene(dtype, batch=batch, vertices=30, faces=25)
+    clip[..., 3] = 1
+    size = (70, 90)
+    got, want = kernels.rasterize(clip, topology.faces, *size, 0, 2), CPU.rasterize(clip, topology.faces, *size, 0, 2)
+    assert want[0].unique().numel() > 8
     same(got, want)
 
 
@@ -285,6 +301,33 @@ def test_render_face(kernels, dtype, shared, deterministic):
     for wants in ((True,) * 4, (True, False, False, False), (False, False, True, True)):
         arguments = (grad, clip, normals, albedo, light, topology.faces, face_id, 1, *wants, deterministic)
         close(kernels.render_face_backward(*arguments), CPU.render_face_backward(*arguments))
+
+
+@pytest.mark.parametrize("multiprocessors", [0, 1000])  # four tiles for a warp, and one
+@pytest.mark.parametrize("size", [(21, 104), (16, 83), (14, 40)])
+def test_strips_have_the_same_bits(kernels, dtype, size, multiprocessors, monkeypatch):
+    """Strips of pixels that see no face, few and many faces; over the right edge and the lower one; in rows that begin at multiples of 16 bytes and in others."""
+    monkeypatch.setenv("FACERENDER_SHIM_MULTIPROCESSORS", str(multiprocessors))
+    clip, topology = scene(dtype, batch=3, vertices=60, faces=50)
+    clip[..., 3] = 1
+    clip[..., :2] = clip[..., :2] * torch.tensor([0.12, 0.2]) + torch.tensor([0.4, 0.3])
+    clip[2, :, 0] += 2  # an image without a face
+    for bary in (True, False):
+        for layers in (1, 2):
+            arguments = (clip, topology.faces, *size, 0, layers, bary)
+            same(kernels.rasterize(*arguments), CPU.rasterize(*arguments))
+    light = random((3, 9, 3), dtype, "cpu", 3)
+    for attribute in (dtype, torch.float16, torch.bfloat16) if dtype == torch.float32 else (dtype,):
+        for shared in BLOCK:
+            normals, albedo = random((3, 60, 3), attribute, "cpu", 1), random((shared, 60, 3), attribute, "cpu", 2)
+            for background in (None, random((3,), attribute, "cpu", 4), random((shared, *size, 3), attribute, "cpu", 5)):
+                for lit in (True, False):
+                    arguments = (clip, normals if lit else None, albedo, light if lit else None, topology.faces, background, *size, 0, 1)
+                    want = CPU.render_face(*arguments)
+                    same(kernels.render_face(*arguments), want)
+    padded = torch.nn.functional.pad((want[1] >= 0).float(), (0, -size[1] % 32, 0, -size[0] % 4))
+    strips = torch.nn.functional.max_pool2d(padded, (4, 32))
+    assert strips[:2].max() == 1 and strips[:2].min() == 0 and strips[2].max() == 0
 
 
 @pytest.mark.parametrize("images", [1, 2])

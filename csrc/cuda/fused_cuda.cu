@@ -2,6 +2,7 @@
 #include "../inputs.h"
 
 #include "light.cuh"
+#include "strips.cuh"
 #include "visibility.cuh"
 #include "warp_sums.cuh"
 
@@ -36,20 +37,68 @@ struct BatchView {
   }
 };
 
-template <class T, class A>
-__global__ void __launch_bounds__(kBlock, sizeof(T) == 4 ? 4 : 2) shade(BatchView<T, A> all, const __grid_constant__ ShPreset preset, const uint64_t* keys, A* out, int32_t* face_id, bool rows) {
-  __shared__ ShLight<T> light;
-  const int32_t height = all.first.height, width = all.first.width;
-  const TilePixel p = tile_pixel(height, width);
-  for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
-    const int64_t at = (n * height + p.row) * width + p.col;
-    const T number = all.coefficients ? light_number(all.coefficients + n * all.light_stride) : T(0);
-    wait_for_previous();
-    const int32_t face = p.inside ? key_face(keys[at]) : -1;
-    if (__syncthreads_or(face >= 0) && all.coefficients) put_light(number, preset, light);
-    Vec3<T> c{T(0), T(0), T(0)};
-    if (p.inside) c = face_pixel(all.image(n), light, face, p.row, p.col), face_id[at] = face;
-    put_pixels(out + n * height * width * 3, Vec3<A>{A(c.x), A(c.y), A(c.z)}, p, height, width, rows);
+template <class T, class A, int kTiles>
+__global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(BatchView<T, A> all, const __grid_constant__ ShPreset preset, const uint64_t* keys, A* out, int32_t* face_id, bool rows) {
+  using Pixels = Strip<kTiles>;
+  struct alignas(16) Memory {
+    A colours[4][kStripPitch<kTiles, 3, sizeof(A)>];
+    int32_t ids[4][kStripPitch<kTiles, 1, 4>];
+    ShLight<T> light;
+  };
+  __shared__ Memory memories[kStripWarps];
+  Memory& memory = memories[threadIdx.x / kWarp];
+  const Pixels strip(all.first.height, all.first.width);
+  const int64_t n = blockIdx.z, first = strip.before(blockIdx.z);
+  keys = in_global(kept(keys + first)), face_id = in_global(kept(face_id + first)), out = in_global(kept(out + first * 3));
+  const T number = all.coefficients && strip.lane < 27 ? all.coefficients[n * all.light_stride + strip.lane] : T(0);
+  wait_for_previous();
+  int32_t id[kTiles], largest = -1;
+  UNROLL
+  for (int j = 0; j < kTiles; ++j) id[j] = strip.inside(j) ? key_face(keys[strip.pixel(j)]) : -1;
+  UNROLL
+  for (int j = 0; j < kTiles; ++j) largest = id[j] > largest ? id[j] : largest;
+  const bool seen = __ballot_sync(kAllLanes, largest >= 0), colourful = seen || all.first.background;
+  if (colourful) {
+    UNROLL
+    for (int j = 0; j < kTiles; ++j) memory.ids[strip.row_of(j)][strip.col_of()] = id[j];
+    __syncwarp();
+    FaceView<T, A> view = all.image(n);
+    view.clip = in_global(kept(view.clip)), view.albedo = in_global(kept(view.albedo)), view.faces = in_global(kept(view.faces));
+    const int32_t row = strip.lane / 8, first_col = strip.lane % 8;
+    const auto corners = [&](int32_t face) { return face >= 0 ? begin_load3(view.faces, face) : Loading3<int32_t>{0, 0, 0}; };
+    int32_t face = kTiles == 1 ? id[0] : memory.ids[row][first_col];
+    Loading3<int32_t> f = corners(face);
+    if (seen && all.coefficients) put_light_by_warp(number, preset, memory.light);
+    const auto go = [&](auto lit) {
+      constexpr bool kLit = decltype(lit)::value;
+      if constexpr (kLit) view.normals = in_global(kept(view.normals));
+      UNROLL_NOT
+      for (int32_t begin = 0; begin < Pixels::kWide; begin += 8) {
+        const int32_t col = begin + first_col, next = begin + 8 < Pixels::kWide ? memory.ids[row][col + 8] : -1, image_row = strip.row + row, image_col = strip.col + col;
+        const Loading3<int32_t> following = corners(next);  // under way while this tile is shaded
+        Vec3<T> c{T(0), T(0), T(0)};
+        if (face >= 0)
+          c = seen_pixel<kLit>(view, memory.light, end_load3<int32_t>(f, view.faces, face), image_row, image_col);
+        else if (image_row < strip.height && image_col < strip.width)
+          c = background_pixel(view, image_row, image_col);
+        A* const to = memory.colours[row] + 3 * col;
+        to[0] = A(c.x), to[1] = A(c.y), to[2] = A(c.z);
+        face = next, f = following;
+      }
+    };
+    all.first.normals ? go(std::true_type{}) : go(std::false_type{});
+    __syncwarp();
+  }
+  if (rows) {
+    strip.template put<1>(face_id, memory.ids, seen, -1);
+    strip.template put<3>(out, memory.colours, colourful, A(0.f));
+  } else {
+    UNROLL_NOT
+    for (int j = 0; j < kTiles; ++j)
+      if (strip.inside(j)) {
+        face_id[strip.pixel(j)] = seen ? memory.ids[strip.row_of(j)][strip.col_of()] : -1;
+        for (int c = 0; c < 3; ++c) out[3 * strip.pixel(j) + c] = colourful ? memory.colours[strip.row_of(j)][3 * strip.col_of() + c] : A(0.f);
+      }
   }
 }
 
@@ -65,13 +114,17 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
     using T = decltype(geometry);
     using A = decltype(attribute);
     const BatchMesh<T> mesh{data<T>(in.clip), data<int32_t>(in.faces), in.batch, in.num_vertices, in.num_faces, int32_t(height), int32_t(width), cull};
-    VisibilityBuffers keys;
-    in_parts(device, mesh, [&](const BatchMesh<T>& part, int64_t n) {
-      keys.hold(in.clip, part, false);
-      find_visible(device, part, nullptr, keys.of[0]);
+    Search<T> search(device, in.clip, mesh, false);
+    search.in_parts([&](const BatchMesh<T>& part, int64_t n) {
+      const uint64_t* const keys = search.find(part);
       A* const to = mutable_data<A>(image) + n * height * width * 3;
-      LAUNCH_AFTER((shade<T, A>), grid_of_tiles(height, width, part.batch), kBlock, device, (BatchView<T, A>(in).part(n, part.batch)), sh_preset(preset), keys.of[0], to,
-             mutable_data<int32_t>(face_id) + n * height * width, whole_rows(to, width));
+      by_strips(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
+        constexpr int kTiles = decltype(tiles)::value;
+        A* const here = to + first * height * width * 3;
+        int32_t* const ids = mutable_data<int32_t>(face_id) + (n + first) * height * width;
+        LAUNCH_AFTER((shade<T, A, kTiles>), grid_of_strips<kTiles>(height, width, images), kStripBlock, device, (BatchView<T, A>(in).part(n + first, images)), sh_preset(preset),
+               keys + first * height * width, here, ids, whole_rows(here, width) && whole_rows(ids, width));
+      });
       device.launched();
     });
   });
@@ -141,13 +194,13 @@ constexpr int backward_blocks() {
 // or nothing is summed but the light.
 template <class T, class A, Mode mode, int kValues>
 __global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues>())
-    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, int32_t strips, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
+    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, int32_t patches, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
   constexpr int kWarps = kSumBlock / kWarp;
   if constexpr (kValues == 0 && mode == kAdd && sizeof(T) == 4) wants = {false, false, false, wants.light};
   __shared__ ChannelLight<T> lights[kWarps];
   __shared__ WarpMemory<T, kValues> memories[kWarps];
   __shared__ T light_sums[kWarps][kWarp];
-  __shared__ StripIds ids;
+  __shared__ PatchIds ids;
   const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp);
   const int32_t height = all.first.height, width = all.first.width;
   const int64_t V = all.first.num_vertices, pixels = int64_t(height) * width;
@@ -157,15 +210,15 @@ __global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
     const int32_t* const image_ids = face_id + n * pixels;
     const A* const image_grad = grad + n * pixels * 3;
-    const TilePixel first = strip_pixel(height, width, strips, 0);
-    uint32_t live = ids.look(strips, image_ids + first.row * width + first.col, kStripWidth, [&](int k) { return first.row < height && first.col + k * kStripWidth < width; });
-    // What the first strip that sees a face needs; later that of the next one, while the one before it is summed.
+    const PatchPixel first = patch_pixel(height, width, patches, 0);
+    uint32_t live = ids.look(patches, image_ids + first.row * width + first.col, kPatchWidth, [&](int k) { return first.row < height && first.col + k * kPatchWidth < width; });
+    // What the first patch that sees a face needs; later that of the next one, while the one before it is summed.
     int32_t id = -1;
     Three<int32_t> face;
     Three<A> to_colour;
     const auto load_next = [&] {
       const int k = __ffs(int(live)) - 1;
-      const TilePixel p = strip_pixel(height, width, strips, k);
+      const PatchPixel p = patch_pixel(height, width, patches, k);
       id = ids.at(k);
       if (id < 0 || id >= all.num_faces) return void(id = -1);
       face.start(all.first.faces + int64_t(id) * 3), to_colour.start(image_grad + (p.row * width + p.col) * 3);
@@ -183,7 +236,7 @@ __global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues
       Vec3<T> normal, grad_shading;
       const auto go = [&](const auto& to) {
         const auto on_light = [&](const Vec3<T>& at, const Vec3<T>& g) { normal = at, grad_shading = g; };
-        const TilePixel p = strip_pixel(height, width, strips, __ffs(int(live)) - 1);
+        const PatchPixel p = patch_pixel(height, width, patches, __ffs(int(live)) - 1);
         if (seen) face_pixel_backward(view, light, wants, f.v, p.row, p.col, to_colour.template get<T>(), to, on_light);
       };
       PixelOrder order;
@@ -272,14 +325,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
     const GradientBuffer<T> albedo_out(fills, in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
     launch_fill<0>(device, fills);
     if (face_id.numel()) {
-      const StripGrid strips(device, in.height, in.width, in.batch);
-      const int64_t blocks = int64_t(strips.grid.x) * strips.grid.y;
+      const PatchGrid patches(device, in.height, in.width, in.batch);
+      const int64_t blocks = int64_t(patches.grid.x) * patches.grid.y;
       const Tensor partial = empty(in.clip, wants.light ? Sizes{in.batch, blocks, 27} : Sizes{0}, dtype);
       const ShPreset p = sh_preset(preset);
       const bool summed = wants.clip || wants.normals || wants.albedo, in_order = deterministic && summed;
       const auto run = [&](auto mode_tag, auto values) {
         constexpr Mode mode = decltype(mode_tag)::mode;
-        LAUNCH_AFTER((shade_backward<T, A, mode, decltype(values)::value>), strips.grid, kSumBlock, device, (BatchView<T, A>(in)), p, wants, strips.strips, data<A>(grad), data<int32_t>(face_id),
+        LAUNCH_AFTER((shade_backward<T, A, mode, decltype(values)::value>), patches.grid, kSumBlock, device, (BatchView<T, A>(in)), p, wants, patches.patches, data<A>(grad), data<int32_t>(face_id),
                (SumSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}), wants.light ? mutable_data<T>(partial) : nullptr);
         device.launched();
       };

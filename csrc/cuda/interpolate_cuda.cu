@@ -1,4 +1,5 @@
 #include "../inputs.h"
+#include "strips.cuh"
 #include "warp_sums.cuh"
 
 namespace facerender {
@@ -46,21 +47,47 @@ Tensor interpolate_cuda(const Tensor& attributes_, const Tensor& faces_, const T
   return out;
 }
 
+// Writes three numbers of each of a warp's pixels to `out` [rows,width,3]. Its pixels are four rows of eight, each of which lies together in memory: where the image's rows are
+// whole (see whole_rows) they are written 16 bytes at a time. Every lane must come.
+template <class T>
+__device__ inline void put_three(T* out, const Vec3<T>& v, const PatchPixel& p, int32_t rows, int32_t width, bool whole) {
+  if (!whole) {
+    if (p.inside) {
+      T* const at = out + (int64_t(p.row) * width + p.col) * 3;
+      at[0] = v.x, at[1] = v.y, at[2] = v.z;
+    }
+    return;
+  }
+  constexpr int32_t kChunks = 24 * int32_t(sizeof(T)) / 16;  // in a row
+  __shared__ Chunk of_warps[kSumBlock / kWarp][4 * kChunks];
+  Chunk* const chunks = of_warps[threadIdx.x / kWarp];
+  const int32_t lane = int32_t(threadIdx.x % kWarp);
+  T* const mine = reinterpret_cast<T*>(chunks) + 3 * lane;
+  mine[0] = v.x, mine[1] = v.y, mine[2] = v.z;
+  __syncwarp();
+  Chunk* const first = reinterpret_cast<Chunk*>(out + (int64_t(p.row - lane / 8) * width + (p.col - lane % 8)) * 3);
+  const int32_t pitch = width / 8 * kChunks;  // of the image
+  UNROLL
+  for (int32_t i = lane; i < 4 * kChunks; i += int32_t(kWarp))
+    if (p.row - lane / 8 + i / kChunks < rows && p.col - lane % 8 < width) first[i / kChunks * pitch + i % kChunks] = chunks[i];
+  __syncwarp();
+}
+
 // kValues: room for so many numbers of a vertex at a time, and as many channels where it is 3; 0 where every pixel adds its own, or none.
 // The fragments of an image stand in `rows` of `width`, the last of which may not be full.
 template <class T, class A, Mode mode, int kValues>
-__global__ void __launch_bounds__(kSumBlock, kValues ? 16 : 12) backward(InterpolateShape s, int32_t rows, int32_t width, int32_t strips, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
+__global__ void __launch_bounds__(kSumBlock, kValues ? 16 : 12) backward(InterpolateShape s, int32_t rows, int32_t width, int32_t patches, const A* grad, const A* attributes, const int32_t* faces, const int32_t* face_id,
                                                       const T* bary, VertexSums<T> grad_attributes, T* grad_bary, bool whole) {
   constexpr int kFewFaces = 10;
-  __shared__ StripIds ids;
-  const TilePixel p = strip_pixel(rows, width, strips, 0);
+  __shared__ PatchIds ids;
+  const PatchPixel p = patch_pixel(rows, width, patches, 0);
   const int64_t C = kValues == 3 ? 3 : s.channels, mine = int64_t(p.row) * width + p.col;
-  const auto inside = [&](int k) { return p.row < rows && p.col + k * kStripWidth < width && mine + k * kStripWidth < s.pixels; };
+  const auto inside = [&](int k) { return p.row < rows && p.col + k * kPatchWidth < width && mine + k * kPatchWidth < s.pixels; };
   for (int64_t n = blockIdx.z; n < s.batch; n += gridDim.z) {
     const int64_t first = n * s.pixels + mine;
     const A* const a = attributes + n * s.attribute_stride;
-    uint32_t live = ids.look(strips, face_id + first, kStripWidth, inside);
-    // What the first strip that sees a face needs; later that of the next one, while the one before it is summed.
+    uint32_t live = ids.look(patches, face_id + first, kPatchWidth, inside);
+    // What the first patch that sees a face needs; later that of the next one, while the one before it is summed.
     int32_t next = -1;
     Three<int32_t> face;
     Three<T> weights;
@@ -69,22 +96,22 @@ __global__ void __launch_bounds__(kSumBlock, kValues ? 16 : 12) backward(Interpo
       const int k = __ffs(int(live)) - 1;
       next = ids.at(k);
       if (next < 0 || next >= s.num_faces) return void(next = -1);
-      face.start(faces + int64_t(next) * 3), weights.start(bary + 3 * (first + k * kStripWidth));
-      if constexpr (kValues == 3) three.start(grad + 3 * (first + k * kStripWidth));
+      face.start(faces + int64_t(next) * 3), weights.start(bary + 3 * (first + k * kPatchWidth));
+      if constexpr (kValues == 3) three.start(grad + 3 * (first + k * kPatchWidth));
     };
     if (live) load_next();
     wait_for_previous();
     const auto put_bary = [&](int k, const Vec3<T>& sum) {
-      put_pixels<kSumBlock>(grad_bary + n * s.pixels * 3, sum, {p.row, p.col + k * kStripWidth, inside(k)}, rows, width, whole);
+      put_three(grad_bary + n * s.pixels * 3, sum, {p.row, p.col + k * kPatchWidth, inside(k)}, rows, width, whole);
     };
     if (grad_bary)
       UNROLL_NOT
-      for (int k = 0; k < strips; ++k)
+      for (int k = 0; k < patches; ++k)
         if (!(live >> k & 1)) put_bary(k, {T(0), T(0), T(0)});
     UNROLL_NOT
     while (live) {
       const int k = __ffs(int(live)) - 1;
-      const int64_t at = first + k * kStripWidth;
+      const int64_t at = first + k * kPatchWidth;
       const int32_t id = next;
       const Corners f{face.v[0], face.v[1], face.v[2]};
       const bool seen = id >= 0 && sound(f, s.num_vertices), any = __ballot_sync(kAllLanes, seen);
@@ -162,13 +189,14 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(const Tensor& grad_, const 
     if (face_id.numel()) {
       // [H,W] and [H,W,K] as pictures of H rows; what is no picture (points, say) as sixteen rows.
       const int64_t height = face_id.size(1), width = s.pixels / height;
-      const bool flat = height < kTile || width < kTile || height > 65535 * kStripHeight;
-      const int64_t rows = flat ? kTile : height, in_row = flat ? (s.pixels + kTile - 1) / kTile : width;
-      const StripGrid strips(device, rows, in_row, s.batch);
+      constexpr int64_t kFlat = 16;
+      const bool flat = height < kFlat || width < kFlat || height > 65535 * kPatchHeight;
+      const int64_t rows = flat ? kFlat : height, in_row = flat ? (s.pixels + kFlat - 1) / kFlat : width;
+      const PatchGrid patches(device, rows, in_row, s.batch);
       VertexSums<T> sums = out.sums();
       if (!want_attributes) sums.values = nullptr;
       const auto run = [&](auto mode, auto values) {
-        LAUNCH_AFTER((backward<T, A, decltype(mode)::mode, decltype(values)::value>), strips.grid, kSumBlock, device, s, int32_t(rows), int32_t(in_row), strips.strips,
+        LAUNCH_AFTER((backward<T, A, decltype(mode)::mode, decltype(values)::value>), patches.grid, kSumBlock, device, s, int32_t(rows), int32_t(in_row), patches.patches,
                data<A>(grad), data<A>(attributes), data<int32_t>(faces), data<int32_t>(face_id), data<T>(bary), sums, want_bary ? mutable_data<T>(grad_bary) : nullptr,
                s.pixels == rows * in_row && whole_rows(data<T>(grad_bary), in_row));
         device.launched();

@@ -53,6 +53,7 @@ inline bool kernels_wait(int32_t device);
 struct Device {
   torch::stable::accelerator::DeviceGuard guard;
   cudaStream_t stream;
+  mutable bool overlaps = true;  // without, kernels of LAUNCH_AFTER too begin when the one before has ended
 
   explicit Device(const Tensor& t) : guard(t.get_device_index()), index(t.get_device_index()) {
     void* current = nullptr;
@@ -65,7 +66,7 @@ struct Device {
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization, early.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
     config.gridDim = grid, config.blockDim = block, config.stream = stream, config.attrs = &early;
-    config.numAttrs = kernels_wait(index) && chain_began;
+    config.numAttrs = overlaps && chain_began && kernels_wait(index);
     cudaLaunchKernelEx(&config, kernel, arguments...);
     chain_began = true;
   }
@@ -133,26 +134,35 @@ struct Fills {
     if (count) chunks[pieces] = reinterpret_cast<Chunk*>(p), words[pieces++] = count * int64_t(sizeof(T)) / 4;
   }
 };
+// By block number `block` of `blocks`.
 template <uint32_t kWord>
-__global__ void __launch_bounds__(kBlock) fill(const __grid_constant__ Fills fills) {
-  let_next_start();
-  wait_for_previous();
+__device__ inline void fill_all(const Fills& fills, int32_t block, int32_t blocks) {
+  const int64_t first = int64_t(block) * kBlock + threadIdx.x;
   UNROLL_NOT
   for (int k = 0; k < fills.pieces; ++k) {
     Chunk* const chunks = fills.chunks[k];
     const int64_t words = fills.words[k];
-    for (int64_t i = item(); i < words / 4; i += int64_t(gridDim.x) * kBlock) chunks[i] = {{kWord, kWord, kWord, kWord}};
-    if (item() < words % 4) chunks[words / 4].words[item()] = kWord;
+    for (int64_t i = first; i < words / 4; i += int64_t(blocks) * kBlock) chunks[i] = {{kWord, kWord, kWord, kWord}};
+    if (first < words % 4) chunks[words / 4].words[first] = kWord;
   }
 }
 template <uint32_t kWord>
-void launch_fill(const Device& device, const Fills& fills) {
+__global__ void __launch_bounds__(kBlock) fill(const __grid_constant__ Fills fills) {
+  let_next_start();
+  wait_for_previous();
+  fill_all<kWord>(fills, int32_t(blockIdx.x), int32_t(gridDim.x));
+}
+// Two blocks of a multiprocessor keep the memory busy, and leave room for the next kernel's.
+inline int64_t blocks_to_fill(const Device& device, const Fills& fills) {
   const int64_t most = fills.pieces ? *std::max_element(fills.words, fills.words + fills.pieces) : 0;
-  if (most == 0) return;
-  // Two blocks keep the memory busy, and leave room on their multiprocessor for the next kernel's.
-  const int64_t blocks = std::min(most / 4 / kBlock + 1, std::max<int64_t>(2 * device.multiprocessors(), 1));
-  LAUNCH_AFTER((fill<kWord>), unsigned(blocks), kBlock, device, fills);
-  device.launched();
+  return most ? std::min(most / 4 / kBlock + 1, std::max<int64_t>(2 * device.multiprocessors(), 1)) : 0;
+}
+template <uint32_t kWord>
+void launch_fill(const Device& device, const Fills& fills) {
+  if (const int64_t blocks = blocks_to_fill(device, fills)) {
+    LAUNCH_AFTER((fill<kWord>), unsigned(blocks), kBlock, device, fills);
+    device.launched();
+  }
 }
 
 #ifndef FACERENDER_SHIM
@@ -171,48 +181,6 @@ inline bool kernels_wait(int32_t device) {
   return known >= 90;
 }
 #endif
-
-// Kernels over pixels: eight by four for a warp and sixteen by sixteen for a block, because pixels near each other see the same vertices.
-constexpr int32_t kTile = 16;
-inline dim3 grid_of_tiles(int64_t height, int64_t width, int64_t images) {
-  return dim3(unsigned((width + kTile - 1) / kTile), unsigned((height + kTile - 1) / kTile), unsigned(images < 65535 ? images : 65535));
-}
-struct TilePixel {
-  int32_t row, col;
-  bool inside;
-};
-__device__ inline TilePixel tile_pixel(int32_t height, int32_t width) {
-  const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp);
-  const int32_t row = int32_t(blockIdx.y) * kTile + warp / 2 * 4 + lane / 8, col = int32_t(blockIdx.x) * kTile + warp % 2 * 8 + lane % 8;
-  return {row, col, row < height && col < width};
-}
-
-// Writes three numbers of each of a warp's pixels to `out` [H,W,3]. Its pixels are four rows of eight, each of which lies together in memory: where they
-// are whole (`rows`, see whole_rows) they are written 16 bytes at a time. Every lane must come.
-template <unsigned kThreads = kBlock, class A>
-__device__ inline void put_pixels(A* out, const Vec3<A>& v, const TilePixel& p, int32_t height, int32_t width, bool rows) {
-  if (!rows) {
-    if (p.inside) {
-      A* const at = out + (int64_t(p.row) * width + p.col) * 3;
-      at[0] = v.x, at[1] = v.y, at[2] = v.z;
-    }
-    return;
-  }
-  constexpr int32_t kChunks = 24 * int32_t(sizeof(A)) / 16;  // in a row
-  __shared__ Chunk of_warps[kThreads / kWarp][4 * kChunks];
-  Chunk* const chunks = of_warps[threadIdx.x / kWarp];
-  const int32_t lane = int32_t(threadIdx.x % kWarp);
-  A* const mine = reinterpret_cast<A*>(chunks) + 3 * lane;
-  mine[0] = v.x, mine[1] = v.y, mine[2] = v.z;
-  __syncwarp();
-  Chunk* const first = reinterpret_cast<Chunk*>(out + (int64_t(p.row - lane / 8) * width + (p.col - lane % 8)) * 3);
-  const int32_t pitch = width / 8 * kChunks;  // of the image
-  UNROLL
-  for (int32_t i = lane; i < 4 * kChunks; i += int32_t(kWarp))
-    if (p.row - lane / 8 + i / kChunks < height && p.col - lane % 8 < width) first[i / kChunks * pitch + i % kChunks] = chunks[i];
-  __syncwarp();
-}
-inline bool whole_rows(const void* out, int64_t width) { return width % 8 == 0 && reinterpret_cast<uintptr_t>(out) % 16 == 0; }
 
 // A bit for each lane of the warp before this one.
 __device__ inline uint32_t lanes_below() {

@@ -6,23 +6,22 @@
 
 namespace facerender {
 
-// Fills `light` for the whole block; every thread must come. In two steps: the load of a number for each thread, and, after a __syncthreads where the light of the image before may
-// still be in use, what depends on it.
+// Fills `light` for the whole block; every thread must come.
 template <class T>
-__device__ inline T light_number(const T* coefficients) {
-  return threadIdx.x < 27 ? coefficients[threadIdx.x] : T(0);
-}
-template <class T>
-__device__ inline void put_light(T number, const ShPreset& preset, ShLight<T>& light) {
+__device__ inline void load_light(const T* coefficients, const ShPreset& preset, ShLight<T>& light) {
+  const T number = threadIdx.x < 27 ? coefficients[threadIdx.x] : T(0);
+  __syncthreads();  // the light of the image before may still be in use
   // One round; as an `if` it would be prepared ahead of the caller's loop, and spill registers from sm_100 on.
   for (unsigned k = threadIdx.x; k < 27; k += blockDim.x) light.k[preset.index[k / 3]][k % 3] = number * T(preset.scale[k / 3]);
   __syncthreads();
 }
+
+// The same for one warp: `number` is coefficients[lane], if there is one.
 template <class T>
-__device__ inline void load_light(const T* coefficients, const ShPreset& preset, ShLight<T>& light) {
-  const T number = light_number(coefficients);
-  __syncthreads();
-  put_light(number, preset, light);
+__device__ inline void put_light_by_warp(T number, const ShPreset& preset, ShLight<T>& light) {
+  const unsigned i = threadIdx.x % kWarp;
+  if (i < 27) light.k[preset.index[i / 3]][i % 3] = number * T(preset.scale[i / 3]);
+  __syncwarp();
 }
 
 // The same for one warp and gradients, by channels: one after the other, they take fewer registers.

@@ -1,11 +1,11 @@
 // Which face each pixel sees, for a batch: the part of rasterization that `rasterize` and `render_face` share on CUDA.
 //
 // At the sizes that networks train on, most triangles of a face hold no pixel centre or one, and the time goes into instructions, not memory. So
-// a warp takes a run of triangles through several images. It finds their vertices once, and in each image transforms every vertex once, for
-// itself: nothing here waits for other warps. A triangle without a pixel centre is dropped by comparing cells. The centres of boxes with one or two
-// are listed, and then every lane tests one of them; boxes with more wait in a queue until there is one for every lane, over images too. What is left
-// over (too wide for 32 bits, or in need of the homogeneous path) is marked, one bit a triangle, and drawn by a second kernel: so the first one
-// needs few registers.
+// a warp takes a run of triangles in one image, transforms each of their vertices once (which those are is found out beforehand, once for all images), and
+// then takes another run, whichever is next: how long one takes depends on how many pixels it covers. Nothing here waits for other warps. A triangle without a
+// pixel centre is dropped by comparing cells. The centres of boxes with one or two are listed, and then every lane tests one of them; boxes with more wait
+// in a queue until there is one for every lane, over runs too. What is left over (too wide for 32 bits, or in need of the homogeneous path) is
+// marked, one bit a triangle, and drawn by a second kernel: so the first one needs few registers.
 #pragma once
 
 #include <algorithm>
@@ -116,63 +116,43 @@ __device__ void warp_homogeneous(const BatchMesh<T>& mesh, const Vec4<T>* clip, 
 }
 
 constexpr int32_t kDrawBlock = 128;
-constexpr int kDrawBlocks = 7;  // of a multiprocessor: 72 registers a thread
+constexpr int kDrawBlocks = 8;  // of a multiprocessor: 64 registers a thread
 constexpr int32_t kMostTriangles = 128, kMostVertices = 128;  // of a run of triangles; 96 corners of 32 triangles always fit
 
-// What a warp knows of its triangles: their vertices, each once, and where these are in the image at hand; and those of this and earlier images that wait.
+// Where a triangle's corners are, in bytes from where the places of its run's vertices begin (later, from the block's shared memory): the first two in one word. All
+// three are the same for a triangle that is not there or names a vertex that is not: it has no area.
+struct alignas(8) CornerPlaces {
+  uint32_t first_two, third;
+};
 template <class T>
-struct WarpTriangles {
-  static constexpr int32_t kSlots = 512, kQueue = 96;
-  // Where the corners lie in shared memory, in bytes from the block's first warp: the first two in one word. All three are the same for a triangle that is not
-  // there or names a vertex that is not: it has no area.
-  struct alignas(8) Corners3 {
-    uint32_t first_two, third;
-  };
-  struct alignas(16) QueuedPlace {
-    uint32_t corner[3];  // from the centre of the box's first pixel, y in the upper half
-    uint32_t pixel;      // that pixel, from the first of the warp's first image
-  };
-  struct alignas(16) QueuedDepth {
-    T z[3];
-    int32_t face;
-  };
+__device__ inline CornerPlaces corner_places(uint32_t a, uint32_t b, uint32_t c) {
+  constexpr uint32_t size = sizeof(PlacedVertex<T>);
+  return {a * size | b * size << 16, c * size};
+}
 
-  union {
-    int32_t table[kSlots];  // while vertices are sought: open addressing by number
-    PlacedVertex<T> placed[kMostVertices];
-  };
-  Corners3 corner[kMostTriangles];
-  uint32_t vertex[kMostVertices];
-  union {
-    uint16_t number[kSlots];  // while vertices are sought: that of a slot's
-    QueuedPlace queued_place[kQueue];
-  };
-  // Two queues, which grow from both ends: of boxes of two by two pixels and less, and of larger ones. So the lanes of a warp have like work.
-  QueuedDepth queued_depth[kQueue];
-  uint32_t queued_size[kQueue];  // columns, and rows in the upper half
-  // Of the image at hand: from the start, pixels of triangles with one or two (the triangle's number, and kBeside or kBelow with the second); from the end, triangles with more.
-  static constexpr int32_t kListed = 2 * kMostTriangles;
-  static constexpr uint32_t kBeside = 0x100, kBelow = 0x200;
-  uint16_t listed[kListed];
+// A run of triangles: its vertices, each once, and where among them the corners are.
+struct alignas(16) Run {
+  CornerPlaces corner[kMostTriangles];
+  uint32_t vertex[kMostVertices];  // beyond the last they are vertex 0
+  int32_t vertices;                // how many; more than kMostVertices where there is no room for them, and nothing above holds
+};
 
-  // For a block whose warps' triangles begin at `block`.
-  __device__ Corners3 corners(const char* block, uint32_t a, uint32_t b, uint32_t c) const {
-    const uint32_t start = uint32_t(reinterpret_cast<const char*>(placed) - block), size = sizeof(PlacedVertex<T>);
-    return {(start + a * size) | (start + b * size) << 16, start + c * size};
-  }
-  static __device__ PlacedVertex<T> at(const char* block, uint32_t offset) { return *reinterpret_cast<const PlacedVertex<T>*>(block + offset); }
-  static __device__ uint32_t cell_at(const char* block, uint32_t offset) { return uint32_t(reinterpret_cast<const PlacedVertex<T>*>(block + offset)->cell); }
+// What a warp needs to find the vertices of a run.
+struct RunFinder {
+  static constexpr int32_t kSlots = 512;
+  int32_t table[kSlots];  // open addressing by number
+  uint16_t number[kSlots];
 
-  // The vertices of `count` triangles. Returns how many there are, or more than kMostVertices where they have no room.
-  __device__ int32_t find_vertices(const BatchMesh<T>& mesh, const char* block, int32_t first, int32_t count, int32_t lane) {
-    for (int32_t s = lane; s < kSlots; s += kWarp) table[s] = -1;
+  template <class T>
+  __device__ void find(const BatchMesh<T>& mesh, int32_t first, int32_t count, Run& run, int32_t lane) {
+    for (int32_t s = lane; s < kSlots; s += int32_t(kWarp)) table[s] = -1;
     __syncwarp();
     int32_t vertices = 0;
     UNROLL_NOT
-    for (int32_t t = lane; t < kMostTriangles; t += kWarp) {
+    for (int32_t t = lane; t < kMostTriangles; t += int32_t(kWarp)) {
       Corners f{};
       const bool sound = t < count && load_corners(mesh.faces, first + t, mesh.num_vertices, f);
-      uint32_t slot[3];
+      int32_t slot[3];
       UNROLL
       for (int i = 0; i < 3; ++i) {
         int32_t s = f.v[i] & (kSlots - 1), held = 0;
@@ -186,62 +166,102 @@ struct WarpTriangles {
         if (held == -1) {
           const int32_t n = vertices + int32_t(__popc(found & lanes_below()));
           number[s] = uint16_t(n);
-          if (n < kMostVertices) vertex[n] = uint32_t(f.v[i]);
+          if (n < kMostVertices) run.vertex[n] = uint32_t(f.v[i]);
         }
         vertices += int32_t(__popc(found));
-        slot[i] = sound ? uint32_t(s) : kSlots;
+        slot[i] = s;
       }
-      corner[t] = {slot[0] | slot[1] << 16, slot[2]};
+      __syncwarp();
+      run.corner[t] = sound ? corner_places<T>(number[slot[0]], number[slot[1]], number[slot[2]]) : CornerPlaces{0, 0};
     }
+    for (int32_t n = vertices + lane; n < kMostVertices; n += int32_t(kWarp)) run.vertex[n] = 0;
+    if (lane == 0) run.vertices = vertices;
     __syncwarp();
-    UNROLL_NOT
-    for (int32_t t = lane; t < kMostTriangles; t += kWarp) {
-      const Corners3 slots = corner[t];
-      corner[t] = slots.third == kSlots ? corners(block, 0, 0, 0) : corners(block, number[slots.first_two & 0xFFFF], number[slots.first_two >> 16], number[slots.third]);
-    }
-    return vertices;
   }
-  // The same for up to 32 triangles without a search: each has three of its own.
-  __device__ int32_t list_vertices(const BatchMesh<T>& mesh, const char* block, int32_t first, int32_t count, int32_t lane) {
+};
+
+// What a warp knows of its triangles: where their vertices are in the image at hand; and those of this and earlier runs that wait.
+template <class T>
+struct WarpTriangles {
+  static constexpr int32_t kQueue = 96;
+  struct alignas(16) QueuedPlace {
+    uint32_t corner[3];  // from the centre of the box's first pixel, y in the upper half
+    uint32_t pixel;      // that pixel, from the first of the first image
+  };
+  struct alignas(16) QueuedDepth {
+    T z[3];
+    int32_t face;
+  };
+  static constexpr int kGroups = kMostVertices / kWarp;  // vertices of a lane
+
+  PlacedVertex<T> placed[kMostVertices];
+  CornerPlaces corner[kMostTriangles];  // from the block's shared memory
+  QueuedPlace queued_place[kQueue];
+  // Two queues, which grow from both ends: of boxes of two by two pixels and less, and of larger ones. So the lanes of a warp have like work.
+  QueuedDepth queued_depth[kQueue];
+  uint32_t queued_size[kQueue];  // columns, and rows in the upper half
+  // Of the run at hand: from the start, pixels of triangles with one or two (the triangle's number, and kBeside or kBelow with the second); from the end, triangles with more.
+  static constexpr int32_t kListed = 2 * kMostTriangles;
+  static constexpr uint32_t kBeside = 0x100, kBelow = 0x200;
+  uint16_t listed[kListed];
+
+  static __device__ PlacedVertex<T> at(const char* block, uint32_t offset) { return *reinterpret_cast<const PlacedVertex<T>*>(block + offset); }
+  static __device__ uint32_t cell_at(const char* block, uint32_t offset) { return uint32_t(reinterpret_cast<const PlacedVertex<T>*>(block + offset)->cell); }
+  __device__ void put_corners(const char* block, int32_t t, CornerPlaces places) {
+    const uint32_t start = uint32_t(reinterpret_cast<const char*>(placed) - block);
+    corner[t] = {places.first_two + start * 0x10001u, places.third + start};
+  }
+
+  // A lane's vertices, numbers `lane`, 32 + lane and so on, and the corners: those of a run, or of up to 32 triangles, each of which has three of its own. Return how many vertices there are.
+  __device__ int32_t take(const Run& run, const char* block, int32_t count, uint32_t (&vertex)[kGroups], int32_t lane) {
+    UNROLL
+    for (int k = 0; k < kGroups; ++k) vertex[k] = run.vertex[k * int32_t(kWarp) + lane];
+    UNROLL
+    for (int k = 0; k < kGroups; ++k)
+      if (k * int32_t(kWarp) < count) put_corners(block, k * int32_t(kWarp) + lane, run.corner[k * int32_t(kWarp) + lane]);
+    return run.vertices;
+  }
+  __device__ int32_t take_each(const BatchMesh<T>& mesh, const char* block, int32_t first, int32_t count, uint32_t (&vertex)[kGroups], int32_t lane) {
     Corners f;
     const bool sound = lane < count && load_corners(mesh.faces, first + lane, mesh.num_vertices, f);
     UNROLL
-    for (int i = 0; i < 3; ++i) vertex[3 * lane + i] = sound ? uint32_t(f.v[i]) : 0;
-    const uint32_t own = sound ? 3 * uint32_t(lane) : 0;
-    corner[lane] = sound ? corners(block, own, own + 1, own + 2) : corners(block, 0, 0, 0);
-    __syncwarp();
+    for (int i = 0; i < 3; ++i) vertex[i] = sound ? uint32_t(f.v[i]) : 0;
+    const uint32_t own = uint32_t(lane);
+    put_corners(block, lane, sound ? corner_places<T>(own, kWarp + own, 2 * kWarp + own) : CornerPlaces{0, 0});
     return mesh.num_vertices ? 3 * int32_t(kWarp) : 0;
   }
 
   // Where the vertices are in an image. Returns whether one of them lies outside it, or needs the homogeneous path: then boxes say nothing of how wide triangles are.
-  __device__ bool place(const BatchMesh<T>& mesh, const T* clip, int32_t vertices, int32_t lane) {
+  __device__ bool place(const BatchMesh<T>& mesh, const T* clip, const uint32_t (&vertex)[kGroups], int32_t vertices, int32_t lane) {
     uint32_t most_x = 0, most_y = 0, flags = 0;  // a vertex to the left of the image, or above it, is a very large one
-    // So many for each lane, whose loads are under way at the same time: nothing may branch between them. Lanes without one take the first, whatever else they hold.
-    const auto together = [&](auto many, int32_t begin) {
+    // So many for each lane, whose loads are under way at the same time: nothing may branch between them.
+    const auto together = [&](auto many, int begin = 0) {
       constexpr int kMany = decltype(many)::value;
       Vec4<T> p[kMany];
       UNROLL
-      for (int k = 0; k < kMany; ++k) {
-        const int32_t u = begin + k * int32_t(kWarp) + lane;
-        p[k] = load4(clip + uint64_t(vertex[u < vertices ? u : 0]) * 4);
-      }
+      for (int k = 0; k < kMany; ++k) p[k] = load4(clip + uint64_t(vertex[begin + k]) * 4);
       UNROLL
       for (int k = 0; k < kMany; ++k) {
         const ScreenVertex<T> v = screen_vertex<T, int32_t, false>(p[k].x, p[k].y, p[k].z, p[k].w, mesh.width, mesh.height);
-        placed[begin + k * int32_t(kWarp) + lane] = {v.x, v.y, v.cell, v.z};
+        placed[(begin + k) * int32_t(kWarp) + lane] = {v.x, v.y, v.cell, v.z};
         most_x = most_x > uint32_t(v.x) ? most_x : uint32_t(v.x);
         most_y = most_y > uint32_t(v.y) ? most_y : uint32_t(v.y);
         flags |= uint32_t(v.cell);
       }
     };
-    static_assert(kMostVertices == 4 * kWarp);
+    static_assert(kGroups == 4);
     if constexpr (sizeof(T) == 8) {
-      UNROLL_NOT
-      for (int32_t begin = 0; begin < vertices; begin += int32_t(kWarp)) together(std::integral_constant<int, 1>{}, begin);
+      UNROLL
+      for (int k = 0; k < kGroups; ++k)
+        if (k * int32_t(kWarp) < vertices) together(std::integral_constant<int, 1>{}, k);
     } else if (vertices > 3 * int32_t(kWarp)) {
-      together(std::integral_constant<int, 4>{}, 0);
+      together(std::integral_constant<int, 4>{});
+    } else if (vertices > 2 * int32_t(kWarp)) {
+      together(std::integral_constant<int, 3>{});
+    } else if (vertices > int32_t(kWarp)) {
+      together(std::integral_constant<int, 2>{});
     } else {
-      together(std::integral_constant<int, 3>{}, 0);
+      together(std::integral_constant<int, 1>{});
     }
     const bool outside = most_x > uint32_t(mesh.width) << kSubpixelBits || most_y > uint32_t(mesh.height) << kSubpixelBits || (flags & uint32_t(kHomogeneousCell));
     __syncwarp();
@@ -274,7 +294,7 @@ struct WarpTriangles {
     __device__ float depth(int32_t e1, int32_t e2) const { return float(plane_depth(z0, slope1, slope2, inverse, e1 - tie1, e2 - tie2)); }
   };
 
-  // Draws `count`, at most 32, of the triangles that wait: each by a lane, two by two pixels at a time. `to`: the first image.
+  // Draws `count`, at most 32, of the triangles that wait: each by a lane, two by two pixels at a time.
   template <class V>
   __device__ void draw_queued(const BatchMesh<T>& mesh, Orientation drawn, const V& to, int32_t first, int32_t count, int32_t lane) {
     __syncwarp();
@@ -302,25 +322,6 @@ struct WarpTriangles {
     }
     __syncwarp();
   }
-  // The same, each by four lanes and a row at a time: what they claim at once lies in one or two sectors.
-  template <class V>
-  __device__ void draw_queued_rows(const BatchMesh<T>& mesh, Orientation drawn, const V& to, int32_t first, int32_t count, int32_t lane) {
-    __syncwarp();
-    UNROLL_NOT
-    for (int32_t k = lane / 4; k < count; k += int32_t(kWarp) / 4) {
-      const Waiting t(queued_place[first + k], queued_depth[first + k], queued_size[first + k], drawn);
-      const int32_t right1 = t.dy1 << kSubpixelBits, right2 = t.dy2 << kSubpixelBits, down1 = t.dx1 << kSubpixelBits, down2 = t.dx2 << kSubpixelBits;
-      UNROLL_NOT
-      for (int32_t x = lane % 4; x < t.columns; x += 4) {
-        int32_t e1 = t.first1 - x * right1, e2 = t.first2 - x * right2;
-        uint32_t pixel = t.pixel + uint32_t(x);
-        UNROLL_NOT
-        for (int32_t y = 0; y < t.rows; ++y, e1 += down1, e2 += down2, pixel += uint32_t(mesh.width))
-          if (!t.outside(e1, e2)) to.claim(pixel, t.depth(e1, e2), t.face);
-      }
-    }
-    __syncwarp();
-  }
 
   // Lists what there is to draw of `count` triangles in an image: returns the number of pixels, and in the upper half that of triangles.
   __device__ uint32_t list(const char* block, const Marks& marks, int64_t n, int32_t first, int32_t count, bool outside, int32_t lane) {
@@ -328,7 +329,7 @@ struct WarpTriangles {
     const uint32_t below = lanes_below();
     UNROLL_NOT
     for (int32_t t = lane; t < count + lane; t += int32_t(kWarp)) {
-      const Corners3 of = corner[t];
+      const CornerPlaces of = corner[t];
       const uint32_t ca = cell_at(block, of.first_two & 0xFFFF), cb = cell_at(block, of.first_two >> 16), cc = cell_at(block, of.third);
       const uint32_t size = max3_halves(ca, cb, cc) - min3_halves(ca, cb, cc), rows = size >> 16;
       uint32_t pixels = (size & 0xFFFF) * rows;
@@ -351,25 +352,37 @@ struct WarpTriangles {
     return lengths;
   }
 
-  // Draws `count` triangles in one image, `image` after the first of the warp's; returns how many wait then, those of larger boxes in the upper half: none after the last.
+  // Draws those that wait as long as there is one for every lane, or `all` of them; returns how many are left, those of larger boxes in the upper half.
   template <class V>
-  __device__ uint32_t draw_image(const BatchMesh<T>& mesh, const char* block, Orientation drawn, const V& to, const Marks& marks, int32_t first_image, int32_t image, int32_t first, int32_t count, bool outside,
-                                bool last_image, uint32_t lengths, int32_t lane) {
-    const uint32_t first_pixel = uint32_t(image) * uint32_t(mesh.height * mesh.width), here = list(block, marks, first_image + image, first, count, outside, lane);
+  __device__ uint32_t draw_waiting(const BatchMesh<T>& mesh, Orientation drawn, const V& to, uint32_t lengths, bool all, int32_t lane) {
+    while ((lengths & 0x200020u) || (all && lengths)) {
+      const bool upper = (lengths & 0x20u) == 0 && ((lengths & 0x200000u) || (lengths & 0xFFFF) == 0);
+      const int32_t length = int32_t(upper ? lengths >> 16 : lengths & 0xFFFF), now = length < int32_t(kWarp) ? length : int32_t(kWarp);
+      draw_queued(mesh, drawn, to, upper ? kQueue - length : length - now, now, lane);
+      lengths -= upper ? uint32_t(now) << 16 : uint32_t(now);
+    }
+    return lengths;
+  }
+
+  // Draws `count` triangles in an image, but for those that wait; takes and returns how many of these there are.
+  template <class V>
+  __device__ uint32_t draw_run(const BatchMesh<T>& mesh, const char* block, Orientation drawn, const V& to, const Marks& marks, int32_t image, int32_t first, int32_t count, bool outside, uint32_t lengths,
+                               int32_t lane) {
+    const uint32_t first_pixel = uint32_t(image) * uint32_t(mesh.height * mesh.width), here = list(block, marks, image, first, count, outside, lane);
     UNROLL_NOT
     for (int32_t i = lane; i < int32_t(here & 0xFFFF); i += int32_t(kWarp)) {
       const uint32_t entry = listed[i], t = entry & (kBeside - 1);
-      const Corners3 of = corner[t];
+      const CornerPlaces of = corner[t];
       const PlacedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16), c = at(block, of.third);
       const uint32_t pixel = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) + (entry & kBeside) / kBeside + (entry & kBelow) * (0x10000 / kBelow);
       one_pixel(mesh, drawn, a, b, c, pixel, first_pixel, first + int32_t(t), to);
     }
     const int32_t more = int32_t(here >> 16);
     UNROLL_NOT
-    for (int32_t begin = 0; begin < more || (last_image && lengths); begin += int32_t(kWarp)) {
+    for (int32_t begin = 0; begin < more; begin += int32_t(kWarp)) {
       const bool mine = begin + lane < more;
       const int32_t t = mine ? listed[kListed - 1 - begin - lane] : 0;
-      const Corners3 of = corner[t];
+      const CornerPlaces of = corner[t];
       const PlacedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16), c = at(block, of.third);
       const uint32_t low = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)), size = max3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) - low;
       const bool large = mine && (size & kLargeBox), waits = mine && !large, larger = waits && ((size - 0x10001u) & 0xFFFEFFFEu) != 0;
@@ -384,26 +397,15 @@ struct WarpTriangles {
       }
       lengths += uint32_t(__popc(few)) | uint32_t(__popc(many)) << 16;
       for (uint32_t left = __ballot_sync(kAllLanes, large); left; left &= left - 1)
-        draw_large(mesh, block, to.image(image, int64_t(mesh.height) * mesh.width), marks, first_image + image, first, __shfl_sync(kAllLanes, t, __ffs(int(left)) - 1), lane);
-      const bool last = last_image && begin + int32_t(kWarp) >= more;
-      while ((lengths & 0x200020u) || (last && lengths)) {  // one of them holds 32 or more
-        const bool upper = (lengths & 0x20u) == 0 && ((lengths & 0x200000u) || (lengths & 0xFFFF) == 0);
-        const int32_t length = int32_t(upper ? lengths >> 16 : lengths & 0xFFFF), now = length < int32_t(kWarp) ? length : int32_t(kWarp);
-#ifdef FR_ROWS
-        if (upper)
-          draw_queued_rows(mesh, drawn, to, kQueue - length, now, lane);
-        else
-#endif
-          draw_queued(mesh, drawn, to, upper ? kQueue - length : length - now, now, lane);
-        lengths -= upper ? uint32_t(now) << 16 : uint32_t(now);
-      }
+        draw_large(mesh, block, to.image(image, int64_t(mesh.height) * mesh.width), marks, image, first, __shfl_sync(kAllLanes, t, __ffs(int(left)) - 1), lane);
+      lengths = draw_waiting(mesh, drawn, to, lengths, false, lane);
     }
     __syncwarp();
     return lengths;
   }
   template <class V>
   __device__ void draw_large(const BatchMesh<T>& mesh, const char* block, const V& to, const Marks& marks, int64_t n, int32_t first, int32_t t, int32_t lane) {
-    const Corners3 of = corner[t];
+    const CornerPlaces of = corner[t];
     const PlacedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16), c = at(block, of.third);
     const Box box = centre_box(a.cell, b.cell, c.cell);
     if (narrow(a, b, c))
@@ -413,56 +415,76 @@ struct WarpTriangles {
   }
 };
 
-constexpr int32_t kImagesToShare = 3;        // from so many images on it pays to find the vertices that triangles share
+// What the warps of a search share out: `count` pairs of a run, of `each` triangles, and an image, one image's runs after the other's. The first of a warp is that of its own number, the others are
+// whichever come next.
+struct Units {
+  int32_t each, runs;
+  uint32_t count;
+  const Run* found;
+  int32_t shared;   // 0: runs have 32 triangles at most, with three vertices each, and nothing is found
+  uint32_t* taken;  // from ~0 on
 
-// The mesh in runs of `each` triangles, and every run in every image; a warp takes `share` of these pairs, one run's images first.
+  // How many were taken before, less 1; it has time to come. Not atomicAdd, of which ptxas would add up those of a warp, and wait for the sum. It does not come to `count`, where it would begin anew.
+  __device__ uint32_t take() const {
+#ifdef __CUDA_ARCH__
+    return atomicInc(taken, count);
+#else
+    return atomicAdd(taken, 1u);
+#endif
+  }
+};
+
 template <class T, bool kBehind>
-__global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kBehind : 4) draw(BatchMesh<T> mesh, Orientation drawn, Visibility<kBehind> all, Marks marks, int32_t each, int32_t share) {
-  __shared__ WarpTriangles<T> of_warps[kDrawBlock / kWarp];
+__global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kBehind : 4) draw(BatchMesh<T> mesh, Orientation drawn, Visibility<kBehind> to, Marks marks, Units units) {
+  constexpr int32_t kWarps = kDrawBlock / kWarp;
+  __shared__ WarpTriangles<T> of_warps[kWarps];
   static_assert(sizeof(of_warps) < 1 << 16, "corners say in 16 bits where vertices lie");
   let_next_start();
   const char* const block = reinterpret_cast<const char*>(of_warps);
   WarpTriangles<T>& s = of_warps[threadIdx.x / kWarp];
   const int32_t lane = int32_t(threadIdx.x % kWarp);
-  const int64_t begin_pair = (int64_t(blockIdx.x) * (kDrawBlock / kWarp) + threadIdx.x / kWarp) * share;
-  int32_t first_image = int32_t(begin_pair % mesh.batch);
-  int32_t first = int32_t(begin_pair / mesh.batch) * each;
-  for (int32_t left = share; left > 0 && first < mesh.num_faces; first += each) {
-    const int32_t images = int32_t(mesh.batch) - first_image < left ? int32_t(mesh.batch) - first_image : left;
-    const int32_t count = mesh.num_faces - first < each ? int32_t(mesh.num_faces) - first : each;
-    const bool share_vertices = images >= kImagesToShare;
-    int32_t part = share_vertices ? count : int32_t(kWarp);
-    for (int32_t begin = 0; begin < count;) {
-      const int32_t here = part < count - begin ? part : count - begin;
-      const int32_t vertices = share_vertices ? s.find_vertices(mesh, block, first + begin, here, lane) : s.list_vertices(mesh, block, first + begin, here, lane);
-      if (vertices > kMostVertices) {
-        part = int32_t(kWarp);
-        continue;
-      }
-      const Visibility<kBehind> to = all.image(first_image, int64_t(mesh.height) * mesh.width);
-      uint32_t lengths = 0;
-      UNROLL_NOT
-      for (int32_t image = 0; vertices && image < images; ++image) {
-        const bool outside = s.place(mesh, kept(mesh.clip + int64_t(first_image + image) * mesh.num_vertices * 4), vertices, lane);
-        if (image == 0) wait_for_previous();
-        lengths = s.draw_image(mesh, block, drawn, to, marks, first_image, image, first + begin, here, outside, image == images - 1, lengths, lane);
-      }
-      begin += here;
+  const uint32_t warps = gridDim.x * kWarps;
+  uint32_t lengths = 0;
+  for (uint32_t unit = blockIdx.x * kWarps + threadIdx.x / kWarp; unit < units.count;) {
+    uint32_t next = units.count;
+    if (units.count > warps) {
+      wait_for_previous();
+      if (lane == 0) next = units.take();
     }
-    left -= images, first_image = 0;
+    const int32_t image = int32_t(unit / uint32_t(units.runs)), run = int32_t(unit) - image * units.runs, begin = run * units.each;
+    const int32_t end = mesh.num_faces - begin < units.each ? int32_t(mesh.num_faces) : begin + units.each;
+    bool together = units.shared;
+    for (int32_t first = begin; first < end;) {
+      uint32_t vertex[WarpTriangles<T>::kGroups];
+      int32_t count = end - first, vertices = 0;
+      if (together) {
+        wait_for_previous();
+        vertices = s.take(units.found[run], block, count, vertex, lane);
+        together = vertices <= kMostVertices;
+      }
+      if (!together) {
+        count = count < int32_t(kWarp) ? count : int32_t(kWarp);
+        vertices = s.take_each(mesh, block, first, count, vertex, lane);
+      }
+      if (vertices) {
+        const bool outside = s.place(mesh, kept(mesh.clip + int64_t(image) * mesh.num_vertices * 4), vertex, vertices, lane);
+        wait_for_previous();
+        lengths = s.draw_run(mesh, block, drawn, to, marks, image, first, count, outside, lengths, lane);
+      }
+      first += count;
+    }
+    unit = warps + 1 + __shfl_sync(kAllLanes, next, 0);
   }
+  s.draw_waiting(mesh, drawn, to, lengths, true, lane);
   wait_for_previous();
 }
-
-constexpr int64_t kFewPixels = 1 << 17;
 
 // One thread 64 marks to look at, one warp a triangle to draw; in large images several, gridDim.z, which share its rows.
 template <class T, bool kBehind>
 __global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibility<kBehind> all, Marks marks) {
   const int64_t pixels = int64_t(mesh.height) * mesh.width, pairs = marks.words / 2;
   const int32_t lane = int32_t(threadIdx.x % kWarp), stripe = int32_t(blockIdx.z), stripes = int32_t(gridDim.z);
-  // The kernel after this one reads many pixels. Where its blocks are soon replaced by others, it is better off on multiprocessors that `draw` has left: those have more cache.
-  if (mesh.batch * pixels <= kFewPixels) let_next_start();
+  let_next_start();
   wait_for_previous();
   for (int64_t first = item() - lane; first < mesh.batch * pairs; first += int64_t(gridDim.x) * kBlock) {
     const unsigned long long mine = first + lane < mesh.batch * pairs ? ~reinterpret_cast<const unsigned long long*>(marks.bits)[first + lane] : 0;
@@ -492,65 +514,104 @@ __global__ void __launch_bounds__(kBlock) draw_marked(BatchMesh<T> mesh, Visibil
   }
 }
 
-template <class T, bool kBehind>
-void launch_search(const Device& device, const BatchMesh<T>& mesh, const Visibility<kBehind>& all, const Marks& marks) {
-  // As many warps as the device holds at a time. 124 triangles of a strip have 126 to 128 vertices, which is four for a lane; where that leaves warps without work, fewer.
-  const int64_t warps = std::max<int64_t>(device.multiprocessors() * kDrawBlocks * (kDrawBlock / kWarp), 6);
-  int32_t each = 124;
-  while (each > 32 && (mesh.num_faces + each - 1) / each * mesh.batch < warps) each = each > 64 ? 64 : 32;
-  const int64_t pairs = (mesh.num_faces + each - 1) / each * mesh.batch, share = std::clamp<int64_t>((pairs + warps - 1) / warps, 1, std::min<int64_t>((int64_t(1) << 32) / (int64_t(mesh.height) * mesh.width) - 1, 1 << 30));  // queued pixels are numbered in 32 bits
-  constexpr int64_t kEach = kDrawBlock / kWarp;
-  LAUNCH_AFTER((draw<T, kBehind>), unsigned(((pairs + share - 1) / share + kEach - 1) / kEach), kDrawBlock, device, mesh, Orientation(mesh.cull), all, marks, each, int32_t(share));
-  dim3 grid = grid_of(marks.words / 2 * mesh.batch, 1);
-  grid.x = std::min(grid.x, unsigned(std::max<int64_t>(2 * device.multiprocessors(), 1)));
-  grid.z = unsigned(std::clamp<int64_t>(int64_t(mesh.height) * mesh.width >> 16, 1, 16));
-  LAUNCH_AFTER((draw_marked<T, kBehind>), grid, kBlock, device, mesh, all, marks);
-  device.launched();
-}
-
-// What find_visible needs, in 8 bytes: the keys [N,H,W], and behind them the marks. Even, as two of these begin at multiples of 16 bytes.
+// Fills memory with ones and, in the first blocks, finds the vertices of runs.
 template <class T>
-int64_t visibility_size(const BatchMesh<T>& mesh) {
-  return (mesh.batch * (int64_t(mesh.height) * mesh.width + (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp)) + 1) / 2 * 2;
+__global__ void __launch_bounds__(kBlock) prepare(const __grid_constant__ Fills fills, BatchMesh<T> mesh, Units units, Run* found) {
+  constexpr int32_t kWarps = kBlock / kWarp;
+  __shared__ RunFinder of_warps[kWarps];
+  let_next_start();
+  wait_for_previous();
+  const int32_t finders = (units.runs + kWarps - 1) / kWarps;
+  if (int32_t(blockIdx.x) >= finders) return fill_all<~0u>(fills, int32_t(blockIdx.x) - finders, int32_t(gridDim.x) - finders);
+  const int32_t run = int32_t(blockIdx.x * kWarps + threadIdx.x / kWarp), first = run * units.each;
+  if (run < units.runs) of_warps[threadIdx.x / kWarp].find(mesh, first, mesh.num_faces - first < units.each ? int32_t(mesh.num_faces) - first : units.each, found[run], int32_t(threadIdx.x % kWarp));
 }
 
-// Launches the search; `keys` [N,H,W] is filled. in_front: keys of the layer before, or null.
+constexpr int64_t kImagesToShare = 3;  // from so many images on it pays to find the vertices that triangles share
+constexpr int64_t kFewestUnits = 3;    // for each warp, where runs can be shorter
+constexpr int64_t kLargeTriangles = 64;  // pixels of the image for each triangle, from which on most boxes are large
+constexpr int64_t kFewPixels = 1 << 18;  // kernels overlap up to here. Beyond, blocks that wait for an end take room from those that work
+
+// The search over a batch, part by part, and the memory that it needs. Parts are of so many images that their keys fit into half of the L2 cache: what the search has left is still
+// there for the kernel that reads it, and the memory of one part serves them all.
 template <class T>
-void find_visible(const Device& device, const BatchMesh<T>& mesh, const uint64_t* in_front, uint64_t* keys) {
-  Fills fills;
-  fills.add(keys, visibility_size(mesh));
-  launch_fill<~0u>(device, fills);
-  if (mesh.batch == 0 || mesh.num_faces == 0 || mesh.height == 0 || mesh.width == 0) return;
-  const Marks marks{reinterpret_cast<uint32_t*>(keys + mesh.batch * mesh.height * mesh.width), (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp) * 2};
-  if (in_front)
-    launch_search(device, mesh, Visibility<true>{keys, in_front}, marks);
-  else
-    launch_search(device, mesh, Visibility<false>{keys, nullptr}, marks);
-}
-
-// run(part of the mesh's images, the first of them), for parts whose keys fit into half of the L2 cache: what the search has left is still there for the kernel that
-// reads it, and one buffer serves them all.
-template <class T, class F>
-void in_parts(const Device& device, const BatchMesh<T>& mesh, const F& run) {
-  const int64_t fit = std::max<int64_t>(device.l2_bytes() / 2 / std::max<int64_t>(int64_t(mesh.height) * mesh.width * 8, 1), 1);
-  const int64_t parts = (mesh.batch + fit - 1) / fit, each = parts ? (mesh.batch + parts - 1) / parts : 0;
-  for (int64_t n = 0; n < mesh.batch; n += each) {
-    BatchMesh<T> part = mesh;
-    part.clip += n * mesh.num_vertices * 4, part.batch = std::min(each, mesh.batch - n);
-    run(part, n);
+class Search {
+ public:
+  // layers: whether some lie behind others.
+  Search(const Device& device, const Tensor& like, const BatchMesh<T>& mesh, bool layers) : device_(device), mesh_(mesh), pixels_(int64_t(mesh.height) * mesh.width) {
+    const int64_t fit = std::min<int64_t>(device.l2_bytes() / 16 / std::max<int64_t>(pixels_, 1), (int64_t(1) << 31) / (mesh.num_faces / 4 + 1));
+    const int64_t parts = (mesh.batch + std::max<int64_t>(fit, 1) - 1) / std::max<int64_t>(fit, 1);
+    part_ = parts ? (mesh.batch + parts - 1) / parts : 0;
+    device.overlaps = part_ * pixels_ <= kFewPixels;
+    // As many warps as the device holds at a time. 124 triangles of a strip have 126 to 128 vertices, which is four for a lane; 60 have 62 or 64, and 28 have 30 or 32. Of
+    // triangles that a warp draws one by one, a few.
+    warps_ = std::max<int64_t>(device.multiprocessors() * kDrawBlocks * (kDrawBlock / kWarp), 6);
+    shared_ = part_ >= kImagesToShare;
+    for (const int32_t each : {124, 60, 28, 4}) {
+      if (each == 4 ? pixels_ <= kLargeTriangles * mesh.num_faces : each > int32_t(kWarp) && !shared_) continue;
+      each_ = each == 28 && !shared_ ? int32_t(kWarp) : each, runs_ = (mesh.num_faces + each_ - 1) / each_;
+      if (runs_ * part_ >= kFewestUnits * warps_) break;
+    }
+    words_ = (mesh.num_faces + 2 * kWarp - 1) / (2 * kWarp);
+    size_ = (part_ * (pixels_ + words_) + 1 + 1) / 2 * 2;
+    memory_ = empty(like, {(layers ? 2 : 1) * size_ + (shared_ ? runs_ * int64_t(sizeof(Run)) / 8 : 0)}, ScalarType::Long);
+    keys_ = static_cast<uint64_t*>(memory_.mutable_data_ptr());
+    found_ = reinterpret_cast<Run*>(keys_ + (layers ? 2 : 1) * size_);
   }
-}
 
-// The keys, and a second buffer where layers lie behind others, of the first part, which no other exceeds.
-struct VisibilityBuffers {
-  Tensor memory;
-  uint64_t* of[2] = {nullptr, nullptr};
+  // run(part of the mesh's images, the first of them)
+  template <class F>
+  void in_parts(const F& run) {
+    for (int64_t n = 0; n < mesh_.batch; n += part_) {
+      BatchMesh<T> part = mesh_;
+      part.clip += n * mesh_.num_vertices * 4, part.batch = std::min(part_, mesh_.batch - n);
+      run(part, n);
+    }
+  }
 
-  template <class T>
-  void hold(const Tensor& like, const BatchMesh<T>& mesh, bool two) {
-    if (of[0]) return;
-    memory = empty(like, {two ? 2 : 1, visibility_size(mesh)}, ScalarType::Long);
-    of[0] = static_cast<uint64_t*>(memory.mutable_data_ptr()), of[1] = of[0] + (two ? visibility_size(mesh) : 0);
+  // Launches the search for a part's layer, after that for the one in front of it. Returns its keys [N,H,W].
+  const uint64_t* find(const BatchMesh<T>& part, int64_t layer = 0) {
+    uint64_t* const keys = keys_ + layer % 2 * size_;
+    const int64_t count = part.batch * (pixels_ + words_);  // keys, marks, and how many units are taken
+    Units units{each_, int32_t(runs_), uint32_t(runs_ * part.batch), found_, shared_, reinterpret_cast<uint32_t*>(keys + count)};
+    Fills fills;
+    fills.add(keys, count + 1);
+    if (shared_ && !ready_) {
+      const int64_t finders = (runs_ + kBlock / kWarp - 1) / (kBlock / kWarp);
+      LAUNCH_AFTER((prepare<T>), unsigned(finders + blocks_to_fill(device_, fills)), kBlock, device_, fills, part, units, found_);
+      device_.launched();
+      ready_ = true;
+    } else {
+      launch_fill<~0u>(device_, fills);
+    }
+    const Marks marks{reinterpret_cast<uint32_t*>(keys + part.batch * pixels_), 2 * words_};
+    if (layer)
+      launch(part, Visibility<true>{keys, keys_ + (layer + 1) % 2 * size_}, marks, units);
+    else
+      launch(part, Visibility<false>{keys, nullptr}, marks, units);
+    return keys;
+  }
+
+ private:
+  const Device& device_;
+  BatchMesh<T> mesh_;
+  int64_t pixels_, part_, warps_, runs_ = 0, words_, size_;
+  int32_t each_;
+  bool shared_, ready_ = false;
+  Tensor memory_;
+  uint64_t* keys_;
+  Run* found_;
+
+  template <bool kBehind>
+  void launch(const BatchMesh<T>& part, const Visibility<kBehind>& to, const Marks& marks, const Units& units) {
+    if (units.count == 0) return;
+    constexpr int64_t kWarps = kDrawBlock / kWarp;
+    LAUNCH_AFTER((draw<T, kBehind>), unsigned((std::min<int64_t>(units.count, warps_) + kWarps - 1) / kWarps), kDrawBlock, device_, part, Orientation(part.cull), to, marks, units);
+    dim3 grid = grid_of(words_ * part.batch, 1);
+    grid.x = std::min(grid.x, unsigned(std::max<int64_t>(2 * device_.multiprocessors(), 1)));
+    grid.z = unsigned(std::clamp<int64_t>(pixels_ >> 16, 1, 16));
+    LAUNCH_AFTER((draw_marked<T, kBehind>), grid, kBlock, device_, part, to, marks);
+    device_.launched();
   }
 };
 

@@ -14,42 +14,46 @@
 
 namespace facerender {
 
-// The kernels that sum: blocks of two warps, so that few wait for the end of others that see more faces. A block looks at a strip of sixteen by four pixels, half of them
+// The kernels that sum: blocks of two warps, so that few wait for the end of others that see more faces. A block looks at a patch of sixteen by four pixels, half of them
 // for each warp, or, where there are many, at several that are neighbours in a row: most see no face.
 constexpr unsigned kSumBlock = 64;
-constexpr int kStrips = 4;
-constexpr int64_t kManyStrips = 96;  // for each multiprocessor
-constexpr int32_t kStripHeight = 4, kStripWidth = 16;
+constexpr int kPatches = 4;
+constexpr int64_t kManyPatches = 96;  // for each multiprocessor
+constexpr int32_t kPatchHeight = 4, kPatchWidth = 16;
 
-struct StripGrid {
+struct PatchGrid {
   dim3 grid;
-  int32_t strips;
+  int32_t patches;
 
-  StripGrid(const Device& device, int64_t height, int64_t width, int64_t images)
-      : grid(unsigned((width + kStripWidth - 1) / kStripWidth), unsigned((height + kStripHeight - 1) / kStripHeight), unsigned(images < 65535 ? images : 65535)) {
-    strips = int64_t(grid.x) * grid.y * grid.z > kManyStrips * device.multiprocessors() ? kStrips : 1;
-    grid.x = (grid.x + strips - 1) / strips;
+  PatchGrid(const Device& device, int64_t height, int64_t width, int64_t images)
+      : grid(unsigned((width + kPatchWidth - 1) / kPatchWidth), unsigned((height + kPatchHeight - 1) / kPatchHeight), unsigned(images < 65535 ? images : 65535)) {
+    patches = int64_t(grid.x) * grid.y * grid.z > kManyPatches * device.multiprocessors() ? kPatches : 1;
+    grid.x = (grid.x + patches - 1) / patches;
   }
 };
-__device__ inline TilePixel strip_pixel(int32_t height, int32_t width, int32_t strips, int32_t k) {
+struct PatchPixel {
+  int32_t row, col;
+  bool inside;
+};
+__device__ inline PatchPixel patch_pixel(int32_t height, int32_t width, int32_t patches, int32_t k) {
   const int32_t lane = int32_t(threadIdx.x % kWarp), warp = int32_t(threadIdx.x / kWarp);
-  const int32_t row = kept(int32_t(blockIdx.y)) * kStripHeight + lane / 8, col = (int32_t(blockIdx.x) * strips + k) * kStripWidth + warp * 8 + lane % 8;
+  const int32_t row = kept(int32_t(blockIdx.y)) * kPatchHeight + lane / 8, col = (int32_t(blockIdx.x) * patches + k) * kPatchWidth + warp * 8 + lane % 8;
   return {row, col, row < height && col < width};
 }
 
-// What a thread's pixels see in each strip, found at once. A bit for each strip in which the warp sees a face.
-struct StripIds {
-  int32_t of[kStrips][kSumBlock];  // each thread its own: there are no registers to spare
+// What a thread's pixels see in each patch, found at once. A bit for each patch in which the warp sees a face.
+struct PatchIds {
+  int32_t of[kPatches][kSumBlock];  // each thread its own: there are no registers to spare
 
-  // first: what the pixel of the first strip sees, with `step` numbers between strips; inside(k): whether there is such a pixel.
+  // first: what the pixel of the first patch sees, with `step` numbers between patches; inside(k): whether there is such a pixel.
   template <class F>
-  __device__ uint32_t look(int32_t strips, const int32_t* first, int64_t step, const F& inside) {
-    int32_t ids[kStrips];
+  __device__ uint32_t look(int32_t patches, const int32_t* first, int64_t step, const F& inside) {
+    int32_t ids[kPatches];
     UNROLL
-    for (int k = 0; k < kStrips; ++k) ids[k] = k < strips && inside(k) ? first[k * step] : -1;
+    for (int k = 0; k < kPatches; ++k) ids[k] = k < patches && inside(k) ? first[k * step] : -1;
     uint32_t live = 0;
     UNROLL
-    for (int k = 0; k < kStrips; ++k) {
+    for (int k = 0; k < kPatches; ++k) {
       of[k][threadIdx.x] = ids[k];
       if (__ballot_sync(kAllLanes, ids[k] >= 0)) live |= 1u << k;
     }

@@ -246,7 +246,7 @@ inline void wait_for_previous() { has_waited = true; }
 inline void let_next_start() {}
 struct Device {
   int stream = 0;
-  mutable bool chain_began = false;
+  mutable bool overlaps = true, chain_began = false;
   explicit Device(const Tensor&) {}
   static int64_t setting(const char* name, int64_t otherwise) {
     const char* wanted = getenv(name);
