@@ -195,7 +195,7 @@ def faces_in_a_warp(face_id):
     return max(row[row >= 0].unique().numel() for row in blocks)
 
 
-@pytest.mark.parametrize("multiprocessors", [0, 1000])  # four strips for a block, and one
+@pytest.mark.parametrize("multiprocessors", [0, 1000])  # four patches for a warp, and one
 @pytest.mark.parametrize("mesh,size", [(grid(50, 90), (28, 76)), (grid(6, 9), (28, 76)), (fan(500), (40, 40))], ids=["sub-pixel", "large", "fan"])
 def test_sums_of_warps(kernels, mesh, size, multiprocessors, monkeypatch):
     """Warps that see many faces sum by corners, those that see few by faces; all faces of the fan name one vertex."""
