@@ -136,9 +136,17 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
   return {face_id, bary, depth};
 }
 
+// Blocks of fragments_backward that share a multiprocessor, as far as that takes no spills.
+constexpr int fragment_blocks(bool warps) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  if (warps) return 12;
+#endif
+  return warps ? 14 : 8;
+}
+
 // kWarps: a warp that sees few faces sums them first, and sums without an order go out by neighbouring lanes. Where it sees many, four numbers of a vertex go out as one.
 template <class T, Mode mode, bool kWarps>
-__global__ void __launch_bounds__(kSumBlock, kWarps ? 14 : 8)
+__global__ void __launch_bounds__(kSumBlock, fragment_blocks(kWarps))
     fragments_backward(BatchMesh<T> mesh, int32_t patches, const T* grad_bary, const T* grad_depth, const int32_t* face_id, int64_t layers, VertexSums<T> out) {
   constexpr int kFewFaces = 10;
   __shared__ PatchIds ids;
