@@ -4,7 +4,8 @@ python -m benchmarks.gpu [--output benchmarks/results] [--only STEP ...] [--quic
 
 In order: the build with CUDA; "kernels", each op's time and its kernels' (benchmarks.kernels); "variants" of them (benchmarks.variants); "cuda-tests", the tests that need a GPU (CPU against
 CUDA bit for bit, graphs, streams, determinism); compute-sanitizer's "memcheck", "racecheck", "initcheck" and "synccheck" over small sizes; "counters",
-what Nsight Compute counts of each kernel; "peers" and every op as a caller waits for it (benchmarks.ops), and a "plot" of the peers; last, all "tests". A
+what Nsight Compute counts of each kernel; "peers" and every op as a caller waits for it (benchmarks.ops), and a "plot" of the peers; a step of "training" of each method
+(benchmarks.training); last, all "tests". A
 step whose tool is missing is not run and said so; one that fails is reported, and the next one runs all the same; the exit code is 0 only if all passed.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CUDA_TESTS = [f"tests/test_{name}.py" for name in ("ops", "rasterize", "topology", "edges", "camera_and_light", "morphable", "losses", "texture")]
-KERNELS = ("draw", "draw_marked", "resolve", "shade", "shade_backward", "forward", "backward", "fragments_backward", "normals", "sum_light_gradients")
+KERNELS = ("prepare", "draw", "draw_marked", "resolve", "shade", "shade_backward", "forward", "backward", "fragments_backward", "normals", "sum_light_gradients")
 SANITIZED = ["tests/test_rasterize.py", "tests/test_ops.py"]
 SANITIZED_TESTS = "cuda and (equals_the_reference or same_bits or coverage or empty or not_drawn or subset or cuda_equals_cpu) and not cpu-"
 
@@ -86,6 +87,7 @@ def steps_of(options) -> dict[str, tuple]:
     steps["counters"] = ([*counters, python, "-m", "benchmarks.kernels", "--once"] if shutil.which("ncu") else "ncu", {})
     steps["peers"] = ([python, "-m", "benchmarks.ops", "--device", "cuda", "--json", str(options.output / "ops_cuda.json"), *quick], {})
     steps["plot"] = ([python, "-m", "benchmarks.plots", str(options.output / "ops_cuda.json")], {})
+    steps["training"] = ([python, "-m", "benchmarks.training", "--presets", "gpu", "--json", str(options.output / "training_cuda.json")], {})
     steps["tests"] = ([*tests, *parallel], {})
     return steps
 
