@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CUDA_TESTS = [f"tests/test_{name}.py" for name in ("ops", "rasterize", "topology", "edges", "camera_and_light", "morphable", "losses", "texture")]
-KERNELS = ("prepare", "draw", "draw_marked", "resolve", "shade", "shade_backward", "forward", "backward", "fragments_backward", "normals", "sum_light_gradients")
+KERNELS = ("fill", "prepare", "draw", "draw_marked", "resolve", "shade", "shade_backward", "forward", "backward", "fragments_backward", "normals", "sum_light_gradients")
 SANITIZED = ["tests/test_rasterize.py", "tests/test_ops.py"]
 SANITIZED_TESTS = "cuda and (equals_the_reference or same_bits or coverage or empty or not_drawn or subset or cuda_equals_cpu) and not cpu-"
 
