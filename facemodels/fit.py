@@ -71,7 +71,10 @@ class Fit:
         return {name: np.asarray(value.cpu() if isinstance(value, Tensor) else value, np.float32) for name, value in found.items() if value is not None}
 
 
-def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", focal: float = math.inf, iterations: int = 400, weight: float = 1.0, progress: bool = True) -> Fit:
+def fit_image(
+    image, landmarks, model: MorphableModel, contour: str = "moving", focal: float = math.inf, iterations: int = 400, weights: tuple[float, float, float] = (1.0, 1.0, 1.0), hold_expression: bool = False,
+    progress: bool = True,
+) -> Fit:
     """Fits a model to a photo.
 
     Args:
@@ -80,8 +83,9 @@ def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", 
         contour: "moving" where the first 17 of 68 lie on the outline of the face that the photo shows (as people mark them), "static" where they are
             fixed places of the head whether seen or not (300W-LP and AFLW2000-3D).
         focal: focal length in pixels, if it is known; else scaled orthography, which is right for what is not too near. iterations: of the
-            photometric stage; 0 for none (a model without albedo has none). weight: how much the picture counts there, against landmarks and prior, in
-            units of what as many independent pixels say as its errors show.
+            photometric stage; 0 for none (a model without albedo has none). weights: how much the picture (in units of what as many independent pixels say as its
+            errors show), the landmarks and the prior of the shape count there; those of albedo and light count once. hold_expression: the
+            expression stays as the landmarks have it.
         progress: shows a bar on a terminal.
 
     Returns:
@@ -100,9 +104,9 @@ def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", 
     layout = coefficients_of(model)
     known = labels_of(model, labels, contour)
     camera, x, deviation = fit_landmarks(model, layout, known, size, (size[1] / 2, size[0] / 2), focal, contour)
-    scene = _Scene(model, layout, photo, known, contour, deviation, camera, x, weight)
+    scene = _Scene(model, layout, photo, known, contour, deviation, camera, x, weights)
     scene.solve_light()
-    history = scene.descend(iterations, progress) if iterations and model.num_albedo else []
+    history = scene.descend(iterations, hold_expression, progress) if iterations and model.num_albedo else []
     fit = scene.result(history)
     fit.landmarks = landmark_means(len(labels)).to(fit.landmarks) @ fit.landmarks
     fit.landmark_error = float((fit.landmarks - labels).norm(dim=-1).nanmean())
@@ -112,8 +116,8 @@ def fit_image(image, landmarks, model: MorphableModel, contour: str = "moving", 
 class _Scene:
     """A face before the camera, in a raster of RASTER pixels around it: what the photometric stage moves."""
 
-    def __init__(self, model, layout, photo, labels, contour, deviation, camera, x, weight):
-        self.model, self.layout, self.contour, self.deviation, self.weight = model, layout, contour, deviation, weight
+    def __init__(self, model, layout, photo, labels, contour, deviation, camera, x, weights):
+        self.model, self.layout, self.contour, self.deviation, self.weights = model, layout, contour, deviation, weights
         self.region = face_triangles(model)
         # Hair hides foreheads more often than anything hides the rest, so light and noise are measured below.
         brows = model.landmarks(model.mean[None])[0, BROWS][model.has_landmark[BROWS]]
@@ -194,23 +198,26 @@ class _Scene:
         with torch.no_grad():
             sigma, count = _noise(difference, skin, self.skin(face_id, self.core))
         square = (difference / sigma).square().sum(-1)
-        photometric = self.weight * count * torch.where(skin, _robust(square), 0).sum() / skin.sum().clamp(min=1)
+        of_picture, of_landmarks, of_shape = self.weights
+        photometric = of_picture * count * torch.where(skin, _robust(square), 0).sum() / skin.sum().clamp(min=1)
         light_energy = ((light / self.ambient)[1:] / light.new_tensor(LIGHT)[:, None]).square().sum() / 2
-        landmark_energy = self.labels.energy(self.landmarks(camera, vertices), self.deviation * self.camera.scale)
-        prior = ((self.layout.precision * x * x).sum() + albedo.square().sum()) / 2
+        landmark_energy = of_landmarks * self.labels.energy(self.landmarks(camera, vertices), self.deviation * self.camera.scale)
+        prior = (of_shape * (self.layout.precision * x * x).sum() + albedo.square().sum()) / 2
         return photometric + light_energy + landmark_energy + prior, sigma
 
     def landmarks(self, camera, vertices):
         """[68,2] in the camera's raster."""
         return camera.pixels(self.model.landmarks(vertices, camera.rotation if self.contour == "moving" else None))[0]
 
-    def descend(self, iterations, progress):
+    def descend(self, iterations, hold_expression, progress):
         pose = torch.zeros(POSE, device=self.x.device)
         free = [pose, self.x, self.albedo, self.light]
         pose_units, shape_units = pose.new_tensor([0.003, 0.005, 0.005, 0.005, 0.3, 0.3]), 0.1 / self.layout.precision.float().sqrt()
+        if hold_expression:
+            self.layout.split(shape_units[None])[1].zero_()
         units = [pose_units, shape_units, torch.full_like(self.albedo, 0.05), 0.01 * self.light.abs().mean()]  # what Adam's first steps are
         steps = [torch.zeros_like(f).requires_grad_() for f in free]
-        bounds = [(bound.float() - self.x) / units[1] for bound in (self.layout.lower, self.layout.upper)]
+        bounds = [(bound.float() - self.x) / units[1].clamp(min=1e-12) for bound in (self.layout.lower, self.layout.upper)]
         optimiser = torch.optim.Adam(steps, lr=1.0, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: min(1, 10 * (k + 1) / iterations) * (1 + math.cos(math.pi * k / iterations)) / 2)
         history = []

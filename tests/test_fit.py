@@ -181,6 +181,14 @@ def test_the_photometric_stage_brings_the_shape_closer_than_landmarks_alone():
     assert alone.history == [] and errors(model, fit_image(picture, landmarks, model, "static", iterations=150), c, vertices)[1] < errors(model, alone, c, vertices)[1]
 
 
+def test_an_expression_that_is_held_is_that_of_the_landmarks():
+    model = patch()
+    picture, _, _, _, landmarks = rendered(model, seed=4)
+    alone, held = (fit_image(picture, landmarks, model, "static", iterations=n, hold_expression=True) for n in (0, 20))
+    assert torch.equal(held.expression, alone.expression) and alone.expression.any()
+    assert not torch.allclose(held.identity, alone.identity, atol=1e-3)
+
+
 def test_a_larger_photo_gives_its_own_pixels_and_a_known_focal_length_is_heeded():
     model = patch()
     picture, c, person, vertices, landmarks = rendered(model, seed=2, focal=900.0, size=(300, 500))
