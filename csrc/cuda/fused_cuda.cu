@@ -52,12 +52,8 @@ __global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(Bat
   keys = in_global(kept(keys + first)), face_id = in_global(kept(face_id + first)), out = in_global(kept(out + first * 3));
   const T number = all.coefficients && strip.lane < 27 ? all.coefficients[n * all.light_stride + strip.lane] : T(0);
   wait_for_previous();
-  int32_t id[kTiles], largest = -1;
-  UNROLL
-  for (int j = 0; j < kTiles; ++j) id[j] = strip.inside(j) ? key_face(keys[strip.pixel(j)]) : -1;
-  UNROLL
-  for (int j = 0; j < kTiles; ++j) largest = id[j] > largest ? id[j] : largest;
-  const bool seen = __ballot_sync(kAllLanes, largest >= 0), colourful = seen || all.first.background;
+  int32_t id[kTiles];
+  const bool seen = strip.sees(keys, id), colourful = seen || all.first.background;
   if (colourful) {
     UNROLL
     for (int j = 0; j < kTiles; ++j) memory.ids[strip.row_of(j)][strip.col_of()] = id[j];

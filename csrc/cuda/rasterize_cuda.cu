@@ -41,12 +41,8 @@ __global__ void __launch_bounds__(kStripBlock, resolve_blocks<T>()) resolve(Batc
   const bool want_bary = bary;
   keys = in_global(kept(keys + first)), face_id = in_global(kept(face_id + o)), depth = in_global(kept(depth + o)), bary = kept(bary + o * 3);
   wait_for_previous();
-  int32_t id[kTiles], largest = -1;
-  UNROLL
-  for (int j = 0; j < kTiles; ++j) id[j] = strip.inside(j) ? key_face(keys[strip.pixel(j)]) : -1;
-  UNROLL
-  for (int j = 0; j < kTiles; ++j) largest = id[j] > largest ? id[j] : largest;
-  const bool seen = __ballot_sync(kAllLanes, largest >= 0);
+  int32_t id[kTiles];
+  const bool seen = strip.sees(keys, id);
   if (seen) {
     UNROLL
     for (int j = 0; j < kTiles; ++j) memory.of.ids[strip.row_of(j)][strip.col_of()] = id[j];

@@ -2,6 +2,7 @@
 // a time where it can, and goes through the tiles one after the other, because pixels near each other see the same vertices.
 #pragma once
 
+#include "../raster.h"
 #include "launch.h"
 
 namespace facerender {
@@ -30,6 +31,16 @@ struct Strip {
   __device__ int32_t pixel(int j) const { return (row + row_of(j)) * width + col + col_of(); }
   // Pixels before image n.
   __device__ int64_t before(uint32_t n) const { return int64_t(uint64_t(uint32_t(height) * uint32_t(width)) * n); }
+
+  // The faces that the lane's pixels see, by the image's keys, all loaded at once. Returns whether any lane sees one.
+  __device__ bool sees(const uint64_t* keys, int32_t (&id)[kTiles]) const {
+    int32_t largest = -1;
+    UNROLL
+    for (int j = 0; j < kTiles; ++j) id[j] = inside(j) ? key_face(keys[pixel(j)]) : -1;
+    UNROLL
+    for (int j = 0; j < kTiles; ++j) largest = id[j] > largest ? id[j] : largest;
+    return __ballot_sync(kAllLanes, largest >= 0);
+  }
 
   // kEach numbers of each pixel to `out` [H,W,kEach], 16 bytes at a time: the image's rows are whole (see whole_rows). From `staged`, or the same number everywhere.
   template <int kEach, class A, int32_t kPitch>
