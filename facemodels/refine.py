@@ -1,7 +1,7 @@
-"""A method whose faces are fitted to the picture: what its network says of a crop is where `fit_image` begins.
+"""A method whose faces are fitted to the picture: the landmarks that its network sees in a crop are where `fit_image` begins.
 
-A network that has learnt from landmarks says little of a person's shape; what the skin looks like says more. So the landmarks that it sees hold the face in place, while camera,
-shape, light and albedo are moved until the rendered face looks like the picture (analysis by synthesis, Blanz and Vetter 1999). The descent is stopped early: with every further step
+A network that has learnt from landmarks says little of a person's shape; what the skin looks like says more. So the landmarks that it sees hold the face in place and give its expression, while camera,
+identity, light and albedo are moved until the rendered face looks like the picture (analysis by synthesis, Blanz and Vetter 1999). The descent is stopped early: with every further step
 it explains more of what the model cannot show, shadows and hair, by shape.
 """
 
