@@ -2,11 +2,12 @@
 
 Analysis by synthesis as of Blanz and Vetter (1999): pose in closed form and a Gauss-Newton fit of pose and shape to the landmarks (`fit_landmarks`); spherical-harmonic
 light (Ramamoorthi and Hanrahan 2001) by linear least squares on the pixels; at last camera, shape, light and albedo together by Adam on the rendered
-picture, with a robust penalty, since a photo shows hair, glasses and hands that the model cannot.
+picture, with a robust penalty, since a photo shows hair, glasses and hands that the model cannot. If it is asked for, the outline of the face is looked for in the photo, too (`outline`).
 """
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from .fit_camera import POSE, Camera
 from .fit_landmarks import Labels, fit_landmarks, labels_of, landmark_means
 from .least_squares import coefficients_of
 from .morphable import Face, MorphableModel
-from facerender.colour import to_linear
+from .outline import outline_offsets
+from facerender.colour import to_linear, to_srgb
 from .surface import Similarity
 
 RASTER = 224  # pixels a side that the face is rendered at
@@ -30,6 +32,17 @@ BLOCK = 32  # pixels a side of the blocks over which errors of neighbours are ta
 # Deviations of the coefficients of bands 1 and 2 relative to band 0's: a lamp alone has 1.15 and 0.56 in all (over 3 and 5 coefficients), daylight less.
 LIGHT = (0.5,) * 3 + (0.2,) * 5
 PRESET = "standard"
+OUTLINE = 1.0, 8.0  # pixels of the raster: the deviation of an outline, and along it how far its errors go together
+
+
+class Weights(NamedTuple):
+    """What counts how much in the photometric stage. picture: in units of what as many independent pixels say as its errors show. landmarks. shape: the prior of identity and expression. outline: of
+    the face below the brows, where nothing of the head lies behind it; 0: it is not looked for. The priors of albedo and light count once."""
+
+    picture: float = 1.0
+    landmarks: float = 1.0
+    shape: float = 1.0
+    outline: float = 0.0
 
 
 @dataclass
@@ -72,8 +85,7 @@ class Fit:
 
 
 def fit_image(
-    image, landmarks, model: MorphableModel, contour: str = "moving", focal: float = math.inf, iterations: int = 400, weights: tuple[float, float, float] = (1.0, 1.0, 1.0), hold_expression: bool = False,
-    progress: bool = True,
+    image, landmarks, model: MorphableModel, contour: str = "moving", focal: float = math.inf, iterations: int = 400, weights: Weights = Weights(), hold_expression: bool = False, progress: bool = True
 ) -> Fit:
     """Fits a model to a photo.
 
@@ -83,9 +95,8 @@ def fit_image(
         contour: "moving" where the first 17 of 68 lie on the outline of the face that the photo shows (as people mark them), "static" where they are
             fixed places of the head whether seen or not (300W-LP and AFLW2000-3D).
         focal: focal length in pixels, if it is known; else scaled orthography, which is right for what is not too near. iterations: of the
-            photometric stage; 0 for none (a model without albedo has none). weights: how much the picture (in units of what as many independent pixels say as its
-            errors show), the landmarks and the prior of the shape count there; those of albedo and light count once. hold_expression: the
-            expression stays as the landmarks have it.
+            photometric stage; 0 for none (a model without albedo has none). weights: of what counts there. hold_expression: the expression stays as the landmarks
+            have it.
         progress: shows a bar on a terminal.
 
     Returns:
@@ -133,6 +144,7 @@ class _Scene:
         self.labels = Labels(self.factor * (labels.points.float() - labels.points.new_tensor(self.offset).float()), labels.means.float(), labels.spread.float())
         self.photo_size = tuple(photo.shape[:2])
         self.photo, self.inside = cut_out(photo, self.offset, side, RASTER)
+        self.srgb = to_srgb(self.photo)
         self.camera = camera.to(torch.float32).resampled(self.factor, self.offset, (RASTER, RASTER))
         self.albedo = torch.zeros(model.num_albedo, device=photo.device)
         self.light = torch.zeros(9, 3, device=photo.device)
@@ -153,9 +165,10 @@ class _Scene:
 
     def skin(self, face_id, triangles):
         """[1,H,W] bool: pixels that see some triangles, bool [F], and lie in the photo; not the outermost, which the photo mixes with what lies behind."""
-        region = torch.cat([triangles, triangles.new_zeros(1)])[face_id.long()]  # -1, the background, is the last
-        outside = torch.nn.functional.max_pool2d((face_id < 0).float()[:, None], 3, 1, 1)[:, 0] > 0
-        return region & self.inside & ~outside
+        return self.seen(face_id, triangles) & ~outermost(face_id)
+
+    def seen(self, face_id, triangles):
+        return torch.cat([triangles, triangles.new_zeros(1)])[face_id.long()] & self.inside  # -1, the background, is the last
 
     @torch.no_grad()
     def solve_light(self, rounds=4):
@@ -198,12 +211,24 @@ class _Scene:
         with torch.no_grad():
             sigma, count = _noise(difference, skin, self.skin(face_id, self.core))
         square = (difference / sigma).square().sum(-1)
-        of_picture, of_landmarks, of_shape = self.weights
-        photometric = of_picture * count * torch.where(skin, _robust(square), 0).sum() / skin.sum().clamp(min=1)
+        weights = self.weights
+        photometric = weights.picture * count * torch.where(skin, _robust(square), 0).sum() / skin.sum().clamp(min=1)
         light_energy = ((light / self.ambient)[1:] / light.new_tensor(LIGHT)[:, None]).square().sum() / 2
-        landmark_energy = of_landmarks * self.labels.energy(self.landmarks(camera, vertices), self.deviation * self.camera.scale)
-        prior = (of_shape * (self.layout.precision * x * x).sum() + albedo.square().sum()) / 2
-        return photometric + light_energy + landmark_energy + prior, sigma
+        landmark_energy = weights.landmarks * self.labels.energy(self.landmarks(camera, vertices), self.deviation * self.camera.scale)
+        prior = (weights.shape * (self.layout.precision * x * x).sum() + albedo.square().sum()) / 2
+        outline_energy = weights.outline * self.outline_energy(camera, vertices, normals, face_id) if weights.outline else 0
+        return photometric + light_energy + landmark_energy + outline_energy + prior, sigma
+
+    def outline_energy(self, camera, vertices, normals, face_id):
+        """How far the outline of the face that is drawn lies from the photo's; foreheads have none, since hair lies over them."""
+        deviation, together = OUTLINE
+        corners = self.model.faces[face_id[self.seen(face_id, self.core) & outermost(face_id)].long()].long()  # [M,3]
+        points = camera.pixels(vertices[:, corners.flatten()])[0].view(-1, 3, 2).mean(1)
+        across = normals[0][corners].detach().mean(1)[:, :2] * normals.new_tensor([1.0, -1.0])  # of a surface seen edge on
+        across = torch.nn.functional.normalize(across, dim=-1)
+        offset, found = outline_offsets(self.srgb, points.detach(), across)
+        distance = ((points - points.detach()) * across).sum(-1) - offset
+        return torch.where(found, _robust((distance / deviation).square()), 0).sum() / together
 
     def landmarks(self, camera, vertices):
         """[68,2] in the camera's raster."""
@@ -263,6 +288,11 @@ def _noise(difference, skin, core):
 def _robust(square):
     """Geman and McClure's penalty of squared errors in units of the deviation: of square / 2 near zero, and never above 8."""
     return 8 * square / (16 + square)
+
+
+def outermost(face_id: Tensor) -> Tensor:
+    """bool [1,H,W]: pixels of what is drawn that touch the background, and the background."""
+    return torch.nn.functional.max_pool2d((face_id < 0).float()[:, None], 3, 1, 1)[:, 0] > 0
 
 
 def face_triangles(model: MorphableModel) -> Tensor:

@@ -1,7 +1,7 @@
 """A method whose faces are fitted to the picture: the landmarks that its network sees in a crop are where `fit_image` begins.
 
 A network that has learnt from landmarks says little of a person's shape; what the skin looks like says more. So the landmarks that it sees hold the face in place and give its expression, while camera,
-identity, light and albedo are moved until the rendered face looks like the picture (analysis by synthesis, Blanz and Vetter 1999). The descent is stopped early: with every further step
+identity, light and albedo are moved until the rendered face looks like the picture and ends where it ends (analysis by synthesis, Blanz and Vetter 1999). The descent is stopped early: with every further step
 it explains more of what the model cannot show, shadows and hair, by shape.
 """
 
@@ -11,13 +11,13 @@ from torch import Tensor
 import facerender as fr
 
 from .errors import InputError
-from .fit import PRESET, fit_image
+from .fit import PRESET, Weights, fit_image
 from .methods.face_method import FaceMethod, Reconstruction
 
 ITERATIONS = 70  # of the descent
-# Of picture, landmarks and the shape's prior, see fit_image. All were chosen on synthetic scans of people that no table counts. What the model cannot show is alike in neighbouring pixels and pulls
-# at the shape, which so needs a strong prior; light and albedo are to give way first. It also bends mouths, so the expression stays what the landmarks say.
-WEIGHTS = (16.0, 0.5, 8.0)
+# Chosen on synthetic scans of people that no table counts. What the model cannot show is alike in neighbouring pixels and pulls at the shape, which so needs a strong prior; light and albedo are to give
+# way first. It also bends mouths, so the expression stays what the landmarks say. The outline says more of where a cheek ends than landmarks do.
+WEIGHTS = Weights(picture=16.0, landmarks=0.2, shape=8.0, outline=4.0)
 FARTHEST = 0.1  # that landmarks may move on average, in sides of the square around them: beyond, the fit has lost the face, and what the network said stays
 
 

@@ -16,7 +16,7 @@ from facemodels import InputError, MorphableModel, load_model
 from facemodels.cli import main
 from facemodels.drawing import to_bytes
 from facemodels.export import Mesh, write
-from facemodels.fit import fit_image
+from facemodels.fit import Weights, fit_image
 from facemodels.fit_camera import POSE, Camera, camera_from_points
 from facemodels.fit_landmarks import ModelLandmarks, landmark_means
 from facemodels.fit_scan import fit_mesh
@@ -179,6 +179,17 @@ def test_the_photometric_stage_brings_the_shape_closer_than_landmarks_alone():
     picture, c, person, vertices, landmarks = rendered(model, seed=4)
     alone = fit_image(picture, landmarks, model, "static", iterations=0)
     assert alone.history == [] and errors(model, fit_image(picture, landmarks, model, "static", iterations=150), c, vertices)[1] < errors(model, alone, c, vertices)[1]
+
+
+def test_the_outline_tells_the_shape_of_a_turned_face():
+    model, sums = load_model("builtin"), torch.zeros(2)
+    for seed in (1, 2, 3):
+        picture, c, person, vertices, landmarks = rendered(model, seed=seed, scale=0.9, yaw=0.7)
+        landmarks[:17] = torch.nan
+        for k, outline in enumerate((0.0, 4.0)):
+            fit = fit_image(picture, landmarks, model, "static", iterations=40, weights=Weights(picture=1e-3, outline=outline))
+            sums[k] += errors(model, fit, c, vertices)[1]
+    assert sums[1] < 0.9 * sums[0]
 
 
 def test_an_expression_that_is_held_is_that_of_the_landmarks():
