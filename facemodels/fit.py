@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import facerender as fr
+from facerender.colour import to_linear, to_srgb
 
 from .errors import InputError
 from .fit_camera import POSE, Camera
@@ -22,7 +23,6 @@ from .fit_landmarks import Labels, fit_landmarks, labels_of, landmark_means
 from .least_squares import coefficients_of
 from .morphable import Face, MorphableModel
 from .outline import outline_offsets
-from facerender.colour import to_linear, to_srgb
 from .surface import Similarity
 
 RASTER = 224  # pixels a side that the face is rendered at
@@ -134,6 +134,7 @@ class _Scene:
         brows = model.landmarks(model.mean[None])[0, BROWS][model.has_landmark[BROWS]]
         height = float(brows[:, 1].max()) + 5 if len(brows) else torch.inf
         self.core = self.region & (model.mean[model.faces.long(), 1].amax(1) < height)
+        self.border = self.region & (model.topology.neighbours < 0).any(1)
         self.x = x.float()
         vertices = self.shape(self.x)
         seen = camera.to(torch.float32).pixels(vertices[:, model.faces[self.region].unique().long()])[0]
@@ -220,9 +221,10 @@ class _Scene:
         return photometric + light_energy + landmark_energy + outline_energy + prior, sigma
 
     def outline_energy(self, camera, vertices, normals, face_id):
-        """How far the outline of the face that is drawn lies from the photo's; foreheads have none, since hair lies over them."""
+        """How far the outline of the face that is drawn lies from the photo's; foreheads have none, since hair lies over them, and nor has the border of a mesh, where the head goes on."""
         deviation, together = OUTLINE
-        corners = self.model.faces[face_id[self.seen(face_id, self.core) & outermost(face_id)].long()].long()  # [M,3]
+        border = torch.nn.functional.max_pool2d(self.seen(face_id, self.border).float()[:, None], 5, 1, 2)[:, 0] > 0
+        corners = self.model.faces[face_id[self.seen(face_id, self.core) & outermost(face_id) & ~border].long()].long()  # [M,3]
         points = camera.pixels(vertices[:, corners.flatten()])[0].view(-1, 3, 2).mean(1)
         across = normals[0][corners].detach().mean(1)[:, :2] * normals.new_tensor([1.0, -1.0])  # of a surface seen edge on
         across = torch.nn.functional.normalize(across, dim=-1)

@@ -192,6 +192,13 @@ def test_the_outline_tells_the_shape_of_a_turned_face():
     assert sums[1] < 0.9 * sums[0]
 
 
+def test_the_border_of_a_mesh_is_no_outline():
+    model = patch()
+    picture, _, _, _, landmarks = rendered(model, seed=4, yaw=0.0)
+    without, with_it = (fit_image(picture, landmarks, model, "static", iterations=5, weights=Weights(outline=o)) for o in (0.0, 4.0))
+    assert torch.equal(without.identity, with_it.identity)
+
+
 def test_an_expression_that_is_held_is_that_of_the_landmarks():
     model = patch()
     picture, _, _, _, landmarks = rendered(model, seed=4)
