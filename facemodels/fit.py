@@ -169,6 +169,7 @@ class _Scene:
         return self.seen(face_id, triangles) & ~outermost(face_id)
 
     def seen(self, face_id, triangles):
+        """[1,H,W] bool: the same with the outermost."""
         return torch.cat([triangles, triangles.new_zeros(1)])[face_id.long()] & self.inside  # -1, the background, is the last
 
     @torch.no_grad()
@@ -223,7 +224,7 @@ class _Scene:
     def outline_energy(self, camera, vertices, normals, face_id):
         """How far the outline of the face that is drawn lies from the photo's; foreheads have none, since hair lies over them, and nor has the border of a mesh, where the head goes on."""
         deviation, together = OUTLINE
-        border = torch.nn.functional.max_pool2d(self.seen(face_id, self.border).float()[:, None], 5, 1, 2)[:, 0] > 0
+        border = grown(self.seen(face_id, self.border), 2)
         corners = self.model.faces[face_id[self.seen(face_id, self.core) & outermost(face_id) & ~border].long()].long()  # [M,3]
         points = camera.pixels(vertices[:, corners.flatten()])[0].view(-1, 3, 2).mean(1)
         across = normals[0][corners].detach().mean(1)[:, :2] * normals.new_tensor([1.0, -1.0])  # of a surface seen edge on
@@ -294,7 +295,12 @@ def _robust(square):
 
 def outermost(face_id: Tensor) -> Tensor:
     """bool [1,H,W]: pixels of what is drawn that touch the background, and the background."""
-    return torch.nn.functional.max_pool2d((face_id < 0).float()[:, None], 3, 1, 1)[:, 0] > 0
+    return grown(face_id < 0, 1)
+
+
+def grown(mask: Tensor, reach: int) -> Tensor:
+    """bool [N,H,W]: pixels within so many, also diagonally, of one of the mask's, bool [N,H,W]."""
+    return torch.nn.functional.max_pool2d(mask.float()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0
 
 
 def face_triangles(model: MorphableModel) -> Tensor:
