@@ -23,12 +23,14 @@ from pathlib import Path
 
 import torch
 
-from facemodels.errors import InputError
+from facemodels.core.errors import InputError
 from facemodels.evaluation.aflw2000 import AFLW2000, evaluate, located
-from facemodels.methods import load_method, method
 from facemodels.methods.cycle import CYCLES, MODES
 from facemodels.methods.dasl import SCHEMES
-from facemodels.training import checkpoints, configured, train
+from facemodels.methods.registry import load_method, method
+from facemodels.training.checkpoint import checkpoints
+from facemodels.training.config import configured
+from facemodels.training.loop import train
 
 from . import common
 
@@ -36,24 +38,62 @@ ALWAYS = 10**9  # labelled pictures to the end
 VARIANTS = {
     "e2far": {"top layer": {"fusion": False}, "fusion": {"fusion": True}},
     # "pictures alone": photographs pass through the network, whose batch norms see them, and nothing is learnt from their landmarks.
-    "dasl": {"none": {"schemes": ()}, "pictures alone": {"schemes": ("l2d",), "weight_l2d": 0.0}} | {s: {"schemes": (s,)} for s in SCHEMES} | {"all four": {"schemes": SCHEMES}},
+    "dasl": {"none": {"schemes": ()}, "pictures alone": {"schemes": ("l2d",), "weight_l2d": 0.0}}
+    | {s: {"schemes": (s,)} for s in SCHEMES}
+    | {"all four": {"schemes": SCHEMES}},
     "pgn": {
         "regressed pose": {"pose": "regressed", "stage1": ALWAYS},
         "guided, direct": {"landmarks": "direct", "stage1": ALWAYS},
         "guided": {"stage1": ALWAYS},
         "guided, frames": {},
     },
-    "cycle": {"none": {"cycles": ()}} | {c: {"cycles": (c,)} for c in CYCLES} | {"both": {}, "both, longer": {"steps": 1500}, "none, longer": {"cycles": (), "steps": 1500}, "both, unsized": {"variation_mm": 0.0}} | {f"both, {m}": {"compose_pose": m, "compose_expression": m} for m in MODES},
+    "cycle": {"none": {"cycles": ()}}
+    | {c: {"cycles": (c,)} for c in CYCLES}
+    | {
+        "both": {},
+        "both, longer": {"steps": 1500},
+        "none, longer": {"cycles": (), "steps": 1500},
+        "both, unsized": {"variation_mm": 0.0},
+    }
+    | {f"both, {m}": {"compose_pose": m, "compose_expression": m} for m in MODES},
 }
 # What all variants of a seed begin with, and what is set in all of them then.
-FIRST = {"dasl": {"schemes": ()}, "cycle": {"cycles": (), "steps": 4000, "coarse": 2000, "validate_every": 2000, "checkpoint_every": 1000}}
+FIRST = {
+    "dasl": {"schemes": ()},
+    "cycle": {"cycles": (), "steps": 4000, "coarse": 2000, "validate_every": 2000, "checkpoint_every": 1000},
+}
 THEN = {"cycle": {"steps": 1000, "stage1": 0, "detached": 150, "lr": 7e-4, "validate_every": 250, "panel_every": 1000}}
 # What the table shows; the JSON has everything.
 COLUMNS = {
     "e2far": ("neutral_mm", "neutral_of_mean_face_mm", "expression_mm", "expression_of_none_mm"),
-    "dasl": ("nme_percent", "nme_synthetic_percent", "nme68_2d_balanced_percent", "nme68_2d_plain_percent", "nme68_2d_reannotated_balanced_percent", "nme68_2d_reannotated_plain_percent"),
-    "pgn": ("dense_nme_percent", "dense_nme_true_identity_percent", "dense_nme_true_expression_percent", "dense_nme_true_pose_percent", "rotation_degrees", "neutral_mm", "neutral_of_four_mm", "nme68_2d_balanced_percent"),
-    "cycle": ("photometric", "expression_leak_mm_per_degree", "rotation_leak_degrees_per_mm", "expression_response", "rotation_response", "expression_mm", "neutral_mm", "nme68_2d_balanced_percent"),
+    "dasl": (
+        "nme_percent",
+        "nme_synthetic_percent",
+        "nme68_2d_balanced_percent",
+        "nme68_2d_plain_percent",
+        "nme68_2d_reannotated_balanced_percent",
+        "nme68_2d_reannotated_plain_percent",
+    ),
+    "pgn": (
+        "dense_nme_percent",
+        "dense_nme_true_identity_percent",
+        "dense_nme_true_expression_percent",
+        "dense_nme_true_pose_percent",
+        "rotation_degrees",
+        "neutral_mm",
+        "neutral_of_four_mm",
+        "nme68_2d_balanced_percent",
+    ),
+    "cycle": (
+        "photometric",
+        "expression_leak_mm_per_degree",
+        "rotation_leak_degrees_per_mm",
+        "expression_response",
+        "rotation_response",
+        "expression_mm",
+        "neutral_mm",
+        "nme68_2d_balanced_percent",
+    ),
 }
 
 
@@ -64,36 +104,68 @@ def main(arguments=None) -> dict:
     parser.add_argument("--output", help="folder of the runs (default: runs/ablations/METHOD)")
     parser.add_argument("--wild", help="photographs with 2D landmarks, for dasl")
     parser.add_argument("--aflw2000", help="AFLW2000-3D, to evaluate on")
-    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs; may be given again and again")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of all runs; may be given again and again",
+    )
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="variants to run (default: all)")
     parser.add_argument("--json", help="also write the numbers here")
     options = parser.parse_args(arguments)
     output = Path(options.output or f"runs/ablations/{options.method}").resolve()
     unknown = [v for v in options.only or () if v not in VARIANTS[options.method]]
     if unknown:
-        raise InputError(f"--only {unknown[0]}: the variants of {options.method} are {', '.join(VARIANTS[options.method])}")
+        raise InputError(
+            f"--only {unknown[0]}: the variants of {options.method} are {', '.join(VARIANTS[options.method])}"
+        )
     if options.aflw2000:
         options.aflw2000 = located(options.aflw2000)
         AFLW2000(options.aflw2000)  # says so now, and not after the first run, if it is not there
     settings = [*options.settings, *([f"wild={options.wild}"] if options.wild else [])]
     variants = {k: v for k, v in VARIANTS[options.method].items() if not options.only or k in options.only}
-    result = {"method": options.method, "environment": common.environment(torch.device("cuda" if torch.cuda.is_available() else "cpu")), "settings": settings, "runs": []}
+    result = {
+        "method": options.method,
+        "environment": common.environment(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        "settings": settings,
+        "runs": [],
+    }
     for seed in range(options.seeds):
         begin = {}
         if options.method in FIRST:
-            begin["start"] = str(run(options.method, output / f"first-{seed}", FIRST[options.method], seed, settings)[0])
+            begin["start"] = str(
+                run(options.method, output / f"first-{seed}", FIRST[options.method], seed, settings)[0]
+            )
         for name, changes in variants.items():
             began = time.perf_counter()
             folder = output / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
-            checkpoint, values = run(options.method, folder, THEN.get(options.method, {}) | changes | begin, seed, settings)
+            checkpoint, values = run(
+                options.method, folder, THEN.get(options.method, {}) | changes | begin, seed, settings
+            )
             if options.aflw2000 and options.method != "e2far":
                 values |= scored(checkpoint, options.aflw2000)
-            result["runs"].append({"variant": name, "seed": seed, "seconds": round(time.perf_counter() - began, 1)} | values)
-            print(f"{name}, seed {seed}: " + ", ".join(f"{k} {values[k]:.3f}" for k in COLUMNS[options.method] if k in values), file=sys.stderr)
+            result["runs"].append(
+                {"variant": name, "seed": seed, "seconds": round(time.perf_counter() - began, 1)} | values
+            )
+            print(
+                f"{name}, seed {seed}: "
+                + ", ".join(f"{k} {values[k]:.3f}" for k in COLUMNS[options.method] if k in values),
+                file=sys.stderr,
+            )
             common.write_json(options.json, result | {"summary": summary(result["runs"])})
     result["summary"] = summary(result["runs"])
     shown = [c for c in COLUMNS[options.method] if any(c in r for r in result["runs"])]
-    print(common.table([{"variant": name} | {c: f"{v[c][0]:.3f} ± {v[c][1]:.3f}" for c in shown} for name, v in result["summary"].items()], ["variant", *shown]))
+    print(
+        common.table(
+            [
+                {"variant": name} | {c: f"{v[c][0]:.3f} ± {v[c][1]:.3f}" for c in shown}
+                for name, v in result["summary"].items()
+            ],
+            ["variant", *shown],
+        )
+    )
     common.write_json(options.json, result)
     return result
 
@@ -101,19 +173,33 @@ def main(arguments=None) -> dict:
 def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
     """(last checkpoint, what it says of held-out faces) of a run, which is made, finished or found."""
     kind = method(name)
-    config = configured(kind.Config, kind.PRESETS["ablation"] | changes | {"seed": seed, "output": str(folder)}, settings=tuple(settings))
+    config = configured(
+        kind.Config,
+        kind.PRESETS["ablation"] | changes | {"seed": seed, "output": str(folder)},
+        settings=tuple(settings),
+    )
     steps = []
     trained = train(kind, config, "auto", steps.append).eval()
-    if not steps and getattr(config, "wild", "synthetic") != "synthetic":  # a finished run has read no photographs, and some are held out
+    if (
+        not steps and getattr(config, "wild", "synthetic") != "synthetic"
+    ):  # a finished run has read no photographs, and some are held out
         trained.prepare()
     with torch.no_grad():
-        return checkpoints(folder / "checkpoints")[-1], {k: float(v) for k, v in trained.validate(next(trained.parameters()).device).items()}
+        return checkpoints(folder / "checkpoints")[-1], {
+            k: float(v) for k, v in trained.validate(next(trained.parameters()).device).items()
+        }
 
 
 def scored(checkpoint, path) -> dict:
     """Results on AFLW2000-3D, kept beside the checkpoint."""
-    files = [f for f in (Path(path), Path(path).with_name(Path(path).name.removesuffix(".zip") + "_labels.npz")) if f.exists()]
-    key = hashlib.sha256(repr([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]).encode()).hexdigest()[:8]
+    files = [
+        f
+        for f in (Path(path), Path(path).with_name(Path(path).name.removesuffix(".zip") + "_labels.npz"))
+        if f.exists()
+    ]
+    key = hashlib.sha256(
+        repr([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]).encode()
+    ).hexdigest()[:8]
     kept = checkpoint / f"aflw2000-{key}.json"
     if not kept.is_file():
         kept.write_text(json.dumps(evaluate((trained := load_method(checkpoint)).landmarks, path, trained.size)))
@@ -127,7 +213,10 @@ def summary(runs) -> dict:
         for key, value in r.items():
             if isinstance(value, float) and key != "seconds":
                 found.setdefault(r["variant"], {}).setdefault(key, []).append(value)
-    return {name: {k: [statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else 0.0] for k, v in values.items()} for name, values in found.items()}
+    return {
+        name: {k: [statistics.fmean(v), statistics.stdev(v) if len(v) > 1 else 0.0] for k, v in values.items()}
+        for name, values in found.items()
+    }
 
 
 if __name__ == "__main__":

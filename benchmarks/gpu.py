@@ -20,20 +20,50 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CUDA_TESTS = [f"tests/test_{name}.py" for name in ("ops", "rasterize", "topology", "edges", "camera_and_light", "morphable", "losses", "texture")]
-KERNELS = ("fill", "prepare", "draw", "draw_marked", "resolve", "shade", "shade_backward", "forward", "backward", "fragments_backward", "normals", "sum_light_gradients")
+CUDA_TESTS = [
+    f"tests/test_{name}.py"
+    for name in ("ops", "rasterize", "topology", "edges", "camera_and_light", "morphable", "losses", "texture")
+]
+KERNELS = (
+    "fill",
+    "prepare",
+    "draw",
+    "draw_marked",
+    "resolve",
+    "shade",
+    "shade_backward",
+    "forward",
+    "backward",
+    "fragments_backward",
+    "normals",
+    "sum_light_gradients",
+)
 SANITIZED = ["tests/test_rasterize.py", "tests/test_ops.py"]
 SANITIZED_TESTS = "cuda and (equals_the_reference or same_bits or coverage or empty or not_drawn or subset or cuda_equals_cpu) and not cpu-"
 
 
 def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.gpu --only build kernels")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results", help="folder for gpu.json, gpu.md and the steps' JSON")
-    parser.add_argument("--only", nargs="+", metavar="STEP", help="these steps alone; without build the library is used as it is")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu",
+        description=__doc__.splitlines()[0],
+        epilog="example: python -m benchmarks.gpu --only build kernels",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=ROOT / "benchmarks/results",
+        help="folder for gpu.json, gpu.md and the steps' JSON",
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="STEP", help="these steps alone; without build the library is used as it is"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer sizes, and memcheck alone of the sanitizers")
     options = parser.parse_args(arguments)
     if not _torch("torch.cuda.is_available()"):
-        print("benchmarks.gpu: torch finds no CUDA device here. Run it on a machine with an NVIDIA GPU, nvcc and a CUDA build of torch.", file=sys.stderr)
+        print(
+            "benchmarks.gpu: torch finds no CUDA device here. Run it on a machine with an NVIDIA GPU, nvcc and a CUDA build of torch.",
+            file=sys.stderr,
+        )
         return 2
     options.output = options.output.resolve()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -50,7 +80,14 @@ def main(arguments=None) -> int:
             continue
         print(f"\n[{k + 1}/{len(steps)}] {name}: {' '.join(command)}", flush=True)
         start = time.time()
-        run = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        run = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         lines = []
         for line in run.stdout:
             lines.append(line)
@@ -59,7 +96,11 @@ def main(arguments=None) -> int:
         outputs[name] = "".join(lines)
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         report.append({"step": name, "passed": code == 0, "seconds": round(time.time() - start, 1), "last_line": last})
-    environment = json.loads(_torch("__import__('json').dumps(__import__('benchmarks.common', fromlist=['x']).environment(torch.device('cuda')))"))
+    environment = json.loads(
+        _torch(
+            "__import__('json').dumps(__import__('benchmarks.common', fromlist=['x']).environment(torch.device('cuda')))"
+        )
+    )
     result = {"environment": environment, "steps": report}
     if ops_json.exists():
         result["ops"] = json.loads(ops_json.read_text())
@@ -73,34 +114,84 @@ def steps_of(options) -> dict[str, tuple]:
     """name -> (command, or the name of the tool that is missing; more environment)."""
     python, quick = sys.executable, ["--quick"] * options.quick
     tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    parallel = [] if importlib.util.find_spec("xdist") is None else ["-n", str(min(os.cpu_count() or 1, 12)), "-p", "no:benchmark"]  # that plugin stops where tests run side by side
+    parallel = (
+        []
+        if importlib.util.find_spec("xdist") is None
+        else ["-n", str(min(os.cpu_count() or 1, 12)), "-p", "no:benchmark"]
+    )  # that plugin stops where tests run side by side
     steps = {
         "build": ([python, "setup.py", "build_ext", "--inplace"], {"FACERENDER_CUDA": "1"}),
-        "kernels": ([python, "-m", "benchmarks.kernels", "--json", str(options.output / "kernels_cuda.json"), *quick], {}),
+        "kernels": (
+            [python, "-m", "benchmarks.kernels", "--json", str(options.output / "kernels_cuda.json"), *quick],
+            {},
+        ),
         "variants": ([python, "-m", "benchmarks.variants", "--json", str(options.output / "variants_cuda.json")], {}),
         "cuda-tests": ([*tests, *parallel, "-k", "cuda and not kernels", *CUDA_TESTS], {}),
     }
     for tool in ("memcheck",) if options.quick else ("memcheck", "racecheck", "initcheck", "synccheck"):
-        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "1", "--target-processes", "all", "--kernel-name-exclude", "kns=at::", *tests, "-x", *SANITIZED, "-k", SANITIZED_TESTS]
+        command = [
+            "compute-sanitizer",
+            "--tool",
+            tool,
+            "--error-exitcode",
+            "1",
+            "--target-processes",
+            "all",
+            "--kernel-name-exclude",
+            "kns=at::",
+            *tests,
+            "-x",
+            *SANITIZED,
+            "-k",
+            SANITIZED_TESTS,
+        ]
         steps[tool] = (command if shutil.which(command[0]) else command[0], {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
-    counters = ["ncu", "--clock-control", "none", "--set", "full", "--profile-from-start", "off", "--kernel-name-base", "function", "-k", f"regex:^({'|'.join(KERNELS)})$"]
-    steps["counters"] = ([*counters, python, "-m", "benchmarks.kernels", "--once"] if shutil.which("ncu") else "ncu", {})
-    steps["peers"] = ([python, "-m", "benchmarks.ops", "--device", "cuda", "--json", str(options.output / "ops_cuda.json"), *quick], {})
+    counters = [
+        "ncu",
+        "--clock-control",
+        "none",
+        "--set",
+        "full",
+        "--profile-from-start",
+        "off",
+        "--kernel-name-base",
+        "function",
+        "-k",
+        f"regex:^({'|'.join(KERNELS)})$",
+    ]
+    steps["counters"] = (
+        [*counters, python, "-m", "benchmarks.kernels", "--once"] if shutil.which("ncu") else "ncu",
+        {},
+    )
+    steps["peers"] = (
+        [python, "-m", "benchmarks.ops", "--device", "cuda", "--json", str(options.output / "ops_cuda.json"), *quick],
+        {},
+    )
     steps["plot"] = ([python, "-m", "benchmarks.plots", str(options.output / "ops_cuda.json")], {})
-    steps["training"] = ([python, "-m", "benchmarks.training", "--presets", "gpu", "--json", str(options.output / "training_cuda.json")], {})
+    steps["training"] = (
+        [python, "-m", "benchmarks.training", "--presets", "gpu", "--json", str(options.output / "training_cuda.json")],
+        {},
+    )
     steps["tests"] = ([*tests, *parallel], {})
     return steps
 
 
 def _torch(expression: str):
-    run = subprocess.run([sys.executable, "-c", f"import torch; print({expression})"], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", f"import torch; print({expression})"], cwd=ROOT, capture_output=True, text=True
+    )
     out = run.stdout.strip().splitlines()[-1] if run.stdout.strip() else ""
     return out if out not in ("True", "False") else out == "True"
 
 
 def markdown(result: dict, outputs: dict) -> str:
     e = result["environment"]
-    lines = [f"# CUDA: {e['device']}", "", f"Commit {e['commit']}, {e['date']}, torch {e['torch']}, Python {e['python']}, built for {e['build']['archs']}.", ""]
+    lines = [
+        f"# CUDA: {e['device']}",
+        "",
+        f"Commit {e['commit']}, {e['date']}, torch {e['torch']}, Python {e['python']}, built for {e['build']['archs']}.",
+        "",
+    ]
     lines += ["| step | result | seconds | last line |", "|---|---|---|---|"]
     for s in result["steps"]:
         verdict = {True: "passed", False: "FAILED", None: "not run"}[s["passed"]]

@@ -17,18 +17,37 @@ from . import common
 from .meshes import face_mesh
 from .peers import Scene
 
-SETTINGS = [(70_789, 64, 224), (70_789, 1, 224), (70_789, 64, 112), (70_789, 16, 512), (70_789, 4, 1024), (18_000, 64, 224), (5_000, 64, 224), (5_000, 64, 1024)]
+SETTINGS = [
+    (70_789, 64, 224),
+    (70_789, 1, 224),
+    (70_789, 64, 112),
+    (70_789, 16, 512),
+    (70_789, 4, 1024),
+    (18_000, 64, 224),
+    (5_000, 64, 224),
+    (5_000, 64, 1024),
+]
 
 
 def main(arguments=None) -> dict:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.kernels --quick")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.kernels",
+        description=__doc__.splitlines()[0],
+        epilog="example: python -m benchmarks.kernels --quick",
+    )
     parser.add_argument("--quick", action="store_true", help="the first two settings alone")
     parser.add_argument("--only", nargs="+", metavar="OP", help="ops, by the names in the table")
-    parser.add_argument("--once", action="store_true", help="run each op once, between the marks that profilers start and stop at, and time nothing")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="run each op once, between the marks that profilers start and stop at, and time nothing",
+    )
     parser.add_argument("--json", help="also write the numbers here")
     options = parser.parse_args(arguments)
     if not (torch.cuda.is_available() and fr.has_cuda_kernels()):
-        raise SystemExit("benchmarks.kernels: needs a CUDA device, and facerender built with CUDA (FACERENDER_CUDA=1 python setup.py build_ext --inplace).")
+        raise SystemExit(
+            "benchmarks.kernels: needs a CUDA device, and facerender built with CUDA (FACERENDER_CUDA=1 python setup.py build_ext --inplace)."
+        )
     device = torch.device("cuda")
     settings = SETTINGS[:1] if options.once else SETTINGS[:2] if options.quick else SETTINGS
     result = {"environment": common.environment(device), "rows": []}
@@ -42,12 +61,27 @@ def main(arguments=None) -> dict:
             return once([run for run, _ in ops.values()])
         rows = []
         for name, (run, moved) in ops.items():
-            row = {"op": name, "triangles": triangles, "batch": batch, "pixels": size, "covered": round(covered, 3), "us": replayed(run)}
+            row = {
+                "op": name,
+                "triangles": triangles,
+                "batch": batch,
+                "pixels": size,
+                "covered": round(covered, 3),
+                "us": replayed(run),
+            }
             row |= {"floor_us": moved / result["copy_bandwidth_gb_per_s"] / 1e3, "kernels_us": kernels_of(run)}
             rows.append(row)
         result["rows"] += rows
         print(f"## {triangles:,} triangles, batch {batch}, {size} pixels, {covered:.0%} covered\n")
-        shown = [{"op": r["op"], "us": f"{r['us']:.1f}", "floor": f"{r['floor_us']:.1f}", "kernels": ", ".join(f"{k} {v:.1f}" for k, v in r["kernels_us"].items())} for r in rows]
+        shown = [
+            {
+                "op": r["op"],
+                "us": f"{r['us']:.1f}",
+                "floor": f"{r['floor_us']:.1f}",
+                "kernels": ", ".join(f"{k} {v:.1f}" for k, v in r["kernels_us"].items()),
+            }
+            for r in rows
+        ]
         print(common.table(shown, ["op", "us", "floor", "kernels"]) + "\n", flush=True)
         torch.cuda.empty_cache()
     common.write_json(options.json, result)
@@ -71,7 +105,9 @@ def cases(triangles, batch, size, device):
     s = Scene(*(face_mesh(triangles) if isinstance(triangles, int) else triangles), size, batch, device)
     yaw = torch.linspace(-0.7, 0.7, batch, device=device)[:, None] if batch > 1 else torch.zeros(1, 1, device=device)
     x, z = s.clip[..., 0], s.clip[..., 2] * 4
-    clip = torch.stack([yaw.cos() * x + yaw.sin() * z, s.clip[..., 1], (yaw.cos() * z - yaw.sin() * x) / 4, s.clip[..., 3]], -1)
+    clip = torch.stack(
+        [yaw.cos() * x + yaw.sin() * z, s.clip[..., 1], (yaw.cos() * z - yaw.sin() * x) / 4, s.clip[..., 3]], -1
+    )
     points = clip[..., :3].contiguous()
     topology = fr.Topology(s.faces, clip.shape[1])
     normals, light = fr.vertex_normals(points, topology), fr.lighting.studio(batch, device=device)
@@ -81,17 +117,41 @@ def cases(triangles, batch, size, device):
     V, P, ids = batch * clip.shape[1], batch * size * size, 12 * s.faces.shape[0]
     ops = torch.ops.facerender
     lit = (clip, normals, s.colours, light, s.faces, seen, 1)
-    return {
-        "rasterize": (lambda: fr.rasterize(clip, s.faces, (size, size)), 16 * V + ids + 20 * P),
-        "rasterize, ids and depth": (lambda: fr.rasterize(clip, s.faces, (size, size), barycentrics=False), 16 * V + ids + 8 * P),
-        "rasterize backward": (lambda: ops.rasterize_backward(grad_bary, None, clip, s.faces, fragments.face_id[..., None], False), 32 * V + ids + 16 * P),
-        "interpolate": (lambda: fr.interpolate(s.colours, s.faces, fragments), 12 * V + ids + 28 * P),
-        "interpolate backward": (lambda: ops.interpolate_backward(s.grad, s.colours, s.faces, fragments.face_id, fragments.bary, True, True, False), 24 * V + ids + 40 * P),
-        "render_face": (lambda: fr.render_face(clip, normals, s.colours, light, s.faces, (size, size)), 40 * V + ids + 16 * P),
-        "render_face backward": (lambda: ops.render_face_backward(s.grad, *lit, True, True, True, True, False), 80 * V + ids + 16 * P),
-        "the same, in order": (lambda: ops.render_face_backward(s.grad, *lit, True, True, True, True, True), 80 * V + ids + 16 * P),
-        "vertex_normals": (lambda: fr.vertex_normals(points, topology), 24 * V + ids),
-    }, len(s.faces), float((fragments.face_id >= 0).float().mean())
+    return (
+        {
+            "rasterize": (lambda: fr.rasterize(clip, s.faces, (size, size)), 16 * V + ids + 20 * P),
+            "rasterize, ids and depth": (
+                lambda: fr.rasterize(clip, s.faces, (size, size), barycentrics=False),
+                16 * V + ids + 8 * P,
+            ),
+            "rasterize backward": (
+                lambda: ops.rasterize_backward(grad_bary, None, clip, s.faces, fragments.face_id[..., None], False),
+                32 * V + ids + 16 * P,
+            ),
+            "interpolate": (lambda: fr.interpolate(s.colours, s.faces, fragments), 12 * V + ids + 28 * P),
+            "interpolate backward": (
+                lambda: ops.interpolate_backward(
+                    s.grad, s.colours, s.faces, fragments.face_id, fragments.bary, True, True, False
+                ),
+                24 * V + ids + 40 * P,
+            ),
+            "render_face": (
+                lambda: fr.render_face(clip, normals, s.colours, light, s.faces, (size, size)),
+                40 * V + ids + 16 * P,
+            ),
+            "render_face backward": (
+                lambda: ops.render_face_backward(s.grad, *lit, True, True, True, True, False),
+                80 * V + ids + 16 * P,
+            ),
+            "the same, in order": (
+                lambda: ops.render_face_backward(s.grad, *lit, True, True, True, True, True),
+                80 * V + ids + 16 * P,
+            ),
+            "vertex_normals": (lambda: fr.vertex_normals(points, topology), 24 * V + ids),
+        },
+        len(s.faces),
+        float((fragments.face_id >= 0).float().mean()),
+    )
 
 
 def replayed(run, repeats: int = 20, rounds: int = 5) -> float:

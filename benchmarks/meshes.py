@@ -70,17 +70,29 @@ def head(resolution: int = 88) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     paint(1.5 * np.sqrt(lip_edge) * (bump(0, -0.467, 0.30, 0.030) + bump(0, -0.543, 0.26, 0.036)), lips)
     paint(0.9 * bump(0, -0.503, 0.205, 0.010), np.array([96, 40, 42.0]))
     arch = 0.262 + 0.05 * np.cos(np.clip((np.abs(u) - 0.27) / 0.20, -1, 1) * np.pi / 2)
-    paint(0.95 * front * np.exp(-(((v - arch) / 0.026) ** 2)) * _smooth(np.abs(u), 0.09, 0.14) * (1 - _smooth(np.abs(u), 0.40, 0.47)), brow)
+    paint(
+        0.95
+        * front
+        * np.exp(-(((v - arch) / 0.026) ** 2))
+        * _smooth(np.abs(u), 0.09, 0.14)
+        * (1 - _smooth(np.abs(u), 0.40, 0.47)),
+        brow,
+    )
     opening = 0.052 * np.sqrt(np.clip(1 - ((np.abs(u) - 0.275) / 0.115) ** 2, 0, 1))
     eye = front * np.clip((opening - np.abs(v - 0.112)) / 0.008, 0, 1) * (np.abs(np.abs(u) - 0.275) < 0.115)
     paint(eye, np.array([240, 236, 232.0]))
     radius = np.hypot(np.abs(u) - 0.275, v - 0.118)
     paint(eye * (1 - _smooth(radius, 0.040, 0.046)), np.array([84, 110, 120.0]))
     paint(eye * (1 - _smooth(radius, 0.017, 0.021)), np.array([18, 16, 16.0]))
-    paint(0.8 * front * np.clip(1 - np.abs(opening - (v - 0.112)) / 0.012, 0, 1) * (np.abs(np.abs(u) - 0.275) < 0.118), brow)
+    paint(
+        0.8 * front * np.clip(1 - np.abs(opening - (v - 0.112)) / 0.012, 0, 1) * (np.abs(np.abs(u) - 0.275) < 0.118),
+        brow,
+    )
     paint(0.9 * both(0.055, -0.325, 0.022, 0.016), np.array([110, 60, 52.0]))
     line = 0.52 + 0.05 * np.cos(x * 5) - 0.75 * _smooth(np.abs(x), 0.52, 0.80)
-    hairy = np.maximum(_smooth(y - line, 0.0, 0.06) * (z > -0.4), _smooth(-z, 0.05, 0.22) * _smooth(y, -0.55, -0.35)) * (1 - np.clip(ear * 3, 0, 1))
+    hairy = np.maximum(
+        _smooth(y - line, 0.0, 0.06) * (z > -0.4), _smooth(-z, 0.05, 0.22) * _smooth(y, -0.55, -0.35)
+    ) * (1 - np.clip(ear * 3, 0, 1))
     paint(hairy, hair)
     p += directions * (0.045 * hairy)[:, None]
     return p.astype(np.float32), faces, np.clip(colour, 0, 255).round().astype(np.uint8)
@@ -107,7 +119,9 @@ def _sphere(n: int):
     cell = np.arange((n + 1) ** 2).reshape(n + 1, n + 1)
     i, j, k, l = cell[:-1, :-1].ravel(), cell[:-1, 1:].ravel(), cell[1:, 1:].ravel(), cell[1:, :-1].ravel()
     quads = np.concatenate([np.stack([i, j, k, l], 1) + s * (n + 1) ** 2 for s in range(6)])
-    keys, first, where = np.unique(np.round(points * 1e6).astype(np.int64), axis=0, return_index=True, return_inverse=True)
+    keys, first, where = np.unique(
+        np.round(points * 1e6).astype(np.int64), axis=0, return_index=True, return_inverse=True
+    )
     order = np.argsort(first)  # keep the grids' own order, which is local
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
@@ -135,7 +149,10 @@ def write_ply(path: Path, vertices, faces, colours):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Writes a head as a PLY file.", epilog="example: python -m benchmarks.meshes head.ply --triangles 90000")
+    parser = argparse.ArgumentParser(
+        description="Writes a head as a PLY file.",
+        epilog="example: python -m benchmarks.meshes head.ply --triangles 90000",
+    )
     parser.add_argument("output", type=Path)
     parser.add_argument("--triangles", type=int, default=90_000)
     options = parser.parse_args()

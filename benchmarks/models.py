@@ -23,10 +23,11 @@ import torch
 from tqdm import tqdm
 
 from facemodels import MorphableModel, load_model
+from facemodels.core.alignment import similarity
+from facemodels.core.surface import ClosestPoints, closest_points, interpolate_faces
 from facemodels.data.synthetic import Synthetic, Variety
-from facemodels.fit import fit_image
-from facemodels.fit_scan import fit_mesh
-from facemodels.surface import ClosestPoints, closest_points, interpolate_faces, similarity
+from facemodels.fitting.photo import fit_image
+from facemodels.fitting.scan import fit_mesh
 
 from . import common
 
@@ -37,17 +38,26 @@ INNER = slice(17, 68)  # landmarks but the contour, whose places differ between 
 def main(arguments=None) -> dict:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", help="model files to compare with, beside ICT-FaceKit")
-    parser.add_argument("--identities", type=int, default=100, help="random identities of each other model (default: 100)")
+    parser.add_argument(
+        "--identities", type=int, default=100, help="random identities of each other model (default: 100)"
+    )
     parser.add_argument("--photos", type=int, default=10, help="rendered faces to be found again (default: 10)")
     parser.add_argument("--iterations", type=int, default=30, help="of each fit (default: 30)")
     parser.add_argument("--json", help="also write the numbers here")
     options = parser.parse_args(arguments)
     builtin = load_model("builtin")
-    result = {"environment": common.environment(torch.device("cpu")), "speed": speed(builtin), "fitting": recovery(builtin, options.photos), "shape": []}
+    result = {
+        "environment": common.environment(torch.device("cpu")),
+        "speed": speed(builtin),
+        "fitting": recovery(builtin, options.photos),
+        "shape": [],
+    }
     for path in found() + options.models:
         result["shape"].append(compare(builtin, load_model(path), options))
     if not result["shape"]:
-        print("\nNo other model was found: put ict_facekit.npz into the folder that FACEMODELS_DATA names, or give model files.")
+        print(
+            "\nNo other model was found: put ict_facekit.npz into the folder that FACEMODELS_DATA names, or give model files."
+        )
     common.write_json(options.json, result)
     return result
 
@@ -58,8 +68,11 @@ def found() -> list[str]:
 
 
 def speed(model: MorphableModel) -> dict:
-    code = "import time, facemodels.builtin as b, facemodels.builtin.skin, facemodels.builtin.expressions; t = time.perf_counter(); b.builtin_data(); print(time.perf_counter() - t)"
-    seconds = sorted(float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(5))
+    code = "import time, facemodels.models.builtin as b, facemodels.models.builtin.skin, facemodels.models.builtin.expressions; t = time.perf_counter(); b.builtin_data(); print(time.perf_counter() - t)"
+    seconds = sorted(
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    )
     n, modes = 64, model.num_identity + model.num_expression
     identity, expression = torch.randn(n, model.num_identity), torch.rand(n, model.num_expression)
     both, product = torch.randn(n, modes), torch.randn(modes, 3 * model.num_vertices)
@@ -77,8 +90,12 @@ def speed(model: MorphableModel) -> dict:
     ms = {k: v["ms"] for k, v in ms.items()}
     print(f"\n## Speed of {model}\n")
     print(f"generated in {seconds[2]:.2f} s (median of 5 new processes, without imports)")
-    print(f"batch of {n}: shape {ms['shape']:.2f} ms, one dense product of the same size {ms['dense product']:.2f} ms: {ms['shape'] / ms['dense product']:.2f} times")
-    print(f"{n} frames of one identity: {ms['shape, one identity']:.2f} ms, product with the expressions alone {ms['expressions alone']:.2f} ms")
+    print(
+        f"batch of {n}: shape {ms['shape']:.2f} ms, one dense product of the same size {ms['dense product']:.2f} ms: {ms['shape'] / ms['dense product']:.2f} times"
+    )
+    print(
+        f"{n} frames of one identity: {ms['shape, one identity']:.2f} ms, product with the expressions alone {ms['expressions alone']:.2f} ms"
+    )
     return {"generation_s": seconds, "batch": n, "ms": ms}
 
 
@@ -96,7 +113,9 @@ def recovery(model: MorphableModel, count: int) -> dict:
         mm.append((similarity(found, true)(found) - true).norm(dim=-1).median().item())
     print(f"\n## {count} rendered faces found again\n")
     if count:
-        print(f"landmarks {np.mean(pixels):.2f} pixels off on average (worst face {max(pixels):.2f}), median vertex {np.mean(mm):.2f} mm (worst face {max(mm):.2f}), {np.median(seconds):.1f} s a photo")
+        print(
+            f"landmarks {np.mean(pixels):.2f} pixels off on average (worst face {max(pixels):.2f}), median vertex {np.mean(mm):.2f} mm (worst face {max(mm):.2f}), {np.median(seconds):.1f} s a photo"
+        )
     return {"pixels": pixels, "median_vertex_mm": mm, "seconds": seconds}
 
 
@@ -106,7 +125,9 @@ def compare(builtin, other, options) -> dict:
     cut = faces[np.isin(faces, region).all(1)]
     mean = to_mean(builtin, other, region)
     print(f"\n## {other.name}: {len(region)} vertices of its face\n")
-    print(f"built-in mean to its mean: mean {mean.mean():.2f} mm, median {np.median(mean):.2f} mm, 90 % below {np.quantile(mean, 0.9):.2f} mm")
+    print(
+        f"built-in mean to its mean: mean {mean.mean():.2f} mm, median {np.median(mean):.2f} mm, 90 % below {np.quantile(mean, 0.9):.2f} mm"
+    )
     generator = torch.Generator().manual_seed(SEED)
     errors = []
     for _ in tqdm(range(options.identities), desc="identities", disable=None):
@@ -114,7 +135,9 @@ def compare(builtin, other, options) -> dict:
         landmarks = other.landmarks(shape)[0]
         landmarks[: INNER.start] = torch.nan
         landmarks[~other.has_landmark] = torch.nan
-        fit = fit_mesh(shape[0], cut, builtin, landmarks, iterations=options.iterations, expression=False, progress=False)
+        fit = fit_mesh(
+            shape[0], cut, builtin, landmarks, iterations=options.iterations, expression=False, progress=False
+        )
         fitted = fit.placement(fit.face(builtin).vertices[0])
         errors.append(closest_points(shape[0, region].double(), fitted.double(), builtin.faces.long()).distance.numpy())
     e = np.array(errors)
@@ -123,7 +146,9 @@ def compare(builtin, other, options) -> dict:
         out["fitted_mm"] = summary(e)
         out["fitted_medians_mm"] = np.median(e, 1).tolist()
         per = np.median(e, 1)
-        print(f"built-in model fitted to {len(e)} identities: median {np.median(e):.2f} mm, mean {e.mean():.2f} mm, 90 % below {np.quantile(e, 0.9):.2f} mm;")
+        print(
+            f"built-in model fitted to {len(e)} identities: median {np.median(e):.2f} mm, mean {e.mean():.2f} mm, 90 % below {np.quantile(e, 0.9):.2f} mm;"
+        )
         print(f"median of each identity: {per.min():.2f} to {per.max():.2f} mm")
     return out
 
@@ -141,7 +166,11 @@ def to_mean(builtin, other, region, rounds=40) -> np.ndarray:
 
 
 def summary(distances) -> dict:
-    return {"mean": float(distances.mean()), "median": float(np.median(distances)), "p90": float(np.quantile(distances, 0.9))}
+    return {
+        "mean": float(distances.mean()),
+        "median": float(np.median(distances)),
+        "p90": float(np.quantile(distances, 0.9)),
+    }
 
 
 if __name__ == "__main__":

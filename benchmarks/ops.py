@@ -21,21 +21,33 @@ PEER_MESH = 12 * 88 * 88  # 92,928 triangles
 
 
 def main(arguments=None) -> dict:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ops", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.ops --device cpu --json ops.json")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ops",
+        description=__doc__.splitlines()[0],
+        epilog="example: python -m benchmarks.ops --device cpu --json ops.json",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() and fr.has_cuda_kernels() else "cpu")
     parser.add_argument("--json", help="also write the numbers here")
     parser.add_argument("--sizes", type=int, nargs="+", default=[112, 224, 512, 1024])
     parser.add_argument("--batches", type=int, nargs="+", help="default: 1 and 8 on the CPU, 1 to 256 on CUDA")
     parser.add_argument("--triangles", type=int, nargs="+", default=[5_000, 18_000, 74_000])
-    parser.add_argument("--mesh", help="an OBJ, PLY or GLB file for the comparison with peers, in place of the head made by formula")
+    parser.add_argument(
+        "--mesh", help="an OBJ, PLY or GLB file for the comparison with peers, in place of the head made by formula"
+    )
     parser.add_argument("--quick", action="store_true", help="the comparison with peers and a few rows only")
     parser.add_argument("--peers-only", action="store_true")
-    parser.add_argument("--slow-peers", action="store_true", help="pytorch3d on the CPU too, which takes seconds to minutes an image")
+    parser.add_argument(
+        "--slow-peers", action="store_true", help="pytorch3d on the CPU too, which takes seconds to minutes an image"
+    )
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     options.batches = options.batches or ([1, 8] if device.type == "cpu" else [1, 8, 64, 256])
     if options.quick:
-        options.sizes, options.batches, options.triangles = options.sizes[:2], options.batches[:1], options.triangles[-1:]
+        options.sizes, options.batches, options.triangles = (
+            options.sizes[:2],
+            options.batches[:1],
+            options.triangles[-1:],
+        )
     threads = torch.get_num_threads()
     result = {"environment": common.environment(device)}
     if device.type == "cpu":
@@ -46,7 +58,9 @@ def main(arguments=None) -> dict:
         result["threads"] = scaling(threads)
     if not options.peers_only:
         result["copy_bandwidth_gb_per_s"] = common.copy_bandwidth(device) / 1e9
-        print(f"\n## Each op, {threads if device.type == 'cpu' else 'CUDA'} {'threads' if device.type == 'cpu' else ''}, copy bandwidth {result['copy_bandwidth_gb_per_s']:.1f} GB/s\n")
+        print(
+            f"\n## Each op, {threads if device.type == 'cpu' else 'CUDA'} {'threads' if device.type == 'cpu' else ''}, copy bandwidth {result['copy_bandwidth_gb_per_s']:.1f} GB/s\n"
+        )
         result["ops"] = each_op(options, device, result["copy_bandwidth_gb_per_s"] * 1e9)
     common.write_json(options.json, result)
     return result
@@ -77,10 +91,19 @@ def compare(options, device) -> list[dict]:
                     runs[peer]()
                     common.sync(device)
                 except RuntimeError as error:  # out of memory, say
-                    missing[f"{peer}, {which}, {len(faces):,} triangles, {size} pixels"] = str(error).splitlines()[0][:120]
+                    missing[f"{peer}, {which}, {len(faces):,} triangles, {size} pixels"] = str(error).splitlines()[0][
+                        :120
+                    ]
                     del runs[peer]
             times = common.time_in_turn(runs, device)
-            row = {"triangles": len(faces), "vertices": len(vertices), "pixels": size, "pass": which, "batch": batch, "ms": {k: t["ms"] for k, t in times.items()}}
+            row = {
+                "triangles": len(faces),
+                "vertices": len(vertices),
+                "pixels": size,
+                "pass": which,
+                "batch": batch,
+                "ms": {k: t["ms"] for k, t in times.items()},
+            }
             if device.type == "cuda":
                 row["device_ms"] = {k: t.get("device_ms", t["ms"]) for k, t in times.items()}
             best = min((t["ms"] for k, t in times.items() if k in peers), default=None)
@@ -95,7 +118,9 @@ def compare(options, device) -> list[dict]:
     print(common.table([{"triangles": f"{r['triangles']:,}", "pixels": r["pixels"], "pass": r["pass"], **{k: common.milliseconds(v) for k, v in r["ms"].items()},
                          "ratio": f"{r['ratio']['rasterize + interpolate']:.1f}" if "ratio" in r else "",
                          "ratio fused": f"{r['ratio']['render_face']:.1f}" if "ratio" in r else ""} for r in rows], ["triangles", "pixels", "pass", *names, "ratio", "ratio fused"]))  # fmt: skip
-    print("\nMilliseconds, medians, as a caller waits. ratio: the fastest peer's time over ours (rasterize + interpolate; fused: render_face).")
+    print(
+        "\nMilliseconds, medians, as a caller waits. ratio: the fastest peer's time over ours (rasterize + interpolate; fused: render_face)."
+    )
     for name, why in missing.items():
         print(f"{name}: not measured ({why})")
     return rows
@@ -103,6 +128,7 @@ def compare(options, device) -> list[dict]:
 
 def scaling(threads: int) -> list[dict]:
     """How much each added thread brings: time on one over (threads x time on all)."""
+
     def at(count, run):
         def on_threads():
             if torch.get_num_threads() != count:
@@ -118,13 +144,22 @@ def scaling(threads: int) -> list[dict]:
         f, b = ours_fused(scene)
         g, h = ours(scene)
         row = {"batch": batch, "pixels": size, "threads": threads}
-        for name, run in (("render_face", f), ("render_face backward", b), ("rasterize + interpolate", g), ("their backward", h)):
+        for name, run in (
+            ("render_face", f),
+            ("render_face backward", b),
+            ("rasterize + interpolate", g),
+            ("their backward", h),
+        ):
             times = common.time_in_turn({n: at(n, run) for n in (1, threads)}, scene.device, 0.8, 10)
             row[name] = times[1]["ms"] / (threads * times[threads]["ms"])
         rows.append(row)
     torch.set_num_threads(threads)
     print(f"\n## Efficiency of {threads} threads (time on one thread / threads / time on all)\n")
-    print(common.table([{k: f"{v:.2f}" if isinstance(v, float) else v for k, v in r.items()} for r in rows], list(rows[0])))
+    print(
+        common.table(
+            [{k: f"{v:.2f}" if isinstance(v, float) else v for k, v in r.items()} for r in rows], list(rows[0])
+        )
+    )
     return rows
 
 
@@ -137,7 +172,13 @@ def each_op(options, device, bandwidth: float) -> list[dict]:
             continue  # outputs and gradients would not fit well
         for name, forward, backward, read, written in cases(triangles, batch, size, device):
             times = common.time_in_turn({"forward": forward, "backward": backward}, device, 0.1, 2)
-            row = {"op": name, "triangles": triangles, "batch": batch, "pixels": size, "floor_ms": (read + written) / bandwidth * 1e3}
+            row = {
+                "op": name,
+                "triangles": triangles,
+                "batch": batch,
+                "pixels": size,
+                "floor_ms": (read + written) / bandwidth * 1e3,
+            }
             for part, t in times.items():
                 row[f"{part}_ms"] = t.get("device_ms", t["ms"])
                 row[f"{part}_wall_ms"] = t["ms"]
@@ -160,7 +201,9 @@ def cases(triangles, batch, size, device):
     position = clip.detach()[..., :3].contiguous().requires_grad_()
     fragments = fr.rasterize(clip, s.faces, (size, size))
     fixed = fr.Fragments(fragments.face_id, fragments.bary.detach().requires_grad_(), fragments.depth.detach())
-    pixel_normals, pixel_albedo = (fr.interpolate(t, s.faces, fixed).detach().requires_grad_() for t in (normals, colours))
+    pixel_normals, pixel_albedo = (
+        fr.interpolate(t, s.faces, fixed).detach().requires_grad_() for t in (normals, colours)
+    )
 
     def case(name, run, leaves, read, written):
         out = run()
@@ -174,11 +217,31 @@ def cases(triangles, batch, size, device):
 
     ids = 12 * s.faces.shape[0]
     yield case("rasterize", lambda: fr.rasterize(clip, s.faces, (size, size)).bary, (clip,), 16 * V + ids, 20 * P)
-    yield case("interpolate 3", lambda: fr.interpolate(colours, s.faces, fixed), (colours, fixed.bary), 12 * V + ids + 16 * P, 12 * P)
+    yield case(
+        "interpolate 3",
+        lambda: fr.interpolate(colours, s.faces, fixed),
+        (colours, fixed.bary),
+        12 * V + ids + 16 * P,
+        12 * P,
+    )
     yield case("vertex_normals", lambda: fr.vertex_normals(position, topology), (position,), 12 * V + ids, 12 * V)
-    yield case("sh_shade vertices", lambda: fr.sh_shade(colours, normals, light), (colours, normals, light), 24 * V, 12 * V)
-    yield case("sh_shade pixels", lambda: fr.sh_shade(pixel_albedo, pixel_normals, light), (pixel_albedo, pixel_normals, light), 24 * P, 12 * P)
-    yield case("render_face", lambda: fr.render_face(clip, normals, colours, light, s.faces, (size, size))[0], (clip, normals, colours, light), 40 * V + ids, 16 * P)
+    yield case(
+        "sh_shade vertices", lambda: fr.sh_shade(colours, normals, light), (colours, normals, light), 24 * V, 12 * V
+    )
+    yield case(
+        "sh_shade pixels",
+        lambda: fr.sh_shade(pixel_albedo, pixel_normals, light),
+        (pixel_albedo, pixel_normals, light),
+        24 * P,
+        12 * P,
+    )
+    yield case(
+        "render_face",
+        lambda: fr.render_face(clip, normals, colours, light, s.faces, (size, size))[0],
+        (clip, normals, colours, light),
+        40 * V + ids,
+        16 * P,
+    )
 
     def composed():
         f = fr.rasterize(clip, s.faces, (size, size))

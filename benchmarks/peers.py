@@ -20,7 +20,9 @@ class Scene:
         v = torch.as_tensor(vertices, dtype=torch.float32)
         span = v.amax(0) - v.amin(0)
         p = (v - (v.amax(0) + v.amin(0)) / 2) / span[:2].max() * 1.6  # 80 % of the image
-        self.clip = torch.cat([p[:, :2], -p[:, 2:] / 4, torch.ones_like(p[:, :1])], 1)[None].repeat(batch, 1, 1).to(device)
+        self.clip = (
+            torch.cat([p[:, :2], -p[:, 2:] / 4, torch.ones_like(p[:, :1])], 1)[None].repeat(batch, 1, 1).to(device)
+        )
         self.faces = torch.as_tensor(faces, dtype=torch.int32).to(device)
         self.colours = torch.rand(batch, len(v), 3, generator=torch.Generator().manual_seed(0)).to(device)
         self.grad = torch.randn(batch, size, size, 3, generator=torch.Generator().manual_seed(1)).to(device)
@@ -53,7 +55,9 @@ def ours_fused(s: Scene):
 def drtk(s: Scene):
     d = importlib.import_module("drtk")
     half = s.size / 2
-    v = torch.stack([(s.clip[..., 0] + 1) * half - 0.5, (1 - s.clip[..., 1]) * half - 0.5, s.clip[..., 2] + 2], -1).contiguous()
+    v = torch.stack(
+        [(s.clip[..., 0] + 1) * half - 0.5, (1 - s.clip[..., 1]) * half - 0.5, s.clip[..., 2] + 2], -1
+    ).contiguous()
     grad = s.grad.movedim(-1, 1).contiguous()
     leaf, colours = v.clone().requires_grad_(), s.colours.clone().requires_grad_()
 
@@ -70,7 +74,11 @@ def sim3dr(s: Scene):
         raise ImportError("Sim3DR draws one image on the CPU")
     c = importlib.import_module("Sim3DR_Cython")
     half = s.size / 2
-    v = torch.stack([(s.clip[0, :, 0] + 1) * half - 0.5, (1 - s.clip[0, :, 1]) * half - 0.5, -s.clip[0, :, 2]], -1).numpy().copy()
+    v = (
+        torch.stack([(s.clip[0, :, 0] + 1) * half - 0.5, (1 - s.clip[0, :, 1]) * half - 0.5, -s.clip[0, :, 2]], -1)
+        .numpy()
+        .copy()
+    )
     faces, colours = s.faces.numpy().copy(), s.colours[0].numpy().copy()
 
     def run():
@@ -105,7 +113,9 @@ def pytorch3d(s: Scene):
 
     def run(v=leaf, colours=colours):
         meshes = structures.Meshes(v, faces)
-        pixel_face, _, bary, _ = rasterizer.rasterize_meshes(meshes, (s.size, s.size), blur_radius=0.0, faces_per_pixel=1, perspective_correct=False)
+        pixel_face, _, bary, _ = rasterizer.rasterize_meshes(
+            meshes, (s.size, s.size), blur_radius=0.0, faces_per_pixel=1, perspective_correct=False
+        )
         per_face = colours[:, s.faces.long()].reshape(-1, 3, 3)
         return ops.interpolate_face_attributes(pixel_face, bary, per_face)[..., 0, :]
 

@@ -12,14 +12,25 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-COLOURS = {"render_face": (200, 30, 40), "rasterize + interpolate": (235, 130, 60), "DRTK": (40, 90, 170), "Sim3DR": (60, 140, 70), "nvdiffrast": (110, 70, 160), "pytorch3d": (90, 90, 90)}
+COLOURS = {
+    "render_face": (200, 30, 40),
+    "rasterize + interpolate": (235, 130, 60),
+    "DRTK": (40, 90, 170),
+    "Sim3DR": (60, 140, 70),
+    "nvdiffrast": (110, 70, 160),
+    "pytorch3d": (90, 90, 90),
+}
 PANEL, LEFT, RIGHT, TOP, BOTTOM = (460, 330), 74, 150, 52, 50  # pixels: a panel's axes, and what lies around them
 FOOT = 52
 INK, PALE = (40, 40, 40), (225, 225, 225)
 
 
 def main(arguments=None) -> Path:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.plots benchmarks/results/ops_cpu.json")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.plots",
+        description=__doc__.splitlines()[0],
+        epilog="example: python -m benchmarks.plots benchmarks/results/ops_cpu.json",
+    )
     parser.add_argument("results", type=Path, help="JSON of benchmarks.ops")
     parser.add_argument("-o", "--output", type=Path, help="a PNG (default: beside the JSON)")
     options = parser.parse_args(arguments)
@@ -53,7 +64,10 @@ def panel(draw, corner, rows, low, high):
     (x0, y0), (width, height) = corner, PANEL
     sides = sorted({r["pixels"] for r in rows})
     first, last = math.log2(sides[0]) - 0.15, math.log2(sides[-1]) + 0.15
-    at = lambda side, ms: (x0 + (math.log2(side) - first) / (last - first) * width, y0 + (high - math.log10(ms)) / (high - low) * height)  # noqa: E731
+    at = lambda side, ms: (
+        x0 + (math.log2(side) - first) / (last - first) * width,
+        y0 + (high - math.log10(ms)) / (high - low) * height,
+    )  # noqa: E731
     for decade in range(math.floor(low), math.ceil(high) + 1):
         for digit in (1, 2, 5):
             ms = digit * 10.0**decade

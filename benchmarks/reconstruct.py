@@ -27,19 +27,25 @@ import torch
 from PIL import Image
 
 import facerender as fr
-from facemodels import outputs, weights
-from facemodels.cli import main as facemodels
-from facemodels.data.crops import cut
-from facemodels.detect import find_faces
-from facemodels.drawing import BACKGROUND, to_bytes
-from facemodels.reconstruction import Reconstructor
+from facemodels.cli.main import main as facemodels
+from facemodels.core.crops import cut
+from facemodels.core.drawing import BACKGROUND, to_bytes
+from facemodels.methods import registry as weights
+from facemodels.reconstruction import overlays as outputs
+from facemodels.reconstruction.detect import find_faces
+from facemodels.reconstruction.reconstructor import Reconstructor
 
 from . import common
 
 
 def main(arguments=None) -> dict:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reconstruct", description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="names of weights that ship, or checkpoints' folders (default: all that ship)")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="names of weights that ship, or checkpoints' folders (default: all that ship)",
+    )
     parser.add_argument("--video", type=Path, help="default: a photograph that is moved about, 60 frames of 1280 x 720")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeat", type=int, default=20)
@@ -57,9 +63,25 @@ def main(arguments=None) -> dict:
         video = options.video or moving(Path(folder) / "moving.mp4")
         frame = next(iter(iio.imiter(video, plugin="FFMPEG")))
         for name in common.progress(options.methods or weights.names(), "methods"):
-            result["runs"].append({"method": Path(name).name} | measure(name, frame, video, Path(folder), options.repeat))
-    columns = ["method", "network_ms", "network_of_32_ms_a_face", "mesh_ms", "crop_ms", "detect_720_ms", "detect_360_ms", "overlay_ms", "video_frames_per_s"]
-    print(common.table([{k: f"{v:.2f}" if isinstance(v, float) else v for k, v in run.items()} for run in result["runs"]], columns))
+            result["runs"].append(
+                {"method": Path(name).name} | measure(name, frame, video, Path(folder), options.repeat)
+            )
+    columns = [
+        "method",
+        "network_ms",
+        "network_of_32_ms_a_face",
+        "mesh_ms",
+        "crop_ms",
+        "detect_720_ms",
+        "detect_360_ms",
+        "overlay_ms",
+        "video_frames_per_s",
+    ]
+    print(
+        common.table(
+            [{k: f"{v:.2f}" if isinstance(v, float) else v for k, v in run.items()} for run in result["runs"]], columns
+        )
+    )
     common.write_json(options.json, result)
     return result
 
@@ -74,15 +96,25 @@ def picture(side: int = 400) -> np.ndarray:
     ((face,),) = worker([photo])
     model = worker.model
     pieces = [photo, *(draw(photo, [face], model) for draw in (outputs.overlay, outputs.landmarks, outputs.normals))]
-    cells = [np.asarray(Image.fromarray(p[60:820, 520:1280]).resize((side, side), Image.Resampling.LANCZOS)) for p in pieces]
+    cells = [
+        np.asarray(Image.fromarray(p[60:820, 520:1280]).resize((side, side), Image.Resampling.LANCZOS)) for p in pieces
+    ]
     texture = outputs.photo_texture(photo, face, model)
     turned = torch.tensor([[0.05, math.radians(yaw), 0.0] for yaw in (-35, 0, 35, 60)])
-    head = (face.vertices(model) - torch.tensor([0.0, -12.0, 10.0])) @ fr.camera.euler_rotation(turned).mT - torch.tensor([0.0, 0.0, 1100.0])
+    head = (face.vertices(model) - torch.tensor([0.0, -12.0, 10.0])) @ fr.camera.euler_rotation(
+        turned
+    ).mT - torch.tensor([0.0, 0.0, 1100.0])
     raster = 2 * side
     clip = fr.camera.pinhole(head, raster * 1100 / 236, (raster / 2, raster / 2), (raster, raster), 400, 2500)
     fragments = fr.rasterize(clip, model.topology, (raster, raster))
-    colours = fr.texture.sample_texture(texture[None], fr.interpolate(model.uv[None], model.uv_faces, fragments).flatten(0, 1)[None])[0].view(4, raster, raster, 3)
-    colours = torch.where((fragments.face_id >= 0)[..., None], colours, torch.tensor(BACKGROUND)).view(4, side, 2, side, 2, 3).mean((2, 4))
+    colours = fr.texture.sample_texture(
+        texture[None], fr.interpolate(model.uv[None], model.uv_faces, fragments).flatten(0, 1)[None]
+    )[0].view(4, raster, raster, 3)
+    colours = (
+        torch.where((fragments.face_id >= 0)[..., None], colours, torch.tensor(BACKGROUND))
+        .view(4, side, 2, side, 2, 3)
+        .mean((2, 4))
+    )
     return np.concatenate([np.concatenate(cells, 1), np.concatenate(list(to_bytes(colours.clamp(0, 1))), 1)])
 
 
@@ -92,7 +124,9 @@ def moving(path: Path, count: int = 60) -> Path:
 
     photo = np.pad(astronaut(), ((150, 150), (500, 500), (0, 0)), mode="edge")
     places = [(round(46 + 40 * np.sin(k / 9)), round(116 + 110 * np.sin(k / 14))) for k in range(count)]
-    iio.imwrite(path, np.stack([photo[y : y + 720, x : x + 1280] for y, x in places]), plugin="FFMPEG", fps=25, codec="libx264")
+    iio.imwrite(
+        path, np.stack([photo[y : y + 720, x : x + 1280] for y, x in places]), plugin="FFMPEG", fps=25, codec="libx264"
+    )
     return path
 
 
@@ -127,7 +161,10 @@ def measure(name, frame, video, folder, repeat) -> dict:
     }
     frames = sum(1 for _ in iio.imiter(video, plugin="FFMPEG"))
     began = time.perf_counter()
-    if facemodels(["reconstruct", str(video), "-o", str(folder / "out"), "--write", "overlay", "--method", str(name)]) != 0:
+    if (
+        facemodels(["reconstruct", str(video), "-o", str(folder / "out"), "--write", "overlay", "--method", str(name)])
+        != 0
+    ):
         raise SystemExit(f"{video}: could not be reconstructed")
     return run | {"video_frames_per_s": frames / (time.perf_counter() - began), "video_frames": frames}
 

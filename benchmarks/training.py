@@ -2,7 +2,7 @@
 
 python -m benchmarks.training [--methods NAME ...] [--presets NAME ...] [--device D] [--steps N] [--at FRACTION] [--json FILE]
 
-Two runs of `facemodels.training.train` for each method and preset, with its own settings, on synthetic faces. Images a second: the loop as it is, batches made ahead
+Two runs of `facemodels.training.loop.train` for each method and preset, with its own settings, on synthetic faces. Images a second: the loop as it is, batches made ahead
 in threads. Shares: without that, and with the device waited for at each boundary, so that the parts add up to the step:
 
     data        making the batch (in presets with a cache: taking it from the cache)
@@ -38,11 +38,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.profiler import ProfilerActivity, profile
 
 import facerender as fr
+from facemodels.core.errors import InputError
 from facemodels.data.synthetic import Synthetic
-from facemodels.errors import InputError
-from facemodels.methods import METHODS, method
+from facemodels.methods.registry import METHODS, method
 from facemodels.networks import Trunk
-from facemodels.training import configured, train
+from facemodels.training.config import configured
+from facemodels.training.loop import train
 
 from . import common
 from .kernels import short
@@ -55,12 +56,29 @@ NEVER = 10**9
 
 
 def main(arguments=None) -> dict:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.training --methods e2far --presets cpu")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME", help=f"of {', '.join(METHODS)} (default: all)")
-    parser.add_argument("--presets", nargs="+", metavar="NAME", help=f"default: all on CUDA; all but {' and '.join(BIG)} on the CPU")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training",
+        description=__doc__.splitlines()[0],
+        epilog="example: python -m benchmarks.training --methods e2far --presets cpu",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=list(METHODS),
+        metavar="NAME",
+        help=f"of {', '.join(METHODS)} (default: all)",
+    )
+    parser.add_argument(
+        "--presets", nargs="+", metavar="NAME", help=f"default: all on CUDA; all but {' and '.join(BIG)} on the CPU"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() and fr.has_cuda_kernels() else "cpu")
-    parser.add_argument("--steps", type=int, default=20, help=f"counted steps of each run, after {WARM} others (default: 20)")
-    parser.add_argument("--at", type=float, default=1.0, help="which part of the run is timed, 0 its beginning, 1 its end (default: 1)")
+    parser.add_argument(
+        "--steps", type=int, default=20, help=f"counted steps of each run, after {WARM} others (default: 20)"
+    )
+    parser.add_argument(
+        "--at", type=float, default=1.0, help="which part of the run is timed, 0 its beginning, 1 its end (default: 1)"
+    )
     parser.add_argument("--json", help="also write the numbers here")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
@@ -70,7 +88,12 @@ def main(arguments=None) -> dict:
             if preset in (options.presets or [preset]):
                 big = device.type == "cpu" and preset in BIG and not options.presets
                 (left_out if big else chosen).append((name, preset))
-    result = {"environment": common.environment(device), "steps": options.steps, "runs": [], "left_out": [" ".join(x) for x in left_out]}
+    result = {
+        "environment": common.environment(device),
+        "steps": options.steps,
+        "runs": [],
+        "left_out": [" ".join(x) for x in left_out],
+    }
     for name, preset in common.progress(chosen, "methods and presets"):
         try:
             result["runs"].append(measure(name, preset, options, device))
@@ -87,7 +110,13 @@ def measure(name, preset, options, device) -> dict:
         config = configured(kind.Config, kind.PRESETS[preset] | {"output": folder, "device": str(device)})
         run = {"method": name, "preset": preset, "precision": config.precision, "batch": config.batch}
         first = round(options.at * max(0, config.steps - WARM - options.steps))
-        quick = dict(log_every=NEVER, panel_every=NEVER, validate_every=NEVER, checkpoint_every=NEVER, steps=max(config.steps, first + WARM + options.steps + PROFILED + 1))
+        quick = dict(
+            log_every=NEVER,
+            panel_every=NEVER,
+            validate_every=NEVER,
+            checkpoint_every=NEVER,
+            steps=max(config.steps, first + WARM + options.steps + PROFILED + 1),
+        )
         if getattr(config, "cache", 0):
             quick["cache"] = min(config.cache, 4 * config.batch)
         config = dataclasses.replace(config, **quick)
@@ -102,7 +131,13 @@ def measure(name, preset, options, device) -> dict:
 
         clock = Clock(device)
         with clock.renderer(), clock.optimizer():
-            seconds, trained = walk(clocked(from_step(kind, first), clock), dataclasses.replace(config, prefetch=0), options.steps, device, clock)
+            seconds, trained = walk(
+                clocked(from_step(kind, first), clock),
+                dataclasses.replace(config, prefetch=0),
+                options.steps,
+                device,
+                clock,
+            )
         clock.spent["other"] = sum(seconds) - sum(clock.spent.values())
         run |= {f"{part}_ms": 1e3 * clock.spent[part] / options.steps for part in PARTS}
         sources = [v for v in vars(trained).values() if isinstance(v, Synthetic)]
@@ -232,7 +267,11 @@ class Clock:
     @contextmanager
     def renderer(self):
         """Times facerender's ops, under whatever name a module of facemodels has them."""
-        ops = [v for k, v in vars(fr).items() if k in fr.__all__ and isinstance(v, FunctionType) and k not in ("build_info", "has_cuda_kernels")]
+        ops = [
+            v
+            for k, v in vars(fr).items()
+            if k in fr.__all__ and isinstance(v, FunctionType) and k not in ("build_info", "has_cuda_kernels")
+        ]
         changed = []
         for module in [fr, *(m for k, m in list(sys.modules.items()) if k.startswith("facemodels."))]:
             for name, value in list(vars(module).items()):
@@ -283,7 +322,11 @@ def on_device(events, steps, step_ms) -> dict:
         "facerender_ms": sum(own.values()),
         "facerender_kernels_ms": dict(sorted(own.items(), key=lambda item: -item[1])),
         "launches": len(work) / steps,
-        "waits": sum(e.get("cat") == "cuda_runtime" and e["name"] in ("cudaStreamSynchronize", "cudaEventSynchronize") for e in events) / steps,
+        "waits": sum(
+            e.get("cat") == "cuda_runtime" and e["name"] in ("cudaStreamSynchronize", "cudaEventSynchronize")
+            for e in events
+        )
+        / steps,
     }
 
 
@@ -304,7 +347,10 @@ def fresh(source, clock, config, device) -> dict:
                 clock.reset()
             with clock("data"):
                 source(config.seed, k, range(config.batch))
-    return {"fresh_samples_ms": 1e3 * (clock.spent["data"] + clock.spent["rendering"]) / 4, "fresh_samples_rendering_ms": 1e3 * clock.spent["rendering"] / 4}
+    return {
+        "fresh_samples_ms": 1e3 * (clock.spent["data"] + clock.spent["rendering"]) / 4,
+        "fresh_samples_rendering_ms": 1e3 * clock.spent["rendering"] / 4,
+    }
 
 
 def report(result, device):
@@ -318,7 +364,13 @@ def report(result, device):
             said.append(f"{run['method']} {run['preset']}: not run: {run['not_run']}")
             continue
         step = sum(run[f"{p}_ms"] for p in PARTS)
-        row |= {"parameters": f"{run['parameters'] / 1e6:.1f} M", "batch": run["batch"], "images/s": f"{run['images_per_s']:.0f}", "ms a step": f"{run['step_ms']:.1f}", "one after the other": f"{step:.1f}"}
+        row |= {
+            "parameters": f"{run['parameters'] / 1e6:.1f} M",
+            "batch": run["batch"],
+            "images/s": f"{run['images_per_s']:.0f}",
+            "ms a step": f"{run['step_ms']:.1f}",
+            "one after the other": f"{step:.1f}",
+        }
         rows.append(row | {p: f"{100 * run[f'{p}_ms'] / step:.1f} %" for p in PARTS})
         if "on_device" in run:
             d = run["on_device"]
@@ -333,8 +385,14 @@ def report(result, device):
             share = run["fresh_samples_ms"] / nets
             verdict = "less" if share < bound else "NOT less"
             goal = "the networks' step" if bound == 1 else "5 % of the networks' step"
-            said.append(f"{run['method']} {run['preset']}: {run['batch']} new samples take {run['fresh_samples_ms']:.1f} ms ({run['fresh_samples_rendering_ms']:.1f} ms in the renderer), {100 * share:.0f} % of the networks' step of {nets:.1f} ms: {verdict} than {goal}")
-    print(common.table(rows, ["method", "preset", "parameters", "batch", "images/s", "ms a step", "one after the other", *PARTS]))
+            said.append(
+                f"{run['method']} {run['preset']}: {run['batch']} new samples take {run['fresh_samples_ms']:.1f} ms ({run['fresh_samples_rendering_ms']:.1f} ms in the renderer), {100 * share:.0f} % of the networks' step of {nets:.1f} ms: {verdict} than {goal}"
+            )
+    print(
+        common.table(
+            rows, ["method", "preset", "parameters", "batch", "images/s", "ms a step", "one after the other", *PARTS]
+        )
+    )
     if there:
         print("\nOn the device, in a step of the loop as it is:\n\n" + common.table(there, list(there[0])))
     print("\n" + "\n".join(said))

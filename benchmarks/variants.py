@@ -22,11 +22,17 @@ TRIANGLES, BATCH, SIZE = 70_789, 64, 224
 
 
 def main(arguments=None) -> dict:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.variants", description=__doc__.splitlines()[0], epilog="example: python -m benchmarks.variants --json variants.json")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.variants",
+        description=__doc__.splitlines()[0],
+        epilog="example: python -m benchmarks.variants --json variants.json",
+    )
     parser.add_argument("--json", help="also write the numbers here")
     options = parser.parse_args(arguments)
     if not (torch.cuda.is_available() and fr.has_cuda_kernels()):
-        raise SystemExit("benchmarks.variants: needs a CUDA device, and facerender built with CUDA (FACERENDER_CUDA=1 python setup.py build_ext --inplace).")
+        raise SystemExit(
+            "benchmarks.variants: needs a CUDA device, and facerender built with CUDA (FACERENDER_CUDA=1 python setup.py build_ext --inplace)."
+        )
     rows = []
     for name, run in variants(torch.device("cuda")):
         rows.append({"variant": name, "us": replayed(run)})
@@ -47,7 +53,10 @@ def variants(device):
         for name in ("render_face", "render_face backward"):
             yield f"{name}, triangles {order}", ops[name][0]
     s = Scene(vertices, faces, SIZE, BATCH, device)
-    normals, light = fr.vertex_normals(s.clip[..., :3].contiguous(), fr.Topology(s.faces, s.clip.shape[1])), fr.lighting.studio(BATCH, device=device)
+    normals, light = (
+        fr.vertex_normals(s.clip[..., :3].contiguous(), fr.Topology(s.faces, s.clip.shape[1])),
+        fr.lighting.studio(BATCH, device=device),
+    )
 
     def render(clip, normals, colours, light):
         return fr.render_face(clip, normals, colours, light, s.faces, (SIZE, SIZE))[0]
@@ -55,15 +64,22 @@ def variants(device):
     for part in (32, 16, 8):
 
         def in_parts(part=part):
-            return [render(*(t[k : k + part] for t in (s.clip, normals, s.colours, light))) for k in range(0, BATCH, part)]
+            return [
+                render(*(t[k : k + part] for t in (s.clip, normals, s.colours, light))) for k in range(0, BATCH, part)
+            ]
 
         yield f"render_face, {part} images at a time", in_parts
     yield "render_face without light", lambda: fr.render_face(s.clip, None, s.colours, None, s.faces, (SIZE, SIZE))[0]
-    yield "light at vertices, then render_face without light", lambda: fr.render_face(s.clip, None, fr.sh_shade(s.colours, normals, light), None, s.faces, (SIZE, SIZE))[0]
+    yield (
+        "light at vertices, then render_face without light",
+        lambda: fr.render_face(s.clip, None, fr.sh_shade(s.colours, normals, light), None, s.faces, (SIZE, SIZE))[0],
+    )
 
     def op_by_op():
         fragments = fr.rasterize(s.clip, s.faces, (SIZE, SIZE))
-        return fr.sh_shade(fr.interpolate(s.colours, s.faces, fragments), fr.interpolate(normals, s.faces, fragments), light)
+        return fr.sh_shade(
+            fr.interpolate(s.colours, s.faces, fragments), fr.interpolate(normals, s.faces, fragments), light
+        )
 
     yield "rasterize, interpolate twice, sh_shade", op_by_op
     half = [t.half() for t in (normals, s.colours)]
@@ -74,7 +90,11 @@ def orders(vertices, faces):
     """The mesh with its triangles in other orders."""
     vertex_order, _, along_curve = fr.locality_order(torch.from_numpy(vertices), torch.from_numpy(faces))
     shuffled = faces[np.random.default_rng(0).permutation(len(faces))]
-    return {"by rows": (vertices, faces), "along a Morton curve": (vertices[vertex_order.numpy()], along_curve.numpy()), "shuffled": (vertices, shuffled)}
+    return {
+        "by rows": (vertices, faces),
+        "along a Morton curve": (vertices[vertex_order.numpy()], along_curve.numpy()),
+        "shuffled": (vertices, shuffled),
+    }
 
 
 if __name__ == "__main__":

@@ -1,37 +1,79 @@
-"""Morphable face models and the reconstruction methods that stand on facerender.
+"""Morphable face models, and the reconstruction methods built on `facerender`.
 
-Conventions: millimetres, y up, +z out of the face, +x to the subject's left; 68 landmarks in Multi-PIE (iBUG) order; coefficients of unit
-variance; radians.
+Conventions: millimeters, y up, +z out of the face, +x to the subject's left; 68 landmarks in Multi-PIE (iBUG) order;
+coefficients of unit variance; radians.
+
+Packages, each of which imports only from those below it:
+
+* `cli`: the commands, `facemodels COMMAND`.
+* `evaluation`: the protocols of the field, one file each.
+* `reconstruction`: photographs and videos in, faces out.
+* `methods`: UH-E2FAR, 2DASL, the pose guidance network and cycle-consistency, and the registry that loads them.
+* `training`: the loop, its settings and its checkpoints.
+* `data`: sources of training and test images. `export`: mesh files and the viewer. `fitting`: models fitted to photos
+  and scans. `networks`: backbones. `losses`: losses that methods share.
+* `models`: morphable models: the built-in one, and readers for the families of others.
+* `io`: images, videos, landmark files, `.mat` files, pickles.
+* `core`: what all of them share: errors, seeding, devices, geometry, landmarks, parameters, drawing.
+* `weights`: trained weights that ship; no code.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
-from .morphable import Face, ModelData, MorphableModel, Skeleton
+from facemodels.core.errors import InputError
 
-_LATER = {"fit_image": "fit", "fit_mesh": "fit_scan", "Transfer": "transfer", "Mesh": "export", "mesh_of": "export", "write": "export", "load_method": "methods", "reconstruct": "reconstruction", "Reconstructor": "reconstruction"}  # imported when asked for
-__all__ = ["Face", "InputError", "ModelData", "MorphableModel", "Skeleton", "load_model", *_LATER]
+if TYPE_CHECKING:
+    from facemodels.export import Mesh, mesh_of, write
+    from facemodels.fitting.photo import fit_image
+    from facemodels.fitting.scan import fit_mesh
+    from facemodels.fitting.transfer import Transfer
+    from facemodels.methods.registry import load_method
+    from facemodels.models.load import load_model
+    from facemodels.models.model_data import ModelData, Skeleton
+    from facemodels.models.morphable import ModelOutput, MorphableModel
+    from facemodels.reconstruction.face import Face
+    from facemodels.reconstruction.reconstructor import Reconstructor, reconstruct
+
+# Public name -> the module that defines it. Imported on first use: torch alone takes two seconds.
+_LAZY = {
+    "Face": "reconstruction.face",
+    "Mesh": "export",
+    "ModelData": "models.model_data",
+    "ModelOutput": "models.morphable",
+    "MorphableModel": "models.morphable",
+    "Reconstructor": "reconstruction.reconstructor",
+    "Skeleton": "models.model_data",
+    "Transfer": "fitting.transfer",
+    "fit_image": "fitting.photo",
+    "fit_mesh": "fitting.scan",
+    "load_method": "methods.registry",
+    "load_model": "models.load",
+    "mesh_of": "export",
+    "reconstruct": "reconstruction.reconstructor",
+    "write": "export",
+}
+__all__ = [
+    "Face",
+    "InputError",
+    "Mesh",
+    "ModelData",
+    "ModelOutput",
+    "MorphableModel",
+    "Reconstructor",
+    "Skeleton",
+    "Transfer",
+    "fit_image",
+    "fit_mesh",
+    "load_method",
+    "load_model",
+    "mesh_of",
+    "reconstruct",
+    "write",
+]
 
 
-def __getattr__(name):
-    if name in _LATER:
-        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"facemodels.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def load_model(model="builtin") -> MorphableModel:
-    """A model by name or path: "builtin" is the one that ships; anything else is a file or folder of one of the families that
-    `facemodels convert --help` lists.
-
-    Raises:
-        InputError: the file is missing, damaged or of no known kind; one sentence that names it, what was expected and what was found.
-    """
-    if isinstance(model, MorphableModel):
-        return model
-    if model == "builtin":
-        from .builtin import builtin_data
-
-        return MorphableModel(builtin_data())
-    from .formats import read
-
-    return MorphableModel(read(model))

@@ -10,7 +10,8 @@ float64 input), inside autocast too.
 
 import functools
 import math
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,9 @@ def _widened(value):
 def _check_shapes(**tensors):
     """Broadcasting would hide a wrong pairing: [N,68,2] against [68,2] or [N,1,2] gives a number, but not the loss."""
     if len({t.shape for t in tensors.values()}) > 1:
-        raise ValueError("shapes must be equal, got " + ", ".join(f"{name} {list(t.shape)}" for name, t in tensors.items()))
+        raise ValueError(
+            "shapes must be equal, got " + ", ".join(f"{name} {list(t.shape)}" for name, t in tensors.items())
+        )
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -67,7 +70,9 @@ def _point_differences(predicted, target, weights):
     _check_shapes(predicted=predicted, target=target)
     points = predicted.shape[1]
     if weights.shape not in ((points,), predicted.shape[:2]):
-        raise ValueError(f"weights must be [{points}] or {list(predicted.shape[:2])} for points {list(predicted.shape)}, got {list(weights.shape)}")
+        raise ValueError(
+            f"weights must be [{points}] or {list(predicted.shape[:2])} for points {list(predicted.shape)}, got {list(weights.shape)}"
+        )
     weights = weights.to(predicted.dtype).expand(predicted.shape[:2])
     return torch.where(weights[..., None] != 0, predicted - target, 0), weights
 
@@ -90,7 +95,9 @@ def landmark_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = No
 
 
 @_in_float32
-def wing_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = None, omega: float = 10.0, epsilon: float = 2.0) -> Tensor:
+def wing_loss(
+    predicted: Tensor, target: Tensor, weights: Tensor | None = None, omega: float = 10.0, epsilon: float = 2.0
+) -> Tensor:
     """Wing loss of Feng et al. (2018), mean over coordinates: omega ln(1 + |x|/epsilon) where |x| < omega, |x| - C beyond, with the C that joins them.
 
     predicted, target: [N,P,D], pixels; weights: [P] or [N,P], None for 1, as in `landmark_loss`. omega, epsilon in pixels.
@@ -133,7 +140,9 @@ def census_loss(first: Tensor, second: Tensor, mask: Tensor, radius: int = 3) ->
     _check_shapes(mask=mask, pixels=first[..., 0])
     height, width = first.shape[1:3]
     if min(height, width) <= 2 * radius:
-        raise ValueError(f"images must be at least {2 * radius + 1} pixels high and wide, as the patch is, got {list(first.shape)}")
+        raise ValueError(
+            f"images must be at least {2 * radius + 1} pixels high and wide, as the patch is, got {list(first.shape)}"
+        )
     mask = mask.detach().to(first.dtype)[:, radius : height - radius, radius : width - radius]
     first, second = _grey(first), _grey(second)
     hamming = torch.zeros_like(mask)
@@ -142,30 +151,34 @@ def census_loss(first: Tensor, second: Tensor, mask: Tensor, radius: int = 3) ->
         change = (_soft_sign(first, down, right) - _soft_sign(second, down, right)).square()
         pair = change / (0.1 + change)
         left = max(0, -right)
-        for y, x in ((0, left), (down, left + right)):  # where a pair lies whose first, whose second pixel is the patch's centre
+        for y, x in (
+            (0, left),
+            (down, left + right),
+        ):  # where a pair lies whose first, whose second pixel is the patch's centre
             hamming = hamming + pair[:, radius - y : height - radius - y, radius - x : width - radius - x]
     return (mask * (hamming + 0.01) ** 0.4).sum() / (2 * mask.sum() + 1e-6)
 
 
 def _grey(image):
-    return 255 * (image[..., 0] if image.shape[-1] == 1 else 0.2989 * image[..., 0] + 0.5870 * image[..., 1] + 0.1140 * image[..., 2])
+    return 255 * (
+        image[..., 0]
+        if image.shape[-1] == 1
+        else 0.2989 * image[..., 0] + 0.5870 * image[..., 1] + 0.1140 * image[..., 2]
+    )
 
 
 def _soft_sign(grey, down, right):
     """t of the pairs of a pixel with the one `down` below and `right` beside it: [N,H,W] -> [N,H-down,W-|right|]."""
     height, width = grey.shape[1:]
-    difference = grey[:, down:, max(0, right) : width + min(0, right)] - grey[:, : height - down, max(0, -right) : width - max(0, right)]
+    difference = (
+        grey[:, down:, max(0, right) : width + min(0, right)]
+        - grey[:, : height - down, max(0, -right) : width - max(0, right)]
+    )
     return difference * (0.81 + difference.square()).rsqrt()
 
 
 # ArcFace's places of the eyes, the tip of the nose and the corners of the mouth in its 112-pixel crop; published with the first pixel's centre at 0, here at 0.5.
 ARCFACE_POINTS = ((38.7946, 52.1963), (74.0318, 52.0014), (56.5252, 72.2366), (42.0493, 92.8655), (71.2299, 92.7041))
-
-
-def five_points(landmarks: Tensor) -> Tensor:
-    """Eyes (means of their corners), tip of the nose, corners of the mouth [N,5,D] of 68 landmarks [N,68,D] (iBUG)."""
-    eyes = [landmarks[:, [a, b]].mean(1) for a, b in ((36, 39), (42, 45))]
-    return torch.stack([*eyes, landmarks[:, 30], landmarks[:, 48], landmarks[:, 54]], 1)
 
 
 @_in_float32
@@ -241,7 +254,10 @@ def reflectance_loss(albedo: Tensor, skin: Tensor) -> Tensor:
 
 @_in_float32
 def coefficient_loss(
-    identity: Tensor, expression: Tensor | None = None, albedo: Tensor | None = None, weights: tuple[float, float, float] = (1.0, 0.8, 1.7e-2)
+    identity: Tensor,
+    expression: Tensor | None = None,
+    albedo: Tensor | None = None,
+    weights: tuple[float, float, float] = (1.0, 0.8, 1.7e-2),
 ) -> Tensor:
     """Weighted squared length of the coefficients, mean over the batch: how improbable a face is. (Deng et al. 2019; weight 3e-4.)
 
@@ -275,7 +291,11 @@ def shape_alone(basis: Tensor, mean: Tensor) -> Tensor:
     """A basis [K,V,3] mm less what a small similarity of the mean [V,3] does: shifts, turns and sizes, which no picture shows. [K,V,3]"""
     centred = (mean - mean.mean(0)).double()
     axes = torch.eye(3, dtype=torch.float64, device=mean.device)
-    moves = [axis.expand_as(centred) for axis in axes] + [torch.linalg.cross(axis.expand_as(centred), centred) for axis in axes] + [centred]
+    moves = (
+        [axis.expand_as(centred) for axis in axes]
+        + [torch.linalg.cross(axis.expand_as(centred), centred) for axis in axes]
+        + [centred]
+    )
     directions = torch.linalg.qr(torch.stack([m.flatten() for m in moves], 1))[0]
     flat = basis.flatten(1).double()
     return (flat - (flat @ directions) @ directions.T).view_as(basis).to(basis.dtype)
@@ -331,7 +351,9 @@ def projected_points(parameters: Tensor, points: PointBasis) -> Tensor:
 def _shape(parameters, points):
     counts = len(points.shape), len(points.expression)
     if parameters.shape[1] != 12 + sum(counts):
-        raise ValueError(f"parameters must be [N,{12 + sum(counts)}] for {counts[0]} shape and {counts[1]} expression modes, got {list(parameters.shape)}")
+        raise ValueError(
+            f"parameters must be [N,{12 + sum(counts)}] for {counts[0]} shape and {counts[1]} expression modes, got {list(parameters.shape)}"
+        )
     basis = torch.cat([points.shape, points.expression]).flatten(1)
     return points.mean + (parameters[:, 12:] @ basis).view(-1, *points.mean.shape)
 
@@ -357,7 +379,9 @@ def vdc_loss(predicted: Tensor, target: Tensor, whitening: Whitening, points: Po
 
 
 @_in_float32
-def wpdc_weights(predicted: Tensor, target: Tensor, whitening: Whitening, points: PointBasis, pixels_per_mm: float = 0.57339936) -> Tensor:
+def wpdc_weights(
+    predicted: Tensor, target: Tensor, whitening: Whitening, points: PointBasis, pixels_per_mm: float = 0.57339936
+) -> Tensor:
     """[N,12+S+E], without gradient: how far each parameter's error alone moves the points, about, the largest of a sample 1. (Released code of 3DDFA.)
 
     For an entry of A: |p - p*| times the norm of the coordinate that it multiplies, over the target's points; for t_x, t_y: |p - p*| sqrt(P); for shape and
@@ -372,13 +396,20 @@ def wpdc_weights(predicted: Tensor, target: Tensor, whitening: Whitening, points
         shape = _shape(there, points)
         reach = torch.cat([shape.norm(dim=1), shape.new_full((len(shape), 1), shape.shape[1] ** 0.5)], 1)
         modes = torch.cat([points.shape, points.expression]).flatten(1).norm(dim=1)
-        weights = torch.cat([(error[:, :12].view(-1, 3, 4) * reach[:, None]).flatten(1), pixels_per_mm * error[:, 12:] * modes], 1) + 1e-6
+        weights = (
+            torch.cat(
+                [(error[:, :12].view(-1, 3, 4) * reach[:, None]).flatten(1), pixels_per_mm * error[:, 12:] * modes], 1
+            )
+            + 1e-6
+        )
         weights = weights * (torch.arange(weights.shape[1], device=weights.device) != 11)
         return weights / weights.amax(1, keepdim=True)
 
 
 @_in_float32
-def wpdc_loss(predicted: Tensor, target: Tensor, whitening: Whitening, points: PointBasis, pixels_per_mm: float = 0.57339936) -> Tensor:
+def wpdc_loss(
+    predicted: Tensor, target: Tensor, whitening: Whitening, points: PointBasis, pixels_per_mm: float = 0.57339936
+) -> Tensor:
     """Weighted parameter distance cost: mean over the batch and the parameters of w (q - q*)^2, whitened, with `wpdc_weights`. (Zhu et al. 2016.)
 
     predicted, target: whitened parameters [N,12+S+E]. whitening: their mean and deviation. points: the model where the effect of a parameter is measured.

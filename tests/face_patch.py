@@ -32,7 +32,12 @@ def patch_data(blendshapes: bool = True, jaw: bool = False) -> ModelData:
     u, v = np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(-1, 1, SIDE))
     x, y = 66 * u.ravel(), 72 * v.ravel()
     depth = 70 * np.sqrt(np.clip(1.35 - (x / 72) ** 2 - (y / 90) ** 2, 0.02, None))
-    depth += bump(x, y, 0, 0, 9, 18) * 22 - bump(x, y, -31, 20, 14, 9) * 8 - bump(x, y, 31, 20, 14, 9) * 8 + bump(x, y, 0, -36, 18, 9) * 5
+    depth += (
+        bump(x, y, 0, 0, 9, 18) * 22
+        - bump(x, y, -31, 20, 14, 9) * 8
+        - bump(x, y, 31, 20, 14, 9) * 8
+        + bump(x, y, 0, -36, 18, 9) * 5
+    )
     mean = np.stack([x, y, depth], 1)
     i = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
     a, b, c, d = i[:-1, :-1].ravel(), i[:-1, 1:].ravel(), i[1:, :-1].ravel(), i[1:, 1:].ravel()
@@ -45,14 +50,17 @@ def patch_data(blendshapes: bool = True, jaw: bool = False) -> ModelData:
         identity.append(bump(x, y, cx, cy, size, size)[:, None] * random.normal(size=3) * 2.5)
     expression = [
         bump(x, y, 0, -48, 28, 20)[:, None] * [0, -12, -2],  # the chin down
-        (bump(x, y, -24, -36, 12, 12) * -1 + bump(x, y, 24, -36, 12, 12))[:, None] * [6, 0, 0] + bump(x, y, 0, -36, 26, 10)[:, None] * [0, 3, 0],
+        (bump(x, y, -24, -36, 12, 12) * -1 + bump(x, y, 24, -36, 12, 12))[:, None] * [6, 0, 0]
+        + bump(x, y, 0, -36, 26, 10)[:, None] * [0, 3, 0],
         (bump(x, y, -31, 38, 16, 10) + bump(x, y, 31, 38, 16, 10))[:, None] * [0, 7, 1],
     ]
     skin = np.tile([0.50, 0.32, 0.24], (len(mean), 1))
     lips, brows = bump(x, y, 0, -36, 20, 6), bump(x, y, -31, 38, 16, 3) + bump(x, y, 31, 38, 16, 3)
     eyes = bump(x, y, -31, 21, 11, 4) + bump(x, y, 31, 21, 11, 4)
     skin = skin * (1 - 0.4 * lips[:, None] * [0.2, 1, 0.8]) * (1 - 0.6 * brows[:, None]) * (1 - 0.5 * eyes[:, None])
-    albedo = [skin * 0.15, skin * [0.1, -0.03, -0.06]] + [skin * bump(x, y, random.uniform(-45, 45), random.uniform(-50, 50), 14, 14)[:, None] * 0.15 for _ in range(4)]
+    albedo = [skin * 0.15, skin * [0.1, -0.03, -0.06]] + [
+        skin * bump(x, y, random.uniform(-45, 45), random.uniform(-50, 50), 14, 14)[:, None] * 0.15 for _ in range(4)
+    ]
 
     places = np.array([((mean[:, :2] - p) ** 2).sum(1).argmin() for p in landmark_places()])
     skeleton = None
@@ -63,8 +71,19 @@ def patch_data(blendshapes: bool = True, jaw: bool = False) -> ModelData:
         regressor[1, [i[10, 0], i[10, -1]]] = 0.5
         skeleton = Skeleton(("root", "jaw"), (-1, 0), np.stack([1 - low, low], 1), regressor)
     return ModelData(
-        "patch", mean, np.stack(identity), np.stack(expression), faces, ("chinDown", "mouthWide", "browsUp"), blendshapes, skin, np.stack(albedo),
-        landmark_index=np.repeat(places[:, None], 3, 1), landmark_weights=np.tile([1.0, 0, 0], (68, 1)), contour=np.repeat(places[:17, None], 2, 1), skeleton=skeleton,
+        "patch",
+        mean,
+        np.stack(identity),
+        np.stack(expression),
+        faces,
+        ("chinDown", "mouthWide", "browsUp"),
+        blendshapes,
+        skin,
+        np.stack(albedo),
+        landmark_index=np.repeat(places[:, None], 3, 1),
+        landmark_weights=np.tile([1.0, 0, 0], (68, 1)),
+        contour=np.repeat(places[:17, None], 2, 1),
+        skeleton=skeleton,
     )
 
 

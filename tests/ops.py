@@ -1,7 +1,7 @@
 """The table of ops: what test_ops.py checks of each. A new op gets a row here and goes through all of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 
@@ -51,12 +51,18 @@ def _normals_case(dtype, device, batch=2, vertices=14, faces=12):
 
 
 def _shade_case(dtype, device, batch=2, vertices=14, faces=12):
-    return None, (random((batch, vertices, 3), dtype, device, 1), random((batch, vertices, 3), dtype, device, 2), random((batch, 9, 3), dtype, device, 3))
+    return None, (
+        random((batch, vertices, 3), dtype, device, 1),
+        random((batch, vertices, 3), dtype, device, 2),
+        random((batch, 9, 3), dtype, device, 3),
+    )
 
 
 def _render_case(dtype, device, batch=2, vertices=14, faces=12):
     clip, topology = scene(dtype, device, batch, vertices, faces)
-    normals, albedo, light = (random(s, dtype, device, k) for k, s in enumerate([(batch, vertices, 3), (1, vertices, 3), (batch, 9, 3)]))
+    normals, albedo, light = (
+        random(s, dtype, device, k) for k, s in enumerate([(batch, vertices, 3), (1, vertices, 3), (batch, 9, 3)])
+    )
     return topology, (clip, normals, albedo, light, random((3,), dtype, device, 4))
 
 
@@ -66,7 +72,9 @@ def _edge_case(dtype, device, batch=2, vertices=14, faces=12):
 
 
 def _render(module):
-    return lambda topology, clip, normals, albedo, light, background: module.render_face(clip, normals, albedo, light, topology, SIZE, background)[0]
+    return lambda topology, clip, normals, albedo, light, background: module.render_face(
+        clip, normals, albedo, light, topology, SIZE, background
+    )[0]
 
 
 def _edges(module):
@@ -96,13 +104,22 @@ OPS = [
     ),
     Op(
         "interpolate",
-        lambda topology, clip, a, background: fr.interpolate(a, topology, fr.rasterize(clip, topology, SIZE), background),
-        lambda topology, clip, a, background: reference.interpolate(a, topology, reference.rasterize(clip, topology, SIZE), background),
+        lambda topology, clip, a, background: fr.interpolate(
+            a, topology, fr.rasterize(clip, topology, SIZE), background
+        ),
+        lambda topology, clip, a, background: reference.interpolate(
+            a, topology, reference.rasterize(clip, topology, SIZE), background
+        ),
         _interpolate_case,
         attributes=(1, 2),
         spoil=(
             (1, lambda t: t[:, :, 0], ValueError, r"attributes must be \[N\|1,V,C\], got float32 \[2, 14\]"),
-            (1, lambda t: t.double(), TypeError, r"attributes must be float32, float16 or bfloat16 beside fragments.bary"),
+            (
+                1,
+                lambda t: t.double(),
+                TypeError,
+                r"attributes must be float32, float16 or bfloat16 beside fragments.bary",
+            ),
             (1, lambda t: t.int(), TypeError, r"attributes must be float32 or float64 or .*, got int32"),
             (2, lambda t: t[:4], ValueError, r"background must be \[C\] with C=5.* got float32 \[4\]"),
         ),
@@ -114,7 +131,12 @@ OPS = [
         _normals_case,
         spoil=(
             (0, lambda t: t[..., :2], ValueError, r"vertices must be \[N,V,3\].* got float32 \[2, 14, 2\]"),
-            (0, lambda t: t[:, :7], ValueError, r"topology must be that of a mesh with 7 vertices, got Topology\(F=12, V=14"),
+            (
+                0,
+                lambda t: t[:, :7],
+                ValueError,
+                r"topology must be that of a mesh with 7 vertices, got Topology\(F=12, V=14",
+            ),
         ),
     ),
     Op(
@@ -125,7 +147,12 @@ OPS = [
         attributes=(0, 1),
         spoil=(
             (2, lambda t: t[:, :4], ValueError, r"coefficients must be \[N\|1,9,3\].* got float32 \[2, 4, 3\]"),
-            (0, lambda t: t[:, :3], ValueError, r"albedo must be \[2, 14, 3\] like normals, or \[1, 14, 3\], got \[2, 3, 3\]"),
+            (
+                0,
+                lambda t: t[:, :3],
+                ValueError,
+                r"albedo must be \[2, 14, 3\] like normals, or \[1, 14, 3\], got \[2, 3, 3\]",
+            ),
             (1, lambda t: t.to(HALF), TypeError, r"albedo must be float16, like normals, got float32"),
         ),
     ),
@@ -148,6 +175,13 @@ OPS = [
         _edges(reference),
         _edge_case,
         attributes=(1,),
-        spoil=((1, lambda t: t.double(), TypeError, r"attributes must be float32, float16 or bfloat16 beside fragments.bary"),),
+        spoil=(
+            (
+                1,
+                lambda t: t.double(),
+                TypeError,
+                r"attributes must be float32, float16 or bfloat16 beside fragments.bary",
+            ),
+        ),
     ),
 ]

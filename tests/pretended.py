@@ -19,13 +19,27 @@ from torch.utils._pytree import tree_flatten, tree_map
 CUDA = torch.device("cuda:0")
 ROOT = Path(__file__).parents[1]
 FROM_PYTHON = {torch.tensor, torch.as_tensor, Tensor.new_tensor}
-READS = {"_local_scalar_dense", "nonzero", "masked_select", "_linalg_svd", "linalg_eig", "_linalg_eigh"}  # the decompositions read whether they converged
+READS = {
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "_linalg_svd",
+    "linalg_eig",
+    "_linalg_eigh",
+}  # the decompositions read whether they converged
 
 
 class Pretended(Tensor):
     @staticmethod
     def __new__(cls, real):
-        made = Tensor._make_wrapper_subclass(cls, real.shape, strides=real.stride(), storage_offset=real.storage_offset(), dtype=real.dtype, device="meta")
+        made = Tensor._make_wrapper_subclass(
+            cls,
+            real.shape,
+            strides=real.stride(),
+            storage_offset=real.storage_offset(),
+            dtype=real.dtype,
+            device="meta",
+        )
         made.beneath = real
         return made
 
@@ -41,7 +55,10 @@ class Pretended(Tensor):
 
 
 def on_cuda(device) -> bool:
-    return device is not None and torch.device(device).type in ("cuda", "meta")  # torch, below, takes a `Pretended` for a tensor on the device "meta"
+    return device is not None and torch.device(device).type in (
+        "cuda",
+        "meta",
+    )  # torch, below, takes a `Pretended` for a tensor on the device "meta"
 
 
 class _Dispatch(TorchDispatchMode):
@@ -68,7 +85,12 @@ class _Dispatch(TorchDispatchMode):
             crosses = bool(there) and bool(here) if name == "copy_" else bool(there) != wrapped
             if crosses and not (args[2:] or [kwargs.get("non_blocking")])[0]:
                 self.wait(name)
-        elif name in ("index", "index_put", "index_put_", "_index_put_impl_"):  # indices may be on the CPU, and are copied
+        elif name in (
+            "index",
+            "index_put",
+            "index_put_",
+            "_index_put_impl_",
+        ):  # indices may be on the CPU, and are copied
             if there and not isinstance(args[0], Pretended):
                 raise RuntimeError(f"{func}: indices on cuda:0 of a tensor on the CPU")
             if there and here:
@@ -76,7 +98,9 @@ class _Dispatch(TorchDispatchMode):
             if there and any(t.dtype in (torch.bool, torch.uint8) for t in args[1] if t is not None):
                 self.wait("a mask as index")
         elif there and here:
-            raise RuntimeError(f"{func}: tensors on cuda:0 and on the CPU: {[(type(t).__name__, t.dtype, list(t.shape)) for t in tensors]}")
+            raise RuntimeError(
+                f"{func}: tensors on cuda:0 and on the CPU: {[(type(t).__name__, t.dtype, list(t.shape)) for t in tensors]}"
+            )
         elif there and name in READS:
             self.wait(name)
         if device is not None:
@@ -86,11 +110,17 @@ class _Dispatch(TorchDispatchMode):
         if not wrapped or name == "_local_scalar_dense":
             return found
         same = {id(t.beneath): t for t in there}
-        return tree_map(lambda t: same.get(id(t)) if id(t) in same else Pretended(t) if isinstance(t, Tensor) else t, found)
+        return tree_map(
+            lambda t: same.get(id(t)) if id(t) in same else Pretended(t) if isinstance(t, Tensor) else t, found
+        )
 
     def wait(self, what):
-        frames = [f for f in traceback.extract_stack() if Path(f.filename).is_relative_to(ROOT) and f.filename != __file__]
-        where = f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno} {frames[-1].line}" if frames else "?"
+        frames = [
+            f for f in traceback.extract_stack() if Path(f.filename).is_relative_to(ROOT) and f.filename != __file__
+        ]
+        where = (
+            f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno} {frames[-1].line}" if frames else "?"
+        )
         self.waits.append((what, where))
 
 
@@ -128,7 +158,9 @@ class _Function(TorchFunctionMode):
             return self.moved(made, wanted, non_blocking=func not in FROM_PYTHON)
         return func(*args, **kwargs)
 
-    def moved(self, x, *args, device=None, dtype=None, non_blocking=False, copy=False, memory_format=torch.preserve_format):
+    def moved(
+        self, x, *args, device=None, dtype=None, non_blocking=False, copy=False, memory_format=torch.preserve_format
+    ):
         if args and isinstance(args[0], Tensor):
             device, dtype, args = args[0].device, args[0].dtype, args[1:]
         elif args and isinstance(args[0], torch.dtype):
@@ -141,7 +173,13 @@ class _Function(TorchFunctionMode):
         dtype = dtype or x.dtype
         if device is None or on_cuda(device) == isinstance(x, Pretended):
             return x.to(dtype=dtype, copy=copy, memory_format=memory_format)
-        return torch.ops.aten._to_copy(x, dtype=dtype, device="meta" if on_cuda(device) else "cpu", non_blocking=non_blocking, memory_format=memory_format)
+        return torch.ops.aten._to_copy(
+            x,
+            dtype=dtype,
+            device="meta" if on_cuda(device) else "cpu",
+            non_blocking=non_blocking,
+            memory_format=memory_format,
+        )
 
 
 @contextlib.contextmanager

@@ -26,13 +26,17 @@ def small_model(device="cpu", dtype=F64):
     points = L.PointBasis(60 * random(P, 3, seed=1), 2 * random(S, P, 3, seed=2), 3 * random(E, P, 3, seed=3))
     affine = torch.tensor([[0.4, 0, 0, 60], [0, 0.4, 0, 65], [0, 0, 0.4, -70]], dtype=F64).flatten()
     spread = torch.tensor([0.2, 0.3, 0.3, 20] * 3, dtype=F64)
-    whitening = L.Whitening(torch.cat([affine, torch.zeros(S + E, dtype=F64)]), torch.cat([spread, torch.ones(S + E, dtype=F64)]))
+    whitening = L.Whitening(
+        torch.cat([affine, torch.zeros(S + E, dtype=F64)]), torch.cat([spread, torch.ones(S + E, dtype=F64)])
+    )
     move = lambda fields: type(fields)(*(t.to(device, dtype) for t in fields))
     return move(points), move(whitening)
 
 
 def rotations(device="cpu", dtype=F64):
-    return camera.euler_rotation(random(N, 3, seed=4, device=device, dtype=dtype)), camera.euler_rotation(random(N, 3, seed=5, device=device, dtype=dtype))
+    return camera.euler_rotation(random(N, 3, seed=4, device=device, dtype=dtype)), camera.euler_rotation(
+        random(N, 3, seed=5, device=device, dtype=dtype)
+    )
 
 
 def embed(crop):
@@ -45,8 +49,16 @@ def cases(device="cpu", dtype=F64):
     on = dict(device=device, dtype=dtype)
     points, whitening = small_model(device, dtype)
     q, q_star = random(N, 12 + S + E, seed=6, **on), random(N, 12 + S + E, seed=7, **on)
-    landmarks, labels, weights = 5 * random(N, P, 2, seed=8, **on), 5 * random(N, P, 2, seed=9, **on), uniform(N, P, **on)
-    image, other, mask = uniform(N, 9, 8, 3, seed=10, **on), uniform(N, 9, 8, 3, seed=11, **on), (uniform(N, 9, 8, seed=12, **on) > 0.3).to(dtype)
+    landmarks, labels, weights = (
+        5 * random(N, P, 2, seed=8, **on),
+        5 * random(N, P, 2, seed=9, **on),
+        uniform(N, P, **on),
+    )
+    image, other, mask = (
+        uniform(N, 9, 8, 3, seed=10, **on),
+        uniform(N, 9, 8, 3, seed=11, **on),
+        (uniform(N, 9, 8, seed=12, **on) > 0.3).to(dtype),
+    )
     first, second = rotations(**on)
     a, b, basis = random(N, S, seed=13, **on), random(N, S, seed=14, **on), random(S, 3 * P, seed=15, **on)
     scores, real = 2 * random(N, 5, seed=16, **on), 2 * random(N, 4, seed=17, **on)
@@ -54,7 +66,11 @@ def cases(device="cpu", dtype=F64):
     table = {
         "landmark": (L.landmark_loss, (landmarks, labels, weights), 2),
         "landmark, 68": (L.landmark_loss, (random(N, 68, 2, seed=19, **on), random(N, 68, 2, seed=20, **on)), 2),
-        "landmark, not squared": (lambda p, t, w: L.landmark_loss(p, t, w, squared=False), (landmarks, labels, weights), 2),
+        "landmark, not squared": (
+            lambda p, t, w: L.landmark_loss(p, t, w, squared=False),
+            (landmarks, labels, weights),
+            2,
+        ),
         "wing": (L.wing_loss, (3 * landmarks, labels, weights), 2),
         "photometric": (L.photometric_loss, (image, other, mask), 2),
         "census": (lambda a, b, m: L.census_loss(a, b, m, radius=2), (image, other, mask), 2),
@@ -90,7 +106,9 @@ def value_and_gradients(loss, tensors, count, autocast=False):
 # ------------------------------------------------------------------------------------------------------------------ all of them
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "wpdc"])  # whose weights carry no gradient: a test of its own holds them
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if n != "wpdc"]
+)  # whose weights carry no gradient: a test of its own holds them
 def test_gradients_are_those_of_finite_differences(name):
     loss, tensors, count = cases()[name]
     leaves = [t.clone().requires_grad_() for t in tensors[:count]]
@@ -114,7 +132,13 @@ def test_autocast_changes_nothing_and_half_precision_is_summed_in_float32(name, 
     want, goal = value_and_gradients(loss, tensors, count)
     got, gradients = value_and_gradients(loss, tensors, count, autocast=True)
     assert torch.equal(got, want) and all(torch.equal(g, w) for g, w in zip(gradients, goal))
-    if name in ("face crop", "perceptual", "projected", "vdc", "wpdc"):  # the test's own arithmetic around these would be rounded
+    if name in (
+        "face crop",
+        "perceptual",
+        "projected",
+        "vdc",
+        "wpdc",
+    ):  # the test's own arithmetic around these would be rounded
         return
     short = [t.bfloat16() for t in tensors]
     got = loss(*short)
@@ -144,10 +168,15 @@ def test_equal_prediction_and_target_give_a_finite_value_and_gradient(name):
     floor = {"photometric": 1e-3, "census": 0.01**0.4 / 2}.get(name, 0)
     if not name.startswith(("critic", "adversarial", "gamma", "reflectance", "coefficients")):
         assert abs(value.item() - floor) < 2e-6
-        assert name == "rotation angle" or all(g.abs().max() < 1e-3 for g in gradients)  # an angle's slope is 1 as near to zero as it can be told from it
+        assert name == "rotation angle" or all(
+            g.abs().max() < 1e-3 for g in gradients
+        )  # an angle's slope is 1 as near to zero as it can be told from it
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("landmark, 68", "gram", "reflectance", "face crop", "projected", "rotation angle")])
+@pytest.mark.parametrize(
+    "name",
+    [n for n in NAMES if n not in ("landmark, 68", "gram", "reflectance", "face crop", "projected", "rotation angle")],
+)
 def test_an_empty_batch_costs_nothing(name):
     loss, tensors, count = cases(dtype=torch.float32)[name]
     empty = [t if len(t) != N or name == "vertex" and k == 2 else t[:0] for k, t in enumerate(tensors)]
@@ -166,7 +195,9 @@ def test_shapes_that_would_broadcast_are_refused_with_both_named(name):
 
 def test_landmark_loss_is_the_weighted_square_over_points_and_batch():
     _, (p, t, w), _ = cases()["landmark"]
-    want = sum(w[n, k] * sum((p[n, k, c] - t[n, k, c]) ** 2 for c in range(2)) for n in range(N) for k in range(P)) / (N * P)
+    want = sum(w[n, k] * sum((p[n, k, c] - t[n, k, c]) ** 2 for c in range(2)) for n in range(N) for k in range(P)) / (
+        N * P
+    )
     assert math.isclose(L.landmark_loss(p, t, w).item(), want.item(), rel_tol=1e-12)
     want = sum(w[n, k] * math.hypot(*(p[n, k] - t[n, k]).tolist()) for n in range(N) for k in range(P)) / (N * P)
     assert math.isclose(L.landmark_loss(p, t, w, squared=False).item(), want.item(), rel_tol=1e-9)
@@ -174,7 +205,19 @@ def test_landmark_loss_is_the_weighted_square_over_points_and_batch():
 
 def test_the_default_landmark_weights_are_deep3ds():
     weights = L.deep3d_landmark_weights()
-    assert [k for k in range(68) if weights[k] == 20] == [28, 29, 30, 60, 61, 62, 63, 64, 65, 66, 67] and weights.sum() == 57 + 11 * 20
+    assert [k for k in range(68) if weights[k] == 20] == [
+        28,
+        29,
+        30,
+        60,
+        61,
+        62,
+        63,
+        64,
+        65,
+        66,
+        67,
+    ] and weights.sum() == 57 + 11 * 20
     p, t = random(N, 68, 2), random(N, 68, 2, seed=1)
     assert L.landmark_loss(p, t) == L.landmark_loss(p, t, weights)
     with pytest.raises(ValueError, match="68 landmarks, got 21"):
@@ -224,7 +267,9 @@ def test_photometric_loss_is_the_mean_colour_distance_over_the_mask():
     m = m * uniform(*m.shape, seed=30)
     total = 0.0
     for n, i, j in np.ndindex(*m.shape):
-        total += m[n, i, j].item() * math.sqrt(1e-6 + sum((a[n, i, j, c] - b[n, i, j, c]).item() ** 2 for c in range(3)))
+        total += m[n, i, j].item() * math.sqrt(
+            1e-6 + sum((a[n, i, j, c] - b[n, i, j, c]).item() ** 2 for c in range(3))
+        )
     assert math.isclose(L.photometric_loss(a, b, m).item(), total / m.sum().item(), rel_tol=1e-12)
     assert L.photometric_loss(a, b, m > 0.5) == L.photometric_loss(a, b, (m > 0.5).double())
 
@@ -329,7 +374,13 @@ def test_five_equal_points_give_a_crop_of_one_colour_without_nan():
 
 def test_five_points_are_eyes_nose_and_mouth_corners():
     landmarks = random(2, 68, 2)
-    want = [(landmarks[:, 36] + landmarks[:, 39]) / 2, (landmarks[:, 42] + landmarks[:, 45]) / 2, landmarks[:, 30], landmarks[:, 48], landmarks[:, 54]]
+    want = [
+        (landmarks[:, 36] + landmarks[:, 39]) / 2,
+        (landmarks[:, 42] + landmarks[:, 45]) / 2,
+        landmarks[:, 30],
+        landmarks[:, 48],
+        landmarks[:, 54],
+    ]
     torch.testing.assert_close(L.five_points(landmarks), torch.stack(want, 1))
 
 
@@ -351,7 +402,9 @@ def test_perceptual_loss_is_one_minus_the_cosine_and_trains_only_the_rendered_im
 
 def test_gamma_loss_is_the_variance_over_the_colours():
     _, (gamma,), _ = cases()["gamma"]
-    want = sum((gamma[n, k, c] - gamma[n, k].mean()) ** 2 for n in range(N) for k in range(9) for c in range(3)) / (N * 27)
+    want = sum((gamma[n, k, c] - gamma[n, k].mean()) ** 2 for n in range(N) for k in range(9) for c in range(3)) / (
+        N * 27
+    )
     assert math.isclose(L.gamma_loss(gamma).item(), want.item(), rel_tol=1e-12)
     torch.testing.assert_close(L.gamma_loss(gamma + random(N, 9, 1)), L.gamma_loss(gamma))
     assert L.gamma_loss(gamma[..., :1].expand(-1, -1, 3)).item() < 1e-30
@@ -393,7 +446,9 @@ def test_vertex_loss_is_the_mean_square_over_coordinates_and_the_gram_form_equal
     a = a.clone().requires_grad_()
     direct, short = L.vertex_loss(a, b, basis), L.gram_loss(a, b, L.gram_matrix(basis))
     torch.testing.assert_close(short, direct, rtol=1e-12, atol=0)
-    torch.testing.assert_close(torch.autograd.grad(short, a)[0], torch.autograd.grad(direct, a)[0], rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(
+        torch.autograd.grad(short, a)[0], torch.autograd.grad(direct, a)[0], rtol=1e-10, atol=1e-14
+    )
 
 
 def test_the_gram_form_equals_the_direct_one_in_float32_at_a_models_size():
@@ -426,7 +481,9 @@ def test_twelve_parameters_are_the_rows_of_an_affine_map_then_shape_then_express
     points, whitening = small_model()
     q = random(N, 12 + S + E, seed=6)
     got = L.projected_points(whitening.raw(q), points)
-    np.testing.assert_allclose(got.numpy(), [projected_in_loops(p, points) for p in unwhitened(q, whitening)], rtol=1e-12)
+    np.testing.assert_allclose(
+        got.numpy(), [projected_in_loops(p, points) for p in unwhitened(q, whitening)], rtol=1e-12
+    )
     torch.testing.assert_close(whitening.whitened(whitening.raw(q)), q)
     with pytest.raises(ValueError, match=r"\[N,18\] for 4 shape and 2 expression modes, got \[3, 62\]"):
         L.projected_points(random(3, 62), points)
@@ -480,7 +537,9 @@ def test_wpdc_weighs_each_parameter_by_what_its_error_moves():
     q, t = random(N, 12 + S + E, seed=6), random(N, 12 + S + E, seed=7)
     weights = wpdc_in_loops(q, t, whitening, points, 0.57339936)
     np.testing.assert_allclose(L.wpdc_weights(q, t, whitening, points).numpy(), weights, rtol=1e-12)
-    want = sum(weights[n, k] * (q[n, k] - t[n, k]).item() ** 2 for n in range(N) for k in range(12 + S + E)) / (N * (12 + S + E))
+    want = sum(weights[n, k] * (q[n, k] - t[n, k]).item() ** 2 for n in range(N) for k in range(12 + S + E)) / (
+        N * (12 + S + E)
+    )
     assert math.isclose(L.wpdc_loss(q, t, whitening, points).item(), want, rel_tol=1e-12)
 
 
@@ -500,8 +559,15 @@ def test_wpdc_in_millimetres_is_the_published_one_in_micrometres():
     unit = torch.ones(12 + S + E, dtype=F64)
     unit[[0, 1, 2, 4, 5, 6, 8, 9, 10]] = 1e-3
     micrometres = L.PointBasis(*(1000 * part for part in points)), L.Whitening(*(unit * part for part in whitening))
-    torch.testing.assert_close(L.wpdc_loss(q, t, micrometres[1], micrometres[0], 0.00057339936), L.wpdc_loss(q, t, whitening, points), rtol=1e-12, atol=0)
-    torch.testing.assert_close(L.vdc_loss(q, t, micrometres[1], micrometres[0]), L.vdc_loss(q, t, whitening, points), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        L.wpdc_loss(q, t, micrometres[1], micrometres[0], 0.00057339936),
+        L.wpdc_loss(q, t, whitening, points),
+        rtol=1e-12,
+        atol=0,
+    )
+    torch.testing.assert_close(
+        L.vdc_loss(q, t, micrometres[1], micrometres[0]), L.vdc_loss(q, t, whitening, points), rtol=1e-12, atol=0
+    )
 
 
 def test_the_depth_of_the_prediction_and_the_order_of_the_points_change_neither_vdc_nor_wpdc():
@@ -552,8 +618,14 @@ def test_the_critics_losses_are_their_formulas():
     want = {
         "minimax": (cross_entropy, mean(lambda s: math.log(1 - sigmoid(s)), score)),
         "nonsaturating": (cross_entropy, mean(lambda s: -math.log(sigmoid(s)), score)),
-        "least_squares": (mean(lambda s: (s - 1) ** 2, real) + mean(lambda s: s * s, score), mean(lambda s: (s - 1) ** 2, score)),
-        "hinge": (mean(lambda s: max(0, 1 - s), real) + mean(lambda s: max(0, 1 + s), score), mean(lambda s: -s, score)),
+        "least_squares": (
+            mean(lambda s: (s - 1) ** 2, real) + mean(lambda s: s * s, score),
+            mean(lambda s: (s - 1) ** 2, score),
+        ),
+        "hinge": (
+            mean(lambda s: max(0, 1 - s), real) + mean(lambda s: max(0, 1 + s), score),
+            mean(lambda s: -s, score),
+        ),
     }
     assert set(want) == set(L.FORMS)
     for form, (critic, adversarial) in want.items():

@@ -44,9 +44,19 @@ class Faces:
     def to(self, device) -> "Faces":
         """On a device; towards CUDA without waiting, from it ready to be read."""
         waits = torch.device(device).type != "cuda"
-        return Faces(**{f.name: v.to(device, non_blocking=not waits) if isinstance(v := getattr(self, f.name), Tensor) else v for f in fields(self)})
+        return Faces(
+            **{
+                f.name: v.to(device, non_blocking=not waits) if isinstance(v := getattr(self, f.name), Tensor) else v
+                for f in fields(self)
+            }
+        )
 
     @staticmethod
     def joined(parts: list["Faces"]) -> "Faces":
         """One batch of several that know the same things."""
-        return Faces(**{f.name: None if getattr(parts[0], f.name) is None else torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Faces)})
+        return Faces(
+            **{
+                f.name: None if getattr(parts[0], f.name) is None else torch.cat([getattr(p, f.name) for p in parts])
+                for f in fields(Faces)
+            }
+        )

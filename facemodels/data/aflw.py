@@ -23,10 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from . import Faces
-from .cache import collected, loaded
-from .crops import cut, read_picture, to_crop
+from facemodels.core.crops import cut, to_crop
+from facemodels.core.errors import InputError
+from facemodels.data import Faces
+from facemodels.data.cache import collected, loaded
+from facemodels.io.images import read_picture
 
 CROP = 120
 
@@ -50,8 +51,14 @@ def aflw(path: str | Path, size: int = CROP, cache: str | Path | None = None) ->
         except (zipfile.BadZipFile, OSError) as error:
             raise InputError(f"{path}: not a readable zip ({error})") from None
         with archive:
-            members = {member.rsplit("/", 1)[-1]: member for member in archive.namelist() if member.lower().endswith(".jpg")}
-            yield from loaded(sorted(members.keys() | labels.keys()), lambda name: _sample(archive, members.get(name), name, labels.get(name), size), "reading AFLW")
+            members = {
+                member.rsplit("/", 1)[-1]: member for member in archive.namelist() if member.lower().endswith(".jpg")
+            }
+            yield from loaded(
+                sorted(members.keys() | labels.keys()),
+                lambda name: _sample(archive, members.get(name), name, labels.get(name), size),
+                "reading AFLW",
+            )
 
     return collected(str(path), (path, table), {"source": "aflw", "size": size}, samples, cache)
 
@@ -67,7 +74,9 @@ def files(path: str | Path) -> tuple[Path, Path]:
     table = path.with_name(path.stem + "_labels.npz")
     for file in (path, table):
         if not file.is_file():
-            raise InputError(f"{file}: there is no such file; AFLW is read from NAME.zip with crops and NAME_labels.npz beside it")
+            raise InputError(
+                f"{file}: there is no such file; AFLW is read from NAME.zip with crops and NAME_labels.npz beside it"
+            )
     return path, table
 
 
@@ -77,9 +86,13 @@ def _labels(table) -> dict[str, np.ndarray]:
         with open(table, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             names, points, box = file["names"], file["pts21"].astype(np.float64), file["roi_box"].astype(np.float64)
     except Exception as error:  # whatever numpy throws at a damaged file
-        raise InputError(f"{table}: expected the arrays names, pts21 and roi_box ({(str(error).splitlines() or [type(error).__name__])[0]})") from None
+        raise InputError(
+            f"{table}: expected the arrays names, pts21 and roi_box ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        ) from None
     if points.shape != (len(names), 2, 21) or box.shape != (len(names), 4):
-        raise InputError(f"{table}: expected pts21 [N,2,21] and roi_box [N,4] for {len(names)} names, found {list(points.shape)} and {list(box.shape)}")
+        raise InputError(
+            f"{table}: expected pts21 [N,2,21] and roi_box [N,4] for {len(names)} names, found {list(points.shape)} and {list(box.shape)}"
+        )
     return {str(name): p.astype(np.float32) for name, p in zip(names, in_crops(known(points), box))}
 
 
@@ -94,20 +107,29 @@ def in_crops(points: np.ndarray, box: np.ndarray) -> np.ndarray:
     width, height = (box[:, 2:] - box[:, :2]).T
     box[:, 3] += np.maximum(width - height, 0)
     box[:, 0] -= np.maximum(height - width, 0)
-    box += [-0.5, -0.5, 0.5, 0.5]  # from the first and last pixel to the lines that bound them, still 1-based as the points are
+    box += [
+        -0.5,
+        -0.5,
+        0.5,
+        0.5,
+    ]  # from the first and last pixel to the lines that bound them, still 1-based as the points are
     return np.array([to_crop(p.T, b, CROP) for p, b in zip(points, box)]).reshape(len(points), points.shape[2], 2)
 
 
 def _sample(archive, member, name, points, size):
     if member is None or points is None:
-        raise InputError(f"{name}: " + ("the zip has no such picture" if member is None else "there are no labels for it"))
+        raise InputError(
+            f"{name}: " + ("the zip has no such picture" if member is None else "there are no labels for it")
+        )
     try:
         content = archive.read(member)
     except Exception as error:  # whatever a damaged archive makes zipfile and zlib throw
         raise InputError(f"{name}: damaged in the zip ({error})") from None
     image = read_picture(io.BytesIO(content), name)
     if image.shape[:2] != (CROP, CROP):
-        raise InputError(f"{name}: expected a crop of {CROP} x {CROP} pixels, found {image.shape[1]} x {image.shape[0]}")
+        raise InputError(
+            f"{name}: expected a crop of {CROP} x {CROP} pixels, found {image.shape[1]} x {image.shape[0]}"
+        )
     if size != CROP:
         image, points = cut(image, (0, 0, CROP, CROP), size), points * np.float32(size / CROP)
     return {"image": image.transpose(2, 0, 1), "landmarks": points, "visible": ~np.isnan(points[:, 0])}

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..training import seed_of
-from . import Faces
-from .synthetic import blurred
+from facemodels.core.landmarks import left_right
+from facemodels.core.seeding import seed_of
+from facemodels.data import Faces
+from facemodels.data.synthetic import blurred
 
 
 @dataclass
@@ -55,7 +56,9 @@ def augment(faces: Faces, seed: int, step: int, indices: range, change: Change |
     generators = [torch.Generator().manual_seed(seed_of(seed, step, i)) for i in indices]
     device = faces.image.device
     normal = torch.stack([torch.randn(10, generator=g) for g in generators]).clamp(-2, 2).to(device, non_blocking=True)
-    chance = torch.stack([torch.rand(16, generator=g) for g in generators])  # what is chosen is known before a device is asked
+    chance = torch.stack(
+        [torch.rand(16, generator=g) for g in generators]
+    )  # what is chosen is known before a device is asked
     uniform = chance.to(device, non_blocking=True)
 
     height, width = faces.image.shape[-2:]
@@ -92,13 +95,17 @@ def _coloured(image, change, normal, grey):
 def _patch(uniform, largest, height, width):
     """(how much of each pixel it covers [M,H,W], its colour [M,3,H,W]): ellipses and rectangles with stripes, turned, anywhere."""
     device, side = uniform.device, max(height, width)
-    ys, xs = torch.meshgrid(torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij")
+    ys, xs = torch.meshgrid(
+        torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij"
+    )
     u = uniform[:, :, None, None]
     x, y, angle = xs - width * u[:, 0], ys - height * u[:, 1], math.pi * u[:, 2]
     along, across = angle.cos() * x + angle.sin() * y, angle.cos() * y - angle.sin() * x
     a, b = (side * largest / 2 * (0.2 + 0.8 * u[:, k]) for k in (3, 4))
     along, across = along / a, across / b
-    outside = torch.where(u[:, 5] < 0.5, torch.maximum(along.abs(), across.abs()), (along.square() + across.square()).sqrt())
+    outside = torch.where(
+        u[:, 5] < 0.5, torch.maximum(along.abs(), across.abs()), (along.square() + across.square()).sqrt()
+    )
     stripes = 0.8 + 0.2 * (4 * along + (12 * u[:, 6] - 6) * across).sin()
     return ((1 - outside) * torch.minimum(a, b) + 0.5).clamp(0, 1), stripes[:, None] * uniform[:, 7:10, None, None]
 
@@ -135,7 +142,9 @@ def _moved(faces, angle, scale, shift, mirrored):
     offset = middle + shift
     inverse = turn.mT / scale[:, None, None]
     # grid_sample counts from -1 to 1 across the picture: old = inverse (new - offset) + middle, with both divided by half the size, less one.
-    theta = torch.cat([inverse * half / half[:, None], (-(inverse @ shift[..., None]))[..., 0].div(half)[..., None]], -1)
+    theta = torch.cat(
+        [inverse * half / half[:, None], (-(inverse @ shift[..., None]))[..., 0].div(half)[..., None]], -1
+    )
     grid = F.affine_grid(theta, (len(angle), 1, height, width), align_corners=False)
     planes = faces.image if faces.mask is None else torch.cat([faces.image, faces.mask[:, None].to(faces.image)], 1)
     planes = F.grid_sample(planes, grid, align_corners=False)
@@ -175,41 +184,20 @@ def turned_light(light, c, s, sign):
     one, y, z, x, xy, yz, zz, xz, xx = light.unbind(1)
     x, xy, xz = x * sign, xy * sign, xz * sign
     c2, s2 = c * c - s * s, 2 * c * s
-    return torch.stack([one, s * x + c * y, z, c * x - s * y, s2 * xx + c2 * xy, s * xz + c * yz, zz, c * xz - s * yz, c2 * xx - s2 * xy], 1)
+    return torch.stack(
+        [
+            one,
+            s * x + c * y,
+            z,
+            c * x - s * y,
+            s2 * xx + c2 * xy,
+            s * xz + c * yz,
+            zz,
+            c * xz - s * yz,
+            c2 * xx - s2 * xy,
+        ],
+        1,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------------ names of points
-
-
-# "left" is left as seen in the picture.
-_IBUG = """
-jaw_0_left jaw_1_left jaw_2_left jaw_3_left jaw_4_left jaw_5_left jaw_6_left jaw_7_left chin
-jaw_7_right jaw_6_right jaw_5_right jaw_4_right jaw_3_right jaw_2_right jaw_1_right jaw_0_right
-brow_0_left brow_1_left brow_2_left brow_3_left brow_4_left brow_4_right brow_3_right brow_2_right brow_1_right brow_0_right
-nose_bridge_0 nose_bridge_1 nose_bridge_2 nose_tip nostril_outer_left nostril_inner_left nose_base nostril_inner_right nostril_outer_right
-eye_outer_left eye_upper_outer_left eye_upper_inner_left eye_inner_left eye_lower_inner_left eye_lower_outer_left
-eye_inner_right eye_upper_inner_right eye_upper_outer_right eye_outer_right eye_lower_outer_right eye_lower_inner_right
-mouth_corner_left lip_upper_outer_left lip_upper_inner_left lip_upper lip_upper_inner_right lip_upper_outer_right
-mouth_corner_right lip_lower_outer_right lip_lower_inner_right lip_lower lip_lower_inner_left lip_lower_outer_left
-mouth_inside_left inside_upper_left inside_upper inside_upper_right mouth_inside_right inside_lower_right inside_lower inside_lower_left
-"""
-_AFLW = """
-brow_outer_left brow_left brow_inner_left brow_inner_right brow_right brow_outer_right
-eye_outer_left eye_left eye_inner_left eye_inner_right eye_right eye_outer_right
-ear_left nose_left nose_tip nose_right ear_right mouth_left mouth mouth_right chin
-"""
-NAMES = {68: tuple(_IBUG.split()), 21: tuple(_AFLW.split()), 5: ("eye_left", "eye_right", "nose_tip", "mouth_left", "mouth_right")}
-OTHER_SIDE = {"left": "right", "right": "left"}
-
-
-def left_right(count: int) -> tuple[int, ...]:
-    """For each of 68 (iBUG), 21 (AFLW) or 5 points, the number of the one that it is in a mirrored picture: ``mirrored = points[:, left_right(68)]``.
-
-    Raises:
-        ValueError: another number of points.
-    """
-    if count not in NAMES:
-        raise ValueError(f"landmarks are {', '.join(map(str, NAMES))} points, got {count}")
-    names = NAMES[count]
-    swapped = (name.rpartition("_") for name in names)
-    return tuple(names.index(stem + bar + OTHER_SIDE.get(side, side)) for stem, bar, side in swapped)

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import InputError
-from ..training import seed_of
-from . import Faces
+from facemodels.core.errors import InputError
+from facemodels.core.seeding import seed_of
+from facemodels.data import Faces
 
 
 class Shuffled:
@@ -35,7 +35,9 @@ class Shuffled:
 
     def __init__(self, faces: Faces, places: Tensor | None = None):
         if faces.image.dtype != torch.uint8 or len(faces) == 0:
-            raise ValueError(f"faces must be at least one, with images of uint8, got {len(faces)} of {faces.image.dtype}")
+            raise ValueError(
+                f"faces must be at least one, with images of uint8, got {len(faces)} of {faces.image.dtype}"
+            )
         self.faces, self.places, self.count = faces, places, len(faces) if places is None else len(places)
         self._now = None, None
 
@@ -49,7 +51,10 @@ class Shuffled:
         epoch = (seed, number // self.count)
         now = self._now  # one tuple, replaced as a whole: threads may be in different epochs
         if now[0] != epoch:
-            now = self._now = epoch, torch.randperm(self.count, generator=torch.Generator().manual_seed(seed_of(*epoch)))
+            now = self._now = (
+                epoch,
+                torch.randperm(self.count, generator=torch.Generator().manual_seed(seed_of(*epoch))),
+            )
         return now[1][number % self.count]
 
 
@@ -58,7 +63,9 @@ class Cached(Shuffled):
 
     def __init__(self, source, seed: int, count: int, block: int = 64, progress: bool = True):
         parts, images = [], None
-        for k in tqdm(range(0, count, block), desc="rendering samples", disable=None if progress else True, leave=False):
+        for k in tqdm(
+            range(0, count, block), desc="rendering samples", disable=None if progress else True, leave=False
+        ):
             faces = source(seed, k // block, range(min(block, count - k)))
             if images is None:
                 images = torch.empty(count, *faces.image.shape[1:], dtype=torch.uint8)
@@ -83,7 +90,10 @@ def loaded(names: Iterable, load: Callable, desc: str = "reading pictures") -> I
         except InputError as error:
             return error
 
-    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool, tqdm(total=len(names), desc=desc, disable=None, leave=False) as bar:
+    with (
+        ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool,
+        tqdm(total=len(names), desc=desc, disable=None, leave=False) as bar,
+    ):
         for k in range(0, len(names), 256):  # not all at once: pictures would pile up before a slow disk
             for name, sample in zip(names[k : k + 256], pool.map(tried, names[k : k + 256])):
                 yield name, sample
@@ -93,7 +103,9 @@ def loaded(names: Iterable, load: Callable, desc: str = "reading pictures") -> I
 Samples = Iterator[tuple[str, Sample | InputError]]  # with names
 
 
-def collected(source: str, files: Iterable[Path], settings: dict, samples: Callable[[], Samples], cache: str | Path | None) -> Faces:
+def collected(
+    source: str, files: Iterable[Path], settings: dict, samples: Callable[[], Samples], cache: str | Path | None
+) -> Faces:
     """All samples of a source as `Faces` with uint8 images. Those that are InputErrors are left out, and one warning says how many and which.
 
     source: for people, which data these are. settings: what the samples depend on besides the files (plain values), which kind of source it is among them.
@@ -118,7 +130,9 @@ def collected(source: str, files: Iterable[Path], settings: dict, samples: Calla
                 _write(source, samples(), kept)
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"{kept}: the crops could not be kept there ({reason}); free some space, or choose another folder for the cache") from error
+        raise InputError(
+            f"{kept}: the crops could not be kept there ({reason}); free some space, or choose another folder for the cache"
+        ) from error
     try:
         with open(kept / "labels.npz", "rb") as opened, np.load(opened) as file:
             labels = dict(file)
@@ -126,7 +140,9 @@ def collected(source: str, files: Iterable[Path], settings: dict, samples: Calla
         # Copy on write: torch wants memory that could be written to, and nothing may reach the file.
         images = np.memmap(kept / "images.bin", np.uint8, "c", shape=shape)
     except Exception as error:  # whatever numpy throws at a damaged file
-        raise InputError(f"{kept}: damaged ({(str(error).splitlines() or [type(error).__name__])[0]}); delete it, and it will be made anew") from None
+        raise InputError(
+            f"{kept}: damaged ({(str(error).splitlines() or [type(error).__name__])[0]}); delete it, and it will be made anew"
+        ) from None
     return _faces(torch.from_numpy(images), labels, complaint)
 
 
@@ -164,13 +180,22 @@ def _gather(source, samples, put) -> tuple[dict[str, np.ndarray], tuple[int, ...
         shape = shape or image.shape
         if image.dtype != np.uint8 or image.shape != shape or (count and sample.keys() - {"image"} != labels.keys()):
             found = f"{sorted(sample)} and {image.dtype} {list(image.shape)}"
-            raise ValueError(f"{name}: samples of {source} must have the same fields and uint8 images {list(shape)}, got {found}")
+            raise ValueError(
+                f"{name}: samples of {source} must have the same fields and uint8 images {list(shape)}, got {found}"
+            )
         put(image.tobytes())
         count += 1
         for field in sample.keys() - {"image"}:
             labels.setdefault(field, []).append(sample[field])
     if not count:
-        raise InputError(f"{source}: " + (f"none of {len(skipped)} pictures can be used; the first: {skipped[0][1]}" if skipped else "there are no pictures"))
+        raise InputError(
+            f"{source}: "
+            + (
+                f"none of {len(skipped)} pictures can be used; the first: {skipped[0][1]}"
+                if skipped
+                else "there are no pictures"
+            )
+        )
     complaint = ""
     if skipped:
         complaint = f"{source}: {len(skipped)} of {count + len(skipped)} pictures are left out: {named([n for n, _ in skipped])}; the first because: {skipped[0][1]}"

@@ -15,15 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import facerender as fr
-
-from ..errors import InputError
-from ..morphable import MorphableModel, axis_angle_rotation
-from ..training import seed_of
-from . import Faces
-from .cache import Cached, Shuffled, collected, named
-from .crops import Box
-from .synthetic import Dice, Synthetic, Variety
-from .video import opened, parted
+from facemodels.core.crops import Box
+from facemodels.core.errors import InputError
+from facemodels.core.rotation import axis_angle_rotation
+from facemodels.core.seeding import seed_of
+from facemodels.data import Faces
+from facemodels.data.cache import Cached, Shuffled, collected, named
+from facemodels.data.synthetic import Dice, Synthetic, Variety
+from facemodels.data.video import opened, parted
+from facemodels.models.morphable import MorphableModel
 
 # What moves in a clip: from key to key, the frames between two keys (shortest, longest; drawn once a clip) and how far keys are from the clip's own
 # place, at most (0: at it; 1: as far as from one person's picture to another's). At 25 frames a second a syllable takes 4 frames, a turn of the head 15.
@@ -102,7 +102,9 @@ class SyntheticClips(Synthetic):
             raise ValueError(f"only must be None or one of {', '.join(CONTROLLED)}, got {only!r}")
 
     def _dice(self, seed, step, indices):
-        return _ClipDice([seed_of(seed, step, i) for i in indices], self.frames, self.gap, self.only, self.model.mean.device)
+        return _ClipDice(
+            [seed_of(seed, step, i) for i in indices], self.frames, self.gap, self.only, self.model.mean.device
+        )
 
     def _described(self, dice):
         identity, albedo = _repeated(super()._identity(dice.clip), self.frames)
@@ -110,12 +112,19 @@ class SyntheticClips(Synthetic):
         if self.only in (None, "expression"):
             vertices = self.model.shape(identity, expression)
         else:  # products of matrices are not the same to the last bit in each of their rows
-            (vertices,) = _repeated([self.model.shape(identity[:: self.frames], expression[:: self.frames])], self.frames)
+            (vertices,) = _repeated(
+                [self.model.shape(identity[:: self.frames], expression[:: self.frames])], self.frames
+            )
         rotation = dice.track("pose")(self._angles, fr.camera.euler_rotation, _turned_towards)
         faces, depth = self._placed(vertices, rotation, lambda points: self._follow(dice, points))
         light = dice.track("light")
         light.jump(dice.clip.uniform(1) < (1.0 if self.only else self.jump))
-        faces.identity, faces.expression, faces.albedo, faces.light = identity, expression, albedo, light(self._light).contiguous()
+        faces.identity, faces.expression, faces.albedo, faces.light = (
+            identity,
+            expression,
+            albedo,
+            light(self._light).contiguous(),
+        )
         faces.person = _person(dice)
         return faces, vertices, depth
 
@@ -125,7 +134,10 @@ class SyntheticClips(Synthetic):
         low, high = points.amin(1), points.amax(1)
         middle, side = (low + high) / 2, (high - low).amax(-1, keepdim=True)
         follow = dice.clip.uniform(1) * (self.only is None)
-        middle, side = ((f := x.unflatten(0, (-1, t))).lerp(f.mean(1, keepdim=True), 1 - follow[:, None]).flatten(0, 1) for x in (middle, side))
+        middle, side = (
+            (f := x.unflatten(0, (-1, t))).lerp(f.mean(1, keepdim=True), 1 - follow[:, None]).flatten(0, 1)
+            for x in (middle, side)
+        )
         camera = dice.track("camera")
         side = side * (v.box[0] + (v.box[1] - v.box[0]) * camera(lambda d: d.uniform(1)))
         middle = middle + v.shift * side * camera(lambda d: d.normal(2).clamp(-2, 2))
@@ -137,8 +149,12 @@ class SyntheticClips(Synthetic):
             return super()._background(dice)
         (noise,) = _repeated([self._surroundings(dice.clip)], self.frames)
         place = 0.2 * dice.track("background")(lambda d: 2 * d.uniform(2) - 1)
-        window = (0.8 * torch.eye(2, device=noise.device)).expand(len(noise), 2, 2)  # of the noise: it may move by the rest
-        grid = F.affine_grid(torch.cat([window, place[..., None]], -1), [len(noise), 1, self.size, self.size], align_corners=True)
+        window = (0.8 * torch.eye(2, device=noise.device)).expand(
+            len(noise), 2, 2
+        )  # of the noise: it may move by the rest
+        grid = F.affine_grid(
+            torch.cat([window, place[..., None]], -1), [len(noise), 1, self.size, self.size], align_corners=True
+        )
         return F.grid_sample(noise, grid, align_corners=True).clamp_(0, 1).permute(0, 2, 3, 1).contiguous()
 
     def _sway(self, dice, thing):
@@ -152,10 +168,15 @@ class _ClipDice(Dice):
         super().__init__([key for key in keys for _ in range(frames)], device)
         self.clip_keys, self.frames, self.only = keys, frames, only
         self.clip = Dice([seed_of(key, 0) for key in keys], device)
-        steps = gap[0] + (Dice([seed_of(key, 0, 0) for key in keys], device).small(frames - 1) * (gap[1] - gap[0] + 1)).floor()
+        steps = (
+            gap[0]
+            + (Dice([seed_of(key, 0, 0) for key in keys], device).small(frames - 1) * (gap[1] - gap[0] + 1)).floor()
+        )
         self.times = F.pad(steps.cumsum(1), (1, 0))  # [B,T], frames
         moments = torch.zeros_like(self.times) if only else self.times
-        self.noise_keys = Dice([seed_of(key, 1, int(t)) for key, row in zip(keys, moments.tolist()) for t in row], device).field_keys
+        self.noise_keys = Dice(
+            [seed_of(key, 1, int(t)) for key, row in zip(keys, moments.tolist()) for t in row], device
+        ).field_keys
 
     def track(self, name) -> "_Track":
         number, (shortest, longest, farthest) = 2 + list(_TRACKS).index(name), _TRACKS[name]
@@ -176,7 +197,10 @@ class _Track:
     def __init__(self, home, keys, passed, far, repeats):
         self.home, self.repeats, device = home, repeats, home.device
         count = passed.floor()
-        self.ends = [Dice([seed_of(key, int(n) + k) for key, row in zip(keys, count.tolist()) for n in row], device) for k in (0, 1)]
+        self.ends = [
+            Dice([seed_of(key, int(n) + k) for key, row in zip(keys, count.tolist()) for n in row], device)
+            for k in (0, 1)
+        ]
         s = (passed - count).flatten()
         self.weight, self.far = (x.to(device, non_blocking=True) for x in (s**3 * (10 - 15 * s + 6 * s * s), far))
 
@@ -232,10 +256,17 @@ class StoredClips(Shuffled):
 
     def __init__(self, faces: Faces, groups: list[Tensor], numbers: Tensor, frames: int, gap: tuple[int, int] | None):
         super().__init__(faces)
-        self.groups, self.numbers, self.frames, self.gap = groups, numbers, _at_least_one(frames), None if gap is None else _range(gap)
+        self.groups, self.numbers, self.frames, self.gap = (
+            groups,
+            numbers,
+            _at_least_one(frames),
+            None if gap is None else _range(gap),
+        )
         self.count = len(groups)
         if not groups or min(map(len, groups)) < frames:
-            raise ValueError(f"there must be clips, each of at least {frames} frames, got {[len(g) for g in groups][:10]}")
+            raise ValueError(
+                f"there must be clips, each of at least {frames} frames, got {[len(g) for g in groups][:10]}"
+            )
 
     def __call__(self, seed: int, start: int, indices: range) -> Faces:
         taken = self.faces[torch.cat([self._drawn(seed, start + i) for i in indices])]
@@ -261,8 +292,16 @@ class StoredClips(Shuffled):
 def rendered(source: SyntheticClips | SyntheticGroups, seed: int, count: int, progress: bool = True) -> StoredClips:
     """`count` samples of a source without end, in memory, images as bytes and no masks (see `Cached`)."""
     t = source.frames
-    cached = Cached(lambda seed, step, indices: source(seed, step, range(len(indices) // t)), seed, count * t, t * max(1, 64 // t), progress)
-    return StoredClips(cached.faces, list(torch.arange(count * t).view(count, t)), torch.arange(t).repeat(count), t, (1, 1))
+    cached = Cached(
+        lambda seed, step, indices: source(seed, step, range(len(indices) // t)),
+        seed,
+        count * t,
+        t * max(1, 64 // t),
+        progress,
+    )
+    return StoredClips(
+        cached.faces, list(torch.arange(count * t).view(count, t)), torch.arange(t).repeat(count), t, (1, 1)
+    )
 
 
 def clips(
@@ -302,7 +341,11 @@ def clips(
     which, numbers = parted(faces)
     faces.person = torch.tensor([person for person, _ in found])[which]
     if gap is None:
-        kind, names, belongs = "people", {person: clip.name for person, clip in reversed(found)}, faces.person  # by their first video
+        kind, names, belongs = (
+            "people",
+            {person: clip.name for person, clip in reversed(found)},
+            faces.person,
+        )  # by their first video
     else:
         kind, names, belongs = "clips", {k: clip.name for k, (_, clip) in enumerate(found)}, which
     groups = {k: belongs.eq(k).nonzero()[:, 0] for k in sorted(names)}
@@ -326,5 +369,7 @@ def _range(gap):
     """(lowest, highest) of a number or of the two."""
     low, high = (gap, gap) if isinstance(gap, int) else gap
     if not 1 <= low <= high:
-        raise ValueError(f"gap must be frames from one to the next, at least 1, one number or (lowest, highest), got {gap}")
+        raise ValueError(
+            f"gap must be frames from one to the next, at least 1, one number or (lowest, highest), got {gap}"
+        )
     return low, high

@@ -5,20 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..landmark_files import beside, check_inside, read_landmarks
-from . import Faces
-from .cache import Sample, collected, loaded, named
-from .crops import Box, cut, landmark_box, read_picture, to_crop
-
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+from facemodels.core.crops import Box, cut, landmark_box, to_crop
+from facemodels.core.errors import InputError
+from facemodels.data import Faces
+from facemodels.data.cache import Sample, collected, loaded, named
+from facemodels.io.images import picture_files, read_picture
+from facemodels.io.landmarks import beside, check_inside, read_landmarks
 
 
 def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -> Faces:
     """The faces of a folder and those below it, cut out by `landmark_box`: images uint8 [N,3,size,size], `landmarks` [N,L,2] in their pixels, NaN where not
     `visible`; in the order of the files' names.
 
-    All landmark files must have the same number of points, L = 68, 21 or 5 (`facemodels.landmark_files` says what they may be). cache: see `collected`.
+    All landmark files must have the same number of points, L = 68, 21 or 5 (`facemodels.io.landmarks` says what they may be). cache: see `collected`.
 
     Pictures that are damaged, without a landmark file or with one that cannot be used are left out, with a warning that names them.
 
@@ -32,7 +31,9 @@ def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -
     marks = {name: beside(picture) for name, picture in pictures.items()}
     if pictures and not any(marks.values()):
         example = next(iter(pictures.values())).with_suffix(".txt").name
-        raise InputError(f"{path}: none of {len(pictures)} pictures has a landmark file of the same name beside it, such as {example}")
+        raise InputError(
+            f"{path}: none of {len(pictures)} pictures has a landmark file of the same name beside it, such as {example}"
+        )
 
     def samples():
         points = {}
@@ -54,12 +55,13 @@ def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -
 
         yield from loaded(pictures, load)
 
-    return collected(str(path), [*pictures.values(), *filter(None, marks.values())], {"source": "folder", "size": size}, samples, cache)
-
-
-def picture_files(path: Path) -> list[Path]:
-    """The pictures in a folder and those below it, by name; none whose name begins with a dot."""
-    return sorted(f for f in path.rglob("*") if f.suffix.lower() in PICTURES and not f.name.startswith(".") and f.is_file())
+    return collected(
+        str(path),
+        [*pictures.values(), *filter(None, marks.values())],
+        {"source": "folder", "size": size},
+        samples,
+        cache,
+    )
 
 
 def one_kind(path: Path, counts: dict[str, int]) -> None:
@@ -67,7 +69,9 @@ def one_kind(path: Path, counts: dict[str, int]) -> None:
     usual = Counter(counts.values()).most_common(1)[0][0] if counts else None
     others = [f"{name} ({count})" for name, count in counts.items() if count != usual]
     if others:
-        raise InputError(f"{path}: landmarks must all be of one kind; most here are {usual} points, but not those of {named(others)}; put these into another folder")
+        raise InputError(
+            f"{path}: landmarks must all be of one kind; most here are {usual} points, but not those of {named(others)}; put these into another folder"
+        )
 
 
 def face_sample(name: str, image: np.ndarray, points: np.ndarray, box: Box, size: int) -> Sample:

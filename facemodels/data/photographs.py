@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..export.files import whole
-from ..formats.files import read_npz, take, wrong
-from . import Faces
-from .aflw import aflw
-from .folder import folder
+from facemodels.core.errors import InputError
+from facemodels.data import Faces
+from facemodels.data.aflw import aflw
+from facemodels.data.folder import folder
+from facemodels.io.files import read_npz, take, whole, wrong
 
 CROP = 120
 
@@ -53,7 +52,13 @@ def read_taught(path: str | Path, faces: Faces) -> Tensor:
     expected = "landmarks that a network saw, as facemodels.methods.teacher writes them"
     arrays = read_npz(Path(path), expected)
     landmarks, given = take(Path(path), arrays, {"landmarks": (None, 68, 3), "given": (None, None, None)}, expected)
-    if given.shape != tuple(faces.landmarks.shape) or not np.array_equal(given, faces.landmarks.numpy(), equal_nan=True):
-        raise wrong(Path(path), f"what was seen in these {len(faces)} photographs", f"a file made of {len(given)} others; make it anew")
+    if given.shape != tuple(faces.landmarks.shape) or not np.array_equal(
+        given, faces.landmarks.numpy(), equal_nan=True
+    ):
+        raise wrong(
+            Path(path),
+            f"what was seen in these {len(faces)} photographs",
+            f"a file made of {len(given)} others; make it anew",
+        )
     landmarks = torch.from_numpy(np.ascontiguousarray(landmarks, np.float32))
     return torch.where(landmarks.isfinite().flatten(1).all(1)[:, None, None], landmarks, torch.nan)

@@ -13,12 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import facerender as fr
-
+from facemodels.core.seeding import seed_of
+from facemodels.data import Faces
+from facemodels.models.morphable import MorphableModel
+from facemodels.models.sampling import EXPRESSIONS, mixed_expressions
 from facerender.colour import to_srgb
-from ..morphable import MorphableModel
-from ..sampling import EXPRESSIONS, mixed_expressions
-from ..training import seed_of
-from . import Faces
 
 
 @dataclass
@@ -61,10 +60,14 @@ class Synthetic:
         normals = fr.vertex_normals(vertices, self.model.topology) @ faces.rotation.transpose(1, 2)
         background = self._background(dice)
         colours = self.model.albedo(faces.albedo) if self.model.num_albedo else torch.full_like(vertices[:1], 0.45)
-        image, face_id = fr.render_face(clip, normals.contiguous(), colours, faces.light, self.model.topology, size, background=background)
+        image, face_id = fr.render_face(
+            clip, normals.contiguous(), colours, faces.light, self.model.topology, size, background=background
+        )
         image, faces.mask = self._occlude(dice, image, (face_id >= 0).float())
         faces.image = self._degrade(dice, to_srgb(image).permute(0, 3, 1, 2).contiguous())
-        faces.visible = self._visible(faces.landmarks, depth, vertices @ faces.rotation[:, 2, :, None], face_id, faces.mask)
+        faces.visible = self._visible(
+            faces.landmarks, depth, vertices @ faces.rotation[:, 2, :, None], face_id, faces.mask
+        )
         return faces
 
     @torch.no_grad()
@@ -80,7 +83,9 @@ class Synthetic:
         identity, albedo = self._identity(dice)
         expression = self._expression(dice)
         vertices = self.model.shape(identity, expression)
-        faces, depth = self._placed(vertices, fr.camera.euler_rotation(self._angles(dice)), lambda points: self._camera(dice, points))
+        faces, depth = self._placed(
+            vertices, fr.camera.euler_rotation(self._angles(dice)), lambda points: self._camera(dice, points)
+        )
         faces.identity, faces.expression, faces.albedo, faces.light = identity, expression, albedo, self._light(dice)
         return faces, vertices, depth
 
@@ -107,13 +112,17 @@ class Synthetic:
     def _identity(self, dice):
         """(identity [N,I], albedo [N,A] or None)."""
         m = self.model
-        return dice.normal(m.num_identity).clamp(-2.5, 2.5), dice.normal(m.num_albedo).clamp(-2.5, 2.5) if m.num_albedo else None
+        return dice.normal(m.num_identity).clamp(-2.5, 2.5), dice.normal(m.num_albedo).clamp(
+            -2.5, 2.5
+        ) if m.num_albedo else None
 
     def _expression(self, dice):
         m = self.model
         if m.blendshapes:
             pick = (dice.small(2) * len(EXPRESSIONS)).long()
-            expression = mixed_expressions(m, pick, dice.small(2), dice.small(m.num_expression)).to(dice.device, non_blocking=True)
+            expression = mixed_expressions(m, pick, dice.small(2), dice.small(m.num_expression)).to(
+                dice.device, non_blocking=True
+            )
         else:
             expression = 0.8 * dice.normal(m.num_expression).clamp(-2.5, 2.5)
         return expression * (dice.uniform(1) < self.variety.expressive)
@@ -151,17 +160,29 @@ class Synthetic:
     def _background(self, dice):
         """Linear [N,H,W,3], grey where the variety has none."""
         if not self.variety.background:
-            return torch.full((1, self.size, self.size, 3), 0.4, device=dice.device).expand(dice.count, -1, -1, -1).contiguous()
+            return (
+                torch.full((1, self.size, self.size, 3), 0.4, device=dice.device)
+                .expand(dice.count, -1, -1, -1)
+                .contiguous()
+            )
         image = F.interpolate(self._surroundings(dice), (self.size, self.size), mode="bilinear", align_corners=True)
         return image.clamp_(0, 1).permute(0, 2, 3, 1).contiguous()
 
     def _surroundings(self, dice):
         """Smooth noise of several widths in random colours, coarse: [N,3,41,41]."""
         image = 0.08 + 0.35 * (dice.uniform(1) + 0.5 * dice.uniform(3))[:, :, None, None]
-        for cells, amount in ((3, 0.5), (7, 0.35), (17, 0.2), (41, 0.1)):  # coarse to fine: only the last one is as large as the picture
+        for cells, amount in (
+            (3, 0.5),
+            (7, 0.35),
+            (17, 0.2),
+            (41, 0.1),
+        ):  # coarse to fine: only the last one is as large as the picture
             noise = dice.normal_field(3 * cells * cells).view(-1, 3, cells, cells)
             noise = noise.mean(1, keepdim=True) * 1.3 + 0.25 * noise  # mostly grey
-            image = F.interpolate(image, (cells, cells), mode="bilinear", align_corners=True) + amount * dice.uniform(1)[:, :, None, None] * noise
+            image = (
+                F.interpolate(image, (cells, cells), mode="bilinear", align_corners=True)
+                + amount * dice.uniform(1)[:, :, None, None] * noise
+            )
         return image
 
     def _occlude(self, dice, image, mask):
@@ -169,13 +190,22 @@ class Synthetic:
         ys, xs = torch.meshgrid(*[torch.linspace(-1, 1, self.size, device=dice.device)] * 2, indexing="ij")
         for thing in range(2):
             some = dice.chosen(self.variety.occluded / 1.5)
-            middle, angle, radii = (dice.uniform(2) * 1.8 - 0.9 + self._sway(dice, thing))[some], dice.uniform(1)[some] * math.pi, 0.08 + 0.4 * dice.uniform(2)[some] ** 2
+            middle, angle, radii = (
+                (dice.uniform(2) * 1.8 - 0.9 + self._sway(dice, thing))[some],
+                dice.uniform(1)[some] * math.pi,
+                0.08 + 0.4 * dice.uniform(2)[some] ** 2,
+            )
             bar, tint = (dice.uniform(1)[some] < 0.5)[..., None], dice.uniform(3)[some][:, None, None]
             c, s = angle.cos(), angle.sin()
             x, y = xs - middle[:, :1, None], ys - middle[:, 1:, None]
-            u, v = (c[..., None] * x + s[..., None] * y) / radii[:, :1, None], (c[..., None] * y - s[..., None] * x) / radii[:, 1:, None]
+            u, v = (
+                (c[..., None] * x + s[..., None] * y) / radii[:, :1, None],
+                (c[..., None] * y - s[..., None] * x) / radii[:, 1:, None],
+            )
             u2, v2 = u * u, v * v
-            outside = torch.where(bar, u2 * u2 * u2 * u2 + v2 * v2 * v2 * v2, u2 + v2)  # nearly a rectangle, or an ellipse
+            outside = torch.where(
+                bar, u2 * u2 * u2 * u2 + v2 * v2 * v2 * v2, u2 + v2
+            )  # nearly a rectangle, or an ellipse
             inside = ((1 - outside) * 8).clamp(0, 1)
             colour = tint**2 * (0.8 + 0.4 * (3 * u + 2 * v).sin())[..., None]
             image[some] = torch.lerp(image[some], colour, inside[..., None])
@@ -294,11 +324,17 @@ def compressed(image: Tensor, quality: Tensor) -> Tensor:
     padded = F.pad(image, (0, -w % 8, 0, -h % 8), mode="replicate")
     hp, wp = padded.shape[-2:]
     k = torch.arange(8, device=image.device, dtype=image.dtype)
-    cosines = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * torch.where(k[:, None] == 0, math.sqrt(1 / 8), 0.5)
+    cosines = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) * torch.where(
+        k[:, None] == 0, math.sqrt(1 / 8), 0.5
+    )
     transform = torch.kron(cosines, cosines)  # of a block's 64 pixels at once
     blocks = F.pixel_unshuffle(padded.reshape(n * c, 1, hp, wp), 8).flatten(2) * 255 - 128
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50).clamp(min=0.01)
-    step = (torch.tensor(_TABLE, dtype=image.dtype).to(image.device, non_blocking=True) * scale[:, None]).clamp(min=1).repeat_interleave(c, 0)[..., None]
+    step = (
+        (torch.tensor(_TABLE, dtype=image.dtype).to(image.device, non_blocking=True) * scale[:, None])
+        .clamp(min=1)
+        .repeat_interleave(c, 0)[..., None]
+    )
     back = transform.T @ ((transform @ blocks).div_(step).round_().mul_(step))
     back = F.pixel_shuffle(back.view(n * c, 64, hp // 8, wp // 8), 8).view(n, c, hp, wp)
     return back.add_(128).div_(255).clamp_(0, 1)[..., :h, :w]

@@ -22,7 +22,7 @@ lower left corner, with a translation smaller by half a pixel.
 f is negative in one file, AFLW2000-3D's image04157. -f Rx Ry Rz has the same picture as f times the rotation whose first two rows are negated, and so it is given;
 only z then runs the other way than in that file's pt3d_68, which is given as it is.
 
-Shape_Para [199] and Exp_Para [29] are coefficients of unit-length components. The models that `facemodels.formats` reads take standard deviations:
+Shape_Para [199] and Exp_Para [29] are coefficients of unit-length components. The models that `facemodels.models.formats` reads take standard deviations:
 coefficients = Shape_Para / sigma. sigma is in the model's files; without them the raw numbers are given, which are of the order of 1e5 for identity.
 """
 
@@ -37,15 +37,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
-from ..formats.files import reason, take, wrong
-from ..formats.matfile import COMPRESSED, MATRIX, inflated, read_element, read_mat, read_variable
-from ..formats.pickles import read_pickle
-from ..formats.tddfa_v2 import IDENTITY, POSE
-from . import Faces
-from .augment import left_right
-from .cache import Sample, collected, loaded
-from .crops import Box, cut, landmark_box, read_picture, to_crop
+from facemodels.core.crops import Box, cut, landmark_box, to_crop
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import left_right
+from facemodels.data import Faces
+from facemodels.data.cache import Sample, collected, loaded
+from facemodels.io.files import reason, take, wrong
+from facemodels.io.images import read_picture
+from facemodels.io.matfile import COMPRESSED, MATRIX, inflated, read_element, read_mat, read_variable
+from facemodels.io.pickles import read_pickle
+from facemodels.models.formats.tddfa_v2 import IDENTITY, POSE
 
 SETS = ("AFW", "HELEN", "IBUG", "LFPW")
 _PARAMETERS = {"Pose_Para": (1, 7), "Shape_Para": (199, 1), "Exp_Para": (29, 1)}
@@ -88,13 +89,17 @@ def aflw2000(path, size: int = 120, model=None, cache=None) -> Faces:
             names them.
     """
     photos = AFLW2000(path)
-    return collected(f"AFLW2000-3D in {path}", photos.sources(), _settings(size, model), lambda: _samples(photos, size, model), cache)
+    return collected(
+        f"AFLW2000-3D in {path}", photos.sources(), _settings(size, model), lambda: _samples(photos, size, model), cache
+    )
 
 
 def lp300w(path, size: int = 120, model=None, cache=None) -> Faces:
     """300W-LP: as `aflw2000`, landmarks [N,68,2] (pts_3d, which has no z). 61,225 photographs and as many mirrored ones: 5 GB at 120 pixels."""
     photos = LP300W(path)
-    return collected(f"300W-LP in {path}", photos.sources(), _settings(size, model), lambda: _samples(photos, size, model), cache)
+    return collected(
+        f"300W-LP in {path}", photos.sources(), _settings(size, model), lambda: _samples(photos, size, model), cache
+    )
 
 
 class PhotoSet:
@@ -106,16 +111,22 @@ class PhotoSet:
         self.path = Path(path)
         self.zip = None
         if self.path.is_dir():
-            self.files = {p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.suffix in (".jpg", ".mat")}
+            self.files = {
+                p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.suffix in (".jpg", ".mat")
+            }
         elif self.path.is_file():
             try:
                 self.zip = zipfile.ZipFile(self.path)
             except (zipfile.BadZipFile, OSError) as error:
                 raise wrong(self.path, self.about, f"a file that is not a readable zip ({reason(error)})") from error
-            self.files = {n for n in self.zip.namelist() if n.endswith((".jpg", ".mat")) and not n.startswith("__MACOSX/")}
+            self.files = {
+                n for n in self.zip.namelist() if n.endswith((".jpg", ".mat")) and not n.startswith("__MACOSX/")
+            }
         else:
             raise wrong(self.path, self.about, "no such file or folder")
-        self.stems = {name: stem for stem in sorted({f[:-4] for f in self.files}) if (name := self.name_of(stem)) is not None}
+        self.stems = {
+            name: stem for stem in sorted({f[:-4] for f in self.files}) if (name := self.name_of(stem)) is not None
+        }
         self.names = sorted(self.stems)
         if not self.names:
             raise wrong(self.path, self.about, "none of them")
@@ -156,7 +167,14 @@ class PhotoSet:
             raise InputError(f"{self.path / file}: there is no such file")
         try:
             return (self.path / file).read_bytes() if self.zip is None else self.zip.read(file)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:  # what zipfile throws at damage and passwords
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            OSError,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:  # what zipfile throws at damage and passwords
             raise InputError(f"{self.path / file}: cannot be read ({reason(error)})") from error
 
     def arrays(self, file: str, keys) -> dict:
@@ -176,7 +194,9 @@ class PhotoSet:
                     if name in keys:
                         variables[name] = value
         except (ValueError, zlib.error, struct.error) as error:
-            raise wrong(self.path / file, "a MATLAB file", f"one that is cut off or damaged ({reason(error)})") from error
+            raise wrong(
+                self.path / file, "a MATLAB file", f"one that is cut off or damaged ({reason(error)})"
+            ) from error
         return variables
 
     def checked(self, file: str, arrays: dict, shapes: dict) -> list[np.ndarray]:
@@ -260,9 +280,17 @@ def basel_deviations(path) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix == ".pkl":
         beside = path.with_name("param_mean_std_62d_120x120.pkl")
         content = read_pickle(beside, "3DDFA_V2's statistics of its parameters, beside its model")
-        (std,) = take(beside, content if isinstance(content, dict) else {}, {"std": (62,)}, "3DDFA_V2's statistics of its parameters")
+        (std,) = take(
+            beside,
+            content if isinstance(content, dict) else {},
+            {"std": (62,)},
+            "3DDFA_V2's statistics of its parameters",
+        )
         return std[POSE : POSE + IDENTITY].astype(np.float64), std[POSE + IDENTITY :].astype(np.float64)
-    second = next((p for p in (path.with_name(n) for n in ("Model_Exp.mat", "Model_Expression.mat")) if p.exists()), path.with_name("Model_Exp.mat"))
+    second = next(
+        (p for p in (path.with_name(n) for n in ("Model_Exp.mat", "Model_Expression.mat")) if p.exists()),
+        path.with_name("Model_Exp.mat"),
+    )
     found = []
     for file, key, count in ((path, "sigma", 199), (second, "sigma_exp", 29)):
         (values,) = take(file, read_mat(file, f"300W-LP's {file.name}", [key]), {key: None}, f"300W-LP's {file.name}")

@@ -10,17 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..landmark_files import COUNTS, beside, check_inside, read_landmarks
-from . import Faces
-from .cache import Sample, Samples, collected, loaded, named
-from .crops import Box, landmark_box, read_picture
-from .folder import PICTURES, face_sample, one_kind
+from facemodels.core.crops import Box, landmark_box
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import COUNTS
+from facemodels.data import Faces
+from facemodels.data.cache import Sample, Samples, collected, loaded, named
+from facemodels.data.folder import face_sample, one_kind
+from facemodels.io.images import PICTURES, read_picture
+from facemodels.io.landmarks import beside, check_inside, read_landmarks
+from facemodels.io.video import VIDEOS
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
-
-def videos(path: str | Path, size: int = 120, every: int = 1, limit: int | None = None, cache: str | Path | None = None) -> Faces:
+def videos(
+    path: str | Path, size: int = 120, every: int = 1, limit: int | None = None, cache: str | Path | None = None
+) -> Faces:
     """Frames of a folder that has for each person one video file or one sub-folder, of frames as pictures or of videos: images uint8 [N,3,size,size] and
     `person` [N], numbered by name; `landmarks` [N,L,2] and `visible` where there are any. path may also be one video file, of one person.
 
@@ -60,9 +63,13 @@ def opened(
     people = [clips for entry in entries if (clips := _clips(entry, root))]
     clips = [(person, clip) for person, clips in enumerate(people) for clip in clips]
     if not clips:
-        raise InputError(f"{path}: expected video files ({', '.join(VIDEOS)}), or folders of frames or of videos, one for each person")
+        raise InputError(
+            f"{path}: expected video files ({', '.join(VIDEOS)}), or folders of frames or of videos, one for each person"
+        )
     if not detect and (bare := [clip.name for _, clip in clips if not clip.has_landmarks]):
-        about = f"{len(bare)} of {len(clips)} videos have no landmarks beside them and are cut to the square in the middle"
+        about = (
+            f"{len(bare)} of {len(clips)} videos have no landmarks beside them and are cut to the square in the middle"
+        )
         warnings.warn(f"{path}: {about}: {named(bare)}", stacklevel=3)
 
     def samples():
@@ -113,7 +120,11 @@ def _clips(entry: Path, root: Path) -> list[Clip]:
         inside = [f for f in sorted(entry.iterdir()) if f.is_file() and not f.name.startswith(".")]
         if pictures := tuple(f for f in inside if f.suffix.lower() in PICTURES):
             table = entry.with_name(entry.name + ".npy")
-            clips.append(Clip(name, pictures, table) if table.is_file() else Clip(name, pictures, None, tuple(map(beside, pictures))))
+            clips.append(
+                Clip(name, pictures, table)
+                if table.is_file()
+                else Clip(name, pictures, None, tuple(map(beside, pictures)))
+            )
         clips += [clip for file in inside for clip in _clips(file, root)]
     elif entry.suffix.lower() in VIDEOS:
         table = entry.with_suffix(".npy")
@@ -127,7 +138,11 @@ def _landmarks(clip: Clip) -> list[np.ndarray | InputError]:
         found = []
         for picture, file in zip(clip.frames, clip.each):
             try:
-                found.append(read_landmarks(file).points if file else InputError(f"{picture}: there is no landmark file beside it"))
+                found.append(
+                    read_landmarks(file).points
+                    if file
+                    else InputError(f"{picture}: there is no landmark file beside it")
+                )
             except InputError as error:
                 found.append(error)
         return found
@@ -135,23 +150,44 @@ def _landmarks(clip: Clip) -> list[np.ndarray | InputError]:
         with open(clip.table, "rb") as file:
             table = np.load(file, allow_pickle=False)
     except Exception as error:  # whatever numpy throws at a damaged or pickled file
-        return [InputError(f"{clip.table}: not a readable .npy file of numbers ({(str(error).splitlines() or [type(error).__name__])[0]})")]
-    if not isinstance(table, np.ndarray) or table.ndim != 3 or table.shape[1] not in COUNTS or table.shape[2] not in (2, 3) or table.dtype.kind not in "fiu":
+        return [
+            InputError(
+                f"{clip.table}: not a readable .npy file of numbers ({(str(error).splitlines() or [type(error).__name__])[0]})"
+            )
+        ]
+    if (
+        not isinstance(table, np.ndarray)
+        or table.ndim != 3
+        or table.shape[1] not in COUNTS
+        or table.shape[2] not in (2, 3)
+        or table.dtype.kind not in "fiu"
+    ):
         found = f"{table.dtype} {list(table.shape)}" if isinstance(table, np.ndarray) else "an archive"
-        return [InputError(f"{clip.table}: expected the landmarks of all frames, [T,L,2] with L = 68, 21 or 5, found {found}")]
+        return [
+            InputError(
+                f"{clip.table}: expected the landmarks of all frames, [T,L,2] with L = 68, 21 or 5, found {found}"
+            )
+        ]
     return list(table[..., :2].astype(np.float32))
 
 
-def _frames(clip: Clip, every: int, limit: int | None, marks: list | None) -> Iterator[tuple[int, np.ndarray | InputError]]:
+def _frames(
+    clip: Clip, every: int, limit: int | None, marks: list | None
+) -> Iterator[tuple[int, np.ndarray | InputError]]:
     """(number, uint8 [h,w,3]) of the frames that are taken; an InputError for a frame that is damaged, and for all from where the video or its landmarks are."""
     if marks and len(marks) == 1 and isinstance(marks[0], InputError) and clip.table:
         yield 0, marks[0]
         return
     if clip.frames[0].suffix.lower() in PICTURES:
         if marks and len(marks) != len(clip.frames):
-            yield 0, InputError(f"{clip.table}: landmarks of {len(marks)} frames, and the folder has {len(clip.frames)}")
+            yield (
+                0,
+                InputError(f"{clip.table}: landmarks of {len(marks)} frames, and the folder has {len(clip.frames)}"),
+            )
             return
-        yield from loaded(list(range(len(clip.frames)))[::every][:limit], lambda number: read_picture(clip.frames[number]), clip.name)
+        yield from loaded(
+            list(range(len(clip.frames)))[::every][:limit], lambda number: read_picture(clip.frames[number]), clip.name
+        )
         return
     number = -1
     try:
@@ -166,10 +202,20 @@ def _frames(clip: Clip, every: int, limit: int | None, marks: list | None) -> It
     except ImportError:
         raise InputError(f"{clip.frames[0]}: videos need ffmpeg: pip install imageio-ffmpeg") from None
     except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
-        yield number + 1, InputError(f"{clip.frames[0]}: not a readable video ({(str(error).splitlines() or [type(error).__name__])[0]})")
+        yield (
+            number + 1,
+            InputError(
+                f"{clip.frames[0]}: not a readable video ({(str(error).splitlines() or [type(error).__name__])[0]})"
+            ),
+        )
         return
     if marks and number + 1 != len(marks):
-        yield number + 1, InputError(f"{clip.table}: landmarks of {len(marks)} frames, and the video has {'more' if number >= len(marks) else number + 1}")
+        yield (
+            number + 1,
+            InputError(
+                f"{clip.table}: landmarks of {len(marks)} frames, and the video has {'more' if number >= len(marks) else number + 1}"
+            ),
+        )
 
 
 def _sample(name, image, points, unlabelled, size, detect) -> Sample:

@@ -7,7 +7,7 @@ readable than a list.
 
 import torch
 
-from ..errors import InputError
+from facemodels.core.errors import InputError
 
 
 def applied(method, name: str):
@@ -18,7 +18,9 @@ def applied(method, name: str):
     """
     function = getattr(method, name, None)
     if function is None:
-        raise InputError(f"this protocol scores faces where they are in the picture, and {method.name} gives no pose to place them with")
+        raise InputError(
+            f"this protocol scores faces where they are in the picture, and {method.name} gives no pose to place them with"
+        )
     device = next(method.parameters()).device
 
     @torch.no_grad()

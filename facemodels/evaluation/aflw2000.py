@@ -29,14 +29,14 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..data.cache import loaded, named
-from ..data.crops import Box, cut, from_crop, landmark_box, to_crop
-from ..data.tddfa import AFLW2000, Photo
-from ..errors import InputError
-from ..formats.files import read_npz, take, wrong
-from . import applied
-from .landmarks import BINS, by_yaw, failure_rate, nme, nme_3d
-from .report import FOUND, RECALLED, Report
+from facemodels.core.crops import Box, cut, from_crop, landmark_box, to_crop
+from facemodels.core.errors import InputError
+from facemodels.data.cache import loaded, named
+from facemodels.data.tddfa import AFLW2000, Photo
+from facemodels.evaluation import applied
+from facemodels.evaluation.metrics import BINS, by_yaw, failure_rate, nme, nme_3d
+from facemodels.evaluation.report import FOUND, RECALLED, Report
+from facemodels.io.files import read_npz, take, wrong
 
 FAILURE = 10.0  # percent of NME
 CLIPPED = 2.0  # a stored box is rounded to pixels; one that is farther from the recomputed one was clipped
@@ -99,7 +99,14 @@ class Predictions:
         return nme(self.points[..., :2], self.reannotated)
 
 
-def evaluate(predict: Callable[[Tensor], Tensor], path, size: int = 120, labels=None, boxes="recomputed", limit: int | None = None) -> dict:
+def evaluate(
+    predict: Callable[[Tensor], Tensor],
+    path,
+    size: int = 120,
+    labels=None,
+    boxes="recomputed",
+    limit: int | None = None,
+) -> dict:
     """Scores a predictor: flat results with units in their names, of JSON types; see `scores`. The arguments are those of `predictions`."""
     return scores(predictions(predict, path, size, labels, boxes, limit))
 
@@ -122,7 +129,9 @@ def predictions(predict, path, size=120, labels=None, boxes="recomputed", limit=
     names = first(photos.names, limit)
     extra = _labels_of(photos, labels)
     if boxes == "stored" and "roi_box" not in extra:
-        raise InputError(f"{photos.path}: the stored boxes are in the labels' file, and there is none; give it, or take boxes recomputed from the landmarks")
+        raise InputError(
+            f"{photos.path}: the stored boxes are in the labels' file, and there is none; give it, or take boxes recomputed from the landmarks"
+        )
 
     def cut_and_back(photo):
         own = landmark_box(photo.landmarks[:, :2])
@@ -146,13 +155,28 @@ def predictions(predict, path, size=120, labels=None, boxes="recomputed", limit=
             rows.append((photo.name, photo.landmarks, photo.yaw))
             clipped += cut_out != box
     kept, original, yaw = zip(*rows)
-    more = {key: np.stack([extra[key][n] for n in kept]) if key in extra else None for key in ("reannotated", "aflw_yaw")}
+    more = {
+        key: np.stack([extra[key][n] for n in kept]) if key in extra else None for key in ("reannotated", "aflw_yaw")
+    }
     placed, labelled = np.stack(points), np.stack(original)
-    return Predictions(list(kept), placed, labelled, np.array(yaw), boxes=boxes, clipped=clipped, left_out=len(names) - len(kept), **more)
+    return Predictions(
+        list(kept),
+        placed,
+        labelled,
+        np.array(yaw),
+        boxes=boxes,
+        clipped=clipped,
+        left_out=len(names) - len(kept),
+        **more,
+    )
 
 
 def batches(
-    photos: AFLW2000, names: list[str], size: int, box_of: Callable[[Photo], Box] = lambda photo: landmark_box(photo.landmarks[:, :2]), batch: int = 32
+    photos: AFLW2000,
+    names: list[str],
+    size: int,
+    box_of: Callable[[Photo], Box] = lambda photo: landmark_box(photo.landmarks[:, :2]),
+    batch: int = 32,
 ) -> Iterator[tuple[list[Photo], list[Box], Tensor]]:
     """(photographs, of which only the height of the image is kept, boxes, crops [N,3,size,size] float32 in 0..1) in the order of the names. Those that cannot be read are left
     out, with a warning at the end that names them.
@@ -241,11 +265,21 @@ def configure(parser):
 means that papers mix up: balanced (of the means of three bins of yaw, what tables call mean) and plain (of all photographs). The re-annotated labels, AFLW's yaw and
 the stored boxes are read from DATA_labels.npz beside the data, or from 3DDFA's folder test.configs with --labels; without them the original labels are scored alone.
 --data may be a folder in which the data set's folder or zip lies."""
-    parser.add_argument("--labels", type=Path, metavar="PATH", help="re-annotated labels (default: DATA_labels.npz beside the data, where there is one)")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="PATH",
+        help="re-annotated labels (default: DATA_labels.npz beside the data, where there is one)",
+    )
     boxes = "how predictions are mapped back: by the box that was cut out, or by the benchmark's file, where some are clipped (default: recomputed)"
     parser.add_argument("--boxes", choices=BOXES, default="recomputed", help=boxes)
     parser.add_argument("--limit", type=int, metavar="N", help="the first N photographs alone")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write faces.png, the worst, middle and best faces, and errors.csv, all of them")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="write faces.png, the worst, middle and best faces, and errors.csv, all of them",
+    )
 
 
 def run(method, data, options) -> Report:
@@ -256,7 +290,9 @@ def run(method, data, options) -> Report:
         options.pictures.mkdir(parents=True, exist_ok=True)
         iio.imwrite(options.pictures / "faces.png", sheet(found, path))
         write_errors(options.pictures / "errors.csv", found)
-        print(f"{options.pictures / 'faces.png'}  the worst, middle and best {COLUMNS} faces: labels green, predictions red")
+        print(
+            f"{options.pictures / 'faces.png'}  the worst, middle and best {COLUMNS} faces: labels green, predictions red"
+        )
     row = [results[f"nme68_2d_{key}_percent"] for key in (*BINS, "balanced")]
     measure = "Mean distance of 68 landmarks in two dimensions, percent of sqrt(width * height) of the labels' box"
     title = f"{measure}; {photographs(len(found.names))}, original labels, crops from the labelled landmarks"
@@ -281,9 +317,15 @@ def located(path) -> Path:
     path = Path(path)
     if not path.is_dir() or any(path.glob("image*.mat")) or _beside(path).is_file():
         return path
-    inside = sorted(p for p in path.iterdir() if p.name.lower().startswith("aflw2000") and (p.is_dir() or p.suffix.lower() == ".zip"))
+    inside = sorted(
+        p
+        for p in path.iterdir()
+        if p.name.lower().startswith("aflw2000") and (p.is_dir() or p.suffix.lower() == ".zip")
+    )
     if len(inside) > 1:
-        raise InputError(f"{path}: expected one folder or zip of AFLW2000-3D, found {', '.join(p.name for p in inside)}; give the one that is meant")
+        raise InputError(
+            f"{path}: expected one folder or zip of AFLW2000-3D, found {', '.join(p.name for p in inside)}; give the one that is meant"
+        )
     return inside[0] if inside else path
 
 
@@ -294,7 +336,11 @@ def photographs(count: int) -> str:
 def subset_note(count: int, left_out: int) -> list[str]:
     """What to say where it was not the whole set."""
     unread = [f"{left_out} photographs could not be read and are left out."] if left_out else []
-    return unread + ([f"Measured on {count:,} of the {WHOLE:,} photographs; published numbers are of all of them."] if count + left_out < WHOLE else [])
+    return unread + (
+        [f"Measured on {count:,} of the {WHOLE:,} photographs; published numbers are of all of them."]
+        if count + left_out < WHOLE
+        else []
+    )
 
 
 def table(results: dict) -> str:
@@ -308,7 +354,8 @@ def table(results: dict) -> str:
         "nme68_2d_between_labels_": "original labels on re-annotated",
     }
     lines = [
-        f"{results['protocol']}; {results['images']} photographs" + (f", {results['images_left_out']} left out" if results["images_left_out"] else ""),
+        f"{results['protocol']}; {results['images']} photographs"
+        + (f", {results['images_left_out']} left out" if results["images_left_out"] else ""),
         f"crops {results['crops']}; boxes {results['boxes']}",
         "",
         f"{'NME, percent':34}{'[0,30]':>9}{'(30,60]':>9}{'(60,90]':>9}{'balanced':>9}{'std':>9}{'plain':>9}{f'>{FAILURE:.0f} %':>9}",
@@ -320,7 +367,9 @@ def table(results: dict) -> str:
         lines.append(f"{title + ', photographs':34}" + "".join(f"{results[f'images_{w}']:9d}" for w in within.values()))
         for prefix, label in rows.items():
             if f"{prefix}plain_percent" in results:
-                values = [results[f"{prefix}{w}_percent"] for w in within.values()] + [results[f"{prefix}{source}{k}_percent"] for k in ("balanced", "std_of_bins")]
+                values = [results[f"{prefix}{w}_percent"] for w in within.values()] + [
+                    results[f"{prefix}{source}{k}_percent"] for k in ("balanced", "std_of_bins")
+                ]
                 values += [results[f"{prefix}plain_percent"], results[f"{prefix}above_{FAILURE:.0f}_percent_of_images"]]
                 lines.append(f"  {label:32}" + "".join(map(number, values)))
     return "\n".join(lines)
@@ -375,26 +424,47 @@ def read_labels(path, photos: AFLW2000) -> dict[str, dict[str, np.ndarray]]:
     path = Path(path)
     if path.is_dir():
         names, arrays = photos.names, {}
-        files = {"reannotated": "AFLW2000-3D-Reannotated.pts68.npy", "aflw_yaw": "AFLW2000-3D-new.pose.npy", "roi_box": "AFLW2000-3D_crop.roi_box.npy"}
+        files = {
+            "reannotated": "AFLW2000-3D-Reannotated.pts68.npy",
+            "aflw_yaw": "AFLW2000-3D-new.pose.npy",
+            "roi_box": "AFLW2000-3D_crop.roi_box.npy",
+        }
         for key, file in files.items():
             try:
                 arrays[key] = np.load(path / file, allow_pickle=False)
             except Exception as error:  # whatever numpy throws at a missing, damaged or pickled file
-                raise InputError(f"{path / file}: not a readable .npy file; labels are an .npz or 3DDFA's folder test.configs ({type(error).__name__})") from None
+                raise InputError(
+                    f"{path / file}: not a readable .npy file; labels are an .npz or 3DDFA's folder test.configs ({type(error).__name__})"
+                ) from None
         shapes = {"reannotated": (len(names), 2, 68), "aflw_yaw": (len(names),), "roi_box": (len(names), 4)}
         reannotated, yaw, boxes = take(path, arrays, shapes, f"labels of the {len(names)} photographs of {photos.path}")
     else:
-        expected, shapes = "labels of AFLW2000-3D", {"pts68_reannotated": ("N", 2, 68), "yaw_aflw_deg": ("N",), "roi_box": ("N", 4)}
+        expected, shapes = (
+            "labels of AFLW2000-3D",
+            {"pts68_reannotated": ("N", 2, 68), "yaw_aflw_deg": ("N",), "roi_box": ("N", 4)},
+        )
         arrays = read_npz(path, expected)
         reannotated, yaw, boxes = take(path, arrays, shapes, expected)
         names = arrays.get("names")
         if names is None or names.dtype.kind != "U" or names.shape != yaw.shape:
-            raise wrong(path, f"{expected} with {len(yaw)} names", "none" if names is None else f"{names.dtype} of {list(names.shape)}")
+            raise wrong(
+                path,
+                f"{expected} with {len(yaw)} names",
+                "none" if names is None else f"{names.dtype} of {list(names.shape)}",
+            )
     table = {name: row for row, name in enumerate(map(str, names))}
     missing = [name for name in photos.names if name not in table]
     if missing:
-        raise wrong(path, f"labels of the {len(photos.names)} photographs of {photos.path}", f"{len(missing)} of them missing, {missing[0]} the first")
-    columns = {"reannotated": reannotated.transpose(0, 2, 1).astype(np.float64) - 0.5, "aflw_yaw": yaw.astype(np.float64), "roi_box": boxes.astype(np.float64)}
+        raise wrong(
+            path,
+            f"labels of the {len(photos.names)} photographs of {photos.path}",
+            f"{len(missing)} of them missing, {missing[0]} the first",
+        )
+    columns = {
+        "reannotated": reannotated.transpose(0, 2, 1).astype(np.float64) - 0.5,
+        "aflw_yaw": yaw.astype(np.float64),
+        "roi_box": boxes.astype(np.float64),
+    }
     for key, column in columns.items():
         if not np.isfinite(column).all():
             raise wrong(path, f"finite numbers as {key}", "others")

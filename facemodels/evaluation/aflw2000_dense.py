@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import load_model
-from ..data.crops import to_crop
-from ..data.tddfa import AFLW2000, basel_deviations, crop_camera
-from ..errors import InputError
-from . import applied
-from .aflw2000 import batches, first, located, photographs, subset_note
-from .landmarks import BINS, by_yaw, nme, nme_3d
-from .report import FOUND, Report
+from facemodels.core.crops import to_crop
+from facemodels.core.errors import InputError
+from facemodels.data.tddfa import AFLW2000, basel_deviations, crop_camera
+from facemodels.evaluation import applied
+from facemodels.evaluation.aflw2000 import batches, first, located, photographs, subset_note
+from facemodels.evaluation.metrics import BINS, by_yaw, nme, nme_3d
+from facemodels.evaluation.report import FOUND, Report
+from facemodels.models.load import load_model
 
 COLUMNS = ["dense 2D", "dense 3D"]
 PUBLISHED = [
@@ -38,7 +38,9 @@ def configure(parser):
 
 The labels are rebuilt with 300W-LP's Basel model: Model_Shape.mat, with Model_Exp.mat beside it; facemodels doctor says where to get it. The method must be one about the
 same mesh: trained with --set model=Model_Shape.mat."""
-    parser.add_argument("--basel", type=Path, metavar="FILE", help="Model_Shape.mat (default: the method's own model, where it is that)")
+    parser.add_argument(
+        "--basel", type=Path, metavar="FILE", help="Model_Shape.mat (default: the method's own model, where it is that)"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N photographs alone")
 
 
@@ -55,17 +57,29 @@ def run(method, data, options) -> Report:
         raw = (np.stack([p.shape for p in some]), np.stack([p.expression for p in some]))
         coefficients = [torch.from_numpy(values).double() / d for values, d in zip(raw, deviations)]
         cameras = [crop_camera(p.pose, len(p.image), box, size) for p, box in zip(some, boxes)]
-        labels = placed(model.shape(*(c.float() for c in coefficients)), *(torch.from_numpy(np.array(c)) for c in zip(*cameras)), size)
+        labels = placed(
+            model.shape(*(c.float() for c in coefficients)),
+            *(torch.from_numpy(np.array(c)) for c in zip(*cameras)),
+            size,
+        )
         boxed = np.stack([to_crop(p.landmarks[:, :2], box, size) for p, box in zip(some, boxes)])
         errors["nme_dense_2d"] += [*nme(predicted[..., :2], labels[..., :2], boxed)]
         for rule in ("min_z", "mean_z"):
             errors[f"nme_dense_3d_{rule}"] += [*nme_3d(predicted, labels, rule, boxed)]
         yaw += [p.yaw for p in some]
     count = len(yaw)
-    results = {"model": model.name, "vertices": model.num_vertices, "images": count, "images_left_out": len(names) - count}
+    results = {
+        "model": model.name,
+        "vertices": model.num_vertices,
+        "images": count,
+        "images_left_out": len(names) - count,
+    }
     for key, values in errors.items():
         binned = by_yaw(np.array(values), np.array(yaw))
-        results |= {f"{key}_{name}_percent": None if np.isnan(binned[name]) else binned[name] for name in (*BINS, "balanced", "plain")}
+        results |= {
+            f"{key}_{name}_percent": None if np.isnan(binned[name]) else binned[name]
+            for name in (*BINS, "balanced", "plain")
+        }
     results |= {f"images_{name}": binned[f"images_{name}"] for name in BINS}
     row = [results["nme_dense_2d_plain_percent"], results["nme_dense_3d_mean_z_plain_percent"]]
     measure = f"Mean distance of all {model.num_vertices:,} vertices, percent of sqrt(width * height) of the box of the 68 labelled points"
@@ -75,7 +89,18 @@ def run(method, data, options) -> Report:
         "Published 3D numbers follow different rules of depth (least z at 0, mean z at 0, none) and different parts of the face: compare with care.",
         *subset_note(count, len(names) - count),
     ]
-    return Report("aflw2000-dense", title, results, np.array(errors["nme_dense_2d"]), "percent", 10.0, COLUMNS, row, PUBLISHED, notes)
+    return Report(
+        "aflw2000-dense",
+        title,
+        results,
+        np.array(errors["nme_dense_2d"]),
+        "percent",
+        10.0,
+        COLUMNS,
+        row,
+        PUBLISHED,
+        notes,
+    )
 
 
 def basel_model(method, path):
@@ -84,11 +109,15 @@ def basel_model(method, path):
     path = path or own
     if path.suffix.lower() != ".mat":
         found = f"the method's model is {own}"
-        raise InputError(f"the meshes of AFLW2000-3D are rebuilt with 300W-LP's Basel model, and there is none: give its Model_Shape.mat with --basel ({found})")
+        raise InputError(
+            f"the meshes of AFLW2000-3D are rebuilt with 300W-LP's Basel model, and there is none: give its Model_Shape.mat with --basel ({found})"
+        )
     model, mesh = load_model(path), getattr(method, "model", None)
     if mesh is None or mesh.num_vertices != model.num_vertices or not torch.equal(mesh.faces.cpu(), model.faces):
         found = "no mesh" if mesh is None else f"{mesh.name} with {mesh.num_vertices} vertices"
-        raise InputError(f"{path}: vertices are compared one by one, so the method must be trained with this model of {model.num_vertices} vertices, and it has {found}")
+        raise InputError(
+            f"{path}: vertices are compared one by one, so the method must be trained with this model of {model.num_vertices} vertices, and it has {found}"
+        )
     return path, model
 
 

@@ -18,15 +18,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.aflw import CROP, files, in_crops, known
-from ..data.cache import loaded, named
-from ..data.crops import cut, read_picture
-from ..errors import InputError
-from ..formats.files import reason, read_npz, take, wrong
-from . import applied
-from .aflw2000 import BIN_COLUMNS, first
-from .landmarks import BINS, by_yaw, failure_rate, nme
-from .report import FOUND, Report
+from facemodels.core.crops import cut
+from facemodels.core.errors import InputError
+from facemodels.data.aflw import CROP, files, in_crops, known
+from facemodels.data.cache import loaded, named
+from facemodels.evaluation import applied
+from facemodels.evaluation.aflw2000 import BIN_COLUMNS, first
+from facemodels.evaluation.metrics import BINS, by_yaw, failure_rate, nme
+from facemodels.evaluation.report import FOUND, Report
+from facemodels.io.files import read_npz, reason, take, wrong
+from facemodels.io.images import read_picture
 
 # Of AFLW's 21 points, those of iBUG's 68 (from 1) whose mean each is.
 GROUPS = (
@@ -46,7 +47,12 @@ PUBLISHED = [
     ("3DDFA-V2", [None, None, None, 4.43], FOUND),
     ("SynergyNet", [None, None, None, 4.06], FOUND),
 ]
-_TDDFA = {"pts21": "AFLW_GT_pts21.npy", "roi_box": "AFLW_GT_crop_roi_box.npy", "yaw_deg": "AFLW_GT_crop_yaws.npy", "pts68": "AFLW_GT_pts68.npy"}
+_TDDFA = {
+    "pts21": "AFLW_GT_pts21.npy",
+    "roi_box": "AFLW_GT_crop_roi_box.npy",
+    "yaw_deg": "AFLW_GT_crop_yaws.npy",
+    "pts68": "AFLW_GT_pts68.npy",
+}
 
 
 def configure(parser):
@@ -56,7 +62,12 @@ def configure(parser):
 
 --data is NAME.zip of crops with NAME_labels.npz beside it, or a folder with aflw_crops.zip; or, with --labels, 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it.
 Only visible points count. NME is by the box of the fitted 68 points, which 3DDFA's files have; else by the crop's, which makes it 3 to 6 % smaller."""
-    parser.add_argument("--labels", type=Path, metavar="FOLDER", help="3DDFA's folder test.configs, with AFLW_GT_pts21.npy and the others")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FOLDER",
+        help="3DDFA's folder test.configs, with AFLW_GT_pts21.npy and the others",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N faces alone")
 
 
@@ -105,16 +116,23 @@ def _report(method, labels, errors, yaw, unread, pointless):
     box = "of the fitted 68 points" if fitted else "of the crop, 1 / sqrt(2) of its side, for want of the fitted points"
     results = {"box": box, "images": len(errors), "images_left_out": unread, "images_without_visible_points": pointless}
     results |= {f"images_{key}": binned[f"images_{key}"] for key in BINS}
-    results |= {f"nme21_{key}_percent": None if np.isnan(binned[key]) else binned[key] for key in (*BINS, "balanced", "std_of_bins", "plain")}
+    results |= {
+        f"nme21_{key}_percent": None if np.isnan(binned[key]) else binned[key]
+        for key in (*BINS, "balanced", "std_of_bins", "plain")
+    }
     results[f"nme21_above_{FAILURE:.0f}_percent_of_images"] = failure_rate(errors, FAILURE)
     row = [results[f"nme21_{key}_percent"] for key in (*BINS, "balanced")]
     seen = learned_from_aflw(method)
     notes = []
     if seen:
-        notes.append(f"This checkpoint learned from AFLW's points ({seen}): it has seen these faces or others of the same set and annotators; the numbers are no test of it.")
+        notes.append(
+            f"This checkpoint learned from AFLW's points ({seen}): it has seen these faces or others of the same set and annotators; the numbers are no test of it."
+        )
     notes.append("Our row: mean of the three bins of AFLW's yaw; crops as stored, made from the fitted faces.")
     if not fitted:
-        notes.append("The fitted points, by whose box published numbers are divided, are not here; the crop's box makes ours 3 to 6 % smaller than the same predictions would be there.")
+        notes.append(
+            "The fitted points, by whose box published numbers are divided, are not here; the crop's box makes ours 3 to 6 % smaller than the same predictions would be there."
+        )
     if pointless:
         notes.append(f"{pointless} faces without a visible point are left out.")
     if unread:
@@ -139,11 +157,17 @@ def read_table(data) -> tuple[Path, dict[str, dict]]:
     path, table = files(data)
     expected = "labels of AFLW"
     arrays = read_npz(table, expected)
-    shapes = {"pts21": ("N", 2, 21), "roi_box": ("N", 4), "yaw_deg": ("N",)} | ({"pts68": ("N", 2, 68)} if "pts68" in arrays else {})
+    shapes = {"pts21": ("N", 2, 21), "roi_box": ("N", 4), "yaw_deg": ("N",)} | (
+        {"pts68": ("N", 2, 68)} if "pts68" in arrays else {}
+    )
     points, *others = take(table, arrays, shapes, expected)
     names = arrays.get("names")
     if names is None or names.dtype.kind != "U" or names.shape != (len(points),):
-        raise wrong(table, f"{expected} with {len(points)} names", "none" if names is None else f"{names.dtype} of {list(names.shape)}")
+        raise wrong(
+            table,
+            f"{expected} with {len(points)} names",
+            "none" if names is None else f"{names.dtype} of {list(names.shape)}",
+        )
     return path, _by_name(table, names, points, *others)
 
 
@@ -153,13 +177,17 @@ def read_tddfa(data, labels) -> tuple[Path, dict[str, dict]]:
     path = path / "AFLW_GT_crop" if (path / "AFLW_GT_crop").is_dir() else path
     listed = path.with_name(path.name + ".list")
     if not path.is_dir() or not listed.is_file():
-        raise InputError(f"{path}: expected 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it, found {'no such list' if path.is_dir() else 'no such folder'}")
+        raise InputError(
+            f"{path}: expected 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it, found {'no such list' if path.is_dir() else 'no such folder'}"
+        )
     names, arrays = np.array(listed.read_text().split()), {}
     for key, file in _TDDFA.items():
         try:
             arrays[key] = np.load(labels / file, allow_pickle=False)
         except Exception as error:  # whatever numpy throws at a missing, damaged or pickled file
-            raise InputError(f"{labels / file}: not a readable .npy file; --labels is 3DDFA's folder test.configs ({type(error).__name__})") from None
+            raise InputError(
+                f"{labels / file}: not a readable .npy file; --labels is 3DDFA's folder test.configs ({type(error).__name__})"
+            ) from None
     count = len(names)
     shapes = {"pts21": (count, 2, 21), "roi_box": (count, 4), "yaw_deg": (count,), "pts68": (count, None, 68)}
     points, box, yaw, fitted = take(labels, arrays, shapes, f"labels of the {count} faces in {listed}")
@@ -173,8 +201,15 @@ def _by_name(source, names, points, box, yaw, fitted=None):
         raise wrong(source, "boxes that are not empty, and finite yaw", "others")
     points = in_crops(points, box)
     side = CROP / np.sqrt(2)
-    boxed = np.broadcast_to([[0.0, 0.0], [side, side]], (len(names), 2, 2)) if fitted is None else in_crops(fitted.astype(np.float64), box)
-    return {str(n): {"points": p, "yaw": float(y), "boxed": b, "fitted": fitted is not None} for n, p, y, b in sorted(zip(names, points, yaw, boxed), key=lambda row: str(row[0]))}
+    boxed = (
+        np.broadcast_to([[0.0, 0.0], [side, side]], (len(names), 2, 2))
+        if fitted is None
+        else in_crops(fitted.astype(np.float64), box)
+    )
+    return {
+        str(n): {"points": p, "yaw": float(y), "boxed": b, "fitted": fitted is not None}
+        for n, p, y, b in sorted(zip(names, points, yaw, boxed), key=lambda row: str(row[0]))
+    }
 
 
 def _reader(path, size):
@@ -196,7 +231,9 @@ def _reader(path, size):
             raise InputError(f"{name}: cannot be read from {path} ({reason(error)})") from None
         image = read_picture(io.BytesIO(raw), name)
         if image.shape[:2] != (CROP, CROP):
-            raise InputError(f"{name}: expected a crop of {CROP} x {CROP} pixels, found {image.shape[1]} x {image.shape[0]}")
+            raise InputError(
+                f"{name}: expected a crop of {CROP} x {CROP} pixels, found {image.shape[1]} x {image.shape[0]}"
+            )
         return image if size == CROP else cut(image, (0, 0, CROP, CROP), size)
 
     return read

@@ -10,9 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from .report import Report
-from .scans import NOSE_TIP, Surface, inner, one_file, photo, pictures_in, placed_by_landmarks, predicted_surface, read_scan, read_scan_landmarks, reconstructions, refined
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import NOSE_TIP
+from facemodels.evaluation.report import Report
+from facemodels.evaluation.scans import (
+    Surface,
+    inner,
+    one_file,
+    photo,
+    pictures_in,
+    placed_by_landmarks,
+    predicted_surface,
+    read_scan,
+    read_scan_landmarks,
+    reconstructions,
+    refined,
+)
 
 RADIUS = 95.0  # mm
 
@@ -32,24 +45,50 @@ def run(method, data: Path, options) -> Report:
     """
     people = sorted(p for p in Path(data).glob("*") if (p / "pictures").is_dir())
     if not people:
-        raise InputError(f"{data}: expected a folder a person with a scan, its landmarks, and a folder named pictures, found none")
+        raise InputError(
+            f"{data}: expected a folder a person with a scan, its landmarks, and a folder named pictures, found none"
+        )
     errors = {}
     for person in people:
         path = one_file(person, ("*.obj", "*.ply"), "a neutral scan")
         marks = read_scan_landmarks(path, (NOSE_TIP,))
         points = inner(read_scan(path).vertices, marks[NOSE_TIP], RADIUS)
         if not len(points):
-            raise InputError(f"{path}: no vertex lies within {RADIUS:.0f} mm of the tip of the nose that the landmarks beside it give; both must be millimetres of one frame")
+            raise InputError(
+                f"{path}: no vertex lies within {RADIUS:.0f} mm of the tip of the nose that the landmarks beside it give; both must be millimetres of one frame"
+            )
         pictures = pictures_in(person / "pictures")
         if not pictures:
             raise InputError(f"{person / 'pictures'}: expected photographs of the person, found none")
-        errors[person.name] = [rmse(points, marks, predicted_surface(method, found)) for found in reconstructions(method, map(photo, pictures))]
+        errors[person.name] = [
+            rmse(points, marks, predicted_surface(method, found))
+            for found in reconstructions(method, map(photo, pictures))
+        ]
     single = np.concatenate([*errors.values()])
     means = [np.mean(e) for e in errors.values()]
-    results = {"people": len(people), "images": len(single), "rmse_mm": float(single.mean()), "rmse_std_mm": float(single.std()), "rmse_std_over_people_mm": float(np.std(means))}
+    results = {
+        "people": len(people),
+        "images": len(single),
+        "rmse_mm": float(single.mean()),
+        "rmse_std_mm": float(single.std()),
+        "rmse_std_over_people_mm": float(np.std(means)),
+    }
     title = f"UH-E2FAR's measure on {len(people)} people: RMSE in mm of scan vertices within 95 mm of the tip of the nose from the neutral mesh predicted of one photograph, rigidly aligned"
-    notes = ["Rigid alignment by landmarks, then by iterated closest points; no scale. The paper's own values, on FRGC v2, BU-3DFE and UHDB31, are not known here."]
-    return Report("e2far-shape", title, results, single, "mm", 6.0, ["RMSE mm", "std mm"], [results["rmse_mm"], results["rmse_std_mm"]], [], notes)
+    notes = [
+        "Rigid alignment by landmarks, then by iterated closest points; no scale. The paper's own values, on FRGC v2, BU-3DFE and UHDB31, are not known here."
+    ]
+    return Report(
+        "e2far-shape",
+        title,
+        results,
+        single,
+        "mm",
+        6.0,
+        ["RMSE mm", "std mm"],
+        [results["rmse_mm"], results["rmse_std_mm"]],
+        [],
+        notes,
+    )
 
 
 def rmse(points, marks, surface: Surface) -> float:

@@ -15,11 +15,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import InputError
-from ..formats.files import existing, wrong
-from ..morphable import CONTOUR
-from .report import Report
-from .scans import LEFT_EYE, NOSE_TIP, RIGHT_EYE, Surface, inner, photo, pictures_in, placed_by_landmarks, predicted_surface, read_scan, reconstructions, refined
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import CONTOUR, LEFT_EYE, NOSE_TIP, RIGHT_EYE
+from facemodels.evaluation.report import Report
+from facemodels.evaluation.scans import (
+    Surface,
+    inner,
+    photo,
+    pictures_in,
+    placed_by_landmarks,
+    predicted_surface,
+    read_scan,
+    reconstructions,
+    refined,
+)
+from facemodels.io.files import existing, wrong
 
 RADIUS = 95.0  # mm
 EYES = 90.0  # mm between the outer corners of the eyes, about
@@ -51,16 +61,30 @@ def run(method, data: Path, options) -> Report:
     if not people:
         raise InputError(f"{data}: expected FaceWarehouse's folders Tester_1/TrainingPose and so on in it, found none")
     numbers = read_numbers(data / "landmarks.txt")
-    pairs = [(picture, picture.with_suffix(".obj")) for person in people for picture in pictures_in(person) if picture.with_suffix(".obj").is_file()]
+    pairs = [
+        (picture, picture.with_suffix(".obj"))
+        for person in people
+        for picture in pictures_in(person)
+        if picture.with_suffix(".obj").is_file()
+    ]
     if not pairs:
-        raise InputError(f"{people[0]}: expected pictures pose_0.png and so on with meshes pose_0.obj beside them, found none")
+        raise InputError(
+            f"{people[0]}: expected pictures pose_0.png and so on with meshes pose_0.obj beside them, found none"
+        )
     errors = []
     for (_, mesh), found in zip(pairs, reconstructions(method, (photo(picture) for picture, _ in pairs))):
         vertices = read_scan(mesh).vertices
         if numbers.max() >= len(vertices):
-            raise wrong(data / "landmarks.txt", f"vertex numbers below {len(vertices)}, those of {mesh}", f"{numbers.max()}")
+            raise wrong(
+                data / "landmarks.txt", f"vertex numbers below {len(vertices)}, those of {mesh}", f"{numbers.max()}"
+            )
         errors.append(mean_distance(vertices, numbers, predicted_surface(method, found, expression=True), mesh))
-    results = {"people": len(people), "meshes": len(errors), "distance_mm": float(np.mean(errors)), "distance_std_mm": float(np.std(errors))}
+    results = {
+        "people": len(people),
+        "meshes": len(errors),
+        "distance_mm": float(np.mean(errors)),
+        "distance_std_mm": float(np.std(errors)),
+    }
     title = (
         f"FaceWarehouse, {len(errors)} meshes of {len(people)} people: mean distance in mm of vertices within 95 mm of the tip of the nose "
         "from the predicted mesh with its expression, scale aligned"
@@ -70,7 +94,9 @@ def run(method, data: Path, options) -> Report:
         "The published numbers are of 9 people that are not named, on a denser topology: comparable in kind, not to the second digit.",
     ]
     row = [results["distance_mm"], results["distance_std_mm"]]
-    return Report("facewarehouse", title, results, np.array(errors), "mm", 5.0, ["mean mm", "std mm"], row, PUBLISHED, notes)
+    return Report(
+        "facewarehouse", title, results, np.array(errors), "mm", 5.0, ["mean mm", "std mm"], row, PUBLISHED, notes
+    )
 
 
 def mean_distance(vertices: torch.Tensor, numbers: np.ndarray, surface: Surface, name="mesh") -> float:
@@ -101,7 +127,13 @@ def read_numbers(path) -> np.ndarray:
     except (ValueError, OverflowError, UnicodeDecodeError) as error:
         raise wrong(path, expected, f"something else ({error})") from None
     if numbers.shape != (68,) or numbers.min() < -1:
-        raise wrong(path, expected, f"{len(numbers)} numbers" + (f", the least {numbers.min()}" if len(numbers) else ""))
+        raise wrong(
+            path, expected, f"{len(numbers)} numbers" + (f", the least {numbers.min()}" if len(numbers) else "")
+        )
     if (numbers[list(NEEDED)] < 0).any() or (numbers[CONTOUR:] >= 0).sum() < 4:
-        raise wrong(path, f"at least four landmarks of the inner face, among them {', '.join(map(str, NEEDED))} (counted from 0)", "them unknown")
+        raise wrong(
+            path,
+            f"at least four landmarks of the inner face, among them {', '.join(map(str, NEEDED))} (counted from 0)",
+            "them unknown",
+        )
     return numbers

@@ -16,13 +16,25 @@ import numpy as np
 import torch
 
 import facerender as fr
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import LEFT_EYE, NOSE_TIP, RIGHT_EYE
+from facemodels.evaluation.report import Report
+from facemodels.evaluation.scans import (
+    Photo,
+    Surface,
+    inner,
+    one_file,
+    photo,
+    pictures_in,
+    placed_by_landmarks,
+    predicted_surface,
+    read_scan,
+    read_scan_landmarks,
+    reconstructions,
+    refined,
+)
 from facerender.colour import to_srgb
 from facerender.meshes import Mesh, MeshError, load_mesh
-
-from ..errors import InputError
-from .report import Report
-from .scans import LEFT_EYE, NOSE_TIP, RIGHT_EYE, Photo, Surface, inner, one_file, photo, pictures_in, placed_by_landmarks, predicted_surface, read_scan, read_scan_landmarks
-from .scans import reconstructions, refined
 
 RADIUS = 95.0  # mm
 FRAMES = 5  # of each video
@@ -47,7 +59,12 @@ PUBLISHED = {
 
 
 def configure(parser) -> None:
-    parser.add_argument("--variant", choices=VARIANTS, default="rmse", help="rmse: frames, point to plane, mm; nme: renderings of the scans, percent (default: rmse)")
+    parser.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default="rmse",
+        help="rmse: frames, point to plane, mm; nme: renderings of the scans, percent (default: rmse)",
+    )
 
 
 def run(method, data: Path, options) -> Report:
@@ -84,7 +101,9 @@ def _scan(subject, needed):
     marks = read_scan_landmarks(path, needed)
     points = inner(read_scan(path).vertices, marks[NOSE_TIP], RADIUS)
     if not len(points):
-        raise InputError(f"{path}: no vertex lies within {RADIUS:.0f} mm of the tip of the nose that the landmarks beside it give; both must be millimetres of one frame")
+        raise InputError(
+            f"{path}: no vertex lies within {RADIUS:.0f} mm of the tip of the nose that the landmarks beside it give; both must be millimetres of one frame"
+        )
     return path, points, marks
 
 
@@ -98,14 +117,27 @@ def _run_rmse(method, subjects):
             continue
         _, points, marks = _scan(subject, (NOSE_TIP,))
         found = reconstructions(method, (photo(path) for paths in frames.values() for path in paths))
-        errors[subject.name] = {video: [point_to_plane_rmse(points, marks, predicted_surface(method, next(found))) for _ in paths] for video, paths in frames.items()}
+        errors[subject.name] = {
+            video: [point_to_plane_rmse(points, marks, predicted_surface(method, next(found))) for _ in paths]
+            for video, paths in frames.items()
+        }
     if not errors:
-        raise InputError(f"{subjects[0].parent}: expected frames of the videos as pictures in {subjects[0].name}/Video/<condition>/, found none")
+        raise InputError(
+            f"{subjects[0].parent}: expected frames of the videos as pictures in {subjects[0].name}/Video/<condition>/, found none"
+        )
     people = [np.mean([e for es in videos.values() for e in es]) for videos in errors.values()]
     single = [e for videos in errors.values() for es in videos.values() for e in es]
-    results = {"people": len(people), "images": len(single), "people_left_out": len(empty), "rmse_mm": float(np.mean(people)), "rmse_std_over_people_mm": float(np.std(people))}
+    results = {
+        "people": len(people),
+        "images": len(single),
+        "people_left_out": len(empty),
+        "rmse_mm": float(np.mean(people)),
+        "rmse_std_over_people_mm": float(np.std(people)),
+    }
     for video in sorted({v for videos in errors.values() for v in videos if videos[v]}):
-        results[f"{video.lower().replace('-', '_')}_rmse_mm"] = float(np.mean([np.mean(videos[video]) for videos in errors.values() if videos.get(video)]))
+        results[f"{video.lower().replace('-', '_')}_rmse_mm"] = float(
+            np.mean([np.mean(videos[video]) for videos in errors.values() if videos.get(video)])
+        )
     title = f"MICC Florence, {len(people)} people: point-to-plane RMSE in mm of scan vertices within 95 mm of the tip of the nose, neutral mesh predicted of one frame, scale aligned"
     notes = [
         f"{FRAMES} frames of each video, evenly spread; the error is averaged over a person's frames, then over people; the deviation is over people.",
@@ -113,12 +145,18 @@ def _run_rmse(method, subjects):
     ]
     notes += [f"left out, without frames: {', '.join(empty)}"] if empty else []
     row = [results["rmse_mm"], results["rmse_std_over_people_mm"]]
-    return Report("florence", title, results, np.array(single), "mm", 5.0, ["RMSE mm", "std mm"], row, PUBLISHED["rmse"], notes)
+    return Report(
+        "florence", title, results, np.array(single), "mm", 5.0, ["RMSE mm", "std mm"], row, PUBLISHED["rmse"], notes
+    )
 
 
 def _spread(paths, count):
     """`count` of the paths, evenly spread; all where there are no more."""
-    return [paths[k] for k in np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int))] if paths else []
+    return (
+        [paths[k] for k in np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int))]
+        if paths
+        else []
+    )
 
 
 def _run_nme(method, subjects):
@@ -132,15 +170,33 @@ def _run_nme(method, subjects):
         found = reconstructions(method, renderings(mesh, marks[NOSE_TIP], str(path)))
         errors.append([nme(points, marks, predicted_surface(method, one, expression=True)) for one in found])
     errors = np.array(errors)  # [people, poses]
-    results = {"people": len(errors), "images": errors.size, "nme_percent": float(errors.mean()), "nme_std_percent": float(errors.std())}
+    results = {
+        "people": len(errors),
+        "images": errors.size,
+        "nme_percent": float(errors.mean()),
+        "nme_std_percent": float(errors.std()),
+    }
     turned = errors.reshape(len(errors), len(PITCHES), len(YAWS)).mean((0, 1))
-    results |= {f"yaw_{'minus_' if yaw < 0 else ''}{abs(yaw):.0f}_nme_percent": float(e) for yaw, e in zip(YAWS, turned)}
+    results |= {
+        f"yaw_{'minus_' if yaw < 0 else ''}{abs(yaw):.0f}_nme_percent": float(e) for yaw, e in zip(YAWS, turned)
+    }
     title = f"MICC Florence, {len(errors)} people: mean distance of nearest points, in percent of the outer interocular distance, on {errors.size} renderings of the scans, scale aligned"
     notes = [
         "Renderings at pitch -15, 20, 25 (down where positive) and yaw -80, -40, 0, 40, 80 degrees, orthographic, the texture's own light, grey background.",
         "The predicted mesh has the expression that is predicted. Distances from scan vertices within 95 mm of the tip of the nose to the predicted surface.",
     ]
-    return Report("florence", title, results, errors, "percent", 15.0, ["NME %"], [results["nme_percent"]], PUBLISHED["nme"], notes)
+    return Report(
+        "florence",
+        title,
+        results,
+        errors,
+        "percent",
+        15.0,
+        ["NME %"],
+        [results["nme_percent"]],
+        PUBLISHED["nme"],
+        notes,
+    )
 
 
 @torch.no_grad()
@@ -152,11 +208,20 @@ def renderings(mesh: Mesh, nose_tip, name: str):
     half, centre = SIDE / 4, SIDE / 2
     box = (centre - half, centre - half, centre + half, centre + half)
     for k, rotation in enumerate(fr.camera.euler_rotation(angles)):
-        clip = fr.camera.weak_perspective((mesh.vertices - middle)[None], torch.tensor([scale]), rotation[None], torch.full((1, 2), centre), (SIDE, SIDE), depth=4.0)
+        clip = fr.camera.weak_perspective(
+            (mesh.vertices - middle)[None],
+            torch.tensor([scale]),
+            rotation[None],
+            torch.full((1, 2), centre),
+            (SIDE, SIDE),
+            depth=4.0,
+        )
         fragments = fr.rasterize(clip, mesh.faces, (SIDE, SIDE))
         colours = fr.interpolate(mesh.colours[None].contiguous(), mesh.faces, fragments)
         if mesh.texture is not None:
-            colours = colours * fr.texture.sample_texture(mesh.texture[None], fr.interpolate(mesh.uv[None].contiguous(), mesh.faces, fragments), wrap="repeat")
+            colours = colours * fr.texture.sample_texture(
+                mesh.texture[None], fr.interpolate(mesh.uv[None].contiguous(), mesh.faces, fragments), wrap="repeat"
+            )
         seen = (fragments.face_id >= 0)[..., None]
         picture = to_srgb(torch.where(seen, colours, 0.2)[0].clamp(0, 1))
         yield Photo(f"{name}, rendering {k + 1}", (picture * 255).round().to(torch.uint8).numpy(), box)

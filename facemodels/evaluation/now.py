@@ -18,13 +18,25 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..data.crops import read_picture
-from ..errors import InputError
-from ..formats.files import existing, wrong
-from ..formats.pickles import read_object_npy
-from ..surface import Similarity, similarity
-from .report import Report
-from .scans import SEVEN, Photo, Surface, detector_box, inner, one_file, predicted_surface, read_picked_points, read_scan, reconstructions, refined
+from facemodels.core.alignment import Similarity, similarity
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import SEVEN
+from facemodels.evaluation.report import Report
+from facemodels.evaluation.scans import (
+    Photo,
+    Surface,
+    detector_box,
+    inner,
+    one_file,
+    predicted_surface,
+    read_picked_points,
+    read_scan,
+    reconstructions,
+    refined,
+)
+from facemodels.io.files import existing, wrong
+from facemodels.io.images import read_picture
+from facemodels.io.pickles import read_object_npy
 
 RADIUS = 1.4  # of the crop, in means of the eyes' distance and the nose's length
 SIDES = ("left", "top", "right", "bottom")
@@ -72,7 +84,11 @@ def distances(points: Tensor, marks: Tensor, surface: Surface, scale: bool = Tru
 def statistics(errors: list[np.ndarray], prefix: str = "") -> dict:
     """Median, mean and standard deviation of pooled errors, mm."""
     pooled = np.concatenate(errors)
-    return {f"{prefix}median_mm": float(np.median(pooled)), f"{prefix}mean_mm": float(pooled.mean()), f"{prefix}std_mm": float(pooled.std())}
+    return {
+        f"{prefix}median_mm": float(np.median(pooled)),
+        f"{prefix}mean_mm": float(pooled.mean()),
+        f"{prefix}std_mm": float(pooled.std()),
+    }
 
 
 def configure(parser) -> None:
@@ -88,7 +104,10 @@ def run(method, data: Path, options) -> Report:
         InputError: a file is missing or damaged; the message names it.
     """
     data = Path(data)
-    listing = existing(data / "imagepathsvalidation.txt", "NoW's list of validation photographs, subject/challenge/name.jpg in each line")
+    listing = existing(
+        data / "imagepathsvalidation.txt",
+        "NoW's list of validation photographs, subject/challenge/name.jpg in each line",
+    )
     paths = [line.strip() for line in listing.read_text(errors="replace").splitlines() if line.strip()]
     bad = next((p for p in paths if len(Path(p).parts) != 3 or ".." in p), None)
     if not paths or bad is not None:
@@ -96,7 +115,9 @@ def run(method, data: Path, options) -> Report:
     pictures, boxes = _part(data, "iphone_pictures"), _part(data, "detected_face")
     subjects = {subject: _subject(data, subject) for subject in sorted({Path(p).parts[0] for p in paths})}
 
-    photos = (Photo(str(pictures / p), read_picture(pictures / p), read_box((boxes / p).with_suffix(".npy"))) for p in paths)
+    photos = (
+        Photo(str(pictures / p), read_picture(pictures / p), read_box((boxes / p).with_suffix(".npy"))) for p in paths
+    )
     errors, metrical, challenges = [], [], {}
     for path, found in zip(paths, reconstructions(method, photos)):
         points, marks = subjects[Path(path).parts[0]]
@@ -104,15 +125,24 @@ def run(method, data: Path, options) -> Report:
         errors.append(distances(points, marks, surface).float().numpy())
         metrical.append(distances(points, marks, surface, scale=False).float().numpy())
         challenges.setdefault(Path(path).parts[1], []).append(errors[-1])
-    results = {"images": len(paths), "people": len(subjects), "vertices": sum(map(len, errors))} | statistics(errors) | statistics(metrical, "metrical_")
+    results = (
+        {"images": len(paths), "people": len(subjects), "vertices": sum(map(len, errors))}
+        | statistics(errors)
+        | statistics(metrical, "metrical_")
+    )
     for challenge in sorted(challenges):
-        results |= {f"{challenge}_images": len(challenges[challenge])} | statistics(challenges[challenge], f"{challenge}_")
+        results |= {f"{challenge}_images": len(challenges[challenge])} | statistics(
+            challenges[challenge], f"{challenge}_"
+        )
     title = (
         f"NoW, validation set ({len(subjects)} people): distance in mm of scan vertices from the neutral mesh predicted of one photograph, scale aligned, "
         f"pooled over {len(paths)} photographs"
     )
     row = [results[key] for key in ("median_mm", "mean_mm", "std_mm")]
-    notes = [*NOTES, "Published numbers are of the test set (80 people), ours are of the validation set: near each other, but not the same faces."]
+    notes = [
+        *NOTES,
+        "Published numbers are of the test set (80 people), ours are of the validation set: near each other, but not the same faces.",
+    ]
     return Report("now", title, results, np.concatenate(errors), "mm", 7.0, COLUMNS, row, PUBLISHED, notes)
 
 

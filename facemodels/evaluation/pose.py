@@ -12,11 +12,11 @@ The angles are those of the model's axes. Where a model looks up or down a littl
 import numpy as np
 import torch
 
-from ..data.tddfa import AFLW2000, pose_rotation
-from ..losses import rotation_angle
-from . import applied
-from .aflw2000 import batches, first, located, photographs, subset_note
-from .report import FOUND, RECALLED, Report
+from facemodels.data.tddfa import AFLW2000, pose_rotation
+from facemodels.evaluation import applied
+from facemodels.evaluation.aflw2000 import batches, first, located, photographs, subset_note
+from facemodels.evaluation.report import FOUND, RECALLED, Report
+from facemodels.losses import rotation_angle
 
 LARGEST = 99.0  # degrees
 ANGLES = ("pitch", "yaw", "roll")  # in the order of Pose_Para
@@ -76,7 +76,9 @@ def run(method, data, options) -> Report:
     results |= {"images": len(kept), "images_excluded_beyond_99_degrees": len(excluded), "images_left_out": left_out}
     row = [results[f"mae_{angle}_degrees"] for angle in (*COLUMNS[:3], "mean")]
     title = f"Mean absolute error of yaw, pitch and roll in degrees; {photographs(len(kept))}, crops from the labelled landmarks"
-    beyond = f"{len(excluded)} faces with an angle beyond {LARGEST:.0f} degrees are excluded" + (f": {', '.join(excluded)}." if excluded else ".")
+    beyond = f"{len(excluded)} faces with an angle beyond {LARGEST:.0f} degrees are excluded" + (
+        f": {', '.join(excluded)}." if excluded else "."
+    )
     notes = [
         beyond,
         *subset_note(len(kept) + len(excluded), left_out),
@@ -94,11 +96,17 @@ def scores(rotations: np.ndarray, labels: np.ndarray) -> tuple[dict, np.ndarray]
     angle of the rotation between both. None without faces.
     """
     if not len(labels):
-        keys = [f"mae_{a}_degrees" for a in (*ANGLES, "mean")] + [f"mean_signed_error_{a}_degrees" for a in ANGLES] + ["rotation_error_degrees"]
+        keys = (
+            [f"mae_{a}_degrees" for a in (*ANGLES, "mean")]
+            + [f"mean_signed_error_{a}_degrees" for a in ANGLES]
+            + ["rotation_error_degrees"]
+        )
         return dict.fromkeys(keys), np.zeros(0)
     off = differences(np.degrees(angles_of(rotations)), labels)
     absolute = np.abs(off)
-    results = {f"mae_{angle}_degrees": float(v) for angle, v in zip(ANGLES, absolute.mean(0))} | {"mae_mean_degrees": float(absolute.mean())}
+    results = {f"mae_{angle}_degrees": float(v) for angle, v in zip(ANGLES, absolute.mean(0))} | {
+        "mae_mean_degrees": float(absolute.mean())
+    }
     results |= {f"mean_signed_error_{angle}_degrees": float(v) for angle, v in zip(ANGLES, off.mean(0))}
     between = rotation_angle(torch.from_numpy(rotations), torch.from_numpy(pose_rotation(np.radians(labels))))
     return results | {"rotation_error_degrees": float(between.mean().rad2deg())}, absolute.mean(1)

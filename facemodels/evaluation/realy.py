@@ -22,14 +22,29 @@ import torch
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from ..data.folder import picture_files
-from ..errors import InputError
-from ..formats.files import existing, wrong
-from ..surface import Similarity, similarity
-from .report import Report
-from .scans import SEVEN, Pairs, Scan, Surface, photo, predicted_surface, read_scan, reconstructions, refined
+from facemodels.core.alignment import Similarity, similarity
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import SEVEN
+from facemodels.evaluation.report import Report
+from facemodels.evaluation.scans import (
+    Pairs,
+    Scan,
+    Surface,
+    photo,
+    predicted_surface,
+    read_scan,
+    reconstructions,
+    refined,
+)
+from facemodels.io.files import existing, wrong
+from facemodels.io.images import picture_files
 
-REGIONS = {"nose": range(27, 36), "mouth": range(48, 68), "forehead": range(17, 27), "cheek": range(0)}  # and their keypoints
+REGIONS = {
+    "nose": range(27, 36),
+    "mouth": range(48, 68),
+    "forehead": range(17, 27),
+    "cheek": range(0),
+}  # and their keypoints
 KEYPOINTS = 85
 STIFFNESS = 50.0  # of neighbours that move differently, against one vertex that is off
 KEYPOINT_WEIGHT = 50.0  # of a keypoint, against one vertex
@@ -63,17 +78,24 @@ def run(method, data: Path, options) -> Report:
         InputError: a file is missing or damaged; the message names it.
     """
     data = Path(data)
-    names = sorted((p.stem for p in (data / "REALY_HIFI3D_keypoints").glob("*.obj")), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
+    names = sorted(
+        (p.stem for p in (data / "REALY_HIFI3D_keypoints").glob("*.obj")),
+        key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n),
+    )
     if not names:
         raise InputError(f"{data}: expected REALY's keypoints REALY_HIFI3D_keypoints/1.obj and so on in it, found none")
     scales = dict(zip(names, read_scales(data / "metrical_scale.txt", len(names))))
     pictures = [(p, owner) for p in picture_files(data / "REALY_image") if (owner := p.stem.split("_")[0]) in scales]
     if not pictures:
-        raise InputError(f"{data / 'REALY_image'}: expected pictures named as the scans are, such as {names[0]}.jpg, found none")
+        raise InputError(
+            f"{data / 'REALY_image'}: expected pictures named as the scans are, such as {names[0]}.jpg, found none"
+        )
     truths = {owner: read_truth(data, owner, scales[owner]) for owner in sorted({owner for _, owner in pictures})}
     sets = {"frontal": [], "side": []}
     for (path, owner), found in zip(pictures, reconstructions(method, (photo(p) for p, _ in pictures))):
-        sets["frontal" if path.stem == owner else "side"].append(region_errors(truths[owner], predicted_surface(method, found, expression=True)))
+        sets["frontal" if path.stem == owner else "side"].append(
+            region_errors(truths[owner], predicted_surface(method, found, expression=True))
+        )
     results = {"scans": len(truths)}
     for name, rows in sets.items():
         if not rows:
@@ -82,7 +104,11 @@ def run(method, data: Path, options) -> Report:
         results[f"{name}_images"] = len(rows)
         for region, values in zip(REGIONS, table.T):
             deviation = float(values.std(ddof=1)) if len(values) > 1 else None
-            results |= {f"{name}_{region}_mm": float(values.mean()), f"{name}_{region}_median_mm": float(np.median(values)), f"{name}_{region}_std_mm": deviation}
+            results |= {
+                f"{name}_{region}_mm": float(values.mean()),
+                f"{name}_{region}_median_mm": float(np.median(values)),
+                f"{name}_{region}_std_mm": deviation,
+            }
         results[f"{name}_all_mm"] = float(table.mean())
     shown = "frontal" if sets["frontal"] else "side"
     errors = np.array([np.mean([*row.values()]) for row in sets[shown]])
@@ -93,14 +119,29 @@ def run(method, data: Path, options) -> Report:
         "The published rows are of the frontal set.",
     ]
     row = [results[f"{shown}_{region}_mm"] for region in (*REGIONS, "all")]
-    return Report("realy", title, results, errors, "mm", 5.0, [f"{region} mm" for region in (*REGIONS, "all")], row, PUBLISHED, notes)
+    return Report(
+        "realy",
+        title,
+        results,
+        errors,
+        "mm",
+        5.0,
+        [f"{region} mm" for region in (*REGIONS, "all")],
+        row,
+        PUBLISHED,
+        notes,
+    )
 
 
 def region_errors(truth: Truth, surface: Surface) -> dict[str, float]:
     """The error of a predicted surface in each region, mm."""
     seven = list(SEVEN)
     first = similarity(surface.landmarks[seven], truth.keypoints[seven])
-    return {name: truth.millimetres * region_error(scan, truth.keypoints[list(REGIONS[name])], surface, list(REGIONS[name]), first) for name, scan in truth.regions.items()}
+    return {
+        name: truth.millimetres
+        * region_error(scan, truth.keypoints[list(REGIONS[name])], surface, list(REGIONS[name]), first)
+        for name, scan in truth.regions.items()
+    }
 
 
 def region_error(scan: Scan, keypoints: Tensor, surface: Surface, numbers: list[int], start: Similarity) -> float:
@@ -122,7 +163,9 @@ def deformed(scan: Scan, targets: Tensor, keypoints: Tensor, keypoint_targets: T
     ones = np.ones(len(edges))
     adjacent = scipy.sparse.coo_matrix((ones, (edges[:, 0], edges[:, 1])), (count, count))
     adjacent = (adjacent + adjacent.T).tocsr()
-    matrix = scipy.sparse.identity(count) + STIFFNESS * (scipy.sparse.diags(np.asarray(adjacent.sum(1)).ravel()) - adjacent)
+    matrix = scipy.sparse.identity(count) + STIFFNESS * (
+        scipy.sparse.diags(np.asarray(adjacent.sum(1)).ravel()) - adjacent
+    )
     right = (targets - v).numpy()
     if len(keypoints):
         nearest = torch.cdist(keypoints, v).argmin(1)
@@ -141,12 +184,19 @@ def read_truth(data: Path, name: str, millimetres: float) -> Truth:
     """
     file = existing(data / "REALY_HIFI3D_keypoints" / f"{name}.obj", f"{KEYPOINTS} keypoints")
     try:
-        keypoints = np.array([line.split()[1:4] for line in file.read_text(errors="replace").splitlines() if line.startswith("v ")], np.float64).reshape(-1, 3)
+        keypoints = np.array(
+            [line.split()[1:4] for line in file.read_text(errors="replace").splitlines() if line.startswith("v ")],
+            np.float64,
+        ).reshape(-1, 3)
     except ValueError as error:
         raise wrong(file, f"{KEYPOINTS} vertices", f"a file that does not read so ({error})") from None
     if len(keypoints) != KEYPOINTS or not np.isfinite(keypoints).all():
         raise wrong(file, f"{KEYPOINTS} vertices", f"{len(keypoints)}")
-    return Truth(torch.from_numpy(keypoints), {region: read_scan(data / "REALY_scan_region" / name / f"{region}.obj") for region in REGIONS}, millimetres)
+    return Truth(
+        torch.from_numpy(keypoints),
+        {region: read_scan(data / "REALY_scan_region" / name / f"{region}.obj") for region in REGIONS},
+        millimetres,
+    )
 
 
 def read_scales(path, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .landmarks import cumulative_curve
+from facemodels.evaluation.metrics import cumulative_curve
 
 FOUND, RECALLED = "found", "recalled"
 UNITS = {"mm": "mm", "percent": "%", "degrees": "degrees"}
@@ -46,7 +46,9 @@ class Report:
             raise ValueError(f"largest must be positive, got {self.largest}")
         for name, numbers, source in [*self.published, ("our row", self.row, FOUND)]:
             if len(numbers) != len(self.columns) or source not in (FOUND, RECALLED):
-                raise ValueError(f"{name}: expected {len(self.columns)} numbers, {FOUND} or {RECALLED}, got {len(numbers)}, {source}")
+                raise ValueError(
+                    f"{name}: expected {len(self.columns)} numbers, {FOUND} or {RECALLED}, got {len(numbers)}, {source}"
+                )
 
 
 def table(report: Report, name: str) -> str:
@@ -60,7 +62,10 @@ def table(report: Report, name: str) -> str:
     for method, numbers, mark in rows:
         cells = ["-" if _missing(v) else f"{v:.2f}" for v in numbers]
         marks = [" " if _missing(v) else (mark or " ") for v in numbers]
-        lines.append(f"{OURS if mark is None else ' '} {method:{width - 2}}" + "".join(f"{c:>{w}}{m}" for c, w, m in zip(cells, wide, marks)))
+        lines.append(
+            f"{OURS if mark is None else ' '} {method:{width - 2}}"
+            + "".join(f"{c:>{w}}{m}" for c, w, m in zip(cells, wide, marks))
+        )
     legend = [f"{OURS} measured now"]
     if any(source == FOUND for *_, source in report.published):
         legend.append("without a mark: published, found in public material")
@@ -118,7 +123,9 @@ def curve(report: Report, name: str) -> np.ndarray:
     for k, line in enumerate(title):
         text(_LEFT, 84 + 30 * k, line, 22, fill=_GREY, anchor="lm")
     low = shares[600] < 45  # then the lower right is the curve's, and the upper left is free
-    _legend(report, name, draw, text, px, (_LEFT + 24, top + 24) if low else (_LEFT + across - 24, top + up - 24), low, unit)
+    _legend(
+        report, name, draw, text, px, (_LEFT + 24, top + 24) if low else (_LEFT + across - 24, top + up - 24), low, unit
+    )
     return np.asarray(large.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
 
 
@@ -130,10 +137,14 @@ def _legend(report, name, draw, text, px, corner, first, unit):
     if len(known):
         lines += [f"mean {known.mean():.2f} {unit}, median {np.median(known):.2f} {unit}"]
     lines += [f"{beyond:.1f} % beyond {report.largest:.10g} {unit}"]
-    widths = [ImageFont.load_default(size).getlength(words) for size, words in ((26, name), *((21, line) for line in lines))]
+    widths = [
+        ImageFont.load_default(size).getlength(words) for size, words in ((26, name), *((21, line) for line in lines))
+    ]
     width, height = max(widths[0] + 60, *widths[1:]) + 40, 52 + 32 * len(lines) + 14
     x, y = corner if first else (corner[0] - width, corner[1] - height)
-    draw.rounded_rectangle(px(x, y, x + width, y + height), radius=8 * _FINE, fill=(255, 255, 255), outline=_GRID, width=_FINE)
+    draw.rounded_rectangle(
+        px(x, y, x + width, y + height), radius=8 * _FINE, fill=(255, 255, 255), outline=_GRID, width=_FINE
+    )
     draw.line(px(x + 20, y + 30, x + 64, y + 30), fill=_LINE, width=4 * _FINE)
     text(x + 80, y + 30, name, 26, anchor="lm")
     for k, line in enumerate(lines):

@@ -13,21 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.crops import Box, cut, from_crop, landmark_box, read_picture
-from ..data.folder import PICTURES
-from ..detect import find_faces, first_crop
-from ..errors import InputError
-from ..formats.files import existing, reason, wrong
-from ..landmark_files import beside, read_landmarks
-from ..morphable import CONTOUR, axis_angle_rotation
-from ..surface import ClosestPoints, Similarity, interpolate_faces, similarity
+from facemodels.core.alignment import Similarity, similarity
+from facemodels.core.crops import Box, cut, from_crop, landmark_box
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import CONTOUR
+from facemodels.core.rotation import axis_angle_rotation
+from facemodels.core.surface import ClosestPoints, interpolate_faces
+from facemodels.io.files import existing, reason, wrong
+from facemodels.io.images import PICTURES, read_picture
+from facemodels.io.landmarks import beside, read_landmarks
+from facemodels.reconstruction.detect import find_faces, first_crop
 
-SEVEN = (36, 39, 42, 45, 33, 48, 54)  # of the 68: corners of the eyes, from the subject's right to the left, base of the nose, corners of the mouth
-NOSE_TIP, RIGHT_EYE, LEFT_EYE = 30, 36, 45  # outer corners of the eyes
 BATCH = 8  # photographs in memory
 THINNED = 5000  # points of a scan that a face is first laid on
 ITERATIONS = 50
-TOLERANCE, GAIN = 1e-6, 1e-6  # what a last step moves, of the points' extent, or takes off the sum of squares, of that sum
+TOLERANCE, GAIN = (
+    1e-6,
+    1e-6,
+)  # what a last step moves, of the points' extent, or takes off the sum of squares, of that sum
 
 
 class Scan(NamedTuple):
@@ -64,7 +67,9 @@ def _read_obj(path):
     lines = path.read_bytes().split(b"\n")
     vertices = [line[2:] for line in lines if line.startswith(b"v ")]
     vertices = np.array(b" ".join(vertices).split(), np.float64).reshape(max(len(vertices), 1), -1)[: len(vertices), :3]
-    polygons = [[int(corner.split(b"/", 1)[0]) for corner in line.split()[1:]] for line in lines if line.startswith(b"f ")]
+    polygons = [
+        [int(corner.split(b"/", 1)[0]) for corner in line.split()[1:]] for line in lines if line.startswith(b"f ")
+    ]
     faces = [(polygon[0], polygon[k], polygon[k + 1]) for polygon in polygons for k in range(1, len(polygon) - 1)]
     return vertices.reshape(-1, 3), np.array(faces, np.int64).reshape(-1, 3) - 1
 
@@ -85,7 +90,11 @@ def read_picked_points(path, count: int) -> Tensor:
     expected = f"{count} picked points (.pp)"
     path = existing(path, expected)
     try:
-        points = [[float(point.get(axis)) for axis in "xyz"] for point in ElementTree.parse(path).getroot().iter("point") if point.get("active", "1") != "0"]
+        points = [
+            [float(point.get(axis)) for axis in "xyz"]
+            for point in ElementTree.parse(path).getroot().iter("point")
+            if point.get("active", "1") != "0"
+        ]
     except (ElementTree.ParseError, TypeError, ValueError) as error:
         raise wrong(path, expected, f"a file that does not read so ({reason(error)})") from error
     points = np.array(points, np.float64).reshape(-1, 3)
@@ -104,7 +113,9 @@ def read_scan_landmarks(scan: Path, needed: tuple[int, ...]) -> Tensor:
     """
     files = [scan.with_suffix(kind) for kind in (".txt", ".npy", ".json") if scan.with_suffix(kind).is_file()]
     if not files:
-        raise InputError(f"{scan}: expected 68 landmarks [68,3] beside it, in its coordinates, in {scan.with_suffix('.txt').name}, .npy or .json; found none")
+        raise InputError(
+            f"{scan}: expected 68 landmarks [68,3] beside it, in its coordinates, in {scan.with_suffix('.txt').name}, .npy or .json; found none"
+        )
     points = torch.from_numpy(read_landmarks(files[0], 3).points).double()
     if len(points) != 68:
         raise wrong(files[0], "68 landmarks [68,3]", f"{len(points)}")
@@ -112,7 +123,11 @@ def read_scan_landmarks(scan: Path, needed: tuple[int, ...]) -> Tensor:
     missing = [str(k) for k in needed if not known[k]]
     if missing or known[CONTOUR:].sum() < 4:
         found = f"{int(known[CONTOUR:].sum())}, without {', '.join(missing) or 'enough'}"
-        raise wrong(files[0], f"at least four landmarks of the inner face, among them {', '.join(map(str, needed))} (counted from 0)", found)
+        raise wrong(
+            files[0],
+            f"at least four landmarks of the inner face, among them {', '.join(map(str, needed))} (counted from 0)",
+            found,
+        )
     return points
 
 
@@ -124,13 +139,21 @@ def one_file(folder: Path, patterns: tuple[str, ...], what: str) -> Path:
     """
     found = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
     if len(found) != 1:
-        raise InputError(f"{folder}: expected {what}, one file {' or '.join(patterns)}, found {', '.join(p.name for p in found[:4]) if found else 'none'}")
+        raise InputError(
+            f"{folder}: expected {what}, one file {' or '.join(patterns)}, found {', '.join(p.name for p in found[:4]) if found else 'none'}"
+        )
     return found[0]
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures that lie in a folder itself, by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file()) if folder.is_dir() else []
+    return (
+        sorted(
+            p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file()
+        )
+        if folder.is_dir()
+        else []
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------- prediction
@@ -144,7 +167,9 @@ def detector_box(left: float, top: float, right: float, bottom: float) -> Box:
     """
     side = (right - left + bottom - top) / 2
     if not (right > left and bottom > top):
-        raise ValueError(f"a detector's box must have left < right and top < bottom, got {left:g}, {right:g}, {top:g}, {bottom:g}")
+        raise ValueError(
+            f"a detector's box must have left < right and top < bottom, got {left:g}, {right:g}, {top:g}, {bottom:g}"
+        )
     x, y, half = (left + right) / 2, (top + bottom) / 2 + 0.14 * side, 1.58 * side / 2
     return x - half, y - half, x + half, y + half
 
@@ -166,7 +191,9 @@ def photo(path: Path) -> Photo:
         return Photo(str(path), image, landmark_box(read_landmarks(marks).points))
     faces = find_faces(image)
     if not faces:
-        raise InputError(f"{path}: no face is found in the picture; put its landmarks beside it, in {path.with_suffix('.txt').name}")
+        raise InputError(
+            f"{path}: no face is found in the picture; put its landmarks beside it, in {path.with_suffix('.txt').name}"
+        )
     return Photo(str(path), image, first_crop(faces[0].box))
 
 
@@ -199,9 +226,13 @@ def _reconstructed(method, photos):
         return torch.from_numpy(cuts).permute(0, 3, 1, 2).float().div(255).to(device)
 
     first = [one.box for one in photos]
-    points = getattr(method, "unrefined", method).landmarks(crops(first)).double().cpu()  # of a method that goes on from a network's, what that says will do here
+    points = (
+        getattr(method, "unrefined", method).landmarks(crops(first)).double().cpu()
+    )  # of a method that goes on from a network's, what that says will do here
     _finite(photos, points)
-    found = method.reconstruct(crops([landmark_box(from_crop(p[:, :2].numpy(), box, size)) for p, box in zip(points, first)]))
+    found = method.reconstruct(
+        crops([landmark_box(from_crop(p[:, :2].numpy(), box, size)) for p, box in zip(points, first)])
+    )
     found = type(found)(*(None if value is None else value.float().cpu() for value in found))
     _finite(photos, found.identity, found.expression)
     for k in range(len(photos)):
@@ -222,7 +253,11 @@ class Surface:
     """
 
     def __init__(self, vertices: Tensor, faces: Tensor, landmarks: Tensor):
-        self.vertices, self.faces, self.landmarks = vertices.double().cpu(), faces.long().cpu(), landmarks.double().cpu()
+        self.vertices, self.faces, self.landmarks = (
+            vertices.double().cpu(),
+            faces.long().cpu(),
+            landmarks.double().cpu(),
+        )
         self._search = ClosestPoints(self.vertices, self.faces)
         a, b, c = self.vertices[self.faces].unbind(1)
         self._normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
@@ -276,7 +311,9 @@ class Pairs(NamedTuple):
     targets: Tensor
 
 
-def refined(points: Tensor, surface: Surface, start: Similarity, scale: bool = True, pairs: Pairs | None = None) -> Similarity:
+def refined(
+    points: Tensor, surface: Surface, start: Similarity, scale: bool = True, pairs: Pairs | None = None
+) -> Similarity:
     """The placement of a surface with the least sum of squared distances of a scan's points [P,3] from it, near `start`; found with a part of the points first, then with all.
 
     Gauss-Newton steps towards the tangent planes of what is nearest (Chen and Medioni 1992), damped by the motion of these nearest points (Levenberg 1944): where planes
@@ -309,7 +346,11 @@ def _refined(points, surface, now, scale, pairs):
             weight, placed = len(points) / len(pairs.points), placement(pairs.points)
             for axis in axes:
                 residual, rows = (pairs.targets - placed) @ axis, _derivatives(placed - centre, axis.expand_as(placed))
-                cost, gradient, matrix = cost + weight * residual.square().sum(), gradient + weight * (rows.T @ residual), matrix + weight * (rows.T @ rows)
+                cost, gradient, matrix = (
+                    cost + weight * residual.square().sum(),
+                    gradient + weight * (rows.T @ residual),
+                    matrix + weight * (rows.T @ rows),
+                )
         return cost, gradient[free], matrix[free, free], motion[free, free]
 
     cost, gradient, matrix, motion = seen(now)
@@ -318,7 +359,9 @@ def _refined(points, surface, now, scale, pairs):
         step = torch.zeros(7, dtype=points.dtype)
         step[free] = -torch.linalg.solve(matrix + damping * motion, gradient)
         size, turn = step[0].clamp(-0.5, 0.5).exp(), axis_angle_rotation(step[1:4])
-        tried = Similarity(now.scale * size, turn @ now.rotation, centre + size * (turn @ (now.translation - centre)) + step[4:])
+        tried = Similarity(
+            now.scale * size, turn @ now.rotation, centre + size * (turn @ (now.translation - centre)) + step[4:]
+        )
         moved = float(step[:4].norm()) * extent + float(step[4:].norm())
         there, before = seen(tried), cost
         if there[0] <= cost:

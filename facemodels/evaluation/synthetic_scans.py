@@ -16,19 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..builtin import builtin_data
-from ..data.clips import SyntheticGroups
-from ..data.synthetic import Variety
-from ..errors import InputError
-from ..fit_scan import fit_mesh
-from ..formats import read
-from ..formats.files import wrong
-from ..morphable import ModelData, MorphableModel
-from ..surface import ClosestPoints
-from ..training import seed_of
-from . import now
-from .report import Report
-from .scans import SEVEN, Photo, detector_box, mean_surface, predicted_surface, reconstructions
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import SEVEN
+from facemodels.core.seeding import seed_of
+from facemodels.core.surface import ClosestPoints
+from facemodels.data.clips import SyntheticGroups
+from facemodels.data.synthetic import Variety
+from facemodels.evaluation import now
+from facemodels.evaluation.report import Report
+from facemodels.evaluation.scans import Photo, detector_box, mean_surface, predicted_surface, reconstructions
+from facemodels.fitting.scan import fit_mesh
+from facemodels.io.files import wrong
+from facemodels.models.builtin import builtin_data
+from facemodels.models.formats import read
+from facemodels.models.model_data import ModelData
+from facemodels.models.morphable import MorphableModel
 
 SIZE = 400  # pixels of a picture
 PICTURES = 4  # of a person
@@ -40,12 +42,22 @@ PICKED = 0.5  # mm, standard deviation of the landmarks in each coordinate
 HOLES, HOLE = 6, (4.0, 14.0)  # in a scan; their radii, mm
 SKIN = "full_face"  # the region that is scanned
 # Parts of the head that are drawn -> the region of the built-in model that colours them; what is not named there is skin.
-COLOURS = {"head": None, "eye_sockets": None, "mouth_socket": "mouth", "gums_tongue": "tongue", "teeth": "teeth", "eyeball_left": "left_eye", "eyeball_right": "right_eye"}
+COLOURS = {
+    "head": None,
+    "eye_sockets": None,
+    "mouth_socket": "mouth",
+    "gums_tongue": "tongue",
+    "teeth": "teeth",
+    "eyeball_left": "left_eye",
+    "eyeball_right": "right_eye",
+}
 INSIDE = ("mouth", "tongue", "teeth", "left_eye", "right_eye")
 
 
 def configure(parser) -> None:
-    parser.add_argument("--people", type=int, default=20, metavar="N", help=f"random identities, {PICTURES} pictures each (default: 20)")
+    parser.add_argument(
+        "--people", type=int, default=20, metavar="N", help=f"random identities, {PICTURES} pictures each (default: 20)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is random (default: 0)")
 
 
@@ -61,7 +73,10 @@ def run(method, data: Path, options) -> Report:
         raise InputError(f"--people must be at least 1, got {options.people}")
     model = coloured(read(data), builtin_data(), data)
     groups = SyntheticGroups(model, SIZE, PICTURES, VARIETY)
-    average, errors = mean_surface(method), {name: [] for name in ("", "metrical_", "mean_face_", "mean_face_metrical_")}
+    average, errors = (
+        mean_surface(method),
+        {name: [] for name in ("", "metrical_", "mean_face_", "mean_face_metrical_")},
+    )
     worst = []
     for person in range(options.people):
         photos, identity = pictures(groups, options.seed, person)
@@ -73,11 +88,18 @@ def run(method, data: Path, options) -> Report:
             errors[""].append(now.distances(points, marks, surface).float().numpy())
             errors["metrical_"].append(now.distances(points, marks, surface, scale=False).float().numpy())
         worst.append(float(np.median(np.concatenate(errors[""][-PICTURES:]))))
-    results = {"people": options.people, "images": options.people * PICTURES, "seed": options.seed, "vertices": sum(map(len, errors[""]))}
+    results = {
+        "people": options.people,
+        "images": options.people * PICTURES,
+        "seed": options.seed,
+        "vertices": sum(map(len, errors[""])),
+    }
     for prefix, pooled in errors.items():
         results |= now.statistics(pooled, prefix)
     results["median_share_of_mean_face"] = results["median_mm"] / results["mean_face_median_mm"]
-    results["metrical_median_share_of_mean_face"] = results["metrical_median_mm"] / results["mean_face_metrical_median_mm"]
+    results["metrical_median_share_of_mean_face"] = (
+        results["metrical_median_mm"] / results["mean_face_metrical_median_mm"]
+    )
     results |= {"best_person_median_mm": min(worst), "worst_person_median_mm": max(worst)}
     title = (
         f"Synthetic scans of {options.people} people of {model.name}, {PICTURES} pictures each: distance in mm of scan points from the neutral mesh predicted of one picture, "
@@ -102,11 +124,18 @@ def coloured(data: ModelData, skin: ModelData, path="the model") -> MorphableMod
     """
     missing = [name for name in (SKIN, *COLOURS) if name not in data.regions]
     if missing:
-        raise wrong(path, "ICT-FaceKit, whose identities the scans are of", f"{data.name}, without a region {missing[0]}")
+        raise wrong(
+            path, "ICT-FaceKit, whose identities the scans are of", f"{data.name}, without a region {missing[0]}"
+        )
     own, other = MorphableModel(data), MorphableModel(skin)
-    fit = fit_mesh(own.mean.double(), own.faces.long(), other, own.landmarks(own.mean[None])[0], expression=False, progress=False)
+    fit = fit_mesh(
+        own.mean.double(), own.faces.long(), other, own.landmarks(own.mean[None])[0], expression=False, progress=False
+    )
     there = fit.placement(other.shape(fit.identity)[0]).double()
-    place, weights = torch.zeros(len(own.mean), 3, dtype=torch.int64), torch.zeros(len(own.mean), 3, dtype=torch.float64)
+    place, weights = (
+        torch.zeros(len(own.mean), 3, dtype=torch.int64),
+        torch.zeros(len(own.mean), 3, dtype=torch.float64),
+    )
     for part, region in COLOURS.items():
         members = own.regions[part]
         triangles, points = _triangles(other, region), own.mean[members].double()
@@ -114,7 +143,9 @@ def coloured(data: ModelData, skin: ModelData, path="the model") -> MorphableMod
             points = points - _middle(points) + _middle(there[other.regions[region]])
         found = ClosestPoints(there, triangles)(points)
         place[members], weights[members] = triangles[found.face_id], found.bary
-    carried = lambda values: np.einsum("...vkc,vk->...vc", values[..., place.numpy(), :], weights.numpy()).astype(np.float32)  # noqa: E731
+    carried = lambda values: np.einsum("...vkc,vk->...vc", values[..., place.numpy(), :], weights.numpy()).astype(
+        np.float32
+    )  # noqa: E731
     drawn = np.zeros(len(data.mean), bool)
     drawn[np.concatenate([data.regions[part] for part in COLOURS])] = True
     kept = drawn[data.faces].all(1)
@@ -147,8 +178,17 @@ def pictures(groups: SyntheticGroups, seed: int, person: int) -> tuple[list[Phot
     for k, (image, points) in enumerate(zip(images, faces.landmarks.cpu().numpy())):
         low, high = points.min(0), points.max(0)
         side = (high - low).mean()
-        middle, half = (low + high) / 2 + BOX_SHIFT * side * random.standard_normal(2), (high - low) / 2 * np.exp(BOX_SCALE * random.standard_normal())
-        photos.append(Photo(f"person {person}, picture {k}", image, detector_box(*(middle - half).tolist(), *(middle + half).tolist())))
+        middle, half = (
+            (low + high) / 2 + BOX_SHIFT * side * random.standard_normal(2),
+            (high - low) / 2 * np.exp(BOX_SCALE * random.standard_normal()),
+        )
+        photos.append(
+            Photo(
+                f"person {person}, picture {k}",
+                image,
+                detector_box(*(middle - half).tolist(), *(middle + half).tolist()),
+            )
+        )
     return photos, faces.identity[:1]
 
 

@@ -6,12 +6,12 @@ suffix. Every file is written whole or not at all.
 
 from pathlib import Path
 
-from ..errors import InputError
-from .gltf import write_glb
-from .mesh import Mesh, bake_albedo, mesh_of
-from .obj import write_obj
-from .ply import write_ply
-from .viewer import write_html
+from facemodels.core.errors import InputError
+from facemodels.export.gltf import write_glb
+from facemodels.export.mesh import Mesh, bake_albedo, mesh_of
+from facemodels.export.obj import write_obj
+from facemodels.export.ply import write_ply
+from facemodels.export.viewer import write_html
 
 __all__ = ["Mesh", "bake_albedo", "mesh_of", "write", "write_glb", "write_html", "write_obj", "write_ply"]
 
@@ -38,4 +38,6 @@ def write(path: str | Path, mesh: Mesh, unit: str | None = None, axes: str = "y-
     elif suffix == ".html":
         write_html(path, mesh)
     else:
-        raise InputError(f"{path}: meshes are written as {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}; give the file one of these suffixes")
+        raise InputError(
+            f"{path}: meshes are written as {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}; give the file one of these suffixes"
+        )

@@ -1,16 +1,13 @@
 """What all the writers share: units and axes, texture files, and files that are whole or absent."""
 
 import io
-import os
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..drawing import to_bytes
-from ..errors import InputError
+from facemodels.core.drawing import to_bytes
+from facemodels.core.errors import InputError
 
 UNITS = {"mm": 1.0, "cm": 0.1, "m": 0.001}
 AXES = ("y-up", "z-up")
@@ -39,45 +36,3 @@ def encode_image(linear: np.ndarray, kind: str, **options) -> bytes:
     out = io.BytesIO()
     Image.fromarray(srgb_bytes(linear)).save(out, kind, **options)
     return out.getvalue()
-
-
-def write_whole(files: dict[Path, bytes]):
-    """Writes files, each under its name only when all of them are complete."""
-    for path in files:
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: the folder {path.parent} does not exist")
-    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
-    try:
-        for path, content in files.items():
-            parts[path].write_bytes(content)
-        for path, part in parts.items():
-            os.replace(part, path)
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole(path: Path):
-    """A file that is written under another name until it is complete."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def check_writable(folder: Path):
-    """Makes a folder, where it is not there, and tries whether files can be made in it.
-
-    Raises:
-        InputError: they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{folder}: nothing can be written there ({error.strerror or error}); give another folder with -o") from None

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import facerender.meshes
-
-from .files import encode_image, turned, unit_scale, write_whole
-from .mesh import Mesh, normals_of, split_seams
+from facemodels.export.files import encode_image, turned, unit_scale
+from facemodels.export.mesh import Mesh, normals_of, split_seams
+from facemodels.io.files import write_whole
 
 FLOAT, USHORT, UINT = 5126, 5123, 5125
 VERTEX_DATA, INDEX_DATA = 34962, 34963
@@ -65,7 +65,9 @@ def write_glb(path: str | Path, mesh: Mesh, unit: str = "m", axes: str = "y-up")
     if mesh.morphs:
         offsets = np.stack(list(mesh.morphs.values()))
         turns = normals_of(mesh.vertices + offsets, mesh.faces) - neutral
-        primitive["targets"] = [_target(data, mesh.faces, offset, turn, source, scale, axes) for offset, turn in zip(offsets, turns)]
+        primitive["targets"] = [
+            _target(data, mesh.faces, offset, turn, source, scale, axes) for offset, turn in zip(offsets, turns)
+        ]
         content["weights"] = [float(mesh.weights.get(name, 0)) for name in mesh.morphs]
         content["extras"] = {"targetNames": list(mesh.morphs)}
     document["meshes"] = [content]
@@ -129,12 +131,22 @@ class _Buffer:
         return len(self.accessors) - 1
 
     def glb(self, document: dict) -> bytes:
-        document = document | {"accessors": self.accessors, "bufferViews": self.views, "buffers": [{"byteLength": self.length}]}
+        document = document | {
+            "accessors": self.accessors,
+            "bufferViews": self.views,
+            "buffers": [{"byteLength": self.length}],
+        }
         text = json.dumps(document, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 4)
         binary = b"".join(self.parts)
         header = struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(binary))
-        return header + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+        return (
+            header
+            + struct.pack("<I4s", len(text), b"JSON")
+            + text
+            + struct.pack("<I4s", len(binary), b"BIN\0")
+            + binary
+        )
 
 
 def _unsigned(values, count):

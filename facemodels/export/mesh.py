@@ -8,10 +8,9 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 import facerender as fr
-
-from ..errors import InputError
-from ..morphable import MorphableModel
-from ..sampling import EXPRESSIONS, activations
+from facemodels.core.errors import InputError
+from facemodels.models.morphable import MorphableModel
+from facemodels.models.sampling import EXPRESSIONS, activations
 
 
 @dataclass
@@ -87,7 +86,9 @@ class Mesh:
         value = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
         self._shape(name, value, shape)
         if value.size and (value.min() < 0 or value.max() >= count):
-            raise InputError(f"{self.name}: {name} must hold indices in 0..{count - 1}, got {value.min()}..{value.max()}")
+            raise InputError(
+                f"{self.name}: {name} must hold indices in 0..{count - 1}, got {value.min()}..{value.max()}"
+            )
         return np.ascontiguousarray(value, np.int32)
 
     def _shape(self, name, value, shape):
@@ -165,7 +166,10 @@ def mesh_of(
             weights = {n: float(w) for n, w in zip(model.expression_names, expression[0]) if w}
         presets = {}
         if morphs and model.blendshapes:
-            presets = {face: {n: float(w) for n, w in zip(model.expression_names, activations(model, e)) if w} for face, e in EXPRESSIONS.items()}
+            presets = {
+                face: {n: float(w) for n, w in zip(model.expression_names, activations(model, e)) if w}
+                for face, e in EXPRESSIONS.items()
+            }
         return Mesh(
             vertices=vertices[0],
             faces=model.faces,
@@ -191,7 +195,9 @@ def bake_albedo(model: MorphableModel, albedo: Tensor | None = None, size: int =
         InputError: the model has no texture coordinates.
     """
     if model.uv is None:
-        raise InputError(f"the model {model.name} has no texture coordinates to bake its colours over; write vertex colours instead")
+        raise InputError(
+            f"the model {model.name} has no texture coordinates to bake its colours over; write vertex colours instead"
+        )
     if albedo is not None and albedo.shape == (model.num_vertices, 3):
         colours = albedo[None]
     else:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import encode_image, srgb_bytes, turned, unit_scale, write_whole
-from .mesh import Mesh, posed, posed_normals
+from facemodels.export.files import encode_image, srgb_bytes, turned, unit_scale
+from facemodels.export.mesh import Mesh, posed, posed_normals
+from facemodels.io.files import write_whole
 
 DECIMALS = {"mm": 4, "cm": 5, "m": 7}  # a tenth of a micrometre
 
@@ -25,11 +26,15 @@ def write_obj(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
     if mesh.texture is not None:
         image, material = path.with_name(path.stem + "_texture.png"), path.with_suffix(".mtl")
         files[image] = encode_image(mesh.texture, "PNG")
-        files[material] = f"newmtl skin\nKa 0 0 0\nKd 1 1 1\nKs 0.04 0.04 0.04\nNs 20\nillum 2\nmap_Kd {image.name}\n".encode()
+        files[material] = (
+            f"newmtl skin\nKa 0 0 0\nKd 1 1 1\nKs 0.04 0.04 0.04\nNs 20\nillum 2\nmap_Kd {image.name}\n".encode()
+        )
         text.append(f"mtllib {material.name}\nusemtl skin\n")
     coloured = mesh.texture is None and mesh.colours is not None
     if coloured:
-        text.append(_lines(f"v {coordinates} %.4f %.4f %.4f\n", np.concatenate([vertices, srgb_bytes(mesh.colours) / 255], 1)))
+        text.append(
+            _lines(f"v {coordinates} %.4f %.4f %.4f\n", np.concatenate([vertices, srgb_bytes(mesh.colours) / 255], 1))
+        )
     else:
         text.append(_lines(f"v {coordinates}\n", vertices))
     text.append(_lines("vn %.4f %.4f %.4f\n", turned(posed_normals(mesh), axes)))
@@ -37,7 +42,12 @@ def write_obj(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
         text.append(_lines("f %d//%d %d//%d %d//%d\n", np.repeat(mesh.faces + 1, 2, axis=1)))
     else:
         text.append(_lines("vt %.6f %.6f\n", mesh.uv))
-        text.append(_lines("f %d/%d/%d %d/%d/%d %d/%d/%d\n", np.stack([mesh.faces, mesh.uv_faces, mesh.faces], -1).reshape(-1, 9) + 1))
+        text.append(
+            _lines(
+                "f %d/%d/%d %d/%d/%d %d/%d/%d\n",
+                np.stack([mesh.faces, mesh.uv_faces, mesh.faces], -1).reshape(-1, 9) + 1,
+            )
+        )
     files[path] = "".join(text).encode()
     write_whole(files)
 

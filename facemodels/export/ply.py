@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 import facerender as fr
-
-from .files import srgb_bytes, turned, unit_scale, write_whole
-from .mesh import Mesh, posed, posed_normals, split_seams
+from facemodels.export.files import srgb_bytes, turned, unit_scale
+from facemodels.export.mesh import Mesh, posed, posed_normals, split_seams
+from facemodels.io.files import write_whole
 
 KINDS = {"float": "<f4", "uchar": "u1"}
 
@@ -16,8 +16,13 @@ KINDS = {"float": "<f4", "uchar": "u1"}
 def write_ply(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"):
     """Writes a binary little-endian PLY: positions with the morph targets at their weights, normals, sRGB colours (looked up in the
     texture for a mesh without any), and the error as "quality", in the file's unit, where there is one."""
-    columns = [(name, "float", values) for name, values in zip(("x", "y", "z"), (turned(posed(mesh) * unit_scale(unit), axes)).T)]
-    columns += [(name, "float", values) for name, values in zip(("nx", "ny", "nz"), turned(posed_normals(mesh), axes).T)]
+    columns = [
+        (name, "float", values)
+        for name, values in zip(("x", "y", "z"), (turned(posed(mesh) * unit_scale(unit), axes)).T)
+    ]
+    columns += [
+        (name, "float", values) for name, values in zip(("nx", "ny", "nz"), turned(posed_normals(mesh), axes).T)
+    ]
     colours = _colours(mesh)
     if colours is not None:
         columns += [(name, "uchar", values) for name, values in zip(("red", "green", "blue"), srgb_bytes(colours).T)]

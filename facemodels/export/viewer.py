@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import encode_image, srgb_bytes, write_whole
-from .mesh import Mesh, split_seams
+from facemodels.export.files import encode_image, srgb_bytes
+from facemodels.export.mesh import Mesh, split_seams
+from facemodels.io.files import write_whole
 
 STEP = 0.004  # mm, of the morph targets' offsets; what rounds to zero is left out
 MISSING = 65535  # an error that was not measured
@@ -95,7 +96,10 @@ def _mesh(blocks, mesh):
         offsets = mesh.landmarks - mesh.vertices[nearest]
         out["landmarks"] = [[int(v), *np.round(o, 4).tolist()] for v, o in zip(nearest, offsets.astype(np.float64))]
     out["range"] = list(mesh.morph_range)
-    out["morphs"] = [_morph(blocks, name, offsets) | {"weight": float(mesh.weights.get(name, 0))} for name, offsets in mesh.morphs.items()]
+    out["morphs"] = [
+        _morph(blocks, name, offsets) | {"weight": float(mesh.weights.get(name, 0))}
+        for name, offsets in mesh.morphs.items()
+    ]
     out["presets"] = mesh.presets
     return out
 

@@ -56,19 +56,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import facerender as fr
+from facemodels.core.alignment import similarity
+from facemodels.core.drawing import tile
+from facemodels.core.errors import InputError
+from facemodels.core.seeding import seed_of
+from facemodels.core.surface import gather_points
+from facemodels.data import Faces
+from facemodels.data.clips import SyntheticClips, clips, rendered
+from facemodels.data.synthetic import Variety
+from facemodels.losses import (
+    coefficient_loss,
+    deep3d_landmark_weights,
+    gamma_loss,
+    gram_loss,
+    gram_matrix,
+    landmark_loss,
+    photometric_loss,
+    reflectance_loss,
+    rotation_angle,
+)
+from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.networks import LightNet, ResNet, regression_head, resnet18, resnet50
+from facemodels.training.config import Config
 from facerender.colour import to_linear, to_srgb
-
-from ..data import Faces
-from ..data.clips import SyntheticClips, clips, rendered
-from ..data.synthetic import Variety
-from ..drawing import tile
-from ..errors import InputError
-from ..losses import coefficient_loss, deep3d_landmark_weights, gamma_loss, gram_loss, gram_matrix, landmark_loss, photometric_loss, reflectance_loss, rotation_angle
-from ..morphable import gather_points
-from ..networks import LightNet, ResNet, regression_head, resnet18, resnet50
-from ..surface import similarity
-from ..training import Config, seed_of
-from .face_method import FaceMethod, Reconstruction
 
 HELD_OUT = 7_000_041  # seed of validation faces, whatever the seed of training
 CYCLES, MODES = ("pose", "expression"), ("render", "texture", "warp")
@@ -122,7 +132,12 @@ class CycleConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        choices = {"trunk": ("resnet50", "light"), "compose_pose": MODES, "compose_expression": MODES, "pair": ("distance", "swap")}
+        choices = {
+            "trunk": ("resnet50", "light"),
+            "compose_pose": MODES,
+            "compose_expression": MODES,
+            "pair": ("distance", "swap"),
+        }
         for name, words in choices.items():
             if getattr(self, name) not in words:
                 raise InputError(f"{name} must be {' or '.join(words)}, got {getattr(self, name)!r}")
@@ -130,11 +145,17 @@ class CycleConfig(Config):
             raise InputError(f"cycles must be of {' and '.join(CYCLES)}, got {unknown[0]!r}")
         if self.held_out < 8 or min(self.cache, self.coarse, self.stage1, self.detached, self.variation_mm) < 0:
             got = f"{self.held_out}, {self.cache}, {self.coarse}, {self.stage1}, {self.detached} and {self.variation_mm:g}"
-            raise InputError(f"held_out must be at least 8, cache, coarse, stage1, detached and variation_mm at least 0, got {got}")
+            raise InputError(
+                f"held_out must be at least 8, cache, coarse, stage1, detached and variation_mm at least 0, got {got}"
+            )
         if self.cycles and self.coarse > self.stage1:
-            raise InputError(f"cycles draw pictures, so coarse, the steps without any, must be at most stage1, got {self.coarse} and {self.stage1}")
+            raise InputError(
+                f"cycles draw pictures, so coarse, the steps without any, must be at most stage1, got {self.coarse} and {self.stage1}"
+            )
         if self.batch % 2 or self.batch < 4:
-            raise InputError(f"batch must be even, for pairs of frames, and at least 4, for batch norms of first frames, got {self.batch}")
+            raise InputError(
+                f"batch must be even, for pairs of frames, and at least 4, for batch norms of first frames, got {self.batch}"
+            )
 
 
 PRESETS = {
@@ -223,14 +244,20 @@ class Network(nn.Module):
         outputs = {"identity": counts[0], "expression": counts[1], "pose": 9, "texture": counts[2] + 27}
         halves = {name: _halves(make(), 3 if light else 2, 40 if light else None) for name in outputs}
         self.shared = None if separate else halves["identity"][0]
-        self.branches = nn.ModuleDict({name: nn.Sequential(*both) if separate else both[1] for name, both in halves.items()})
+        self.branches = nn.ModuleDict(
+            {name: nn.Sequential(*both) if separate else both[1] for name, both in halves.items()}
+        )
         self.whole = light  # its last map and not the mean of it, which has lost where things are
         inputs, hidden = (40 * 16, 256) if light else (make().channels[-1], 512)
         self.heads = nn.ModuleDict({name: regression_head(inputs, (hidden,), n) for name, n in outputs.items()})
         self.blendshapes, self.albedo = blendshapes, counts[2]
         with torch.no_grad():
             self.heads["pose"][-1].bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0, 1.6, 0.5, 0.5]))
-        self.register_buffer("ambient", fr.lighting.ambient_and_directional(*(torch.tensor([v]) for v in ([0.5] * 3, [0.0, 0.3, 1.0], [0.6] * 3))), persistent=False)
+        self.register_buffer(
+            "ambient",
+            fr.lighting.ambient_and_directional(*(torch.tensor([v]) for v in ([0.5] * 3, [0.0, 0.3, 1.0], [0.6] * 3))),
+            persistent=False,
+        )
 
     def forward(self, image: Tensor) -> Properties:
         x = ((image - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
@@ -238,17 +265,31 @@ class Network(nn.Module):
         maps = {name: branch(x).float() for name, branch in self.branches.items()}
         with torch.autocast(image.device.type, enabled=False):  # coefficients in full precision
             said = {name: self.heads[name](m.flatten(1) if self.whole else m.mean((2, 3))) for name, m in maps.items()}
-            expression = torch.sigmoid(4 * said["expression"] - 3) if self.blendshapes else said["expression"]  # begins at 0.05
+            expression = (
+                torch.sigmoid(4 * said["expression"] - 3) if self.blendshapes else said["expression"]
+            )  # begins at 0.05
             albedo, light = said["texture"].split([self.albedo, 27], 1)
-            return Properties(said["identity"], expression, *_pose(said["pose"], self.size), albedo, self.ambient + light.view(-1, 9, 3))
+            return Properties(
+                said["identity"],
+                expression,
+                *_pose(said["pose"], self.size),
+                albedo,
+                self.ambient + light.view(-1, 9, 3),
+            )
 
 
 def _halves(trunk, shared, width=None):
     """The layers to `shared` of four, and those after it, narrowed to `width` channels."""
     pool = [nn.MaxPool2d(3, 2, 1)] if isinstance(trunk, ResNet) else []
     layers = [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4]
-    narrow = [] if width is None else [nn.Conv2d(trunk.channels[-1], width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    return nn.Sequential(trunk.conv1, trunk.bn1, nn.ReLU(inplace=True), *pool, *layers[:shared]), nn.Sequential(*layers[shared:], *narrow)
+    narrow = (
+        []
+        if width is None
+        else [nn.Conv2d(trunk.channels[-1], width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    )
+    return nn.Sequential(trunk.conv1, trunk.bn1, nn.ReLU(inplace=True), *pool, *layers[:shared]), nn.Sequential(
+        *layers[shared:], *narrow
+    )
 
 
 def _pose(numbers, size):
@@ -287,7 +328,9 @@ def surface(model, properties: Properties, size: int) -> Surface:
     p = properties
     vertices = model.shape(p.identity, p.expression)
     turned = p.scale[:, None, None] * vertices @ p.rotation.mT
-    place = torch.stack([turned[..., 0] + p.translation[:, :1], size - turned[..., 1] - p.translation[:, 1:], turned[..., 2]], -1)
+    place = torch.stack(
+        [turned[..., 0] + p.translation[:, :1], size - turned[..., 1] - p.translation[:, 1:], turned[..., 2]], -1
+    )
     clip = fr.camera.weak_perspective(vertices, p.scale, p.rotation, p.translation, (size, size))
     return Surface(vertices, place, clip, (fr.vertex_normals(vertices, model.topology) @ p.rotation.mT).contiguous())
 
@@ -316,7 +359,15 @@ def compose(mode: str, frame: Tensor, here: Properties, there: Properties, model
     there = there._replace(identity=here.identity, albedo=here.albedo, light=here.light)
     new = surface(model, there, size)
     if mode == "render":
-        return fr.render_face(new.clip, new.normals, colours.contiguous(), there.light.contiguous(), topology, (size, size), background=frame.contiguous())[0]
+        return fr.render_face(
+            new.clip,
+            new.normals,
+            colours.contiguous(),
+            there.light.contiguous(),
+            topology,
+            (size, size),
+            background=frame.contiguous(),
+        )[0]
     old = surface(model, here, size)
     fragments = fr.rasterize(new.clip, topology, (size, size))
     attributes = [colours.expand(len(frame), -1, -1), new.normals, old.place, old.normals]
@@ -358,7 +409,9 @@ def compose(mode: str, frame: Tensor, here: Properties, there: Properties, model
 
 def _sampled(frame, place):
     """Colours [N,S,S,C] of frames at places [N,S,S,2], pixels with y down; beyond the border its own."""
-    return F.grid_sample(frame.permute(0, 3, 1, 2), 2 * place / frame.shape[1] - 1, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
+    return F.grid_sample(
+        frame.permute(0, 3, 1, 2), 2 * place / frame.shape[1] - 1, padding_mode="border", align_corners=False
+    ).permute(0, 2, 3, 1)
 
 
 def _grown(mask):
@@ -389,7 +442,9 @@ def _filled(sums, known):
         return mean
     half = F.avg_pool2d(torch.cat([sums, known], 1), 2, ceil_mode=True)
     coarse = _filled(half[:, :-1], half[:, -1:])
-    return torch.lerp(F.interpolate(coarse, known.shape[-2:], mode="bilinear", align_corners=False), mean, (known > 0).to(mean.dtype))
+    return torch.lerp(
+        F.interpolate(coarse, known.shape[-2:], mode="bilinear", align_corners=False), mean, (known > 0).to(mean.dtype)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- training
@@ -419,10 +474,16 @@ class Cycle(FaceMethod):
             counted[m.regions[region].long()] = True
         self.register_buffer("counted", counted[m.faces.long()].all(1), persistent=False)  # triangles; all are drawn
         self.register_buffer("inner", self.counted & ~inside[m.faces.long()].any(1), persistent=False)
-        self.register_buffer("landmark_rows", gather_points(m.rows.view(-1, m.num_vertices, 3), m.landmark_index, m.landmark_weights), persistent=False)
+        self.register_buffer(
+            "landmark_rows",
+            gather_points(m.rows.view(-1, m.num_vertices, 3), m.landmark_index, m.landmark_weights),
+            persistent=False,
+        )
         self.register_buffer("identity_gram", gram_matrix(m.identity_basis[:, face].flatten(1)), persistent=False)
         self.register_buffer("expression_gram", gram_matrix(m.expression_basis[:, face].flatten(1)), persistent=False)
-        self.network = Network(config.trunk, config.separate, (m.num_identity, m.num_expression, m.num_albedo), m.blendshapes)
+        self.network = Network(
+            config.trunk, config.separate, (m.num_identity, m.num_expression, m.num_albedo), m.blendshapes
+        )
         self.size = self.network.size
         self.variety = Variety(yaw=config.yaw, box=(1.3, 1.55))
         self.source = SyntheticClips(m, self.size, 2, GAP, self.variety)
@@ -434,21 +495,29 @@ class Cycle(FaceMethod):
             self.frames = clips(c.frames, self.size, gap=GAP)
             points = self.frames.faces.landmarks
             if c.weight_landmarks and points is not None and points.shape[1] != 68:
-                raise InputError(f"{c.frames}: landmarks must be 68 a face, got {points.shape[1]}; weight_landmarks=0 does without")
+                raise InputError(
+                    f"{c.frames}: landmarks must be 68 a face, got {points.shape[1]}; weight_landmarks=0 does without"
+                )
         elif c.cache:
             self.frames = rendered(self.source, c.seed, c.cache // 2)
 
     def batch(self, step, indices, device) -> Faces:
         """Frames, two of a person in a row, with pictures and, where they are known, landmarks alone."""
         c, pairs = self.config, range(indices.start // 2, indices.stop // 2)
-        frames = self.frames(c.seed, step * c.batch // 2, pairs).to(device) if self.frames else self.source(c.seed, step, pairs)
+        frames = (
+            self.frames(c.seed, step * c.batch // 2, pairs).to(device)
+            if self.frames
+            else self.source(c.seed, step, pairs)
+        )
         return Faces(frames.image, frames.landmarks)
 
     # -------------------------------------------------------------------------------------------------------------------------- losses
 
     def _landmarks(self, p: Properties) -> Tensor:
         """The 68 of faces, as in `Prediction`."""
-        at_rest = (torch.cat([torch.ones_like(p.scale[:, None]), p.identity, p.expression], 1) @ self.landmark_rows.flatten(1)).view(len(p.scale), -1, 3)
+        at_rest = (
+            torch.cat([torch.ones_like(p.scale[:, None]), p.identity, p.expression], 1) @ self.landmark_rows.flatten(1)
+        ).view(len(p.scale), -1, 3)
         x, y, z = (p.scale[:, None, None] * at_rest @ p.rotation.mT).unbind(-1)
         return torch.stack([x + p.translation[:, :1], self.size - y - p.translation[:, 1:], z], -1)
 
@@ -456,24 +525,45 @@ class Cycle(FaceMethod):
         """(sRGB [N,S,S,3], where the face is [N,S,S] 0 or 1)."""
         posed = surface(self.model, properties, self.size)
         image, face_id = fr.render_face(
-            posed.clip, posed.normals, albedo(self.model, properties).contiguous(), properties.light.contiguous(), self.model.topology, (self.size, self.size)
+            posed.clip,
+            posed.normals,
+            albedo(self.model, properties).contiguous(),
+            properties.light.contiguous(),
+            self.model.topology,
+            (self.size, self.size),
         )
         return to_srgb(image), ((face_id >= 0) & self.counted[face_id.clamp(min=0).long()]).to(image.dtype)
 
     def pose_distance(self, first: Pose, second: Pose) -> Tensor:
         """Mean of the squared angle, plus those of the shift in sides and of the logarithm of the ratio of scales."""
         shift = (first.translation - second.translation) / self.size
-        return (rotation_angle(first.rotation, second.rotation).square() + shift.square().sum(-1) + (first.scale / second.scale).log().square()).mean()
+        return (
+            rotation_angle(first.rotation, second.rotation).square()
+            + shift.square().sum(-1)
+            + (first.scale / second.scale).log().square()
+        ).mean()
 
     def forward(self, player, batch, step) -> dict[str, Tensor]:
         c = self.config
         images = batch.image.permute(0, 2, 3, 1).contiguous()
         said = self.network(batch.image).each(Tensor.float)
-        parts = self._base(said, images, batch.landmarks, step >= c.coarse or batch.landmarks is None or not c.weight_landmarks)
-        weights = {k: getattr(c, f"weight_{k}") for k in ("photometric", "landmarks", "probable", "gamma", "reflectance", "pair")}
+        parts = self._base(
+            said, images, batch.landmarks, step >= c.coarse or batch.landmarks is None or not c.weight_landmarks
+        )
+        weights = {
+            k: getattr(c, f"weight_{k}")
+            for k in ("photometric", "landmarks", "probable", "gamma", "reflectance", "pair")
+        }
         if step >= c.stage1:
             for cycle in c.cycles:
-                parts |= self._cycle(cycle, images[0::2], said.each(lambda v: v[0::2]), said.each(lambda v: v[1::2]), step >= c.stage1 + c.detached, seed_of(c.seed, step))
+                parts |= self._cycle(
+                    cycle,
+                    images[0::2],
+                    said.each(lambda v: v[0::2]),
+                    said.each(lambda v: v[1::2]),
+                    step >= c.stage1 + c.detached,
+                    seed_of(c.seed, step),
+                )
                 weight = c.weight_pose_cycle if cycle == "pose" else c.weight_expression_cycle
                 inner = {"picture": c.weight_picture, "kept": c.weight_kept, "kept_pose": c.weight_angle}
                 weights |= {f"{cycle}_{k}": weight * w for k, w in inner.items()}
@@ -485,7 +575,9 @@ class Cycle(FaceMethod):
         c, m, parts = self.config, self.model, {}
         shown = said
         if c.pair == "swap":
-            shown = said._replace(**{k: getattr(said, k).unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for k in ("identity", "albedo")})
+            shown = said._replace(
+                **{k: getattr(said, k).unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for k in ("identity", "albedo")}
+            )
         if drawn_too:
             drawn, mask = self.render(shown)
             parts["photometric"] = photometric_loss(drawn, images, mask)
@@ -494,12 +586,18 @@ class Cycle(FaceMethod):
         if c.weight_landmarks and landmarks is not None:
             known = torch.isfinite(landmarks[..., :2]).all(-1)
             unit = self.size / 224
-            parts["landmarks"] = landmark_loss(self._landmarks(shown)[..., :2] / unit, landmarks[..., :2] / unit, deep3d_landmark_weights(images.device) * known)
+            parts["landmarks"] = landmark_loss(
+                self._landmarks(shown)[..., :2] / unit,
+                landmarks[..., :2] / unit,
+                deep3d_landmark_weights(images.device) * known,
+            )
         parts["probable"] = coefficient_loss(said.identity, said.expression, said.albedo)
         parts["gamma"] = gamma_loss(said.light)
         if c.pair == "distance":
             first, second = (said.each(lambda v, k=k: v[k::2]) for k in (0, 1))
-            parts["pair"] = gram_loss(first.identity, second.identity, self.identity_gram) + _mean_square(first.albedo - second.albedo)
+            parts["pair"] = gram_loss(first.identity, second.identity, self.identity_gram) + _mean_square(
+                first.albedo - second.albedo
+            )
         return parts
 
     def _cycle(self, cycle, images, first, second, through, seed) -> dict[str, Tensor]:
@@ -516,7 +614,11 @@ class Cycle(FaceMethod):
         back, mask = self.render(reversed_by(cycle, found.held(*own), variation))
         parts = {"picture": photometric_loss(back, images, mask)}
         first, goal = first.held(), goal.held()
-        parts["kept"] = gram_loss(found.identity, first.identity, self.identity_gram) + _mean_square(found.albedo - first.albedo) + _mean_square(found.light - first.light)
+        parts["kept"] = (
+            gram_loss(found.identity, first.identity, self.identity_gram)
+            + _mean_square(found.albedo - first.albedo)
+            + _mean_square(found.light - first.light)
+        )
         expression = gram_loss(found.expression, goal.expression, self.expression_gram)
         if cycle == "pose":  # distances of variations are those of what they are applied to: p1 is on both sides
             parts["variation"] = self.pose_distance(found.pose, goal.pose)
@@ -529,8 +631,15 @@ class Cycle(FaceMethod):
     def _sized(self, first: Properties, second: Properties, seed: int) -> Properties:
         """`second` whose expression is as far from the first's as `variation_mm` says, on the way that it went; at most 30 times as far, and within what expressions can be.
         Gradients reach the way, not the distance, of which this is free."""
-        size = torch.rand(len(first.scale), generator=torch.Generator().manual_seed(seed)).to(first.scale, non_blocking=True) + 0.5
-        factor = self.config.variation_mm * size / self._expression_mm(first.expression, second.expression).clamp(min=1e-6)
+        size = (
+            torch.rand(len(first.scale), generator=torch.Generator().manual_seed(seed)).to(
+                first.scale, non_blocking=True
+            )
+            + 0.5
+        )
+        factor = (
+            self.config.variation_mm * size / self._expression_mm(first.expression, second.expression).clamp(min=1e-6)
+        )
         expression = first.expression + factor.clamp(max=30.0)[:, None] * (second.expression - first.expression)
         return second._replace(expression=expression.clamp(0, 1) if self.model.blendshapes else expression)
 
@@ -544,7 +653,9 @@ class Cycle(FaceMethod):
 
     def reconstruct(self, image: Tensor) -> Reconstruction:
         p, landmarks = self.predict(image)
-        return Reconstruction(p.identity, p.expression, p.rotation, p.scale, p.translation, landmarks, p.albedo, p.light)
+        return Reconstruction(
+            p.identity, p.expression, p.rotation, p.scale, p.translation, landmarks, p.albedo, p.light
+        )
 
     def _expression_mm(self, first: Tensor, second: Tensor) -> Tensor:
         """How far the face's vertices are between expressions [N,E], mean [N]."""
@@ -574,7 +685,9 @@ class Cycle(FaceMethod):
             images = faces.image.permute(0, 2, 3, 1)
             box = (faces.landmarks.amax(1) - faces.landmarks.amin(1)).prod(-1).sqrt()
             values = {
-                "photometric": torch.stack([photometric_loss(drawn[n : n + 1], images[n : n + 1], mask[n : n + 1]) for n in range(len(images))]),
+                "photometric": torch.stack(
+                    [photometric_loss(drawn[n : n + 1], images[n : n + 1], mask[n : n + 1]) for n in range(len(images))]
+                ),
                 "nme_percent": 100 * (p.landmarks[..., :2] - faces.landmarks).norm(dim=-1).mean(1) / box,
                 "rotation_degrees": rotation_angle(p.properties.rotation, faces.rotation).rad2deg(),
                 "expression_mm": self._expression_mm(p.properties.expression, faces.expression),
@@ -600,14 +713,23 @@ class Cycle(FaceMethod):
             if not enough.any():
                 continue
             whole = true[enough].sum()
-            leak, unit = (mm, "expression_leak_mm_per_degree") if only == "pose" else (degrees, "rotation_leak_degrees_per_mm")
+            leak, unit = (
+                (mm, "expression_leak_mm_per_degree") if only == "pose" else (degrees, "rotation_leak_degrees_per_mm")
+            )
             results[unit] = leak[enough].sum() / whole
-            results["rotation_response" if only == "pose" else "expression_response"] = (degrees if only == "pose" else mm)[enough].sum() / whole
+            results["rotation_response" if only == "pose" else "expression_response"] = (
+                degrees if only == "pose" else mm
+            )[enough].sum() / whole
         return results
 
     def _changes(self, p):
         """[2,N] of pairs: how far the rotation goes, degrees, and the expression, mm."""
-        return torch.stack([rotation_angle(p.rotation[0::2], p.rotation[1::2]).rad2deg(), self._expression_mm(p.expression[0::2], p.expression[1::2])])
+        return torch.stack(
+            [
+                rotation_angle(p.rotation[0::2], p.rotation[1::2]).rad2deg(),
+                self._expression_mm(p.expression[0::2], p.expression[1::2]),
+            ]
+        )
 
     def panel(self, batch) -> Tensor:
         """Rows: first frames, second ones, rendering of the first; of each cycle, what was injected, what came back, and how far that is from the first frame."""

@@ -34,7 +34,6 @@ Labelled faces are rendered (`facemodels.data.synthetic`) or come from 300W-LP; 
 vertices most are taken (`reduced`).
 """
 
-import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -43,32 +42,41 @@ import torch
 from torch import Tensor, nn
 
 import facerender as fr
+from facemodels.core.camera import scaled_orthography
+from facemodels.core.drawing import CLAY, dotted, tile
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import about_its_middle, eighteen
+from facemodels.core.seeding import seed_of
+from facemodels.core.surface import gather_points
+from facemodels.data import Faces
+from facemodels.data.augment import Change, augment
+from facemodels.data.cache import Cached, Shuffled
+from facemodels.data.photographs import photographs, read_taught
+from facemodels.data.synthetic import Synthetic, Variety
+from facemodels.data.tddfa import lp300w
+from facemodels.losses import (
+    PointBasis,
+    Whitening,
+    adversarial_loss,
+    critic_loss,
+    landmark_loss,
+    mean_one,
+    projected_points,
+    rotation_angle,
+    wpdc_loss,
+)
+from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.models.morphable import MorphableModel
+from facemodels.models.sampling import random_coefficients
+from facemodels.networks import LightNet, MobileNet, regression_head, resnet50
+from facemodels.training.config import Config
 from facerender.colour import to_linear
-
-from ..data import Faces
-from ..data.augment import Change, augment
-from ..data.cache import Cached, Shuffled
-from ..data.photographs import photographs, read_taught
-from ..data.synthetic import Synthetic, Variety
-from ..data.tddfa import lp300w
-from ..drawing import CLAY, dotted, tile
-from ..errors import InputError
-from ..fit_camera import scaled_orthography
-from ..losses import PointBasis, Whitening, adversarial_loss, critic_loss, landmark_loss, mean_one, projected_points, rotation_angle, wpdc_loss
-from ..morphable import MorphableModel, gather_points
-from ..networks import LightNet, MobileNet, regression_head, resnet50
-from ..sampling import random_coefficients
-from ..training import Config, seed_of
-from .face_method import FaceMethod, Reconstruction
 
 SIZE = 120
 SCHEMES = ("l2d", "l3d", "cycle", "critic")
 HELD_OUT = 7_000_019  # seed of validation faces, whatever the seed of training
 
-# The 18 points of the landmark channel among iBUG's 68 (means where there are two), and their weights; AFLW's 21 less ears and chin.
-EIGHTEEN = ((17,), (19,), (21,), (22,), (24,), (26,), (36,), (37, 40), (39,), (42,), (43, 46), (45,), (31,), (30,), (35,), (48,), (62, 66), (54,))
 POINT_WEIGHTS = (1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 2, 1, 1, 4, 1, 2, 4, 2)
-OF_AFLW = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 17, 18, 19)
 # The lobe of the ear on the left of the picture, mm on the built-in model's mean face, where it carries AFLW's labels of frontal faces; the other one mirrored.
 LOBE = (-68.4, -40.0, -7.0)
 
@@ -122,15 +130,28 @@ class DASLConfig(Config):
         if self.teacher and (self.wild == "synthetic" or not self.extra):
             raise InputError("teacher is for photographs and for all 68 points; give wild=PATH and extra=true with it")
         if self.teacher and not {"l2d", "cycle"} & {*self.schemes}:
-            raise InputError(f"l2d and cycle learn from a teacher; give one of them with it, got schemes={','.join(self.schemes) or 'none'}")
+            raise InputError(
+                f"l2d and cycle learn from a teacher; give one of them with it, got schemes={','.join(self.schemes) or 'none'}"
+            )
         if self.trunk not in ("mobilenet", "mobilenet_05", "resnet50", "light") or self.channel not in ("hard", "soft"):
-            raise InputError(f"trunk must be mobilenet, mobilenet_05, resnet50 or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}")
+            raise InputError(
+                f"trunk must be mobilenet, mobilenet_05, resnet50 or light and channel hard or soft, got {self.trunk!r} and {self.channel!r}"
+            )
         wrong = [s for s in self.schemes if s not in SCHEMES]
         if wrong:
             raise InputError(f"schemes must be some of {', '.join(SCHEMES)}, got {wrong[0]!r}")
-        if min(self.held_out, self.profiles) < 1 or self.cache < 0 or self.stage1 < 0 or self.batch < 2 or not 0 <= self.blank <= 1 or not self.unit > 0:
+        if (
+            min(self.held_out, self.profiles) < 1
+            or self.cache < 0
+            or self.stage1 < 0
+            or self.batch < 2
+            or not 0 <= self.blank <= 1
+            or not self.unit > 0
+        ):
             got = f"{self.held_out}, {self.profiles}, {self.cache}, {self.stage1}, {self.batch}, {self.blank} and {self.unit}"
-            raise InputError(f"held_out and profiles must be at least 1, cache and stage1 at least 0, batch at least 2, blank in 0..1 and unit positive, got {got}")
+            raise InputError(
+                f"held_out and profiles must be at least 1, cache and stage1 at least 0, batch at least 2, blank in 0..1 and unit positive, got {got}"
+            )
 
 
 PRESETS = {
@@ -161,14 +182,26 @@ def reduced(model: MorphableModel, shape: int = 40, expression: int = 10) -> Red
     face = model.regions.get("face", slice(None))
     people = random_coefficients(model, 4096, torch.Generator().manual_seed(0))
     found = []
-    for basis, samples, count in ((model.identity_basis, None, shape), (model.expression_basis, people.expression, expression)):
+    for basis, samples, count in (
+        (model.identity_basis, None, shape),
+        (model.expression_basis, people.expression, expression),
+    ):
         flat = basis[:, face].flatten(1).double()
         gram = flat @ flat.T
         # Second moments: identity is normal with deviation 1; a neutral face has expression 0, so no mean is taken off.
-        moment = torch.eye(len(gram), dtype=torch.float64, device=gram.device) if samples is None else samples.double().T @ samples.double() / len(samples)
-        root = torch.linalg.cholesky(moment + 1e-9 * moment.trace() / len(moment) * torch.eye(len(moment), dtype=torch.float64, device=gram.device))
+        moment = (
+            torch.eye(len(gram), dtype=torch.float64, device=gram.device)
+            if samples is None
+            else samples.double().T @ samples.double() / len(samples)
+        )
+        root = torch.linalg.cholesky(
+            moment
+            + 1e-9 * moment.trace() / len(moment) * torch.eye(len(moment), dtype=torch.float64, device=gram.device)
+        )
         _, directions = torch.linalg.eigh(root.T @ gram @ root)
-        back = (root @ directions.flip(1)[:, :count]).T  # [k,K]: unit coefficients of the new directions are one deviation
+        back = (
+            root @ directions.flip(1)[:, :count]
+        ).T  # [k,K]: unit coefficients of the new directions are one deviation
         forth = gram @ back.T @ torch.linalg.inv(back @ gram @ back.T)
         found += [forth.float(), back.float()]
     return Reduced(*found)
@@ -177,7 +210,13 @@ def reduced(model: MorphableModel, shape: int = 40, expression: int = 10) -> Red
 def parameters_of(faces: Faces, to_shape: Tensor, to_expression: Tensor) -> Tensor:
     """Raw parameters [N,12+S+K] of labelled faces: rows of [f R | t] in pixels with y up from the lower left corner, t_z = 0; shape; expression. The matrices are those
     of `Reduced`."""
-    affine = torch.cat([faces.scale[:, None, None] * faces.rotation, torch.cat([faces.translation, torch.zeros_like(faces.scale[:, None])], 1)[..., None]], 2)
+    affine = torch.cat(
+        [
+            faces.scale[:, None, None] * faces.rotation,
+            torch.cat([faces.translation, torch.zeros_like(faces.scale[:, None])], 1)[..., None],
+        ],
+        2,
+    )
     return torch.cat([affine.flatten(1), faces.identity @ to_shape, faces.expression @ to_expression], 1)
 
 
@@ -192,26 +231,6 @@ def pose_of(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 # -------------------------------------------------------------------------------------------------------------------------- the landmark channel
-
-
-def eighteen(landmarks: Tensor) -> Tensor:
-    """The 18 points [N,18,D] of 68 (iBUG) or 21 (AFLW) landmarks [N,L,D]."""
-    if landmarks.shape[1] not in (68, 21):
-        raise InputError(f"2DASL takes 68 or 21 landmarks, got {landmarks.shape[1]}")
-    one, other = _places(landmarks.shape[1], landmarks.device)
-    return (landmarks[:, one] + landmarks[:, other]) / 2
-
-
-@functools.cache
-def _places(count, device):
-    """The two landmarks [18], [18] between which each point lies; often the same."""
-    groups = EIGHTEEN if count == 68 else [(k,) for k in OF_AFLW]
-    return tuple(torch.tensor([group[k] for group in groups], device=device) for k in (0, -1))
-
-
-def about_its_middle(points: Tensor) -> Tensor:
-    """Points [N,P,2|3] with depths about their mean: where zero is, a picture does not show."""
-    return torch.cat([points[..., :2], points[..., 2:] - points[..., 2:].nanmean(1, keepdim=True)], -1)
 
 
 def landmark_channel(points: Tensor, shown: Tensor, size: int = SIZE, form: str = "hard") -> Tensor:
@@ -244,13 +263,19 @@ class Network(nn.Module):
             self.trunk = LightNet(4)
             self.head = regression_head(256 * 16, (256,), outputs)
         else:
-            self.trunk = resnet50(4, outputs, last_stride=1, pool=7) if trunk == "resnet50" else MobileNet(4, outputs, 1.0 if trunk == "mobilenet" else 0.5)
+            self.trunk = (
+                resnet50(4, outputs, last_stride=1, pool=7)
+                if trunk == "resnet50"
+                else MobileNet(4, outputs, 1.0 if trunk == "mobilenet" else 0.5)
+            )
             nn.init.normal_(self.trunk.fc.weight, std=1e-3)  # both begin at the mean parameters
             nn.init.zeros_(self.trunk.fc.bias)
 
     def forward(self, image: Tensor, channel: Tensor) -> Tensor:
         # The released code reads pictures with OpenCV: blue, green, red.
-        inputs = torch.cat([(image.flip(1) * 255 - 127.5) / 128, channel], 1).contiguous(memory_format=torch.channels_last)
+        inputs = torch.cat([(image.flip(1) * 255 - 127.5) / 128, channel], 1).contiguous(
+            memory_format=torch.channels_last
+        )
         features = self.trunk(inputs)
         if not self.light:
             return features.outputs
@@ -264,11 +289,19 @@ class Critic(nn.Module):
 
     def __init__(self, outputs: int = 62, light: bool = False):
         super().__init__()
-        widths, hidden = ((16, 16, 32, 64, 128, 128), (128, 256, 256)) if light else ((32, 64, 128, 256, 512, 512), (512, 1024, 1024))
+        widths, hidden = (
+            ((16, 16, 32, 64, 128, 128), (128, 256, 256))
+            if light
+            else ((32, 64, 128, 256, 512, 512), (512, 1024, 1024))
+        )
         layers, channels = [], 3
         for k, width in enumerate(widths):
             halved = light and k == 0  # by the convolution itself: the first map is most of the work
-            layers += [nn.Conv2d(channels, width, 3, 2 if halved else 1, 1), nn.ReLU(inplace=True), nn.Identity() if halved else nn.MaxPool2d(2)]
+            layers += [
+                nn.Conv2d(channels, width, 3, 2 if halved else 1, 1),
+                nn.ReLU(inplace=True),
+                nn.Identity() if halved else nn.MaxPool2d(2),
+            ]
             channels = width
         self.encoder = nn.Sequential(*layers, nn.Flatten())
         layers, inputs = [], channels + outputs
@@ -318,11 +351,21 @@ class DASL(FaceMethod):
 
     def __init__(self, config: DASLConfig):
         super().__init__(config)
-        face, corners, weights = self.model.regions["face"], self.model.landmark_index.long(), self.model.landmark_weights
+        face, corners, weights = (
+            self.model.regions["face"],
+            self.model.landmark_index.long(),
+            self.model.landmark_weights,
+        )
         rows = self.model.rows.view(-1, self.model.num_vertices, 3)
         # The model at the 68 landmarks, then at the vertices of the face.
-        self.register_buffer("rows", torch.cat([gather_points(rows, corners, weights), rows[:, face.long()]], 1), persistent=False)
-        self.register_buffer("point_weights", torch.tensor(POINT_WEIGHTS + (1, 1, 1) * config.extra, dtype=torch.float32), persistent=False)
+        self.register_buffer(
+            "rows", torch.cat([gather_points(rows, corners, weights), rows[:, face.long()]], 1), persistent=False
+        )
+        self.register_buffer(
+            "point_weights",
+            torch.tensor(POINT_WEIGHTS + (1, 1, 1) * config.extra, dtype=torch.float32),
+            persistent=False,
+        )
         self.has_ears = "ears" in self.model.regions
         ears = self.model.regions["ears" if self.has_ears else "face"]
         lobes = torch.cdist(torch.tensor([LOBE, (-LOBE[0], *LOBE[1:])]), self.model.mean[ears]).argmin(1)
@@ -336,7 +379,9 @@ class DASL(FaceMethod):
         self.network = Network(config.trunk, outputs)
         self.critic = Critic(outputs, config.trunk == "light") if "critic" in config.schemes else None
         self.source = Synthetic(self.model, SIZE, Variety(yaw=config.yaw, box=(1.3, 1.55)))
-        self.labelled = self.wild = self.held = self.held_taught = None  # stores that batches are taken from; None for faces that are new in every step
+        self.labelled = self.wild = self.held = self.held_taught = (
+            None  # stores that batches are taken from; None for faces that are new in every step
+        )
 
     def begin(self):
         """Whitening, from the labels that are trained on, or with the weights of `start`, of a run that may have had other schemes."""
@@ -347,7 +392,9 @@ class DASL(FaceMethod):
             raw = torch.cat([self._raw(self.source.labels(c.seed, k, range(256))) for k in range(8)])
         else:
             self._read_labelled()
-            raw = self._raw(replace(self.labelled.faces, image=self.labelled.faces.image[:, :, :0]).to(self.rows.device))
+            raw = self._raw(
+                replace(self.labelled.faces, image=self.labelled.faces.image[:, :, :0]).to(self.rows.device)
+            )
         self.parameter_mean.copy_(raw.mean(0))
         self.parameter_std.copy_(torch.where(raw.std(0) > 1e-8, raw.std(0), 1.0))
 
@@ -364,11 +411,16 @@ class DASL(FaceMethod):
 
     def _reduced(self, rows: Tensor) -> PointBasis:
         identity = self.from_shape.shape[1]
-        bases = [(back @ rows[k : k + back.shape[1]].flatten(1)).view(len(back), -1, 3) for back, k in ((self.from_shape, 1), (self.from_expression, 1 + identity))]
+        bases = [
+            (back @ rows[k : k + back.shape[1]].flatten(1)).view(len(back), -1, 3)
+            for back, k in ((self.from_shape, 1), (self.from_expression, 1 + identity))
+        ]
         return PointBasis(rows[0], *bases)
 
     def players(self):
-        return {"network": list(self.network.parameters())} | ({"critic": list(self.critic.parameters())} if self.critic else {})
+        return {"network": list(self.network.parameters())} | (
+            {"critic": list(self.critic.parameters())} if self.critic else {}
+        )
 
     def plays(self, player, step):
         return player != "critic" or step >= self.config.stage1
@@ -379,8 +431,13 @@ class DASL(FaceMethod):
         if self.labelled is None:
             path = Path(self.config.labelled)
             faces = lp300w(path, SIZE, self.config.model, self.config.kept or None)
-            if (faces.identity.shape[1], faces.expression.shape[1]) != (self.model.num_identity, self.model.num_expression):
-                raise InputError(f"{path}: labelled with a model of {faces.identity.shape[1]} identity and {faces.expression.shape[1]} expression modes, and {self.model.name} has others; give its Basel model with model=")
+            if (faces.identity.shape[1], faces.expression.shape[1]) != (
+                self.model.num_identity,
+                self.model.num_expression,
+            ):
+                raise InputError(
+                    f"{path}: labelled with a model of {faces.identity.shape[1]} identity and {faces.expression.shape[1]} expression modes, and {self.model.name} has others; give its Basel model with model="
+                )
             self.labelled = Shuffled(faces)
 
     def prepare(self):
@@ -397,28 +454,43 @@ class DASL(FaceMethod):
         path = Path(c.wild)
         faces = photographs(path, c.kept or None)
         if len(faces) <= c.held_out:
-            raise InputError(f"{path}: {len(faces)} pictures, of which {c.held_out} would be held out for validation; give more, or a lower held_out")
+            raise InputError(
+                f"{path}: {len(faces)} pictures, of which {c.held_out} would be held out for validation; give more, or a lower held_out"
+            )
         order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(HELD_OUT))
         held, taken = order[: c.held_out], order[c.held_out :]
         self.held = faces[held]
-        hidden = 1 - eighteen(faces.visible[..., None].float())[..., 0].eq(1).float().mean(1)  # as their own points say: a teacher sees all of them
+        hidden = 1 - eighteen(faces.visible[..., None].float())[..., 0].eq(1).float().mean(
+            1
+        )  # as their own points say: a teacher sees all of them
         if c.teacher:
             points = read_taught(c.teacher, faces)
             faces = replace(faces, landmarks=points, visible=points.isfinite().all(-1))
             self.held_taught = points[held]
             taken = taken[faces.visible[taken].any(1)]
             if not len(taken):
-                raise InputError(f"{c.teacher}: nothing was seen in the photographs that are trained on; make it anew with a higher --worst")
+                raise InputError(
+                    f"{c.teacher}: nothing was seen in the photographs that are trained on; make it anew with a higher --worst"
+                )
         self.wild = Shuffled(faces, torch.cat([taken] + (c.profiles - 1) * [taken[hidden[taken] >= 1 / 3]]))
 
     def batch(self, step, indices, device) -> "Batch":
         c, seed = self.config, seed_of(self.config.seed, 1)
-        labelled = self.labelled(c.seed, step * c.batch, indices).to(device) if self.labelled else self.source(c.seed, step, indices)
+        labelled = (
+            self.labelled(c.seed, step * c.batch, indices).to(device)
+            if self.labelled
+            else self.source(c.seed, step, indices)
+        )
         wild, sets = None, 1
         if c.schemes and step >= c.stage1:
-            wild, sets = self.wild(seed, step * c.batch, indices).to(device) if self.wild else self.source(seed, step, indices), 2
+            wild, sets = (
+                self.wild(seed, step * c.batch, indices).to(device) if self.wild else self.source(seed, step, indices),
+                2,
+            )
             if c.wild != "synthetic":
-                wild = augment(wild, seed, step, indices, Change(rotation=12, scale=0.06, shift=0.035, covered=0.1, blurred=0.1))
+                wild = augment(
+                    wild, seed, step, indices, Change(rotation=12, scale=0.06, shift=0.035, covered=0.1, blurred=0.1)
+                )
             wild = Faces(wild.image, wild.landmarks, wild.visible)
         blank = [seed_of(c.seed, 2 + k, step, i) % 2**24 < c.blank * 2**24 for k in range(sets) for i in indices]
         return Batch(labelled, wild, torch.tensor(blank).to(device, non_blocking=True))
@@ -431,7 +503,9 @@ class DASL(FaceMethod):
             return self._criticised(labelled, wild)
         c, n, given = self.config, len(labelled), [f for f in (labelled, wild) if f is not None]
         both = torch.cat([f.image for f in given])
-        targets = [(eighteen(f.landmarks[..., :2]), eighteen(f.visible[..., None].float())[..., 0] > 0.5) for f in given]
+        targets = [
+            (eighteen(f.landmarks[..., :2]), eighteen(f.visible[..., None].float())[..., 0] > 0.5) for f in given
+        ]
         points, shown = (torch.cat(t) for t in zip(*targets))
         q = self.network(both, landmark_channel(points, shown & ~blank[:, None], form=c.channel))
         # The points where the effect of a parameter is measured: the landmarks, and 132 others, drawn anew.
@@ -456,12 +530,16 @@ class DASL(FaceMethod):
         if "l2d" in c.schemes:
             parts["l2d"] = landmark_loss(self._compared(q[n:], y68, goal) / c.unit, goal / c.unit, weights, c.squared)
         if "l3d" in c.schemes or "cycle" in c.schemes:
-            second = self.network(wild.image, landmark_channel(y2d, torch.ones_like(y2d[..., 0], dtype=torch.bool), form=c.channel))
+            second = self.network(
+                wild.image, landmark_channel(y2d, torch.ones_like(y2d[..., 0], dtype=torch.bool), form=c.channel)
+            )
             again, again68 = self._landmarks(second)
             if "l3d" in c.schemes:
                 parts["l3d"] = (again - x3d).square().mean()
             if "cycle" in c.schemes:
-                parts["cycle"] = landmark_loss(self._compared(second, again68, goal) / c.unit, goal / c.unit, weights, c.squared)
+                parts["cycle"] = landmark_loss(
+                    self._compared(second, again68, goal) / c.unit, goal / c.unit, weights, c.squared
+                )
         if "critic" in c.schemes:
             parts["critic"] = adversarial_loss(self.critic(wild.image, q[n:]))
         parts["loss"] = parts["loss"] + sum(getattr(c, f"weight_{s}") * parts[s] for s in c.schemes)
@@ -509,14 +587,28 @@ class DASL(FaceMethod):
         channel = "own first pass" if landmarks is None else "given"
         if landmarks is None:
             nothing = torch.zeros(len(image), 18, 2, device=image.device)
-            q = self.network(image, landmark_channel(nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool), form=self.config.channel))
+            q = self.network(
+                image,
+                landmark_channel(
+                    nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool), form=self.config.channel
+                ),
+            )
             landmarks = self._landmarks(q)[1][..., :2]
         points = eighteen(landmarks.float())
         q = self.network(image, landmark_channel(points, points.isfinite().all(-1), form=self.config.channel)).float()
         raw = self.whitening.raw(q)
         rotation, scale, translation = pose_of(raw)
         s = self.to_shape.shape[1]
-        return Prediction(raw[:, 12 : 12 + s] @ self.from_shape, raw[:, 12 + s :] @ self.from_expression, rotation, scale, translation, self._landmarks(q)[1], raw, channel)
+        return Prediction(
+            raw[:, 12 : 12 + s] @ self.from_shape,
+            raw[:, 12 + s :] @ self.from_expression,
+            rotation,
+            scale,
+            translation,
+            self._landmarks(q)[1],
+            raw,
+            channel,
+        )
 
     @torch.no_grad()
     def reconstruct(self, image: Tensor) -> Reconstruction:
@@ -525,7 +617,9 @@ class DASL(FaceMethod):
         p = self.predict(image)
         expression = p.expression.clamp(0, 1) if self.model.blendshapes else p.expression
         target = torch.stack([p.landmarks[..., 0], SIZE - p.landmarks[..., 1]], -1)
-        scale, rotation, translation = scaled_orthography(self.model.landmarks(self.model.shape(p.identity, expression)), target, p.landmarks[..., 2], steps=5)  # it begins near its end
+        scale, rotation, translation = scaled_orthography(
+            self.model.landmarks(self.model.shape(p.identity, expression)), target, p.landmarks[..., 2], steps=5
+        )  # it begins near its end
         return Reconstruction(p.identity, expression, rotation, scale, translation[:, :2], p.landmarks)
 
     def landmarks(self, image: Tensor) -> Tensor:
@@ -547,7 +641,12 @@ class DASL(FaceMethod):
             true, got = (torch.cat([f.identity, f.expression], 1) for f in (faces, p))
             shape = [(d @ offsets).view(len(d), -1, 3).norm(dim=-1).mean(1) for d in (got - true, true)]
             angle = rotation_angle(p.rotation, faces.rotation).rad2deg()
-            for name, values in (("nme_synthetic_percent", 100 * distance), ("shape_mm", shape[0]), ("shape_of_mean_face_mm", shape[1]), ("rotation_degrees", angle)):
+            for name, values in (
+                ("nme_synthetic_percent", 100 * distance),
+                ("shape_mm", shape[0]),
+                ("shape_of_mean_face_mm", shape[1]),
+                ("rotation_degrees", angle),
+            ):
                 totals[name] = totals.get(name, 0) + values.sum() / count
         if self.held is None:
             return totals | {"nme_percent": totals["nme_synthetic_percent"]}
@@ -573,6 +672,8 @@ class DASL(FaceMethod):
         normals = fr.vertex_normals(vertices, topology) @ p.rotation.mT
         clay = torch.tensor(CLAY, device=image.device).expand(1, vertices.shape[1], 3)
         light = fr.lighting.studio(len(image), device=image.device)
-        drawn, _ = fr.render_face(clip, normals.contiguous(), clay.contiguous(), light, topology, size, background=linear.contiguous())
+        drawn, _ = fr.render_face(
+            clip, normals.contiguous(), clay.contiguous(), light, topology, size, background=linear.contiguous()
+        )
         rows = [dotted(linear, given), drawn, dotted(linear, p.landmarks[..., :2])]
         return tile(torch.cat(rows), len(image))

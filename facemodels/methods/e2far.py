@@ -24,23 +24,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from facemodels.core.alignment import similarity
+from facemodels.core.camera import scaled_orthography
+from facemodels.core.drawing import portrait, tile
+from facemodels.core.errors import InputError
+from facemodels.data import Faces
+from facemodels.data.augment import Change, augment
+from facemodels.data.cache import Cached
+from facemodels.data.synthetic import Synthetic, Variety
+from facemodels.losses import gram_loss, gram_matrix, landmark_loss, shape_alone
+from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.networks import LightNet, VGGFace, load_weights, regression_head
+from facemodels.training.config import Config
 from facerender.colour import to_linear
 
-from ..data import Faces
-from ..data.augment import Change, augment
-from ..data.cache import Cached
-from ..data.synthetic import Synthetic, Variety
-from ..drawing import portrait, tile
-from ..errors import InputError
-from ..fit_camera import scaled_orthography
-from ..losses import gram_loss, gram_matrix, landmark_loss, shape_alone
-from ..networks import LightNet, VGGFace, load_weights, regression_head
-from ..surface import similarity
-from ..training import Config
-from .face_method import FaceMethod, Reconstruction
-
 # How kept renderings are changed each time: without, 60,000 of them are known by heart after ten epochs (the loss on them falls on, the error of others no longer does).
-GENTLE = Change(rotation=3, scale=0.03, shift=0.015, brightness=0.1, contrast=0.1, tint=0.05, saturation=0.1, grey=0.02, blurred=0.1, covered=0.15, patch=0.3)
+GENTLE = Change(
+    rotation=3,
+    scale=0.03,
+    shift=0.015,
+    brightness=0.1,
+    contrast=0.1,
+    tint=0.05,
+    saturation=0.1,
+    grey=0.02,
+    blurred=0.1,
+    covered=0.15,
+    patch=0.3,
+)
 # Its pictures are cropped closer than `data.crops.landmark_box` does, which is sqrt(2) times as large as the landmarks and not 1.15 to 1.3 times: crops by that rule are taken this much larger,
 # and only their middle is looked at.
 AROUND = 1.16
@@ -74,7 +85,9 @@ class E2FARConfig(Config):
         if self.trunk not in ("vgg", "light"):
             raise InputError(f"trunk must be vgg or light, got {self.trunk!r}")
         if self.held_out < 1 or self.cache < 0 or self.batch < 2:
-            raise InputError(f"held_out must be at least 1, cache at least 0 and batch, for batch norm, at least 2, got {self.held_out}, {self.cache} and {self.batch}")
+            raise InputError(
+                f"held_out must be at least 1, cache at least 0 and batch, for batch norm, at least 2, got {self.held_out}, {self.cache} and {self.batch}"
+            )
 
 
 PRESETS = {
@@ -134,10 +147,20 @@ class E2FAR(FaceMethod):
     def __init__(self, config: E2FARConfig):
         super().__init__(config)
         face = self.model.regions["face"]
-        self.register_buffer("identity_gram", gram_matrix(shape_alone(self.model.identity_basis[:, face], self.model.mean[face]).flatten(1)), persistent=False)
-        self.register_buffer("expression_gram", gram_matrix(self.model.expression_basis[:, face].flatten(1)), persistent=False)
+        self.register_buffer(
+            "identity_gram",
+            gram_matrix(shape_alone(self.model.identity_basis[:, face], self.model.mean[face]).flatten(1)),
+            persistent=False,
+        )
+        self.register_buffer(
+            "expression_gram", gram_matrix(self.model.expression_basis[:, face].flatten(1)), persistent=False
+        )
         self.network = Network(config.trunk, self.model.num_identity, self.model.num_expression, config.fusion)
-        self.source = Synthetic(self.model, self.network.size, Variety(yaw=config.yaw, pitch=10, roll=3, box=(1.15, 1.3), shift=0.015, occluded=0.15, degraded=0.3))
+        self.source = Synthetic(
+            self.model,
+            self.network.size,
+            Variety(yaw=config.yaw, pitch=10, roll=3, box=(1.15, 1.3), shift=0.015, occluded=0.15, degraded=0.3),
+        )
         self.size, self.cached = round(self.network.size * AROUND), None
 
     def begin(self):
@@ -160,7 +183,11 @@ class E2FAR(FaceMethod):
         identity, expression, landmarks = self.network(image)
         id_error = gram_loss(identity, faces.identity, self.identity_gram)
         exp_error = gram_loss(expression, faces.expression, self.expression_gram)
-        parts = {"loss": id_error + self.config.expression_weight * exp_error, "identity_mm2": id_error, "expression_mm2": exp_error}
+        parts = {
+            "loss": id_error + self.config.expression_weight * exp_error,
+            "identity_mm2": id_error,
+            "expression_mm2": exp_error,
+        }
         if landmarks is not None and self.config.landmark_weight:
             parts["landmarks_px2"] = landmark_loss(landmarks, faces.landmarks, torch.ones(68, device=landmarks.device))
             parts["loss"] = parts["loss"] + self.config.landmark_weight * parts["landmarks_px2"]
@@ -184,7 +211,9 @@ class E2FAR(FaceMethod):
         points, seen = self.model.landmarks(self.model.shape(identity, expression)), seen + edge
         target = torch.stack([seen[..., 0], size - seen[..., 1]], -1)
         extent = [(p[..., :2] - p[..., :2].mean(1, keepdim=True)).square().sum((1, 2)).sqrt() for p in (target, points)]
-        scale, rotation, translation = found = scaled_orthography(points, target, points[..., 2] * (extent[0] / extent[1])[:, None])
+        scale, rotation, translation = found = scaled_orthography(
+            points, target, points[..., 2] * (extent[0] / extent[1])[:, None]
+        )
         placed = found(points)
         landmarks = torch.cat([placed[..., :1], size - placed[..., 1:2], placed[..., 2:]], -1)
         return Reconstruction(identity, expression, rotation, scale, translation[:, :2], landmarks)
@@ -204,8 +233,13 @@ class E2FAR(FaceMethod):
             true, got = (mean + (c @ basis).view(len(c), -1, 3) for c in (faces.identity, identity))
             neutral = [(similarity(s, true)(s) - true).norm(dim=-1).mean(1).sum() for s in (got, mean.expand_as(true))]
             basis = self.model.expression_basis[:, face].flatten(1)
-            moved = [(d @ basis).view(len(d), -1, 3).norm(dim=-1).mean(1).sum() for d in (expression - faces.expression, faces.expression)]
-            error = gram_loss(identity, faces.identity, self.identity_gram) + self.config.expression_weight * gram_loss(expression, faces.expression, self.expression_gram)
+            moved = [
+                (d @ basis).view(len(d), -1, 3).norm(dim=-1).mean(1).sum()
+                for d in (expression - faces.expression, faces.expression)
+            ]
+            error = gram_loss(identity, faces.identity, self.identity_gram) + self.config.expression_weight * gram_loss(
+                expression, faces.expression, self.expression_gram
+            )
             sums += torch.stack([*neutral, *moved, error * len(identity)])
         return dict(zip(names, (sums / self.config.held_out).tolist()))
 

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import load_model
-from ..errors import InputError
-from ..training import Config, Method
-from . import load_method
+from facemodels.core.errors import InputError
+from facemodels.methods.registry import load_method
+from facemodels.models.load import load_model
+from facemodels.training.config import Config
+from facemodels.training.method import Method
 
 
 class Reconstruction(NamedTuple):
@@ -38,7 +39,9 @@ class FaceMethod(Method):
         super().__init__(config)
         model = load_model(config.model)
         if "face" not in model.regions or model.landmark_index is None or not model.has_landmark.all():
-            raise InputError(f"{config.model}: training needs a model with 68 landmarks and a region named face, and {model.name} lacks some of them")
+            raise InputError(
+                f"{config.model}: training needs a model with 68 landmarks and a region named face, and {model.name} lacks some of them"
+            )
         object.__setattr__(self, "model", model)
 
     def begin(self):
@@ -47,11 +50,17 @@ class FaceMethod(Method):
             return
         begun, path = load_method(self.config.start), self.config.start
         if begun.name != self.name or begun.config.model != self.config.model:
-            raise InputError(f"{path}: a checkpoint of {begun.name} with the model {begun.config.model}; start must be one of {self.name} with {self.config.model}")
+            raise InputError(
+                f"{path}: a checkpoint of {begun.name} with the model {begun.config.model}; start must be one of {self.name} with {self.config.model}"
+            )
         mine, its = self.state_dict(), begun.state_dict()
-        wrong = [k for k, v in mine.items() if not k.startswith(self.optional) and (k not in its or its[k].shape != v.shape)]
+        wrong = [
+            k for k, v in mine.items() if not k.startswith(self.optional) and (k not in its or its[k].shape != v.shape)
+        ]
         if wrong:
-            raise InputError(f"{path}: {wrong[0]} is missing or of another shape there; start must be a checkpoint of {self.name} with the same networks")
+            raise InputError(
+                f"{path}: {wrong[0]} is missing or of another shape there; start must be a checkpoint of {self.name} with the same networks"
+            )
         self.load_state_dict({k: its.get(k, v) for k, v in mine.items()})
 
     def _apply(self, move, *args, **kwargs):

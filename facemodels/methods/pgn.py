@@ -26,21 +26,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import facerender as fr
+from facemodels.core.alignment import similarity
+from facemodels.core.drawing import CLAY, dotted, tile
+from facemodels.core.errors import InputError
+from facemodels.core.seeding import seed_of
+from facemodels.core.surface import gather_points
+from facemodels.data import Faces
+from facemodels.data.cache import Cached, Shuffled
+from facemodels.data.clips import SyntheticGroups, clips, rendered
+from facemodels.data.synthetic import Synthetic, Variety
+from facemodels.data.tddfa import lp300w
+from facemodels.losses import (
+    census_loss,
+    coefficient_loss,
+    gram_loss,
+    gram_matrix,
+    landmark_loss,
+    rotation_angle,
+    shape_alone,
+)
+from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.networks import LightNet, regression_head, resnet50
+from facemodels.training.config import Config
 from facerender.colour import to_linear
-
-from ..data import Faces
-from ..data.cache import Cached, Shuffled
-from ..data.clips import SyntheticGroups, clips, rendered
-from ..data.synthetic import Synthetic, Variety
-from ..data.tddfa import lp300w
-from ..drawing import CLAY, dotted, tile
-from ..errors import InputError
-from ..losses import census_loss, coefficient_loss, gram_loss, gram_matrix, landmark_loss, rotation_angle, shape_alone
-from ..morphable import gather_points
-from ..networks import LightNet, regression_head, resnet50
-from ..surface import similarity
-from ..training import Config, seed_of
-from .face_method import FaceMethod, Reconstruction
 
 HELD_OUT = 7_000_037  # seed of validation faces, whatever the seed of training
 SCALE = 1.6  # logarithm of a usual size of heads in their crops, sides per metre
@@ -80,11 +88,17 @@ class PGNConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, choices in (("trunk", ("resnet50", "light")), ("landmarks", ("map", "direct")), ("pose", ("guided", "regressed"))):
+        for name, choices in (
+            ("trunk", ("resnet50", "light")),
+            ("landmarks", ("map", "direct")),
+            ("pose", ("guided", "regressed")),
+        ):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be {' or '.join(choices)}, got {getattr(self, name)!r}")
         if self.held_out < 1 or self.cache < 0 or self.stage1 < 0:
-            raise InputError(f"held_out must be at least 1, cache and stage1 at least 0, got {self.held_out}, {self.cache} and {self.stage1}")
+            raise InputError(
+                f"held_out must be at least 1, cache and stage1 at least 0, got {self.held_out}, {self.cache} and {self.stage1}"
+            )
         if self.batch % 2:
             raise InputError(f"batch must be even, for pairs of frames, got {self.batch}")
 
@@ -135,7 +149,11 @@ class Network(nn.Module):
         self.register_buffer("uv", uv, persistent=False)
         layers, channels = [], top
         for width in (128, 64, 32) if light else (512, 256, 128, 64):
-            layers += [nn.ConvTranspose2d(channels, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            layers += [
+                nn.ConvTranspose2d(channels, width, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
             channels = width
         last = nn.Conv2d(channels, 3, 3, padding=1)
         nn.init.normal_(last.weight, std=1e-3)
@@ -197,7 +215,17 @@ def carried(image: Tensor, here: Tensor, there: Tensor, topology: fr.Topology) -
     coordinates); visibility is not. A point is seen where it lies at most 2 pixels behind the surface that is drawn there.
     """
     size = image.shape[1]
-    clip = [torch.cat([2 * v[..., :2] / size - 1, (v[..., 2:].mean(1, keepdim=True) - v[..., 2:]) / (2 * size), torch.ones_like(v[..., :1])], -1) for v in (here, there)]
+    clip = [
+        torch.cat(
+            [
+                2 * v[..., :2] / size - 1,
+                (v[..., 2:].mean(1, keepdim=True) - v[..., 2:]) / (2 * size),
+                torch.ones_like(v[..., :1]),
+            ],
+            -1,
+        )
+        for v in (here, there)
+    ]
     seen = fr.rasterize(clip[1], topology, (size, size))
     place = fr.interpolate(here.contiguous(), topology, seen)
     grid = torch.stack([2 * place[..., 0] / size - 1, 1 - 2 * place[..., 1] / size], -1)
@@ -205,7 +233,9 @@ def carried(image: Tensor, here: Tensor, there: Tensor, topology: fr.Topology) -
     with torch.no_grad():
         behind = -1e6
         first = fr.rasterize(clip[0], topology, (size, size))
-        depth = torch.where(first.face_id >= 0, fr.interpolate(here[..., 2:].contiguous(), topology, first)[..., 0], behind)
+        depth = torch.where(
+            first.face_id >= 0, fr.interpolate(here[..., 2:].contiguous(), topology, first)[..., 0], behind
+        )
         front = F.grid_sample(depth[:, None], grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0]
         both = (seen.face_id >= 0) & (front > behind) & (place[..., 2] > front - 2) & (grid.abs() < 1).all(-1)
     return new, both.to(image.dtype)
@@ -222,12 +252,26 @@ class PGN(FaceMethod):
         super().__init__(config)
         m = self.model
         if config.landmarks == "map" and m.uv is None:
-            raise InputError(f"{config.model}: {m.name} has no texture coordinates for a position map; landmarks=direct does without")
+            raise InputError(
+                f"{config.model}: {m.name} has no texture coordinates for a position map; landmarks=direct does without"
+            )
         face, corners, weights = m.regions["face"].long(), m.landmark_index.long(), m.landmark_weights
         others = face[torch.linspace(0, len(face) - 1, POINTS).long()]
-        basis = torch.cat([gather_points(m.rows.view(-1, m.num_vertices, 3), corners, weights), m.rows.view(-1, m.num_vertices, 3)[:, others]], 1)
-        self.register_buffer("rows", basis.flatten(1), persistent=False)  # the model at the 68 landmarks, then at some vertices of the face
-        self.register_buffer("identity_gram", gram_matrix(shape_alone(m.identity_basis[:, face], m.mean[face]).flatten(1)), persistent=False)
+        basis = torch.cat(
+            [
+                gather_points(m.rows.view(-1, m.num_vertices, 3), corners, weights),
+                m.rows.view(-1, m.num_vertices, 3)[:, others],
+            ],
+            1,
+        )
+        self.register_buffer(
+            "rows", basis.flatten(1), persistent=False
+        )  # the model at the 68 landmarks, then at some vertices of the face
+        self.register_buffer(
+            "identity_gram",
+            gram_matrix(shape_alone(m.identity_basis[:, face], m.mean[face]).flatten(1)),
+            persistent=False,
+        )
         self.register_buffer("expression_gram", gram_matrix(m.expression_basis[:, face].flatten(1)), persistent=False)
         uv = None
         if config.landmarks == "map":
@@ -242,7 +286,9 @@ class PGN(FaceMethod):
         object.__setattr__(self, "face_topology", fr.Topology(m.faces[inside[m.faces.long()].all(1)], m.num_vertices))
         variety = Variety(yaw=config.yaw, box=(1.3, 1.55))
         self.source, self.groups = Synthetic(m, self.size, variety), SyntheticGroups(m, self.size, 2, variety)
-        self.labelled = self.frames = None  # stores that batches are taken from; None for faces that are new in every step
+        self.labelled = self.frames = (
+            None  # stores that batches are taken from; None for faces that are new in every step
+        )
 
     def _apply(self, move, *args, **kwargs):
         moved = super()._apply(move, *args, **kwargs)
@@ -265,11 +311,17 @@ class PGN(FaceMethod):
     def batch(self, step, indices, device) -> tuple[Faces, Faces | None]:
         """(labelled, frames): of the second, pictures alone, two of a person in a row; None in stage 1."""
         c = self.config
-        first = self.labelled(c.seed, step * c.batch, indices).to(device) if self.labelled else self.source(c.seed, step, indices)
+        first = (
+            self.labelled(c.seed, step * c.batch, indices).to(device)
+            if self.labelled
+            else self.source(c.seed, step, indices)
+        )
         if step < c.stage1:
             return first, None
         pairs, seed = range(indices.start // 2, indices.stop // 2), seed_of(c.seed, 1)
-        second = self.frames(seed, step * c.batch // 2, pairs).to(device) if self.frames else self.groups(seed, step, pairs)
+        second = (
+            self.frames(seed, step * c.batch // 2, pairs).to(device) if self.frames else self.groups(seed, step, pairs)
+        )
         return first, Faces(second.image)
 
     # -------------------------------------------------------------------------------------------------------------------------- losses
@@ -298,7 +350,9 @@ class PGN(FaceMethod):
         unit = self.size / 100
         points, target = points / unit, target / unit
         if dimensions == 3:
-            points, target = (torch.cat([p[..., :2], p[..., 2:] - p[:, :68, 2:].mean(1, keepdim=True)], -1) for p in (points, target))
+            points, target = (
+                torch.cat([p[..., :2], p[..., 2:] - p[:, :68, 2:].mean(1, keepdim=True)], -1) for p in (points, target)
+            )
         else:
             points, target = points[..., :2], target[..., :2]
         return landmark_loss(points, target, torch.ones(points.shape[1], device=points.device))
@@ -310,9 +364,22 @@ class PGN(FaceMethod):
         heads = Heads(*(None if h is None else h.float() for h in heads))
         parts = self._supervised(Heads(*(None if h is None else h[:n] for h in heads)), labelled)
         if frames is not None:
-            parts |= self._agreement(Heads(*(None if h is None else h[n:] for h in heads)), frames.image.permute(0, 2, 3, 1))
-        weights = {"landmarks": c.weight_landmarks, "coefficients": c.weight_coefficients, "vertices": c.weight_vertices, "pose": 1.0}
-        weights |= {"2d": c.weight_2d, "identity": c.weight_identity, "swap": c.weight_swap, "census": c.weight_census, "probable": c.weight_probable}
+            parts |= self._agreement(
+                Heads(*(None if h is None else h[n:] for h in heads)), frames.image.permute(0, 2, 3, 1)
+            )
+        weights = {
+            "landmarks": c.weight_landmarks,
+            "coefficients": c.weight_coefficients,
+            "vertices": c.weight_vertices,
+            "pose": 1.0,
+        }
+        weights |= {
+            "2d": c.weight_2d,
+            "identity": c.weight_identity,
+            "swap": c.weight_swap,
+            "census": c.weight_census,
+            "probable": c.weight_probable,
+        }
         return {"loss": sum(weights[k] * v for k, v in parts.items())} | parts
 
     def _supervised(self, heads, faces):
@@ -322,12 +389,28 @@ class PGN(FaceMethod):
         shape = self.shape(heads.identity, heads.expression)
         parts = {"landmarks": self._distance(points[:, :68], posed[:, :68])}
         if points.shape[1] > 68:
-            others = points[:, 68:] - F.pad(points[:, :68, 2:].mean(1, keepdim=True), (2, 0)), posed[:, 68:] - F.pad(posed[:, :68, 2:].mean(1, keepdim=True), (2, 0))
-            parts["landmarks"] = (parts["landmarks"] + landmark_loss(*(o * 100 / self.size for o in others), torch.ones(POINTS, device=shape.device))) / 2
-        parts["coefficients"] = gram_loss(heads.identity, faces.identity, self.identity_gram) + 5 * gram_loss(heads.expression, faces.expression, self.expression_gram)
+            others = (
+                points[:, 68:] - F.pad(points[:, :68, 2:].mean(1, keepdim=True), (2, 0)),
+                posed[:, 68:] - F.pad(posed[:, :68, 2:].mean(1, keepdim=True), (2, 0)),
+            )
+            parts["landmarks"] = (
+                parts["landmarks"]
+                + landmark_loss(*(o * 100 / self.size for o in others), torch.ones(POINTS, device=shape.device))
+            ) / 2
+        parts["coefficients"] = gram_loss(heads.identity, faces.identity, self.identity_gram) + 5 * gram_loss(
+            heads.expression, faces.expression, self.expression_gram
+        )
         parts["vertices"] = self._distance(self.pose(shape, heads)(shape), posed)
         if heads.pose is not None:
-            wanted = torch.cat([faces.rotation[:, 0], faces.rotation[:, 1], (faces.scale * 1000 / self.size).log()[:, None], faces.translation / self.size], 1)
+            wanted = torch.cat(
+                [
+                    faces.rotation[:, 0],
+                    faces.rotation[:, 1],
+                    (faces.scale * 1000 / self.size).log()[:, None],
+                    faces.translation / self.size,
+                ],
+                1,
+            )
             parts["pose"] = (heads.pose - wanted).square().mean()
         return parts
 
@@ -357,10 +440,16 @@ class PGN(FaceMethod):
     def predict(self, image: Tensor) -> Prediction:
         """Faces of pictures [N,3,S,S], sRGB in 0..1, cropped as `data.crops.landmark_box` does; S is `size`."""
         heads = Heads(*(None if h is None else h.float() for h in self.network(image)))
-        identity, expression = heads.identity, heads.expression.clamp(0, 1) if self.model.blendshapes else heads.expression
+        identity, expression = (
+            heads.identity,
+            heads.expression.clamp(0, 1) if self.model.blendshapes else heads.expression,
+        )
         shape = self.shape(identity, expression)
         scale, rotation, translation = pose = self.pose(shape, heads)
-        landmarks, seen = (torch.cat([p[..., :1], self.size - p[..., 1:2], p[..., 2:]], -1) for p in (pose(shape[:, :68]), heads.points[:, :68] * self.size))
+        landmarks, seen = (
+            torch.cat([p[..., :1], self.size - p[..., 1:2], p[..., 2:]], -1)
+            for p in (pose(shape[:, :68]), heads.points[:, :68] * self.size)
+        )
         return Prediction(identity, expression, rotation, scale, translation[:, :2], landmarks, seen)
 
     def reconstruct(self, image: Tensor) -> Reconstruction:
@@ -401,7 +490,11 @@ class PGN(FaceMethod):
             together = p.identity.unflatten(0, (-1, 4)).mean(1).repeat_interleave(4, 0)
             nothing = torch.zeros_like(faces.expression)
             wanted = self.shape(faces.identity, nothing)[:, 68:]
-            for name, identity in (("neutral_mm", p.identity), ("neutral_of_four_mm", together), ("neutral_of_mean_face_mm", torch.zeros_like(p.identity))):
+            for name, identity in (
+                ("neutral_mm", p.identity),
+                ("neutral_of_four_mm", together),
+                ("neutral_of_mean_face_mm", torch.zeros_like(p.identity)),
+            ):
                 got = self.shape(identity, nothing)[:, 68:]
                 values[name] = (similarity(got, wanted)(got) - wanted).norm(dim=-1).mean(1)
             for name, value in values.items():
@@ -414,11 +507,23 @@ class PGN(FaceMethod):
         image = labelled.image[:6] if frames is None else torch.cat([labelled.image[:3], frames.image[:4]])
         p = self.predict(image)
         linear = to_linear(image).permute(0, 2, 3, 1)
-        vertices, topology, size = self.model.shape(p.identity, p.expression), self.model.topology, (self.size, self.size)
+        vertices, topology, size = (
+            self.model.shape(p.identity, p.expression),
+            self.model.topology,
+            (self.size, self.size),
+        )
         clip = fr.camera.weak_perspective(vertices, p.scale, p.rotation, p.translation, size)
         normals = fr.vertex_normals(vertices, topology) @ p.rotation.mT
         clay = torch.tensor(CLAY, device=image.device).expand(1, vertices.shape[1], 3)
-        drawn, _ = fr.render_face(clip, normals.contiguous(), clay.contiguous(), fr.lighting.studio(len(image), device=image.device), topology, size, background=linear.contiguous())
+        drawn, _ = fr.render_face(
+            clip,
+            normals.contiguous(),
+            clay.contiguous(),
+            fr.lighting.studio(len(image), device=image.device),
+            topology,
+            size,
+            background=linear.contiguous(),
+        )
         rows = [dotted(linear, p.seen[..., :2]), drawn]
         if frames is not None:
             alone = len(labelled.image[:3])

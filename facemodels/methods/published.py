@@ -23,14 +23,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.tddfa import basel_deviations
-from ..errors import InputError
-from ..formats.files import read_npz, take, wrong
-from ..formats.pickles import read_pickle
-from ..formats.tddfa_v2 import IDENTITY, POSE
-from ..networks import fill, read_weights
-from ..training import save_checkpoint
-from .dasl import DASL, DASLConfig
+from facemodels.core.errors import InputError
+from facemodels.data.tddfa import basel_deviations
+from facemodels.io.files import read_npz, take, wrong
+from facemodels.io.pickles import read_pickle
+from facemodels.methods.dasl import DASL, DASLConfig
+from facemodels.models.formats.tddfa_v2 import IDENTITY, POSE
+from facemodels.networks import fill, read_weights
+from facemodels.training.checkpoint import save_checkpoint
 
 PARAMETERS, EXPRESSION = 62, 10
 TRUNKS = {"layer4.0.conv1.weight": "resnet50", "dw6.conv_dw.weight": "mobilenet"}  # by a name that only one of them has
@@ -49,12 +49,18 @@ def load_published(path, model, whitening, entry: str | None = None) -> DASL:
         InputError: a file that is missing, damaged, or not what it should be; one sentence that names it.
     """
     found = read_weights(path, entry)
-    found = {name.replace("fc_param.", "fc."): value for name, value in found.items() if not name.startswith("fc_lm.")}  # 3DDFA_V2's two outputs
+    found = {
+        name.replace("fc_param.", "fc."): value for name, value in found.items() if not name.startswith("fc_lm.")
+    }  # 3DDFA_V2's two outputs
     trunk = next((kind for name, kind in TRUNKS.items() if name in found), None)
     if trunk == "mobilenet" and len(found["dw6.conv_dw.weight"]) == 512:
         trunk = "mobilenet_05"
     if trunk is None:
-        raise wrong(path, "the weights of 2DASL's ResNet-50 or of a MobileNet-V1 of 3DDFA or 3DDFA_V2", f"{', '.join([*found][:4])} ...")
+        raise wrong(
+            path,
+            "the weights of 2DASL's ResNet-50 or of a MobileNet-V1 of 3DDFA or 3DDFA_V2",
+            f"{', '.join([*found][:4])} ...",
+        )
     mean, std = read_whitening(whitening)
     sigmas = [torch.from_numpy(s).float() for s in basel_deviations(model)]
     for sigma, count, what in zip(sigmas, (IDENTITY, EXPRESSION), ("identity", "expression")):
@@ -82,8 +88,15 @@ def read_whitening(path) -> tuple[torch.Tensor, torch.Tensor]:
     expected = "the whitening of the 62 parameters"
     content = read_npz(path, expected) if Path(path).suffix.lower() == ".npz" else read_pickle(path, expected)
     content = content if isinstance(content, dict) else {}
-    names = next((pair for pair in (("param_mean", "param_std"), ("mean", "std")) if pair[0] in content), ("param_mean", "param_std"))
-    arrays = {name: np.asarray(content[name]).reshape(-1) if isinstance(content[name], np.ndarray) else content[name] for name in names if name in content}
+    names = next(
+        (pair for pair in (("param_mean", "param_std"), ("mean", "std")) if pair[0] in content),
+        ("param_mean", "param_std"),
+    )
+    arrays = {
+        name: np.asarray(content[name]).reshape(-1) if isinstance(content[name], np.ndarray) else content[name]
+        for name in names
+        if name in content
+    }
     mean, std = take(path, arrays, dict.fromkeys(names, (PARAMETERS,)), expected)
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise wrong(path, "finite means and positive deviations", "others")
@@ -91,10 +104,30 @@ def read_whitening(path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m facemodels.methods.published", description="Make a checkpoint of the published weights of 2DASL, 3DDFA or 3DDFA_V2.")
-    parser.add_argument("weights", type=Path, metavar="FILE", help="2DASL's checkpoint, or 3DDFA's phase1_wpdc_vdc.pth.tar or 3DDFA_V2's mb1_120x120.pth")
-    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="Model_Shape.mat with Model_Exp.mat beside it, or bfm_noneck_v3.pkl")
-    parser.add_argument("--whitening", type=Path, required=True, metavar="FILE", help="param_whitening.pkl, or an .npz of param_mean and param_std")
+    parser = argparse.ArgumentParser(
+        prog="python -m facemodels.methods.published",
+        description="Make a checkpoint of the published weights of 2DASL, 3DDFA or 3DDFA_V2.",
+    )
+    parser.add_argument(
+        "weights",
+        type=Path,
+        metavar="FILE",
+        help="2DASL's checkpoint, or 3DDFA's phase1_wpdc_vdc.pth.tar or 3DDFA_V2's mb1_120x120.pth",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="Model_Shape.mat with Model_Exp.mat beside it, or bfm_noneck_v3.pkl",
+    )
+    parser.add_argument(
+        "--whitening",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="param_whitening.pkl, or an .npz of param_mean and param_std",
+    )
     parser.add_argument("--entry", help="the key of the weights, where the file holds several")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the checkpoint goes")
     options = parser.parse_args(arguments)

@@ -15,16 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data import Faces
-from ..data.augment import left_right, moved
-from ..data.photographs import CROP, photographs, write_taught
-from ..errors import InputError
-from ..export.files import check_writable
-from . import load_method
-from .dasl import about_its_middle, eighteen
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import about_its_middle, eighteen, left_right
+from facemodels.data import Faces
+from facemodels.data.augment import moved
+from facemodels.data.photographs import photographs, write_taught
+from facemodels.io.files import check_writable
+from facemodels.methods.registry import load_method
 
 # Scale, shift (share of the side, to the right and down) and whether mirrored: the picture as it is, then others of which a network makes other mistakes.
-VIEWS = tuple((*view, mirrored) for view in ((1, 0, 0), (0.94, 0.025, 0), (0.94, -0.025, 0), (1.05, 0, 0.025), (1.05, 0, -0.025)) for mirrored in (False, True))
+VIEWS = tuple(
+    (*view, mirrored)
+    for view in ((1, 0, 0), (0.94, 0.025, 0), (0.94, -0.025, 0), (1.05, 0, 0.025), (1.05, 0, -0.025))
+    for mirrored in (False, True)
+)
 
 
 @torch.no_grad()
@@ -36,7 +40,9 @@ def seen_by(method, faces: Faces, worst: float = 8.0, batch: int = 64, views: in
     for k in tqdm(range(0, len(faces), batch), desc="looking at photographs", disable=None, leave=False):
         image = faces.image[k : k + batch].float() / 255
         if side != method.size:
-            image = F.interpolate(image, (method.size, method.size), mode="bilinear", antialias=True, align_corners=False)
+            image = F.interpolate(
+                image, (method.size, method.size), mode="bilinear", antialias=True, align_corners=False
+            )
         points = torch.stack([_viewed(method, image, view) for view in VIEWS[:views]]).mean(0) * (side / method.size)
         distance = (eighteen(points[..., :2]) - eighteen(faces.landmarks[k : k + batch, :, :2])).norm(dim=-1).nanmean(1)
         found.append(points)
@@ -52,7 +58,9 @@ def _viewed(method, image, view) -> Tensor:
         return about_its_middle(method.landmarks(image))
     every, side = image.new_ones(len(image)), image.shape[-1]
     shift = side * image.new_tensor([dx, dy])
-    seen = method.landmarks(moved(Faces(image), 0 * every, scale * every, shift.expand(len(image), 2), (mirrored * every).bool()).image)
+    seen = method.landmarks(
+        moved(Faces(image), 0 * every, scale * every, shift.expand(len(image), 2), (mirrored * every).bool()).image
+    )
     xy = (seen[..., :2] - side / 2 - shift) / scale + side / 2
     if mirrored:
         xy = torch.stack([side - xy[..., 0], xy[..., 1]], -1)
@@ -61,11 +69,29 @@ def _viewed(method, image, view) -> Tensor:
 
 
 def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m facemodels.methods.teacher", description="Write down the landmarks that a trained network sees in photographs, for another to learn from.")
+    parser = argparse.ArgumentParser(
+        prog="python -m facemodels.methods.teacher",
+        description="Write down the landmarks that a trained network sees in photographs, for another to learn from.",
+    )
     parser.add_argument("checkpoint", help="a checkpoint, or the name of weights that ship")
-    parser.add_argument("photos", type=Path, metavar="PHOTOS", help="AFLW's crops (.zip), or a folder of pictures with landmark files")
-    parser.add_argument("--worst", type=float, default=8.0, metavar="PERCENT", help="leave pictures out whose own landmarks are missed by more, percent of the face's box (default: 8)")
-    parser.add_argument("--views", type=int, choices=range(1, len(VIEWS) + 1), default=2, metavar="N", help="average over so many views of a picture, at most 10 (default: 2, as it is and mirrored)")
+    parser.add_argument(
+        "photos", type=Path, metavar="PHOTOS", help="AFLW's crops (.zip), or a folder of pictures with landmark files"
+    )
+    parser.add_argument(
+        "--worst",
+        type=float,
+        default=8.0,
+        metavar="PERCENT",
+        help="leave pictures out whose own landmarks are missed by more, percent of the face's box (default: 8)",
+    )
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=range(1, len(VIEWS) + 1),
+        default=2,
+        metavar="N",
+        help="average over so many views of a picture, at most 10 (default: 2, as it is and mirrored)",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz to write")
     options = parser.parse_args(arguments)
     try:
@@ -74,12 +100,16 @@ def main(arguments=None) -> int:
         landmarks, off = seen_by(method, faces, options.worst, views=options.views)
         kept = landmarks.isfinite().all(-1).all(-1)
         if not kept.any():
-            raise InputError(f"{options.photos}: the landmarks are missed by more than {options.worst:g} % of the box in all {len(faces)} pictures; give another network, or a higher --worst")
+            raise InputError(
+                f"{options.photos}: the landmarks are missed by more than {options.worst:g} % of the box in all {len(faces)} pictures; give another network, or a higher --worst"
+            )
         write_taught(options.output, landmarks, faces)
     except (InputError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
-    print(f"{options.output}: what was seen in {int(kept.sum())} of {len(faces)} photographs, whose own landmarks are missed by {off[kept].mean():.2f} % of the box on average")
+    print(
+        f"{options.output}: what was seen in {int(kept.sum())} of {len(faces)} photographs, whose own landmarks are missed by {off[kept].mean():.2f} % of the box on average"
+    )
     return 0
 
 

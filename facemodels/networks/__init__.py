@@ -4,12 +4,25 @@ Which there are and what each is for: `resnet50` and `resnet18` (the methods' pa
 docstring says what goes in and what comes out.
 """
 
-from .head import regression_head
-from .light import LightNet
-from .mobilenet import MobileNet
-from .resnet import ResNet, resnet18, resnet50
-from .trunk import Features, Trunk
-from .vgg import VGGFace
-from .weights import fill, load_weights, read_weights
+from facemodels.networks.head import regression_head
+from facemodels.networks.light import LightNet
+from facemodels.networks.mobilenet import MobileNet
+from facemodels.networks.resnet import ResNet, resnet18, resnet50
+from facemodels.networks.trunk import Features, Trunk
+from facemodels.networks.vgg import VGGFace
+from facemodels.networks.weights import fill, load_weights, read_weights
 
-__all__ = ["Features", "LightNet", "MobileNet", "ResNet", "Trunk", "VGGFace", "fill", "load_weights", "read_weights", "regression_head", "resnet18", "resnet50"]
+__all__ = [
+    "Features",
+    "LightNet",
+    "MobileNet",
+    "ResNet",
+    "Trunk",
+    "VGGFace",
+    "fill",
+    "load_weights",
+    "read_weights",
+    "regression_head",
+    "resnet18",
+    "resnet50",
+]

@@ -10,7 +10,14 @@ def regression_head(inputs: int, hidden: tuple[int, ...], outputs: int, normalis
     """
     layers = []
     for width in hidden:
-        layers += [nn.Linear(inputs, width), *([nn.BatchNorm1d(width), nn.ReLU(inplace=True)] if normalised else [nn.ReLU(inplace=True), nn.Dropout(0.5)])]
+        layers += [
+            nn.Linear(inputs, width),
+            *(
+                [nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
+                if normalised
+                else [nn.ReLU(inplace=True), nn.Dropout(0.5)]
+            ),
+        ]
         inputs = width
     last = nn.Linear(inputs, outputs)
     nn.init.normal_(last.weight, std=1e-3)

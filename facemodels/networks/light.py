@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import nn
 
-from .resnet import BasicBlock
-from .trunk import Features, Trunk
+from facemodels.networks.resnet import BasicBlock
+from facemodels.networks.trunk import Features, Trunk
 
 
 class LightNet(Trunk):

@@ -1,5 +1,5 @@
 """The weights in a MatConvNet file (VGG-Face is published as one): cells and structs of a MATLAB file of version 5, read without scipy's compiled reader, for the
-reason that `facemodels.formats.matfile` gives."""
+reason that `facemodels.io.matfile` gives."""
 
 import struct
 import zlib
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..formats.files import existing, reason, wrong
-from ..formats.matfile import COMPRESSED, MATRIX, read_element, read_header, inflated, read_variable
+from facemodels.io.files import existing, reason, wrong
+from facemodels.io.matfile import COMPRESSED, MATRIX, inflated, read_element, read_header, read_variable
 
 _CELL, _STRUCT, _TEXT = 1, 2, 4  # classes of arrays
 _CHARACTERS = {1: "latin1", 2: "latin1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}  # types of data elements
@@ -43,7 +43,9 @@ def _weights(layers):
     found = {}
     for cell in layers:
         layer = cell[0]
-        pair = layer["weights"] if isinstance(layer.get("weights"), list) else [layer.get("filters"), layer.get("biases")]  # the second in files of before 2015
+        pair = (
+            layer["weights"] if isinstance(layer.get("weights"), list) else [layer.get("filters"), layer.get("biases")]
+        )  # the second in files of before 2015
         if len(pair) != 2 or not all(isinstance(values, np.ndarray) for values in pair):
             continue
         filters, biases = pair
@@ -95,4 +97,8 @@ def _value(data, order, depth=0):
         items.append(_value(item, order, depth + 1))
     if len(items) != int(np.prod(shape, dtype=object)) * len(fields):
         raise ValueError(f"{len(items)} values where {shape} times {len(fields)} are declared")
-    return items if kind == _CELL else [dict(zip(fields, items[k : k + len(fields)])) for k in range(0, len(items), len(fields))]
+    return (
+        items
+        if kind == _CELL
+        else [dict(zip(fields, items[k : k + len(fields)])) for k in range(0, len(items), len(fields))]
+    )

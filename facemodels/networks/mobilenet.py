@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import nn
 
-from .trunk import Features, Trunk
+from facemodels.networks.trunk import Features, Trunk
 
 # (name, channels, stride) of the depthwise separable blocks, in order.
 BLOCKS = (

@@ -15,7 +15,9 @@ def share_batch_norms(module: nn.Module, device: torch.device):
         for name, child in list(parent.named_children()):
             if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
                 kind = nn.SyncBatchNorm if device.type == "cuda" else SharedBatchNorm
-                shared = kind(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats).train(child.training)
+                shared = kind(
+                    child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+                ).train(child.training)
                 shared._parameters, shared._buffers = child._parameters, child._buffers
                 setattr(parent, name, shared)
 
@@ -41,7 +43,9 @@ class SharedBatchNorm(_BatchNorm):
                 self.num_batches_tracked.add_(1)
                 share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
                 self.running_mean.lerp_(mean.to(self.running_mean), share)
-                self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), share)  # running variances are those of samples, as torch's are
+                self.running_var.lerp_(
+                    (variance * count / (count - 1)).to(self.running_var), share
+                )  # running variances are those of samples, as torch's are
         return y
 
 
@@ -90,7 +94,12 @@ class _Normalised(torch.autograd.Function):
             from_mean, from_variance = (sums / count).chunk(2)
             scale = inverse if weight is None else inverse * weight
             to_x = ((wide - along(from_mean) - normal * along(from_variance)) * along(scale)).to(x.dtype)
-        return to_x, None if weight is None else to_weight.to(weight.dtype), None if weight is None else to_bias.to(weight.dtype), None
+        return (
+            to_x,
+            None if weight is None else to_weight.to(weight.dtype),
+            None if weight is None else to_bias.to(weight.dtype),
+            None,
+        )
 
 
 def _wide(x):

@@ -6,7 +6,7 @@ The 3x3 convolution of a bottleneck carries its stride, as in those weights (and
 import torch.nn.functional as F
 from torch import nn
 
-from .trunk import Features, Trunk
+from facemodels.networks.trunk import Features, Trunk
 
 
 class BasicBlock(nn.Module):
@@ -51,7 +51,11 @@ class Bottleneck(nn.Module):
 
 
 def _shortcut(channels, out, stride):
-    return None if stride == 1 and channels == out else nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+    return (
+        None
+        if stride == 1 and channels == out
+        else nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+    )
 
 
 class ResNet(Trunk):
@@ -61,7 +65,15 @@ class ResNet(Trunk):
     has 7: at its 120 pixels the map has a side of 8, and its released weights know no eighth row.
     """
 
-    def __init__(self, block, depths: tuple[int, int, int, int], in_channels: int = 3, outputs: int | None = None, last_stride: int = 2, pool: int | None = None):
+    def __init__(
+        self,
+        block,
+        depths: tuple[int, int, int, int],
+        in_channels: int = 3,
+        outputs: int | None = None,
+        last_stride: int = 2,
+        pool: int | None = None,
+    ):
         super().__init__()
         self.pool = pool
         self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)

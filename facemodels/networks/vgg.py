@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import nn
 
-from .trunk import Features, Trunk
+from facemodels.networks.trunk import Features, Trunk
 
 MEAN = (129.1863, 104.7624, 93.5940)  # of the pictures of the released weights, RGB
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions before each 2x2 max-pool

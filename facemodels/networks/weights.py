@@ -6,12 +6,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..formats.files import existing, reason, wrong
-from .matconvnet import read_matconvnet
-from .vgg import BLOCKS, MEAN, VGGFace
+from facemodels.core.errors import InputError
+from facemodels.io.files import existing, reason, wrong
+from facemodels.networks.matconvnet import read_matconvnet
+from facemodels.networks.vgg import BLOCKS, MEAN, VGGFace
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pictures in 0..1, RGB: what torchvision's weights expect
+IMAGENET_MEAN, IMAGENET_STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # of pictures in 0..1, RGB: what torchvision's weights expect
 EXPECTED = "weights as .safetensors, as .pth, .pt or .tar of torch.save, or as VGG-Face's .mat"
 
 
@@ -42,14 +45,26 @@ def fill(module: nn.Module, found: dict[str, Tensor], path, skip: tuple[str, ...
     missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     unknown = [name for name in found if name not in wanted]
     if missing or unknown:
-        sides = ([f"without {_some(missing)}"] if missing else []) + ([f"with {_some(unknown)}, which it does not have"] if unknown else [])
-        raise wrong(path, f"the {len(wanted)} weights of {type(module).__name__}", f"a file {' and '.join(sides)}; leave out what does not matter with skip")
+        sides = ([f"without {_some(missing)}"] if missing else []) + (
+            [f"with {_some(unknown)}, which it does not have"] if unknown else []
+        )
+        raise wrong(
+            path,
+            f"the {len(wanted)} weights of {type(module).__name__}",
+            f"a file {' and '.join(sides)}; leave out what does not matter with skip",
+        )
     first = next((name for name, p in module.named_parameters() if p.dim() == 4), None)
     if first in found:
         found[first] = _with_further_channels(found[first], wanted[first])
-    shapes = [f"{name} {list(value.shape)} for {list(wanted[name].shape)}" for name, value in found.items() if value.shape != wanted[name].shape]
+    shapes = [
+        f"{name} {list(value.shape)} for {list(wanted[name].shape)}"
+        for name, value in found.items()
+        if value.shape != wanted[name].shape
+    ]
     if shapes:
-        raise wrong(path, f"the shapes of {type(module).__name__}", f"{_some(shapes)}; leave out what does not matter with skip")
+        raise wrong(
+            path, f"the shapes of {type(module).__name__}", f"{_some(shapes)}; leave out what does not matter with skip"
+        )
     broken = [name for name, value in found.items() if not torch.isfinite(value).all()]
     if broken:
         raise wrong(path, "finite weights", f"NaN or infinite numbers in {_some(broken)}")
@@ -65,11 +80,22 @@ def _with_further_channels(weight, like):
 def _from_torchvision(path, found):
     """VGG-16 of torchvision as VGG-Face's layers, the classifier left out. It takes pictures in 0..1 less a mean, by a deviation; VGG-Face's trunk takes 0..255 less another
     mean: the first layer's weights make up for it (away from the border, where padding stands for another grey)."""
-    convolutions = sorted({int(name.split(".")[1]) for name in found if name.startswith("features.") and name.endswith(".weight") and found[name].dim() == 4})
+    convolutions = sorted(
+        {
+            int(name.split(".")[1])
+            for name in found
+            if name.startswith("features.") and name.endswith(".weight") and found[name].dim() == 4
+        }
+    )
     layers = [f"conv{block}_{k}" for block, (_, count) in enumerate(BLOCKS, 1) for k in range(1, count + 1)]
     if len(convolutions) != len(layers):
         raise wrong(path, f"VGG-16, of {len(layers)} convolutions without batch norm", f"{len(convolutions)} of them")
-    of = {f"{name}.{part}": found[f"features.{k}.{part}"] for name, k in zip(layers, convolutions) for part in ("weight", "bias") if f"features.{k}.{part}" in found}
+    of = {
+        f"{name}.{part}": found[f"features.{k}.{part}"]
+        for name, k in zip(layers, convolutions)
+        for part in ("weight", "bias")
+        if f"features.{k}.{part}" in found
+    }
     if of["conv1_1.weight"].shape[1:] == (3, 3, 3) and "conv1_1.bias" in of:
         mean, deviation, other = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD, MEAN))
         weight = of["conv1_1.weight"] / deviation
@@ -104,7 +130,11 @@ def read_weights(path, entry: str | None = None) -> dict[str, Tensor]:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise wrong(path, EXPECTED, f"a file that torch.load does not read, or that holds more than tensors ({reason(error)})") from error
+            raise wrong(
+                path,
+                EXPECTED,
+                f"a file that torch.load does not read, or that holds more than tensors ({reason(error)})",
+            ) from error
     else:
         raise wrong(path, EXPECTED, f"a file named {path.suffix or 'without an ending'}")
     tensors = _tensors(_entry(path, content, entry))
@@ -116,7 +146,11 @@ def read_weights(path, entry: str | None = None) -> dict[str, Tensor]:
 
 
 def _tensors(content):
-    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    return (
+        {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        if isinstance(content, dict)
+        else {}
+    )
 
 
 def _entry(path, content, entry):
@@ -129,5 +163,7 @@ def _entry(path, content, entry):
     if _tensors(content) or not sets:
         return content
     if len(sets) > 1:
-        raise InputError(f"{path}: expected one set of weights, found {', '.join(map(str, sets))}; name the one to load as entry")
+        raise InputError(
+            f"{path}: expected one set of weights, found {', '.join(map(str, sets))}; name the one to load as entry"
+        )
     return content[sets[0]]

@@ -29,7 +29,9 @@ def load():
 
     def compile_one(source):
         target = out / (source.stem + ".o")
-        run = subprocess.run([compiler, *flags, "-x", "c++", "-c", str(source), "-o", str(target)], capture_output=True, text=True)
+        run = subprocess.run(
+            [compiler, *flags, "-x", "c++", "-c", str(source), "-o", str(target)], capture_output=True, text=True
+        )
         if run.returncode:
             raise RuntimeError(f"{source.name} does not compile against cuda_shim.h:\n{run.stderr[-3000:]}")
         return str(target)
@@ -37,7 +39,9 @@ def load():
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, [ROOT / "csrc/ops.cpp", *sorted((ROOT / "csrc/cuda").glob("*.cu"))]))
     library = out / "facerender_shim.so"
-    subprocess.run([compiler, "-shared", "-o", str(library), *objects, f"-L{torch_dir / 'lib'}", "-ltorch_cpu"], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-o", str(library), *objects, f"-L{torch_dir / 'lib'}", "-ltorch_cpu"], check=True
+    )
     torch.ops.load_library(str(library))
     shutil.rmtree(out)
     return torch.ops.facerender_shim

@@ -1,0 +1,62 @@
+"""facemodels sheet: random faces of a model as a picture, and a viewer to play with."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import imageio.v3 as iio
+import torch
+from tqdm import tqdm
+
+from facemodels.core import drawing
+from facemodels.core.errors import InputError
+from facemodels.models.sampling import random_coefficients
+
+
+def configure(parser):
+    parser.epilog = "example: facemodels sheet -o faces.png --viewer face.html"
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="the picture (PNG or JPEG): each person neutral from the front, then with an expression from the side",
+    )
+    parser.add_argument("--model", default="builtin", help="builtin (default), or a model file")
+    parser.add_argument("--count", type=int, default=32, help="people (default: 32)")
+    parser.add_argument("--columns", type=int, default=4, help="people in a row (default: 4)")
+    parser.add_argument("--size", type=int, default=224, help="height and width of a face in pixels (default: 224)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default: 0)")
+    parser.add_argument("--clay", action="store_true", help="shapes without colour")
+    parser.add_argument("--viewer", type=Path, help="also write the model's mean face as an HTML viewer with sliders")
+
+
+def run(options) -> int:
+    if options.count < 1 or options.columns < 1 or not 16 <= options.size <= 2048:
+        raise InputError(
+            f"--count and --columns must be at least 1 and --size 16 to 2048, got {options.count}, {options.columns} and {options.size}"
+        )
+    if options.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"{options.output}: pictures are written as .png or .jpg")
+    from facemodels.models.load import load_model
+
+    model = load_model(options.model)
+    people = random_coefficients(model, options.count, torch.Generator().manual_seed(options.seed))
+    pictures = []
+    for k in tqdm(range(options.count), desc="faces", disable=None):
+        identity = people.identity[k : k + 1]
+        vertices = torch.cat([model.shape(identity), model.shape(identity, people.expression[k : k + 1])])
+        albedo = model.albedo(people.albedo[k : k + 1]) if people.albedo is not None and not options.clay else None
+        yaw = torch.tensor([0.0, 35.0 if k % 2 else -35.0])
+        pictures.append(drawing.portrait(vertices, model.topology, albedo, options.size, yaw))
+    iio.imwrite(options.output, drawing.to_bytes(drawing.tile(torch.cat(pictures), 2 * options.columns)))
+    print(f"{options.output}  {options.count} people of the model {model.name}, seed {options.seed}")
+    if options.viewer:
+        from facemodels.export import bake_albedo, mesh_of, write
+
+        mesh = replace(mesh_of(model), name="mean face")
+        write(
+            options.viewer,
+            replace(mesh, texture=bake_albedo(model)) if model.uv is not None and model.num_albedo else mesh,
+        )
+        print(f"{options.viewer}  the mean face with {model.num_expression} expressions")
+    return 0

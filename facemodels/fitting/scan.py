@@ -1,0 +1,372 @@
+"""Fitting a model to a mesh or scan: `fit_mesh`.
+
+Non-rigid iterated closest points in the space of the model: a start from landmarks or, without any, from heads turned every which way; then Gauss-Newton steps over
+similarity and coefficients at once on exact Jacobians, with distances from the model to the scan and back, to planes (Chen and Medioni 1992) and a little to
+points, a robust penalty that narrows from step to step, and a prior that loosens.
+"""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+from tqdm import tqdm
+
+import facerender as fr
+from facemodels.core.alignment import Similarity, similarity
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import landmark_means
+from facemodels.core.rotation import axis_angle_rotation
+from facemodels.core.surface import Closest, ClosestPoints, gather_points, interpolate_faces
+from facemodels.fitting.landmarks import Labels, ModelLandmarks, labels_of
+from facemodels.fitting.least_squares import Layout, ModelPart, bounded_step, coefficients_of
+from facemodels.fitting.photo import Fit, face_triangles, to_tensor
+from facemodels.models.morphable import MorphableModel
+
+POSE = 7  # log scale, a rotation vector that turns the head further, translation
+SIZES = (100.0, 700.0)  # mm, the diagonal of the box around a face, or around a head with shoulders
+SCALE_DEVIATION = 0.01  # of the scale of a scan whose unit is known
+SAMPLES = 4000  # points of the scan, and vertices of the model at most, that are matched
+COUNT = 1000.0  # what all the distances together count for: neighbours go together
+FIRST_COUNT = 10.0  # and in the beginning, when most of them are wrong
+DEVIATION = 1.0  # of a distance, mm
+REACH = 20.0  # mm: what lies within it counts at first
+CANDIDATES = 24  # places on a scan that are looked at closely when there are no landmarks
+FOUND = 3.0  # mm that a face is off at most when its place is right; nothing else on a head comes that near
+POINT_SHARE = 0.02  # of distances along the surface, which keeps it from sliding where planes say nothing
+LANDMARK_DEVIATION = 3.0  # mm
+
+
+def fit_mesh(
+    vertices,
+    faces,
+    model: MorphableModel,
+    landmarks=None,
+    iterations: int = 30,
+    expression: bool = True,
+    progress: bool = True,
+) -> Fit:
+    """Fits a model to a mesh or scan of a face or head.
+
+    Args:
+        vertices: [M,3] in any unit: the power of ten of millimetres is guessed from the size. faces: [G,3], all turning the same way.
+        landmarks: [L,3] in the mesh's coordinates, L = 68 (iBUG), 21 (AFLW) or 5, NaN for missing ones. None: the mesh may then lie any way up, and
+            needs to show a face's shape clearly.
+        iterations: of the last stage. expression: False keeps the model's face neutral, for scans that are known to be. progress: shows a bar on a terminal.
+
+    Returns:
+        `Fit` with `placement`, from the model's millimetres to the mesh's coordinates, on the model's device.
+
+    Raises:
+        InputError: the mesh has no triangles, holds NaN or has no extent; landmarks are too few.
+    """
+    on = {"device": model.mean.device}
+    v, f = to_tensor(vertices).to(dtype=torch.float64, **on), to_tensor(faces).to(dtype=torch.int64, **on)
+    if v.dim() != 2 or v.shape[1] != 3 or f.dim() != 2 or f.shape[1] != 3 or not len(f):
+        raise InputError(
+            f"a mesh to be fitted needs vertices [M,3] and triangles [G,3], got {list(v.shape)} and {list(f.shape)}; give a point cloud triangles first"
+        )
+    if f.min() < 0 or f.max() >= len(v) or not torch.isfinite(v[f]).all():
+        raise InputError(
+            "the mesh holds a triangle that names a vertex that is not there, or a coordinate that is NaN or infinite"
+        )
+    extent = float((v[f].amax((0, 1)) - v[f].amin((0, 1))).norm())
+    if extent == 0:
+        raise InputError("the mesh has no extent: all its vertices lie in one point")
+    corners = v[f]
+    outwards = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * (
+        corners.mean(1) - corners.mean((0, 1))
+    )
+    if outwards.sum() < 0:  # a file that turns its triangles the other way round
+        f = f.flip(1)
+    layout = coefficients_of(model, expression=None if expression else 0)
+    if landmarks is None:
+        labels, unit = None, 10.0 ** round(math.log10(math.sqrt(SIZES[0] * SIZES[1]) / extent))
+    else:
+        given = to_tensor(landmarks).to(dtype=torch.float64, **on)
+        labels = labels_of(model, given, "static")
+        marks = labels.means @ gather_points(model.mean[None].double(), model.landmark_index, model.landmark_weights)[0]
+        unit = 10.0 ** round(-math.log10(float(similarity(marks, labels.points).scale)))
+        labels = replace(labels, points=labels.points * unit)
+    scan = _Surface(v * unit, fr.Topology(f.int(), len(v)))
+    start = find_face(scan, model) if labels is None else similarity(marks, labels.points, labels.spread**-2)
+    placement, x, history = _Registration(scan, model, layout, labels, start).run(iterations, progress)
+    if history and math.isnan(history[-1]):
+        raise InputError(
+            "no part of the mesh lies where the landmarks are"
+            if labels
+            else "no part of the mesh looks like a face; give landmarks to say where it is"
+        )
+
+    placement = Similarity(placement.scale / unit, placement.rotation, placement.translation / unit)
+    x, placement = x.to(model.mean.dtype), Similarity(*(p.to(model.mean.dtype) for p in placement))
+    identity, expressed, _ = layout.split(x[None])
+    if not expression:
+        expressed = x.new_zeros(1, model.num_expression)
+    fit = Fit(
+        identity,
+        expressed,
+        joints=layout.joint_rotations(x, len(model.joints))[None] if model.joints else None,
+        placement=placement,
+        history=history,
+    )
+    if labels is not None:
+        fit.landmarks = landmark_means(len(given)).to(x) @ placement(fit.face(model).landmarks[0])
+        fit.landmark_error = float((fit.landmarks - given).norm(dim=-1).nanmean()) * unit
+    return fit
+
+
+class _Surface:
+    """A triangle mesh to be searched for closest points, that knows its borders."""
+
+    def __init__(self, vertices: Tensor, topology: fr.Topology):
+        self.vertices, self.faces = vertices, topology.faces.long()
+        self.search = ClosestPoints(vertices, self.faces)
+        self.border = topology.neighbours < 0  # [F,3]
+        a, b, c = vertices[self.faces].unbind(1)
+        cross = torch.linalg.cross(b - a, c - a)
+        self.area = cross.norm(dim=-1)
+        self.normals = cross / self.area[:, None].clamp(min=1e-20)
+
+    def on_border(self, found: Closest) -> Tensor:
+        """bool [P]: closest points on a border, where the surface ends: they are no counterparts."""
+        return (self.border[found.face_id] & (found.bary.roll(-2, -1) < 1e-6)).any(
+            -1
+        )  # edge k, from corner k to k + 1, lies opposite to corner k + 2
+
+    def at(self, found: Closest) -> tuple[Tensor, Tensor]:
+        """Points and normals, [P,3] each."""
+        return interpolate_faces(self.vertices, self.faces, found.face_id, found.bary), self.normals[found.face_id]
+
+    def samples(self, count: int) -> Closest:
+        """Points spread evenly over the surface, always the same ones."""
+        generator = torch.Generator().manual_seed(0)
+        share, u, v = (torch.rand(count, generator=generator, dtype=torch.float64).to(self.area) for _ in range(3))
+        face = torch.searchsorted((self.area / self.area.sum()).cumsum(0), share).clamp(max=len(self.faces) - 1)
+        u = u.sqrt()
+        return Closest(torch.zeros_like(u), face, torch.stack([1 - u, u * (1 - v), u * v], -1))
+
+
+class _Registration:
+    """Gauss-Newton over a placement (log scale, rotation, translation) and coefficients."""
+
+    def __init__(
+        self,
+        scan: _Surface,
+        model: MorphableModel,
+        layout: Layout,
+        labels: Labels | None,
+        start: Similarity,
+        samples=SAMPLES,
+        count=COUNT,
+    ):
+        self.scan, self.labels, self.placement, self.count = scan, labels, start, count
+        used, faces = torch.unique(model.faces[face_triangles(model)].long(), return_inverse=True)
+        self.topology = fr.Topology(faces.int(), len(used))
+        self.part = ModelPart(model, used, layout)
+        self.landmarks = None if labels is None else ModelLandmarks(model, layout)
+        self.matched = torch.linspace(0, len(used) - 1, min(samples, len(used)), device=used.device).round().long()
+        self.x, self.layout = torch.zeros_like(layout.precision), layout
+        spread = scan.samples(10 * samples)
+        near = _Surface(start(self.part(self.x)), self.topology).search(scan.at(spread)[0], REACH).distance < torch.inf
+        self.samples = Closest(*(a[near][:samples] for a in spread))
+        # Scales near a power of ten say that the unit is known; others that it is not, and any scale is as good.
+        self.scale_precision = SCALE_DEVIATION**-2 if abs(float(start.scale.log())) < 0.25 else 0.0
+
+    def run(self, iterations: int, progress: bool) -> tuple[Similarity, Tensor, list[float]]:
+        """(placement, coefficients, mean distance in each iteration)."""
+        history = []
+        for k in tqdm(range(iterations), "surface", disable=None if progress else True, leave=False):
+            early = max(0.0, 1 - 2 * k / iterations)  # from 1 to 0: what counts narrows, and the shape is set free
+            history.append(
+                self.step(DEVIATION * (REACH / DEVIATION) ** early, self.count * (FIRST_COUNT / self.count) ** early)
+            )
+            if k > iterations / 2 and history[-2] - history[-1] < 1e-3:
+                break
+        return self.placement, self.x, history
+
+    def step(self, reach: float, count: float) -> float:
+        """One step; distances far above `reach`, mm, do not count. Returns the mean of those that do, before it; NaN if none does."""
+        body, J = self.part(self.x), self.part.jacobian(self.x)
+        placed = _Surface(self.placement(body), self.topology)
+        normals = fr.vertex_normals(placed.vertices[None], self.topology)[0]
+
+        found = self.scan.search(placed.vertices[self.matched], 5 * reach)
+        target, target_normals = self.scan.at(found)
+        alike = (target_normals * normals[self.matched]).sum(-1) > 0.5
+        forth = _weights(found.distance, reach) * (alike & ~self.scan.on_border(found))
+        corner = torch.ones_like(found.bary[:, :1])
+        terms = [(self.matched[:, None], corner, target, target_normals, forth)]
+
+        points, point_normals = self.scan.at(self.samples)
+        near = placed.search(points, 3 * reach)
+        alike = (placed.normals[near.face_id] * point_normals).sum(-1) > 0.5
+        back = _weights(near.distance, reach) * (alike & ~placed.on_border(near))
+        kept = back > 0
+        terms.append(
+            (
+                placed.faces[near.face_id[kept]],
+                near.bary[kept],
+                points[kept],
+                placed.normals[near.face_id[kept]],
+                back[kept],
+            )
+        )
+
+        share = count / DEVIATION**2 / (forth.sum() + back.sum()).clamp(min=1)
+        hessian, gradient = 0, 0
+        for index, corners, target, normal, weight in terms:
+            at = (body[index] * corners[..., None]).sum(1)
+            to_x = sum(J[index[:, c]] * corners[:, c, None, None] for c in range(index.shape[1]))
+            root = POINT_SHARE**0.5
+            # Its square weighs the distance from the plane by 1, distances along it by POINT_SHARE.
+            metric = (1 - root) * normal[:, :, None] * normal[:, None] + root * torch.eye(3).to(normal)
+            h, g = self.normal_equations(at, to_x, target, metric * (share * weight).sqrt()[:, None, None])
+            hessian, gradient = hessian + h, gradient + g
+        if self.labels is not None:
+            at, where = self.landmarks.at(self.x)
+            to_x = torch.einsum("lp,pik->lik", self.labels.means, self.landmarks.jacobian(self.x, where))
+            metric = torch.eye(3).to(at) / (LANDMARK_DEVIATION * self.labels.spread[:, None, None])
+            h, g = self.normal_equations(self.labels.means @ at, to_x, self.labels.points, metric)
+            hessian, gradient = hessian + h, gradient + g
+        self.solve(hessian, gradient)
+        return float((forth * found.distance)[forth > 0].sum() / forth.sum())
+
+    def misfit(self) -> float:
+        """Mean distance of the model's face from the scan, in mm; REACH for what has no counterpart there."""
+        placed = self.placement(self.part(self.x))
+        found = self.scan.search(placed[self.matched], REACH)
+        alike = (
+            self.scan.normals[found.face_id] * fr.vertex_normals(placed[None], self.topology)[0][self.matched]
+        ).sum(-1) > 0.5
+        return float(torch.where(alike, found.distance, REACH).clamp(max=REACH).mean())
+
+    def normal_equations(self, points, to_x, targets, metric):
+        """Of metric [P,3,3] times the distances of placed points [P,3], whose Jacobian is to_x [P,3,K], from targets [P,3]."""
+        s, R, t = self.placement
+        q = s * (points @ R.T)
+        rows = torch.cat([q[..., None], -_cross_matrix(q), torch.eye(3).to(q).expand(len(q), 3, 3), s * (R @ to_x)], -1)
+        A, r = (metric @ rows).flatten(0, 1), (metric @ (q + t - targets)[..., None]).flatten()
+        return A.T @ A, A.T @ r
+
+    def solve(self, hessian, gradient):
+        zero = torch.zeros(POSE).to(self.x)
+        precision, value = torch.cat([zero, self.layout.precision]), torch.cat([zero, self.x])
+        precision[0], value[0] = self.scale_precision, self.placement.scale.log()
+        hessian = (
+            hessian + precision.diag() + 1e-9 * (1 + hessian.diagonal().mean()) * torch.eye(len(hessian)).to(hessian)
+        )
+        lower, upper = (
+            torch.cat([zero + bound, limit - self.x])
+            for bound, limit in ((-torch.inf, self.layout.lower), (torch.inf, self.layout.upper))
+        )
+        step = bounded_step(hessian, gradient + precision * value, lower, upper)
+        s, R, t = self.placement
+        self.placement = Similarity(s * step[0].exp(), axis_angle_rotation(step[1:4]) @ R, t + step[4:7])
+        self.x = self.x + step[POSE:]
+
+
+def _weights(distance, reach):
+    """Geman and McClure's."""
+    return (1 + (distance / reach) ** 2) ** -2
+
+
+def _cross_matrix(q):
+    """[...,3] to the matrices [...,3,3] of q x: minus the derivative of q by a rotation vector."""
+    x, y, z = q.unbind(-1)
+    o = torch.zeros_like(x)
+    return torch.stack([torch.stack([o, -z, y], -1), torch.stack([z, o, -x], -1), torch.stack([-y, x, o], -1)], -2)
+
+
+def find_face(scan: _Surface, model: MorphableModel) -> Similarity:
+    """The rigid placement of the model's mean face on a scan, in millimetres, that lies any way up.
+
+    The face's region is started in the 24 ways in which a box can lie, along the scan's axes and along its principal ones, its front against the scan's, at five
+    heights; each is brought closer by a few rigid steps. The mean face lies as near to the back of a head as to the face of somebody, so the best of
+    them, as far as they differ, may take on that somebody's shape before the nearest is chosen.
+    """
+    used, faces = torch.unique(model.faces[face_triangles(model)].long(), return_inverse=True)
+    face = _Surface(model.mean[used].double(), fr.Topology(faces.int(), len(used)))
+    points, normals = face.at(face.samples(1500))
+    points_centre = points.mean(0)
+    dense, dense_normals = scan.at(scan.samples(8000))
+    middle = dense.mean(0)
+
+    turns = torch.from_numpy(_box_rotations()).to(points)
+    axes = torch.linalg.eigh((dense - middle).T @ (dense - middle))[1]
+    axes = axes * torch.linalg.det(axes).sign()
+    nods = axis_angle_rotation(torch.tensor([[-0.5, 0.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.0, 0.0]])).to(points)
+    turns = torch.cat([turns, (axes @ turns[:, None] @ nods).flatten(0, 1)])  # [96,3,3]
+    forward, up = turns[:, :, 2], turns[:, :, 1]
+    front = torch.quantile((dense - middle) @ forward.T, 0.99, dim=0)  # how far the scan reaches
+    own = torch.quantile((points - points_centre)[:, 2], 0.99)
+    heights = points.new_tensor([-80.0, -40.0, 0.0, 40.0, 80.0])
+    centre = middle + (front - own)[:, None] * forward + heights[:, None, None] * up  # [5,96,3] of the face
+    turns = turns.expand(5, -1, -1, -1).flatten(0, 1)
+    starts = Similarity(torch.ones(len(turns)).to(points), turns, centre.flatten(0, 1) - (turns @ points_centre))
+
+    some = slice(0, 200)
+    tree = cKDTree(dense.cpu().numpy())
+
+    def nearest(placed):
+        distance, index = tree.query(placed.cpu().numpy(), workers=-1)
+        return torch.from_numpy(distance).to(placed), torch.from_numpy(index).to(placed.device)
+
+    def closer(start, points, steps):
+        """Rigid Gauss-Newton steps of all starts at once, to planes and a little to points."""
+        for _ in range(steps):
+            q = start(points)
+            distance, index = nearest(q)
+            n = dense_normals[index]
+            gap, weight = q - dense[index], _weights(distance, 1.5 * distance.median(-1, keepdim=True).values)
+            arm = q - start.translation[:, None]
+            J = torch.cat([-_cross_matrix(arm), torch.eye(3).to(q).expand(*q.shape, 3)], -1)  # [S,P,3,6]
+            to_plane = (n[..., None] * J).sum(-2)
+            H = torch.einsum("sp,spi,spj->sij", weight, to_plane, to_plane) + 0.1 * torch.einsum(
+                "sp,spki,spkj->sij", weight, J, J
+            )
+            g = torch.einsum("sp,spi->si", weight * (gap * n).sum(-1), to_plane) + 0.1 * torch.einsum(
+                "sp,spki,spk->si", weight, J, gap
+            )
+            step = -torch.linalg.solve(H, g)
+            start = Similarity(
+                start.scale, axis_angle_rotation(step[:, :3]) @ start.rotation, start.translation + step[:, 3:]
+            )
+        return start
+
+    def misfit(start, points, normals):
+        distance, index = nearest(start(points))
+        alike = (normals @ start.rotation.transpose(-1, -2) * dense_normals[index]).sum(-1) > 0.5
+        return torch.where(alike, distance, REACH).clamp(max=REACH).mean(-1)
+
+    starts = closer(starts, points[:100], 12)
+    order = misfit(starts, points[some], normals[some]).argsort()[:80]
+    starts = closer(Similarity(*(a[order] for a in starts)), points[some], 25)
+    order = misfit(starts, points[some], normals[some]).argsort()
+    distinct, best = [], (torch.inf, None)
+    shape = coefficients_of(model, 20)
+    for k in order.tolist():
+        start = Similarity(*(a[k] for a in starts))
+        placed = start(points[some])
+        if any((placed - other).norm(dim=-1).mean() < 20 for other in distinct):
+            continue
+        distinct.append(placed)
+        registration = _Registration(scan, model, shape, None, start, samples=500, count=FIRST_COUNT)
+        registration.run(8, progress=False)
+        best = min(best, (registration.misfit(), registration.placement), key=lambda found: found[0])
+        if best[0] < FOUND or len(distinct) == CANDIDATES:
+            break
+    return best[1]
+
+
+def _box_rotations() -> np.ndarray:
+    """The 24 rotations that take the axes to axes, [24,3,3], the identity first."""
+    signed = [
+        s * np.eye(3)[list(p)]
+        for p in itertools.permutations(range(3))
+        for s in np.array(list(itertools.product((1, -1), repeat=3)))[:, :, None]
+    ]
+    return np.stack([r for r in signed if np.linalg.det(r) > 0])

@@ -1,0 +1,138 @@
+"""Readers of morphable model files: one file a family, each returns `ModelData` in this library's conventions.
+
+`read` finds the family from a file's name and content, or from what a folder holds.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from facemodels.core.errors import InputError
+from facemodels.io.files import existing, wrong
+from facemodels.io.matfile import read_mat
+from facemodels.io.pickles import read_pickle
+from facemodels.models.formats import basel2009, basel2017, flame, ict, native, surrey, tddfa_v2
+from facemodels.models.model_data import ModelData
+
+__all__ = ["FAMILIES", "Family", "read"]
+
+
+class Family(NamedTuple):
+    """given: the file or folder to give, for people. files: patterns of the main file's name. What a reader looks for beside it stands in its own file."""
+
+    given: str
+    files: tuple[str, ...]
+
+
+FAMILIES = {
+    "ICT-FaceKit light": Family(
+        "the folder FaceXModel, or ict_facekit.npz", ("ict_facekit.npz", "generic_neutral_mesh.obj")
+    ),
+    "Basel 2009": Family(
+        "01_MorphableModel.mat (with Exp_Pca.bin, std_exp.txt and BFM_exp_idx.mat beside it for expressions)",
+        ("01_MorphableModel.mat",),
+    ),
+    "Basel 2009 of Deep3DFaceRecon": Family("BFM_model_front.mat", ("BFM_model_front.mat",)),
+    "Basel 2009 of 300W-LP": Family(
+        "Model_Shape.mat (with Model_Exp.mat or Model_Expression.mat beside it)", ("Model_Shape.mat",)
+    ),
+    "Basel 2009 of 3DDFA_V2": Family(
+        "bfm_noneck_v3.pkl (with tri.pkl and param_mean_std_62d_120x120.pkl beside it)", ("bfm_noneck_v3*.pkl",)
+    ),
+    "Basel 2017": Family("model2017-1_*.h5 (pip install h5py)", ("model2017*.h5",)),
+    "Basel 2019": Family("model2019_*.h5 (pip install h5py)", ("model2019*.h5",)),
+    "FLAME 2019, 2020, 2023": Family(
+        "generic_model.pkl, flame2023.pkl ... (with landmark_embedding.npy or *static_embedding*.pkl beside it for landmarks)",
+        ("generic_model.pkl", "FLAME*.pkl", "flame2*.pkl"),
+    ),
+    "Surrey": Family(
+        "sfm_shape_3448.bin (with expression_blendshapes_3448.bin and ibug_to_sfm.txt beside it)", ("sfm_*.bin",)
+    ),
+    "facemodels": Family("a .safetensors that facemodels convert wrote", ("*.safetensors",)),
+}
+# What tells a family apart, by its keys, and files of the same kind that are not models themselves.
+_MAT = {"shapeMU": basel2009.read_original, "meanshape": basel2009.read_front, "mu_shape": basel2009.read_300w_lp}
+_PKL = {"v_template": flame.from_pickle, "w_shp": tddfa_v2.from_pickle}
+_HINTS = {
+    "mu_exp": "the expressions alone; give Model_Shape.mat, which belongs beside it",
+    "tri_mask2": "facts about Deep3DFaceRecon's model alone; give BFM_model_front.mat",
+    "trimIndex": "indices alone; give 01_MorphableModel.mat, which belongs beside it",
+    "lmk_face_idx": "landmarks alone; give FLAME's model, which belongs beside it",
+    "face": "regions alone; give FLAME's model, which belongs beside it",
+    "std": "statistics alone; give bfm_noneck_v3.pkl, which belongs beside it",
+}
+_NOT_MODELS = ("FLAME_masks.pkl", "FLAME_texture.pkl")  # side files whose names are like a model's
+
+
+@np.errstate(
+    all="ignore"
+)  # numbers that overflow are found, and told with the file's name, by the checks of `ModelData`
+def read(path) -> ModelData:
+    """Reads a model of any family; which one, its name and content tell.
+
+    Raises:
+        InputError: the file or folder is missing, damaged or of no known kind; one sentence that names it, what was expected and what was found.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    expected = "a morphable model that facemodels convert --help lists"
+    kind = path.suffix.lower()
+    if kind == ".safetensors":
+        return native.read_native(path)
+    if kind == ".npz":
+        return ict.read_ict_npz(path)
+    if kind == ".obj" and path.name == "generic_neutral_mesh.obj":
+        return ict.read_ict_folder(path.parent)
+    if kind in (".h5", ".hdf5"):
+        return basel2017.read_basel2017(path)
+    if kind == ".bin":
+        if path.name == "Exp_Pca.bin":
+            raise wrong(
+                existing(path, expected),
+                expected,
+                "the expressions alone; give 01_MorphableModel.mat, which belongs beside it",
+            )
+        return surrey.read_surrey(path)
+    if kind == ".mat":
+        keys = read_mat(path, expected, [*_MAT, *_HINTS])
+        return _chosen(path, _MAT, keys, expected)(path)
+    if kind == ".pkl":
+        content = read_pickle(path, expected)
+        if not isinstance(content, dict):
+            raise wrong(path, expected, f"a pickle of one {type(content).__name__}")
+        return _chosen(path, _PKL, content, expected)(path, content)
+    existing(path, expected)
+    raise wrong(path, expected, f"a file ending in {kind}" if kind else "a file without an ending")
+
+
+def _chosen(path, readers, content, expected):
+    for key, reader in readers.items():
+        if key in content:
+            return reader
+    hint = next((text for key, text in _HINTS.items() if key in content), None)
+    raise wrong(path, expected, hint or f"none of {', '.join(readers)} among its entries")
+
+
+def model_files(folder: Path) -> dict[Path, str]:
+    """The models that a folder holds, by their names: what to give to `read` -> family. ICT-FaceKit's is the folder itself."""
+    found = {}
+    for family, (_, patterns) in FAMILIES.items():
+        for path in sorted(
+            p for pattern in patterns for p in folder.glob(pattern) if p.is_file() and p.name not in _NOT_MODELS
+        ):
+            found[folder if path.suffix == ".obj" else path] = family
+    return found
+
+
+def _read_folder(folder):
+    found = list(model_files(folder))
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none of " + ", ".join(
+            pattern for family in FAMILIES.values() for pattern in family.files
+        )
+        raise InputError(
+            f"{folder}: expected a folder with one model in it, found {names}{'; give the file itself' if found else ''}"
+        )
+    return ict.read_ict_folder(folder) if found[0] == folder else read(found[0])

@@ -1,0 +1,138 @@
+"""The Basel Face Models of 2017 and 2019 (Gerig et al. 2018): HDF5 files of the statismo layout, read through h5py.
+
+`{shape,expression,color}/model/{mean,pcaBasis,pcaVariance}`: means [3V], x y z of a vertex together, unit-length components [3V,K] and their variances [K];
+`shape/representer/cells` [3,F], 0-based. Millimetres. The mean face is the mean of the shapes and of the expressions together. Colours are 0..1, sRGB. Of
+the named points in `metadata/landmarks/json` those that are one of the iBUG landmarks without doubt are used, each at its nearest vertex.
+"""
+
+import json
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from facemodels.core.errors import InputError
+from facemodels.io.files import DEFLATE_LIMIT, existing, reason, take, wrong
+from facemodels.models.formats.build import build
+from facemodels.models.formats.layout import face_region, modes, outward, points, vertex_landmarks
+from facemodels.models.model_data import ModelData
+
+EXPECTED = "a Basel Face Model of 2017 or 2019 (.h5)"
+LICENCE = "Basel Face Model, University of Basel: research only, not to be passed on"
+REACH = 5.0  # mm: a named point farther than this from every vertex belongs to a part that this file leaves out
+IBUG = {
+    "center.nose.tip": 30,
+    "center.nose.attachement_to_philtrum": 33,
+    "right.eye.corner_outer": 36,
+    "right.eye.corner_inner": 39,
+    "left.eye.corner_inner": 42,
+    "left.eye.corner_outer": 45,
+    "right.lips.corner": 48,
+    "right.lips.philtrum_ridge": 50,
+    "center.lips.upper.outer": 51,
+    "left.lips.philtrum_ridge": 52,
+    "left.lips.corner": 54,
+    "center.lips.lower.outer": 57,
+    "center.lips.upper.inner": 62,
+    "center.lips.lower.inner": 66,
+}
+
+
+def read_basel2017(path) -> ModelData:
+    """Reads model2017-1_*.h5 or model2019_*.h5."""
+    path = existing(path, EXPECTED)
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError(
+            f"{path}: HDF5 files are read through h5py, which is not installed; run: pip install h5py"
+        ) from error
+    parts = ("shape", "expression", "color")
+    shapes = {
+        f"{part}/model/{k}": s
+        for part in parts
+        for k, s in (("mean", ("3V",)), ("pcaBasis", ("3V", part[0])), ("pcaVariance", (part[0],)))
+    }
+    shapes["shape/representer/cells"] = (3, None)
+    try:
+        with h5py.File(path, "r") as file:
+            arrays = {
+                k: _dataset(file[k], path.stat().st_size) for k in shapes if isinstance(file.get(k), h5py.Dataset)
+            }
+            named = file["metadata/landmarks/json"][()] if "metadata/landmarks/json" in file else b"[]"
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise wrong(path, EXPECTED, f"a file that does not read as HDF5 ({reason(error)})") from error
+    if "color/model/mean" not in arrays:
+        shapes = {k: s for k, s in shapes.items() if not k.startswith("color")}
+    take(path, arrays, shapes, EXPECTED)
+    if len(arrays["shape/model/mean"]) % 3:
+        raise wrong(path, "shape/model/mean of x, y, z for each vertex", f"{len(arrays['shape/model/mean'])} numbers")
+    if (
+        min(
+            arrays[f"{part}/model/pcaVariance"].min(initial=0)
+            for part in parts
+            if f"{part}/model/pcaVariance" in shapes
+        )
+        < 0
+    ):
+        raise wrong(path, "variances that are not negative", "a negative one")
+
+    mean = points(arrays["shape/model/mean"].astype(np.float64) + arrays["expression/model/mean"], 1)
+    cells = arrays["shape/representer/cells"].T.astype(np.int64)
+    if cells.size and (cells.min() < 0 or cells.max() >= len(mean)):
+        raise wrong(path, f"cells of vertices in 0..{len(mean) - 1}", f"{cells.min()}..{cells.max()}")
+    scaled = {
+        part: modes(arrays[f"{part}/model/pcaBasis"], np.sqrt(arrays[f"{part}/model/pcaVariance"]))
+        for part in parts
+        if f"{part}/model/pcaBasis" in shapes
+    }
+    landmarks = _landmarks(path, named, mean)
+    data = build(
+        path,
+        name=f"Basel Face Model {'2019' if '2019' in path.name else '2017'} ({path.stem})",
+        mean=mean,
+        identity=scaled["shape"],
+        expression=scaled["expression"],
+        faces=outward(cells, mean, clockwise=False),
+        albedo_mean=points(arrays["color/model/mean"], 1) if "color" in scaled else None,
+        albedo=scaled.get("color"),
+        albedo_encoding="srgb",
+        licence=LICENCE,
+        **({} if landmarks is None else vertex_landmarks(landmarks)),
+    )
+    data.regions = face_region(data.mean, data.landmark_index, data.landmark_weights)
+    return data
+
+
+def _dataset(entry, size):
+    if entry.external or entry.is_virtual:
+        raise ValueError(f"{entry.name} lies in another file")
+    if entry.dtype.kind not in "fiu":
+        raise ValueError(f"{entry.name} holds {entry.dtype}")
+    if (entry.size or 0) * entry.dtype.itemsize > DEFLATE_LIMIT * size:
+        raise ValueError(f"{entry.name} declares {entry.shape} in a file of {size} bytes")
+    return np.asarray(entry[()])
+
+
+def _landmarks(path, named, mean):
+    """Vertices of the landmarks that the file names, -1 for the others; None if it names none of them."""
+    try:
+        text = (
+            named
+            if isinstance(named, (bytes, str))
+            else np.asarray(named).ravel()[0]
+            if np.asarray(named).dtype == object
+            else np.asarray(named).tobytes()
+        )
+        listed = json.loads(text)
+        places = listed if isinstance(listed, dict) else {point["id"]: point["coordinates"] for point in listed}
+        wanted = {IBUG[name]: np.array(place, np.float64).reshape(3) for name, place in places.items() if name in IBUG}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise wrong(
+            path, "named points in metadata/landmarks/json", f"an entry that does not read so ({reason(error)})"
+        ) from error
+    if not wanted or not np.isfinite(np.stack(list(wanted.values()))).all() or not np.isfinite(mean).all():
+        return None
+    distance, vertex = cKDTree(mean).query(np.stack(list(wanted.values())))
+    landmarks = np.full(68, -1)
+    landmarks[list(wanted)] = np.where(distance <= REACH, vertex, -1)
+    return landmarks

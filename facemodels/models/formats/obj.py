@@ -1,0 +1,61 @@
+"""Vertices, texture coordinates and polygons of an OBJ file in the order of the file, as models need them (mesh libraries reorder and split)."""
+
+import numpy as np
+
+from facemodels.io.files import existing, reason, wrong
+
+_EXPECTED = "an OBJ mesh"
+
+
+def read_obj(path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """vertices float32 [V,3], uv float32 [T,2], polygons int32 [P,n] and uv_polygons int32 [P,n], 0-based, padded with -1.
+
+    Raises:
+        InputError: the file is missing, damaged, has no polygons, or polygons without texture coordinates.
+    """
+    lines = existing(path, _EXPECTED).read_bytes().split(b"\n")
+    vertices = _numbers(path, lines, b"v ", 3)
+    uv = _numbers(path, lines, b"vt ", 2)
+    try:
+        corners = [[corner.split(b"/")[:2] for corner in line.split()[1:]] for line in lines if line.startswith(b"f ")]
+        width = max(map(len, corners), default=0)
+        index = np.zeros((len(corners), width, 2), np.int64)
+        for row, polygon in zip(index, corners):
+            row[: len(polygon)] = polygon
+    except ValueError as error:
+        raise wrong(
+            path,
+            "an OBJ mesh whose polygons have texture coordinates",
+            f"polygons that do not read so ({reason(error)})",
+        ) from error
+    if width < 3:
+        raise wrong(path, "an OBJ mesh with polygons", f"{len(corners)} polygons of {width} corners")
+    return vertices, uv, (index[..., 0] - 1).astype(np.int32), (index[..., 1] - 1).astype(np.int32)
+
+
+def read_obj_vertices(path, count: int) -> np.ndarray:
+    """The vertices float32 [count,3] alone.
+
+    Raises:
+        InputError: the file is missing, damaged, or has another number of vertices.
+    """
+    vertices = _numbers(path, existing(path, _EXPECTED).read_bytes().split(b"\n"), b"v ", 3)
+    if len(vertices) != count:
+        raise wrong(path, f"{count} vertices, as in the neutral mesh", f"{len(vertices)}")
+    return vertices
+
+
+def _numbers(path, lines, prefix, columns):
+    rows = [line[len(prefix) :] for line in lines if line.startswith(prefix)]
+    try:
+        return (
+            np.array(b" ".join(rows).split(), np.float32)
+            .reshape(max(len(rows), 1), -1)[: len(rows), :columns]
+            .reshape(-1, columns)
+        )
+    except ValueError as error:
+        raise wrong(
+            path,
+            f"{columns} numbers in each line {prefix.decode().strip()!r}",
+            f"lines that do not read so ({reason(error)})",
+        ) from error

@@ -1,0 +1,27 @@
+"""A morphable model by its name or its file."""
+
+from pathlib import Path
+
+from facemodels.models.morphable import MorphableModel
+
+
+def load_model(model: str | Path | MorphableModel = "builtin") -> MorphableModel:
+    """Load a morphable model.
+
+    Args:
+        model: "builtin" is the model that ships; anything else is the file or folder of one of the families that
+            `facemodels convert --help` lists. A `MorphableModel` is returned as it is.
+
+    Raises:
+        InputError: The file is missing, damaged or of no known family. The message names it, what was expected and
+            what was found.
+    """
+    if isinstance(model, MorphableModel):
+        return model
+    if model == "builtin":
+        from facemodels.models.builtin import builtin_data
+
+        return MorphableModel(builtin_data())
+    from facemodels.models.formats import read
+
+    return MorphableModel(read(model))

@@ -1,0 +1,106 @@
+"""What is built, and what an import says when it is not."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import facerender as fr
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_build_info_tells_what_was_built():
+    info = fr.build_info()
+    assert set(info) == {"torch", "cuda", "archs", "sanitize", "commit", "cuda_kernels", "cpu_level"}
+    assert info["cuda_kernels"] == (info["cuda"] is not None)
+    assert info["cpu_level"] in ("baseline", "x86-64-v3", "x86-64-v4")
+
+
+def library() -> Path:
+    return next(Path(fr.__file__).parent.glob("_C*.so"))
+
+
+def test_the_library_asks_for_no_symbol_outside_the_stable_abi():
+    if shutil.which("nm") is None:
+        pytest.skip("nm is not on the path")
+    names = subprocess.run(
+        ["nm", "-D", "--undefined-only", "-C", str(library())], capture_output=True, text=True, check=True
+    ).stdout
+    assert "aoti_torch" in names or "torch_" in names  # it does ask for something
+    assert [line for line in names.splitlines() if "at::" in line or "c10::" in line or "torch::" in line] == []
+
+
+def run_in_copy(tmp_path, prepare, program="import facerender"):
+    package = tmp_path / "facerender"
+    shutil.copytree(Path(fr.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    prepare(package)
+    # An editable install would find the real package's modules beside the copy.
+    alone = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+    return subprocess.run([sys.executable, "-c", alone + program], cwd=tmp_path, capture_output=True, text=True)
+
+
+def test_an_import_without_the_library_says_which_command_builds_it(tmp_path):
+    run = run_in_copy(tmp_path, lambda p: [f.unlink() for f in p.glob("_C*.so")])
+    last = run.stderr.strip().splitlines()[-1]
+    assert "facerender is not built" in last and "pip install --no-build-isolation" in last
+
+
+def test_an_import_under_an_old_torch_says_so(tmp_path):
+    run = run_in_copy(tmp_path, lambda p: None, "import torch; torch.__version__ = '2.9.1'; import facerender")
+    last = run.stderr.strip().splitlines()[-1]
+    assert "needs torch 2.11 or newer, and this is torch 2.9.1" in last and "pip install --upgrade torch" in last
+
+
+def test_an_import_without_cuda_libraries_says_so(tmp_path):
+    """Stood in for by a library that cannot be loaded for want of libtorch_cuda.so."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+
+    def break_it(package):
+        target = next(package.glob("_C*.so"))
+        target.unlink()
+        stub = tmp_path / "stub"
+        stub.mkdir()
+        (stub / "empty.cpp").write_text("")
+        subprocess.run(["g++", "-shared", "-o", str(stub / "libtorch_cuda.so"), str(stub / "empty.cpp")], check=True)
+        subprocess.run(
+            [
+                "g++",
+                "-shared",
+                "-o",
+                str(target),
+                str(stub / "empty.cpp"),
+                "-Wl,--no-as-needed",
+                f"-L{stub}",
+                "-ltorch_cuda",
+            ],
+            check=True,
+        )
+        shutil.rmtree(stub)
+        build = package / "_build.py"
+        build.write_text(build.read_text().replace("'cuda': None", "'cuda': '13.0'"))
+
+    if torch.version.cuda is not None:
+        pytest.skip("this torch has the CUDA libraries")
+    run = run_in_copy(tmp_path, break_it)
+    last = run.stderr.strip().splitlines()[-1]
+    assert (
+        "was built with CUDA 13.0, and its CUDA libraries are missing here" in last
+        and "FACERENDER_CUDA=0 pip install" in last
+    )
+
+
+def test_a_cuda_tensor_on_a_cpu_build_gets_a_clear_sentence(monkeypatch):
+    if not torch.cuda.is_available() or fr.has_cuda_kernels():
+        pytest.skip("needs a CUDA device and a build without CUDA")
+    with pytest.raises(RuntimeError, match="was built without CUDA"):
+        fr.rasterize(torch.zeros(1, 3, 4, device="cuda"), torch.zeros(1, 3, dtype=torch.int32, device="cuda"), (4, 4))
+
+
+def test_every_public_name_has_a_docstring():
+    for name in fr.__all__:
+        assert getattr(fr, name).__doc__, name

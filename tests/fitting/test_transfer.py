@@ -1,0 +1,186 @@
+"""Coefficients carried to a model that can show the same faces come back; to others, the faces do."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from facemodels import InputError, MorphableModel, load_model
+from facemodels.cli.main import main
+from facemodels.fitting.transfer import Transfer
+from facemodels.models.formats.native import write_native
+from tests.face_patch import patch, patch_data
+
+DATA = Path(os.environ.get("FACEMODELS_DATA", Path(__file__).parents[3] / "shared/data"))
+IDENTITY = torch.tensor([[1.0, -0.5, 0.8, 0.3, -1.2, 0.6, 0.0, -0.4]])
+EXPRESSION = torch.tensor([[0.8, 0.0, 0.2], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.1, 0.3, 0.9]])
+
+
+def permuted(data, seed=0):
+    order = np.random.default_rng(seed).permutation(len(data.mean))
+    place = np.argsort(order)
+    per_vertex = {
+        k: getattr(data, k)[..., order, :] for k in ("mean", "identity", "expression", "albedo_mean", "albedo")
+    }
+    return replace(
+        data,
+        **per_vertex,
+        faces=place[data.faces],
+        landmark_index=place[data.landmark_index],
+        contour=place[data.contour],
+        name="permuted",
+    )
+
+
+def rotated_basis(data, seed=0):
+    q = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(data.identity),) * 2))[0]
+    return replace(data, identity=np.einsum("ab,bvi->avi", q, data.identity), name="rotated"), q
+
+
+def subdivided(data):
+    """Every triangle as four."""
+    edges, where = np.unique(
+        np.sort(data.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), 1), axis=0, return_inverse=True
+    )
+    mid = where.reshape(-1, 3) + len(data.mean)
+    a, b, c = data.faces.T
+    ab, bc, ca = mid.T
+    faces = np.concatenate([np.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
+    arrays = {k: getattr(data, k) for k in ("mean", "identity", "expression", "albedo_mean", "albedo")}
+    return replace(
+        data,
+        **{k: np.concatenate([v, v[..., edges, :].mean(-2)], -2) for k, v in arrays.items()},
+        faces=faces,
+        name="subdivided",
+    )
+
+
+@pytest.mark.parametrize("change", [permuted, subdivided])
+def test_coefficients_come_back_from_the_same_model_in_another_mesh(change):
+    transfer = Transfer(patch(), MorphableModel(change(patch_data())))
+    torch.testing.assert_close(transfer.identity(IDENTITY), IDENTITY, atol=0.02, rtol=0)
+    expression, joints = transfer.expression(EXPRESSION, IDENTITY)
+    torch.testing.assert_close(expression, EXPRESSION, atol=0.02, rtol=0)
+    assert joints is None
+
+
+def test_identity_is_carried_to_another_basis_of_the_same_space():
+    data, q = rotated_basis(patch_data())
+    found = Transfer(patch(), MorphableModel(data)).identity(IDENTITY)
+    torch.testing.assert_close(found, IDENTITY @ torch.from_numpy(q.T).float(), atol=0.05, rtol=0)
+
+
+def test_a_source_that_sits_elsewhere_and_is_larger_makes_no_difference_to_expressions():
+    data = patch_data()
+    moved = replace(data, mean=data.mean * np.float32(1.05) + np.float32([0, 30, -12]), name="moved")
+    expression, _ = Transfer(MorphableModel(moved), patch()).expression(EXPRESSION)
+    torch.testing.assert_close(expression, EXPRESSION, atol=0.1, rtol=0)
+
+
+def test_more_than_the_target_can_do_stays_within_its_bounds():
+    expression, _ = Transfer(patch(), patch()).expression(torch.tensor([[2.0, -1.0, 0.5]]))
+    torch.testing.assert_close(expression, torch.tensor([[1.0, 0.0, 0.5]]), atol=0.15, rtol=0)
+    assert (expression >= 0).all() and (expression <= 1).all()
+
+
+def test_a_jaw_becomes_a_jaw_and_blend_shapes():
+    jawed, angles = patch(jaw=True), torch.tensor([[[0.2, 0.0, 0.0]], [[0.1, 0.05, 0.0]]])
+    _, joints = Transfer(jawed, jawed).expression(None, IDENTITY, angles)
+    torch.testing.assert_close(joints, angles, atol=0.02, rtol=0)
+    expression, joints = Transfer(jawed, patch()).expression(None, None, angles)
+    assert joints is None and expression[0, 0] > 0.3 and expression[0, 0] > expression[1, 0]
+
+
+def test_models_with_too_little_in_common_are_refused():
+    data = replace(patch_data(), name="scrap", regions={"face": np.arange(400, 460)})
+    with pytest.raises(InputError, match="scrap"):
+        Transfer(patch(), MorphableModel(data))
+
+
+@pytest.mark.skipif(not (DATA / "ict_facekit.npz").is_file(), reason="needs ict_facekit.npz in FACEMODELS_DATA")
+def test_arkit_shapes_of_ict_facekit_become_the_builtin_shapes_of_that_name():
+    source, target = load_model(str(DATA / "ict_facekit.npz")), load_model("builtin")
+    shapes = ["jawOpen", "eyeBlinkLeft", "browDownRight", "mouthSmileLeft", "mouthLeft", "jawRight"]
+    spelled = [
+        re.sub("_?(L|R)$", lambda m: {"L": "Left", "R": "Right"}[m[1]], name) for name in source.expression_names
+    ]  # eyeBlink_L in the original
+    found, _ = Transfer(source, target).expression(
+        torch.eye(source.num_expression)[[spelled.index(name) for name in shapes]]
+    )
+    assert [target.expression_names[k] for k in found.argmax(1)] == shapes
+
+
+@pytest.fixture
+def files(tmp_path):
+    write_native(patch_data(), tmp_path / "a.safetensors")
+    write_native(permuted(patch_data()), tmp_path / "b.safetensors")
+    np.savez(tmp_path / "in.npz", identity=IDENTITY.numpy(), expression=EXPRESSION.numpy())
+    return tmp_path
+
+
+def test_command_writes_coefficients_and_a_table_of_curves(files, capsys):
+    assert (
+        main(
+            [
+                "transfer",
+                str(files / "in.npz"),
+                "--from",
+                str(files / "a.safetensors"),
+                "--to",
+                str(files / "b.safetensors"),
+                "-o",
+                str(files / "out.npz"),
+            ]
+        )
+        == 0
+    )
+    out = np.load(files / "out.npz")
+    np.testing.assert_allclose(out["identity"], IDENTITY, atol=0.02)
+    np.testing.assert_allclose(out["expression"], EXPRESSION, atol=0.02)
+    lines = (files / "out.csv").read_text().splitlines()
+    assert lines[0] == "frame,chinDown,mouthWide,browsUp" and len(lines) == 5
+    np.testing.assert_allclose(
+        np.loadtxt(files / "out.csv", delimiter=",", skiprows=1)[:, 1:], out["expression"], atol=1e-5
+    )
+    assert "4 frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ({"expression": np.zeros((2, 9))}, "[2, 9]"),
+        ({"identity": np.zeros((3, 8))}, "one person"),
+        ({"expression": np.full((2, 3), np.nan)}, "not finite"),
+        ({"joints": np.zeros((2, 1, 3))}, "joints"),
+        ({"other": np.zeros(3)}, "found none"),
+        (b"no archive", "not a readable"),
+        (None, "no such file"),
+    ],
+)
+def test_command_names_what_is_wrong_with_a_file(files, content, words, capsys):
+    path = files / "bad.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.savez(path, **content)
+    assert (
+        main(
+            [
+                "transfer",
+                str(path),
+                "--from",
+                str(files / "a.safetensors"),
+                "--to",
+                str(files / "b.safetensors"),
+                "-o",
+                str(files / "out.npz"),
+            ]
+        )
+        == 1
+    )
+    said = capsys.readouterr().err
+    assert words in said and "bad.npz" in said and said.count("\n") == 1

@@ -1,0 +1,214 @@
+"""Faces that are fitted to their picture from what a network says (facemodels.reconstruction.refine)."""
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import facerender as fr
+from facemodels import load_model
+from facemodels.cli.main import main
+from facemodels.core.camera import Camera
+from facemodels.core.errors import InputError
+from facemodels.methods.face_method import Reconstruction
+from facemodels.methods.registry import load_method
+from facemodels.reconstruction.reconstructor import Reconstructor
+from facemodels.reconstruction.refine import Refined
+
+SIZE = 120
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+def drawn(model, identity, yaw):
+    """(picture [1,3,S,S] of a person, its weak-perspective camera)"""
+    camera = Camera(
+        torch.tensor([0.42]),
+        fr.camera.euler_rotation(torch.tensor([[0.05, yaw, 0.0]])),
+        torch.tensor([[0.0, 4.0]]),
+        (SIZE, SIZE),
+        (SIZE / 2, SIZE / 2),
+    )
+    vertices = model.shape(identity)
+    normals = fr.vertex_normals(vertices, model.topology) @ camera.rotation.transpose(-1, -2)
+    image, _ = fr.render_face(
+        camera.clip(vertices),
+        normals,
+        model.albedo(torch.zeros(1, 1)),
+        fr.lighting.studio(1),
+        model.topology,
+        (SIZE, SIZE),
+        torch.full((3,), 0.1),
+    )
+    return fr.colour.to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2), camera
+
+
+class Network:
+    """Says where the landmarks are, and that everybody has the mean face."""
+
+    size = SIZE
+
+    def __init__(self, model, cameras, identities, shift=0.0):
+        self.model, self.calls = model, 0
+        points = [model.landmarks(model.shape(i)) for i in identities]
+        marks = [torch.cat([c.pixels(p) + shift, torch.zeros(1, 68, 1)], -1) for c, p in zip(cameras, points)]
+        place = torch.stack(
+            [
+                torch.stack([c.pixels(torch.zeros(1, 1, 3))[0, 0, 0], SIZE - c.pixels(torch.zeros(1, 1, 3))[0, 0, 1]])
+                for c in cameras
+            ]
+        )
+        n = len(cameras)
+        self.said = Reconstruction(
+            torch.zeros(n, 5),
+            torch.zeros(n, 3),
+            torch.cat([c.rotation for c in cameras]),
+            torch.cat([c.scale for c in cameras]),
+            place,
+            torch.cat(marks),
+        )
+
+    def reconstruct(self, image):
+        self.calls += 1
+        assert len(image) == len(self.said.identity)
+        return self.said
+
+
+def error(model, found, identity):
+    """Mean distance of the face's vertices, mm, without what moves all of them."""
+    offset = (model.shape(found) - model.shape(identity))[0][model.regions["face"]]
+    return float((offset - offset.mean(0)).norm(dim=1).mean())
+
+
+def test_it_comes_nearer_to_the_person_and_keeps_the_pose(model):
+    people = [1.5 * torch.randn(1, 20, generator=torch.Generator().manual_seed(k)) for k in (1, 2)]
+    drawings = [drawn(model, identity, yaw) for identity, yaw in zip(people, (0.0, 0.4))]
+    network = Network(model, [c for _, c in drawings], people)
+    found = Refined(network).reconstruct(torch.cat([image for image, _ in drawings]))
+    assert (
+        found.identity.shape == (2, model.num_identity)
+        and found.expression.shape == (2, model.num_expression)
+        and found.albedo.shape == (2, model.num_albedo)
+        and found.light.shape == (2, 9, 3)
+    )
+    for n, (_, camera) in enumerate(drawings):
+        assert error(model, found.identity[n : n + 1], people[n]) < 0.75 * error(model, torch.zeros(1, 1), people[n])
+        turned = found.rotation[n] @ camera.rotation[0].T
+        assert float(torch.acos(((turned.trace() - 1) / 2).clamp(-1, 1)).rad2deg()) < 4
+        assert (
+            abs(float(found.scale[n] / camera.scale) - 1) < 0.08
+        )  # a large head far away looks like a small one nearby
+        # The camera that is told is that of the landmarks that are told.
+        points = (
+            model.landmarks(model.shape(found.identity[n : n + 1], found.expression[n : n + 1]))[0]
+            @ found.rotation[n].T
+            * found.scale[n]
+        )
+        pixels = torch.stack(
+            [found.translation[n, 0] + points[:, 0], SIZE - found.translation[n, 1] - points[:, 1], points[:, 2]], -1
+        )
+        torch.testing.assert_close(found.landmarks[n], pixels, rtol=0, atol=2e-3)
+        assert (found.landmarks[n, :, :2] - network.said.landmarks[n, :, :2]).norm(dim=1).mean() < 1.5
+    brightness = (
+        fr.lighting.sh_basis(torch.tensor([0.0, 0.0, 1.0])) @ found.light
+    )  # what falls on a surface that faces the camera, in the preset that is promised
+    expected = fr.lighting.sh_basis(torch.tensor([0.0, 0.0, 1.0])) @ fr.lighting.studio(1)
+    torch.testing.assert_close(brightness, expected.expand(2, 1, 3)[:, 0], rtol=0.5, atol=0)
+
+
+def test_where_there_is_no_face_to_fit_the_network_has_the_last_word(model):
+    identity = torch.zeros(1, 1)
+    image, camera = drawn(model, identity, 0.0)
+    for network in (Network(model, [camera], [identity], shift=5 * SIZE), Network(model, [camera], [identity])):
+        if network.said.landmarks.max() < 2 * SIZE:
+            network.said = network.said._replace(landmarks=network.said.landmarks * 1e-3)
+        found = Refined(network).reconstruct(image)
+        assert (
+            found.identity.shape == (1, model.num_identity)
+            and not found.identity.any()
+            and found.light.shape == (1, 9, 3)
+            and found.albedo.shape == (1, model.num_albedo)
+        )
+        torch.testing.assert_close(found.landmarks, network.said.landmarks)
+        torch.testing.assert_close(found.rotation, network.said.rotation)
+
+
+def test_all_else_is_the_networks(model):
+    image, camera = drawn(model, torch.zeros(1, 1), 0.0)
+    network = Network(model, [camera], [torch.zeros(1, 1)])
+    refined = Refined(network, 3)
+    assert refined.size == SIZE and refined.model is model and refined.calls == 0
+    torch.testing.assert_close(refined.landmarks(image), refined.reconstruct(image).landmarks)
+    with pytest.raises(ValueError, match="at least 1"):
+        Refined(network, 0)
+    assert copy.copy(refined).size == SIZE
+    network.model = SimpleNamespace(name="flame", joints=("jaw",))
+    with pytest.raises(InputError, match="flame cannot be refined"):
+        Refined(network)
+
+
+def test_faces_of_pictures_are_refined_once(model, monkeypatch):
+    """The first look, which finds the crop, is the network's; the last one is fitted, also where landmarks are given."""
+    worker = Reconstructor("dasl-aflw", refine=4)
+    seen = []
+    fitted = Refined._fitted
+    monkeypatch.setattr(
+        Refined, "_fitted", lambda self, picture, said: seen.append(picture.shape) or fitted(self, picture, said)
+    )
+    image, camera = drawn(model, torch.zeros(1, 1), 0.2)
+    photo = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    photo = np.pad(photo, ((40, 40), (40, 40), (0, 0)), mode="edge")
+    marks = camera.pixels(model.landmarks(model.mean[None]))[0].numpy() + 40
+    for given in (marks, marks[[36, 45, 30, 48, 54]]):
+        seen.clear()
+        (face,) = worker([photo], None, [[given]])[0]
+        assert len(seen) == 1 and face.albedo is not None and face.light.shape == (9, 3)
+        assert np.linalg.norm(face.landmarks[:, :2].numpy() - marks, axis=1).mean() < 8
+
+
+def test_protocols_with_scans_refine_the_second_look(model, monkeypatch):
+    from facemodels.evaluation import scans
+
+    image, camera = drawn(model, torch.zeros(1, 1), 0.2)
+    photo = scans.Photo("photo", (image[0].permute(1, 2, 0) * 255).byte().numpy(), (0.0, 0.0, float(SIZE), float(SIZE)))
+    method, seen = load_method("dasl-aflw"), []
+    fitted = Refined._fitted
+    monkeypatch.setattr(Refined, "_fitted", lambda self, picture, said: seen.append(1) or fitted(self, picture, said))
+    (plain,), (refined,) = (list(scans.reconstructions(m, [photo])) for m in (method, Refined(method, 4)))
+    assert len(seen) == 1 and plain.albedo is None and refined.albedo is not None
+    assert (plain.landmarks - refined.landmarks)[..., :2].norm(dim=-1).mean() < 4
+
+
+def test_a_video_is_not_refined(tmp_path, capsys):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"")
+    assert main(["reconstruct", str(clip), "-o", str(tmp_path / "out"), "--refine"]) == 1
+    assert "--refine takes photographs" in capsys.readouterr().err
+
+
+def test_a_picture_is(tmp_path, model):
+    import imageio.v3 as iio
+
+    image, camera = drawn(model, torch.zeros(1, 1), 0.2)
+    iio.imwrite(
+        tmp_path / "photo.png",
+        np.pad((image[0].permute(1, 2, 0) * 255).byte().numpy(), ((40, 40), (40, 40), (0, 0)), mode="edge"),
+    )
+    np.savetxt(tmp_path / "photo.txt", camera.pixels(model.landmarks(model.mean[None]))[0].numpy() + 40)
+    arguments = [
+        "reconstruct",
+        str(tmp_path / "photo.png"),
+        "--landmarks",
+        str(tmp_path / "photo.txt"),
+        "--write",
+        "coefficients",
+        "-o",
+    ]
+    assert main([*arguments, str(tmp_path / "a")]) == 0 and main([*arguments, str(tmp_path / "b"), "--refine"]) == 0
+    plain, refined = (np.load(tmp_path / folder / "photo_0.npz") for folder in "ab")
+    assert "albedo" in refined and "albedo" not in plain and not np.array_equal(plain["identity"], refined["identity"])
