@@ -20,7 +20,7 @@ from facemodels.fitting.photo import PRESET, Fit, cut_out, face_triangles, fit_i
 from facemodels.fitting.scan import fit_mesh
 from facemodels.io.landmarks import SUFFIXES, Landmarks, beside, check_inside, read_landmarks
 from facemodels.models.morphable import MorphableModel
-from facerender.colour import to_linear
+from facerender.color import to_linear
 from facerender.meshes import MeshError, load_mesh
 
 MESHES = (".obj", ".ply", ".glb")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import facerender as fr
-from facerender.colour import to_srgb
+from facerender.color import to_srgb
 
 BACKGROUND = (0.90, 0.905, 0.91)  # linear
 CLAY = (0.55, 0.52, 0.50)

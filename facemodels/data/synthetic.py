@@ -17,7 +17,7 @@ from facemodels.core.seeding import seed_of
 from facemodels.data import Faces
 from facemodels.models.morphable import MorphableModel
 from facemodels.models.sampling import EXPRESSIONS, mixed_expressions
-from facerender.colour import to_srgb
+from facerender.color import to_srgb
 
 
 @dataclass

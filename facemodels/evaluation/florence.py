@@ -33,7 +33,7 @@ from facemodels.evaluation.scans import (
     reconstructions,
     refined,
 )
-from facerender.colour import to_srgb
+from facerender.color import to_srgb
 from facerender.meshes import Mesh, MeshError, load_mesh
 
 RADIUS = 95.0  # mm

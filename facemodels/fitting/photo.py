@@ -23,7 +23,7 @@ from facemodels.fitting.landmarks import Labels, fit_landmarks, labels_of
 from facemodels.fitting.least_squares import coefficients_of
 from facemodels.fitting.outline import outline_offsets
 from facemodels.models.morphable import ModelOutput, MorphableModel
-from facerender.colour import to_linear, to_srgb
+from facerender.color import to_linear, to_srgb
 
 RASTER = 224  # pixels a side that the face is rendered at
 SIGMA = 0.01  # the least deviation of a pixel's colour that is believed, relative to the face's brightness

@@ -78,7 +78,7 @@ from facemodels.losses import (
 from facemodels.methods.face_method import FaceMethod, Reconstruction
 from facemodels.networks import LightNet, ResNet, regression_head, resnet18, resnet50
 from facemodels.training.config import Config
-from facerender.colour import to_linear, to_srgb
+from facerender.color import to_linear, to_srgb
 
 HELD_OUT = 7_000_041  # seed of validation faces, whatever the seed of training
 CYCLES, MODES = ("pose", "expression"), ("render", "texture", "warp")

@@ -70,7 +70,7 @@ from facemodels.models.morphable import MorphableModel
 from facemodels.models.sampling import random_coefficients
 from facemodels.networks import LightNet, MobileNet, regression_head, resnet50
 from facemodels.training.config import Config
-from facerender.colour import to_linear
+from facerender.color import to_linear
 
 SIZE = 120
 SCHEMES = ("l2d", "l3d", "cycle", "critic")

@@ -36,7 +36,7 @@ from facemodels.losses import gram_loss, gram_matrix, landmark_loss, shape_alone
 from facemodels.methods.face_method import FaceMethod, Reconstruction
 from facemodels.networks import LightNet, VGGFace, load_weights, regression_head
 from facemodels.training.config import Config
-from facerender.colour import to_linear
+from facerender.color import to_linear
 
 # How kept renderings are changed each time: without, 60,000 of them are known by heart after ten epochs (the loss on them falls on, the error of others no longer does).
 GENTLE = Change(

@@ -48,7 +48,7 @@ from facemodels.losses import (
 from facemodels.methods.face_method import FaceMethod, Reconstruction
 from facemodels.networks import LightNet, regression_head, resnet50
 from facemodels.training.config import Config
-from facerender.colour import to_linear
+from facerender.color import to_linear
 
 HELD_OUT = 7_000_037  # seed of validation faces, whatever the seed of training
 SCALE = 1.6  # logarithm of a usual size of heads in their crops, sides per metre

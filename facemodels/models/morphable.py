@@ -19,7 +19,7 @@ from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import gather_points
 from facemodels.models.model_data import ModelData
 from facerender import Topology
-from facerender.colour import to_linear
+from facerender.color import to_linear
 
 # ---------------------------------------------------------------------------------------------------------------------- functions
 

@@ -19,7 +19,7 @@ from facemodels.core.landmarks import LINES
 from facemodels.fitting.photo import face_triangles
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
-from facerender.colour import to_srgb
+from facerender.color import to_srgb
 
 COVER = 0.85  # of an overlay
 

@@ -12,7 +12,7 @@ from facemodels.core.errors import InputError
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.overlays import _painted
-from facerender.colour import to_linear
+from facerender.color import to_linear
 
 TEXTURE = 1024  # texels a side
 

@@ -417,7 +417,7 @@ def test_a_face_beyond_the_border_is_drawn_in_part_or_not_at_all(seer, face):
 
 def test_a_texture_drawn_on_its_face_gives_the_photograph_back(seer, face):
     """Where the face is seen; and what is hidden is its counterpart on the other half."""
-    from facerender.colour import to_linear
+    from facerender.color import to_linear
 
     picture = ramps()
     texture = outputs.photo_texture(picture, face, seer.model, 512)
