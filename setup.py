@@ -1,84 +1,121 @@
-"""Builds facerender._C (the ops, on LibTorch's stable ABI) and facerender._host (host-side helpers, pybind11).
+"""Builds facerender._C: the ops, on LibTorch's stable ABI. Everything else about the package is in pyproject.toml.
 
-FACERENDER_CUDA=0 never builds the CUDA kernels, =1 insists on them; unset, they are built where torch has CUDA and nvcc is
-found, whether or not a GPU is present. FACERENDER_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer.
+FACERENDER_CUDA=0 never builds the CUDA kernels, =1 insists on them; unset, they are built where torch has CUDA and nvcc
+is found, whether or not a GPU is present. FACERENDER_SANITIZE=1 builds with AddressSanitizer and
+UndefinedBehaviorSanitizer.
+
+One wheel serves every Python from 3.10 on and every torch from 2.11 on: the library includes Python.h for its module
+function alone, under the limited API, and registers everything else through torch's dispatcher. pybind11 (3.1) has no
+support for the limited API, nanobind's begins with Python 3.12, so the helpers that run on the host are ops too.
+
+Nothing is computed, imported or written when setup.py is only asked for metadata; torch is imported when the library is
+compiled. With the library, the build writes facerender/_build.py, which facerender.build_info() reads: into the build
+folder, and into the source tree only for an editable install.
 """
+
+from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
-try:
-    import pybind11
-    import torch
-    from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
-except ImportError as error:
-    raise SystemExit(
-        f"facerender builds against the torch that will run it, and {error.name} is not installed here. "
-        "Run: pip install torch pybind11 ninja setuptools && pip install --no-build-isolation -e ."
-    ) from None
+ROOT = Path(__file__).resolve().parent
+OLDEST_TORCH = (2, 11)
+TORCH_TARGET_VERSION = "0x020b000000000000"  # the oldest torch again, as its headers spell it
+CUDA_ARCHS = "7.5;8.0;8.6;8.9;9.0;10.0+PTX"  # built where no GPU is present; with one, torch builds for that one
+INSTALL_TORCH = "pip install torch ninja setuptools && pip install --no-build-isolation ."
 
-if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 11):
-    raise SystemExit(f"facerender needs torch 2.11 or newer, and this is {torch.__version__}. Run: pip install --upgrade torch")
 
-wanted = os.environ.get("FACERENDER_CUDA")
-possible = torch.version.cuda is not None and CUDA_HOME is not None
-if wanted == "1" and not possible:
-    raise SystemExit(
-        f"FACERENDER_CUDA=1 needs a CUDA build of torch (this one is {torch.__version__}) and nvcc (CUDA_HOME is {CUDA_HOME}). "
-        "Install both, or leave FACERENDER_CUDA unset for a CPU build."
-    )
-cuda = possible and wanted != "0"
-sanitize = os.environ.get("FACERENDER_SANITIZE") == "1"
-if cuda and torch.cuda.device_count() == 0:  # with a GPU, torch builds for that one
-    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "7.5;8.0;8.6;8.9;9.0;10.0+PTX")
+def find(*patterns: str) -> list[str]:
+    """Source files under csrc, relative to setup.py, sorted."""
+    return sorted(path.relative_to(ROOT).as_posix() for pattern in patterns for path in (ROOT / "csrc").glob(pattern))
 
-abi = ["-DTORCH_TARGET_VERSION=0x020b000000000000"]
-exact = ["-ffp-contract=off", "-fno-math-errno"]
-sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-DFACERENDER_SANITIZE"] if sanitize else []
-optimise = ["-O1", "-g"] if sanitize else ["-O3", "-g0"]
-cxx = ["-Wall", "-Wno-psabi", "-Wno-maybe-uninitialized", *optimise, *exact, *sanitizers, *abi] + ["-DUSE_CUDA"] * cuda
-nvcc = ["-O3", "-lineinfo", "--fmad=false", "-DUSE_CUDA", *abi]
 
-root = Path(__file__).parent
-sources = sorted(str(p.relative_to(root)) for p in [*root.glob("csrc/ops.cpp"), *root.glob("csrc/cpu/**/*.cpp")])
-if cuda:
-    sources += sorted(str(p.relative_to(root)) for p in root.glob("csrc/cuda/*.cu"))
+CPU_SOURCES = find("*.cpp", "cpu/**/*.cpp")
+CUDA_SOURCES = find("cuda/*.cu")
 
 
 def commit() -> str:
-    run = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+    """The commit that is built, "unknown" outside a checkout."""
+    try:
+        run = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
     return run.stdout.strip() or "unknown"
 
 
-facts = {
-    "torch": torch.__version__,
-    "cuda": torch.version.cuda if cuda else None,
-    "archs": os.environ.get("TORCH_CUDA_ARCH_LIST", "the GPUs of the machine that built it") if cuda else None,
-    "sanitize": sanitize,
-    "commit": commit(),
-}
-(root / "facerender" / "_build.py").write_text(f'"""Written by setup.py: what the compiled library was built from."""\n\nFACTS = {facts!r}\n')
-print(f"facerender: torch {torch.__version__}, CUDA {'on, ' + torch.version.cuda if cuda else 'off'}{', sanitizers on' if sanitize else ''}")
+class BuildOps(build_ext):
+    """Hands the library to torch's own build_ext, which knows its headers, nvcc and ninja."""
 
+    def run(self) -> None:
+        try:
+            import torch
+            from torch.utils import cpp_extension
+        except ImportError as error:
+            raise SystemExit(f"facerender is built with torch, and {error.name} is not installed here. Run: {INSTALL_TORCH}") from None
+        if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < OLDEST_TORCH:
+            raise SystemExit(
+                f"facerender needs torch 2.11 or newer, and this is torch {torch.__version__}. Run: pip install --upgrade torch"
+            )
+        wanted, toolkit = os.environ.get("FACERENDER_CUDA"), cpp_extension.CUDA_HOME
+        possible = torch.version.cuda is not None and toolkit is not None
+        if wanted == "1" and not possible:
+            raise SystemExit(
+                f"FACERENDER_CUDA=1 needs a CUDA build of torch (this one is {torch.__version__}) and nvcc (CUDA_HOME is "
+                f"{toolkit}). Install both, or leave FACERENDER_CUDA unset for a CPU build."
+            )
+        cuda = possible and wanted != "0"
+        sanitize = os.environ.get("FACERENDER_SANITIZE") == "1"
+        if cuda and torch.cuda.device_count() == 0:
+            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHS)
+        with_cuda = f", CUDA {torch.version.cuda}" if cuda else ", no CUDA"
+        print(f"facerender: torch {torch.__version__}{with_cuda}{', sanitizers' if sanitize else ''}")
+
+        abi = [f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
+        # The same bits on every machine: no fused multiply-add that the source does not spell out.
+        exact = ["-ffp-contract=off", "-fno-math-errno"]
+        sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if sanitize else []
+        cxx = ["-Wall", "-Wno-psabi", "-Wno-maybe-uninitialized", *(["-O1", "-g"] if sanitize else ["-O3", "-g0"])]
+        cxx += [*exact, *sanitizers, *abi] + ["-DFACERENDER_SANITIZE"] * sanitize + ["-DUSE_CUDA"] * cuda
+        nvcc = ["-O3", "-lineinfo", "--fmad=false", "-DUSE_CUDA", *abi]
+        self.distribution.ext_modules = [
+            (cpp_extension.CUDAExtension if cuda else cpp_extension.CppExtension)(
+                "facerender._C",
+                CPU_SOURCES + CUDA_SOURCES * cuda,
+                extra_compile_args={"cxx": cxx, "nvcc": nvcc},
+                extra_link_args=sanitizers[:1],
+                py_limited_api=True,
+            )
+        ]
+        builder = cpp_extension.BuildExtension(self.distribution)
+        for option in ("build_lib", "build_temp", "inplace", "editable_mode", "debug", "force", "parallel", "verbose"):
+            setattr(builder, option, getattr(self, option))
+        builder.ensure_finalized()
+        builder.run()
+
+        facts = {
+            "version": self.distribution.get_version(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda if cuda else None,
+            "archs": os.environ.get("TORCH_CUDA_ARCH_LIST", "the GPUs of the machine that built it") if cuda else None,
+            "sanitize": sanitize,
+            "commit": commit(),
+        }
+        text = f'"""Written by setup.py: what the compiled library was built from."""\n\nFACTS = {facts!r}\n'
+        place = ROOT if self.inplace else Path(self.build_lib)
+        (place / "facerender" / "_build.py").write_text(text)
+
+    def get_outputs(self) -> list[str]:
+        """The library, and the facts beside it."""
+        return [*super().get_outputs(), *(() if self.inplace else (os.path.join(self.build_lib, "facerender", "_build.py"),))]
+
+
+# The library stands here for metadata (the wheel is not pure Python) and for the sdist; BuildOps replaces it.
 setup(
-    ext_modules=[
-        (CUDAExtension if cuda else CppExtension)(
-            "facerender._C",
-            sources,
-            extra_compile_args={"cxx": cxx, "nvcc": nvcc},
-            extra_link_args=sanitizers[:1],
-            py_limited_api=True,
-        ),
-        CppExtension(
-            "facerender._host",
-            ["csrc/host.cpp"],
-            include_dirs=[pybind11.get_include()],
-            extra_compile_args={"cxx": ["-Wall", *optimise, *sanitizers]},
-            extra_link_args=sanitizers[:1],
-        ),
-    ],
-    cmdclass={"build_ext": BuildExtension},
+    ext_modules=[Extension("facerender._C", CPU_SOURCES, py_limited_api=True)],
+    cmdclass={"build_ext": BuildOps},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

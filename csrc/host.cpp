@@ -1,38 +1,40 @@
-// Host-side helpers over numpy: what is computed once per face list, and facts about the build.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-
+// Ops that run once per mesh, on the CPU: the adjacency of a face list and an order along a space-filling curve. And the
+// instruction set that the CPU kernels use.
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
-#include <string>
 #include <vector>
 
 #include "cpu/lanes/kernels.h"
+#include "tensors.h"
 
-namespace py = pybind11;
-using Indices = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
-
+namespace facerender {
 namespace {
 
-// (offsets [V+1], corners [3F]): the corners 3f + i of each vertex, in order.
-std::pair<Indices, Indices> vertex_corners(const Indices& faces, int64_t num_vertices) {
-  const int64_t n = faces.size();
-  const int32_t* v = faces.data();
-  Indices offsets(num_vertices + 1), corners(n);
-  int32_t* o = offsets.mutable_data();
-  std::fill(o, o + num_vertices + 1, 0);
+// (offsets [V+1], corners [3F]), int32: the corners 3f + i of vertex v, ascending, are corners[offsets[v]] to
+// corners[offsets[v + 1] - 1].
+std::tuple<Tensor, Tensor> vertex_corners(const Tensor& faces_, int64_t num_vertices) {
+  check_faces(faces_);
+  check(num_vertices >= 0, "facerender: vertex_corners needs a number of vertices");
+  const Tensor faces = as_contiguous(faces_);
+  const int64_t n = faces.numel();
+  const int32_t* v = data<int32_t>(faces);
+  check(std::all_of(v, v + n, [&](int32_t i) { return i >= 0 && i < num_vertices; }), "facerender: a face index is out of range");
+  Tensor offsets = zeros(faces, {num_vertices + 1}, ScalarType::Int), corners = empty(faces, {n}, ScalarType::Int);
+  int32_t *o = mutable_data<int32_t>(offsets), *out = mutable_data<int32_t>(corners);
   for (int64_t c = 0; c < n; ++c) ++o[v[c] + 1];
   std::partial_sum(o, o + num_vertices + 1, o);
   std::vector<int32_t> next(o, o + num_vertices);
-  for (int64_t c = 0; c < n; ++c) corners.mutable_data()[next[v[c]]++] = int32_t(c);
+  for (int64_t c = 0; c < n; ++c) out[next[v[c]]++] = int32_t(c);
   return {offsets, corners};
 }
 
-// [F,3]: the face across the edge opposite each corner, -1 at a border or where more than two faces share the edge.
-Indices face_neighbours(const Indices& faces) {
-  const int64_t num_faces = faces.size() / 3;
-  const int32_t* v = faces.data();
+// int32 [F,3]: the face across the edge opposite each corner, -1 at a border or where more than two faces share the edge.
+Tensor face_neighbours(const Tensor& faces_) {
+  check_faces(faces_);
+  const Tensor faces = as_contiguous(faces_);
+  const int64_t num_faces = faces.size(0);
+  const int32_t* v = data<int32_t>(faces);
   struct Edge {
     int32_t low, high;
     int64_t corner;
@@ -47,8 +49,8 @@ Indices face_neighbours(const Indices& faces) {
   std::sort(edges.begin(), edges.end(), [](const Edge& a, const Edge& b) {
     return a.low != b.low ? a.low < b.low : (a.high != b.high ? a.high < b.high : a.corner < b.corner);
   });
-  Indices neighbours({num_faces, int64_t(3)});
-  int32_t* out = neighbours.mutable_data();
+  Tensor neighbours = empty(faces, {num_faces, 3}, ScalarType::Int);
+  int32_t* out = mutable_data<int32_t>(neighbours);
   std::fill(out, out + num_faces * 3, -1);
   for (size_t i = 0; i < edges.size();) {
     size_t j = i;
@@ -62,10 +64,15 @@ Indices face_neighbours(const Indices& faces) {
   return neighbours;
 }
 
-// The order of points [P,3] along a Morton curve.
-py::array_t<int64_t> morton_order(const py::array_t<double, py::array::c_style | py::array::forcecast>& points) {
-  const int64_t n = points.shape(0);
-  const double* p = points.data();
+// 3 or 4 for x86-64-v3 or -v4, 0 for the baseline.
+int64_t host_cpu_level() { return cpu_level(); }
+
+// int64 [P]: the order of points, float64 [P,3], along a Morton curve; equal codes keep their order.
+Tensor morton_order(const Tensor& points_) {
+  check(points_.dim() == 2 && points_.size(1) == 3 && points_.scalar_type() == ScalarType::Double, "facerender: points must be float64 [P,3]");
+  const Tensor points = as_contiguous(points_);
+  const int64_t n = points.size(0);
+  const double* p = data<double>(points);
   double low[3], span = 0;
   for (int a = 0; a < 3; ++a) {
     double lo = n ? p[a] : 0, hi = lo;
@@ -79,20 +86,23 @@ py::array_t<int64_t> morton_order(const py::array_t<double, py::array::c_style |
       const uint64_t cell = uint64_t(std::max(0.0, (p[3 * i + a] - low[a]) * scale));
       for (int bit = 0; bit < 20; ++bit) code[i] |= (cell >> bit & 1) << (3 * bit + a);
     }
-  py::array_t<int64_t> order(n);
-  std::iota(order.mutable_data(), order.mutable_data() + n, int64_t(0));
-  std::stable_sort(order.mutable_data(), order.mutable_data() + n, [&](int64_t a, int64_t b) { return code[a] < code[b]; });
+  Tensor order = empty(points, {n}, ScalarType::Long);
+  int64_t* out = mutable_data<int64_t>(order);
+  std::iota(out, out + n, int64_t(0));
+  std::stable_sort(out, out + n, [&](int64_t a, int64_t b) { return code[a] < code[b]; });
   return order;
 }
 
-}  // namespace
-
-PYBIND11_MODULE(_host, m) {
-  m.def("vertex_corners", &vertex_corners);
-  m.def("face_neighbours", &face_neighbours);
-  m.def("morton_order", &morton_order);
-  m.def("cpu_level", [] {
-    const int level = facerender::cpu_level();
-    return level ? "x86-64-v" + std::to_string(level) : std::string("baseline");
-  });
+STABLE_TORCH_LIBRARY_IMPL(facerender, CPU, m) {
+  m.impl("vertex_corners", TORCH_BOX(&vertex_corners));
+  m.impl("face_neighbours", TORCH_BOX(&face_neighbours));
+  m.impl("morton_order", TORCH_BOX(&morton_order));
 }
+
+// Without a tensor among its arguments, an op has no back end to choose.
+STABLE_TORCH_LIBRARY_IMPL(facerender, CompositeExplicitAutograd, m) {
+  m.impl("cpu_level", TORCH_BOX(&host_cpu_level));
+}
+
+}  // namespace
+}  // namespace facerender

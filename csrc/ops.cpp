@@ -28,4 +28,8 @@ DEFINE_LIBRARY(FACERENDER_LIBRARY, m) {
       "render_face_backward(Tensor grad, Tensor clip, Tensor? normals, Tensor albedo, Tensor? coefficients, Tensor faces, Tensor face_id, int preset, "
       "bool want_clip, bool want_normals, bool want_albedo, bool want_coefficients, bool deterministic) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("edge_gradients_backward(Tensor grad, Tensor image, Tensor clip, Tensor faces, Tensor neighbours, Tensor face_id, bool deterministic) -> Tensor");
+  m.def("vertex_corners(Tensor faces, int num_vertices) -> (Tensor offsets, Tensor corners)");
+  m.def("face_neighbours(Tensor faces) -> Tensor");
+  m.def("morton_order(Tensor points) -> Tensor");
+  m.def("cpu_level() -> int");
 }
