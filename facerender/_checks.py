@@ -1,43 +1,82 @@
-"""Argument checks: each raises a ValueError or TypeError that names the argument, what came and what was expected."""
+"""Argument checks. Each raises a ValueError or TypeError that names the argument, what was expected and what came."""
 
+import functools
 import os
+import warnings
+from collections.abc import Callable, Sequence
+from types import EllipsisType
+from typing import Any, ParamSpec, TypeVar, overload
 
 import torch
+from torch import Tensor
 
-from ._load import has_cuda_kernels
+from ._load import REBUILD, has_cuda_kernels
 
 GEOMETRY = (torch.float32, torch.float64)
 ATTRIBUTE = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 HALF = (torch.float16, torch.bfloat16)
-CHECKED = os.environ.get("FACERENDER_CHECKS", "0") == "1"  # on CUDA, look at face indices too; that waits for the device
+# Checks face indices on CUDA too, which waits for the device.
+CHECK_CUDA_INDICES = os.environ.get("FACERENDER_CHECKS", "0") == "1"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def describe(value) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a dtype without the leading "torch."."""
+    return str(dtype).removeprefix("torch.")
+
+
+def describe(value: object) -> str:
+    """Describe an argument in an error message: dtype and shape of a tensor, type and value of anything else."""
     if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+        return f"{dtype_name(value.dtype)} {list(value.shape)}"
     return f"{type(value).__name__} {value!r}"
 
 
-def shape_text(shape) -> str:
+def shape_text(shape: Sequence[str | int | EllipsisType]) -> str:
+    """Write an expected shape as the docstrings do: [N,V,3]."""
     return "[" + ",".join("..." if word is ... else str(word) for word in shape) + "]"
 
 
-def check_tensor(name, value, shape, dtypes, sizes=None):
-    """`shape` is a tuple: a word names a dimension, a number is a fixed size, and ... in front stands for any number of dimensions.
-    `sizes` collects what the words were bound to; one bound before must agree, and "N|1" may also be 1."""
+def check_tensor(
+    name: str,
+    value: object,
+    shape: tuple[str | int | EllipsisType, ...],
+    dtypes: Sequence[torch.dtype],
+    sizes: dict[str, int] | None = None,
+) -> dict[str, int]:
+    """Check that an argument is a tensor of a shape and of one of some dtypes.
+
+    Args:
+        name: the argument's name in error messages.
+        value: the argument.
+        shape: expected shape. A word names a dimension, "N|1" is N or 1, a number is a fixed size, and ... in front
+            stands for any number of dimensions.
+        dtypes: allowed dtypes.
+        sizes: sizes that words are bound to already; the tensor must agree with them, and new words are added.
+
+    Returns:
+        `sizes`, or a new dictionary.
+
+    Raises:
+        TypeError: the argument is no tensor, or of another dtype.
+        ValueError: the shape does not fit.
+    """
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a tensor {shape_text(shape)}, got {describe(value)}")
     if value.dtype not in dtypes:
-        wanted = " or ".join(str(d).removeprefix("torch.") for d in dtypes)
+        wanted = " or ".join(dtype_name(d) for d in dtypes)
         raise TypeError(f"{name} must be {wanted} {shape_text(shape)}, got {describe(value)}")
     sizes = {} if sizes is None else sizes
-    got, words = value.shape, shape
+    got: Sequence[int] = value.shape
+    words = shape
     if shape[0] is ...:
         words = shape[1:]
         got = got[len(got) - len(words) :]
     ok = len(got) == len(words)
     if ok:
-        for word, size in zip(words, got):
+        for word, size in zip(words, got, strict=True):
             if isinstance(word, int):
                 ok = ok and size == word
                 continue
@@ -45,26 +84,37 @@ def check_tensor(name, value, shape, dtypes, sizes=None):
                 if size == 1:
                     continue
                 word = "N"
+            assert isinstance(word, str)  # ... stands in front alone
             if word in sizes:
                 ok = ok and size == sizes[word]
             else:
                 sizes[word] = size
     if not ok:
         bound = ", ".join(f"{k}={v}" for k, v in sizes.items() if k in shape or k + "|1" in shape)
-        raise ValueError(f"{name} must be {shape_text(shape)}{f' with {bound}' if bound else ''}, got {describe(value)}")
+        where = f" with {bound}" if bound else ""
+        raise ValueError(f"{name} must be {shape_text(shape)}{where}, got {describe(value)}")
     return sizes
 
 
-def check_faces(faces, num_vertices=None):
+def check_faces(faces: object, num_vertices: int | None = None) -> None:
+    """Check a face list [F,3]; with FACERENDER_CHECKS=1 in the environment, also its indices on CUDA.
+
+    The ops check indices on the CPU themselves.
+    """
     check_tensor("faces", faces, ("F", 3), (torch.int32,))
-    if CHECKED and num_vertices is not None and faces.is_cuda and faces.numel() and not torch.compiler.is_compiling():
+    assert isinstance(faces, Tensor)
+    if not CHECK_CUDA_INDICES or num_vertices is None or torch.compiler.is_compiling():
+        return
+    if faces.is_cuda and faces.numel():
         low, high = int(faces.min()), int(faces.max())
         if low < 0 or high >= num_vertices:
             raise ValueError(f"faces must hold indices in 0..{num_vertices - 1}, got {low}..{high}")
 
 
-def check_device(**tensors):
-    first = first_name = None
+def check_device(**tensors: Tensor | None) -> None:
+    """Check that all tensors are on one device, the CPU or a GPU that this build has kernels for; None is skipped."""
+    first = None
+    first_name = ""
     for name, t in tensors.items():
         if t is None:
             continue
@@ -72,56 +122,89 @@ def check_device(**tensors):
             first, first_name = t.device, name
         elif t.device != first:
             raise ValueError(f"{name} must be on the device of {first_name}, {first}, got {t.device}")
-    if first.type == "cpu" or first.type == "meta":
+    if first is None or first.type == "cpu" or first.type == "meta":
         return
     if first.type != "cuda":
         raise ValueError(f"{first_name} must be on a cpu or cuda device, got {first}")
     if not torch.compiler.is_compiling() and not has_cuda_kernels():
         raise RuntimeError(
             f"{first_name} is on {first}, but this facerender was built without CUDA. Rebuild it where nvcc is found: "
-            "FACERENDER_CUDA=1 pip install --no-build-isolation --force-reinstall --no-deps -e ."
+            f"FACERENDER_CUDA=1 {REBUILD}"
         )
 
 
-def check_same_dtype(**tensors):
+def check_same_dtype(**tensors: Tensor | None) -> None:
+    """Check that all tensors have the dtype of the first; None is skipped."""
     named = [(name, t) for name, t in tensors.items() if t is not None]
     first_name, first = named[0]
     for name, t in named[1:]:
         if t.dtype != first.dtype:
-            raise TypeError(f"{name} must be {str(first.dtype).removeprefix('torch.')}, like {first_name}, got {describe(t)}")
+            raise TypeError(f"{name} must be {dtype_name(first.dtype)}, like {first_name}, got {describe(t)}")
 
 
-def check_attributes_fit_geometry(name, attributes, geometry_name, geometry):
+def check_attributes_fit_geometry(name: str, attributes: Tensor, geometry_name: str, geometry: Tensor) -> None:
+    """Check that attributes are float64 beside float64 geometry, and of 16 or 32 bits beside float32."""
     if (geometry.dtype == torch.float64) != (attributes.dtype == torch.float64):
+        wanted = "float64" if geometry.dtype == torch.float64 else "float32, float16 or bfloat16"
         raise TypeError(
-            f"{name} must be {'float64' if geometry.dtype == torch.float64 else 'float32, float16 or bfloat16'} beside {geometry_name}, "
-            f"which is {describe(geometry)}, got {describe(attributes)}"
+            f"{name} must be {wanted} beside {geometry_name}, which is {describe(geometry)}, got {describe(attributes)}"
         )
 
 
-def check_size(size):
-    if not (isinstance(size, (tuple, list, torch.Size)) and len(size) == 2 and all(isinstance(s, (int, torch.SymInt)) for s in size)):
+def check_size(size: object) -> tuple[int, int]:
+    """Check an image size (H, W) in pixels, and return it."""
+    if not (
+        isinstance(size, (tuple, list, torch.Size))
+        and len(size) == 2
+        and all(isinstance(s, (int, torch.SymInt)) for s in size)
+    ):
         raise TypeError(f"size must be (height, width), two integers, got {describe(size)}")
     if any(s < 0 or s > 16384 for s in size):
         raise ValueError(f"size must have a height and width in 0..16384, got {tuple(size)}")
     return size[0], size[1]
 
 
-def check_choice(name, value, choices):
+def check_choice(name: str, value: str, choices: Sequence[str]) -> int:
+    """Check that an argument is one of some words, and return its index, which is how C++ knows it."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(repr(c) for c in choices)}, got {value!r}")
     return choices.index(value)
 
 
-def full_precision(*tensors):
-    """Inside autocast, 16-bit tensors as float32: autocast must not reach geometry."""
-    out = []
-    for t in tensors:
-        if isinstance(t, torch.Tensor) and t.dtype in HALF and torch.is_autocast_enabled(t.device.type):
-            t = t.float()
-        out.append(t)
-    return out if len(out) > 1 else out[0]
+@overload
+def full_precision(value: Tensor) -> Tensor: ...
 
 
-def deterministic() -> bool:
-    return torch.are_deterministic_algorithms_enabled()
+@overload
+def full_precision(value: None) -> None: ...
+
+
+def full_precision(value: Tensor | None) -> Tensor | None:
+    """Return a 16-bit tensor inside autocast as float32, anything else as it is: autocast must not reach geometry."""
+    if isinstance(value, torch.Tensor) and value.dtype in HALF and torch.is_autocast_enabled(value.device.type):
+        return value.float()
+    return value
+
+
+def deprecated_keyword(old: str, new: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a function accept the former name of a keyword argument, with a DeprecationWarning.
+
+    A compiled graph accepts it too, without the warning.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def accept(*args: P.args, **kwargs: P.kwargs) -> T:
+            if old in kwargs:
+                named: dict[str, Any] = kwargs
+                if new in named:
+                    raise TypeError(f"{function.__name__}() got both {new} and {old}, its former name")
+                if not torch.compiler.is_compiling():
+                    message = f"{function.__name__}(): the argument {old} is now called {new}"
+                    warnings.warn(message, DeprecationWarning, stacklevel=2)
+                named[new] = named.pop(old)
+            return function(*args, **kwargs)
+
+        return accept
+
+    return decorate

@@ -1,7 +1,8 @@
 """Cameras: vertices in model space to clip space. Plain torch.
 
-World and camera space have y up and z towards the viewer; a camera looks along -z. Every function takes vertices [N,V,3] and returns clip
-positions [N,V,4] for `rasterize`. Angles are radians.
+World and camera space have y up and z towards the viewer; a camera looks along -z. Projections take vertices [N,V,3]
+and return clip positions [N,V,4] for `rasterize`. Angles are radians. Lengths are in the unit of the vertices, whatever
+it is, unless a camera says otherwise: only `deep3d` has a unit of its own, the decimeter.
 """
 
 import math
@@ -13,7 +14,14 @@ from ._checks import GEOMETRY, check_choice, check_tensor
 
 
 def euler_rotation(angles: Tensor) -> Tensor:
-    """[N,3] (pitch about x, yaw about y, roll about z) to R = Rz Ry Rx, [N,3,3], for column vectors."""
+    """Return the rotations R = Rz Ry Rx of Euler angles, for column vectors.
+
+    Args:
+        angles: [N,3], pitch about x, yaw about y, roll about z, in radians.
+
+    Returns:
+        Rotations [N,3,3].
+    """
     check_tensor("angles", angles, ("N", 3), GEOMETRY)
     (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(-1), angles.sin().unbind(-1)
     rows = [
@@ -25,8 +33,16 @@ def euler_rotation(angles: Tensor) -> Tensor:
 
 
 def euler_angles(rotation: Tensor) -> Tensor:
-    """The angles [N,3] of rotations [N,3,3], as `euler_rotation` takes them; yaw within a quarter turn of zero. At a yaw of 90 degrees pitch and roll turn about one axis, and
-    the roll is then 0."""
+    """Return the Euler angles of rotations, as `euler_rotation` takes them.
+
+    At a yaw of 90 degrees pitch and roll turn about one axis, and the roll is then 0.
+
+    Args:
+        rotation: [N,3,3].
+
+    Returns:
+        Pitch, yaw and roll [N,3] in radians; yaw is within a quarter turn of zero.
+    """
     check_tensor("rotation", rotation, ("N", 3, 3), GEOMETRY)
     r = rotation
     flat = r[:, 2, 1].square() + r[:, 2, 2].square() < 1e-12
@@ -37,15 +53,34 @@ def euler_angles(rotation: Tensor) -> Tensor:
 
 
 def rotation_from_axes(first: Tensor, second: Tensor) -> Tensor:
-    """The rotation [...,3,3] whose first row is along `first` [...,3], whose second is `second` [...,3] less what is along it, and whose third is their cross product: what
-    networks give without a jump (Zhou et al. 2019)."""
+    """Return the rotation of two axes by Gram-Schmidt: the continuous 6D representation of Zhou et al. 2019.
+
+    Args:
+        first: [...,3], direction of the first row, of any length.
+        second: [...,3]; its component orthogonal to `first` is the direction of the second row.
+
+    Returns:
+        Rotations [...,3,3], whose third row is the cross product of the first two.
+    """
     first = torch.nn.functional.normalize(first, dim=-1)
     second = torch.nn.functional.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
     return torch.stack([first, second, torch.linalg.cross(first, second, dim=-1)], -2)
 
 
-def transform(vertices: Tensor, rotation: Tensor | None = None, translation: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
-    """scale * R v + t. vertices [N,V,3], rotation [N,3,3], translation [N,3], scale [N]."""
+def transform(
+    vertices: Tensor, rotation: Tensor | None = None, translation: Tensor | None = None, scale: Tensor | None = None
+) -> Tensor:
+    """Return scale * R v + t.
+
+    Args:
+        vertices: [N,V,3].
+        rotation: R, [N,3,3]; None is the identity.
+        translation: t, [N,3], in the unit of the scaled vertices; None is 0.
+        scale: [N]; None is 1.
+
+    Returns:
+        [N,V,3].
+    """
     if rotation is not None:
         vertices = vertices @ rotation.transpose(-1, -2)
     if scale is not None:
@@ -55,22 +90,51 @@ def transform(vertices: Tensor, rotation: Tensor | None = None, translation: Ten
     return vertices
 
 
-def orthographic(vertices: Tensor, half_height: float | Tensor, aspect: float = 1.0, depth: float | Tensor | None = None) -> Tensor:
-    """Parallel projection, w = 1: y = +-half_height at the upper and lower border, x = +-half_height * aspect (= W/H) at the sides, z in
-    -depth..depth visible, nearer where z is larger. `half_height` and `depth` are numbers or [N]; depth defaults to 4 * half_height."""
+def orthographic(
+    vertices: Tensor, half_height: float | Tensor, aspect: float = 1.0, depth: float | Tensor | None = None
+) -> Tensor:
+    """Project in parallel: y = +-half_height is at the upper and lower border, x = +-half_height * aspect at the sides.
+
+    Args:
+        vertices: camera space [N,V,3], in any unit; nearer where z is larger.
+        half_height: half the height of the visible region, in the vertices' unit; a number or [N].
+        aspect: width / height of the image.
+        depth: z in -depth..depth is visible, in the vertices' unit; a number or [N]. None is 4 * half_height.
+
+    Returns:
+        Clip positions [N,V,4], with w = 1.
+    """
     check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     depth = 4 * half_height if depth is None else depth
-    h, d = (torch.as_tensor(a, dtype=vertices.dtype, device=vertices.device).reshape(-1, 1) for a in (half_height, depth))
+    h, d = (
+        torch.as_tensor(a, dtype=vertices.dtype, device=vertices.device).reshape(-1, 1) for a in (half_height, depth)
+    )
     x, y, z = vertices.unbind(-1)
     return torch.stack([x / (h * aspect), y / h, -z / d, torch.ones_like(x)], -1)
 
 
-def weak_perspective(vertices: Tensor, scale: Tensor, rotation: Tensor, translation: Tensor, size: tuple[int, int], depth: float = 2.0) -> Tensor:
-    """Scaled orthography in pixels, the camera of 3DDFA and its family: (x, y) = scale * (R v)_xy + t_xy, measured from the lower left
-    corner of the image with y up; z only orders surfaces.
+def weak_perspective(
+    vertices: Tensor,
+    scale: Tensor,
+    rotation: Tensor,
+    translation: Tensor,
+    size: tuple[int, int],
+    depth: float = 2.0,
+) -> Tensor:
+    """Project by scaled orthography in pixels, the camera of 3DDFA and its family: scale * (R v)_xy + t_xy.
 
-    vertices [N,V,3]; scale [N], pixels per unit; rotation [N,3,3]; translation [N,2] or [N,3], pixels; size (H, W); scale * z within
-    +-depth image heights is visible.
+    Positions are measured from the lower left corner of the image with y up; z only orders surfaces.
+
+    Args:
+        vertices: model space [N,V,3], in any unit.
+        scale: [N], pixels per unit of the vertices.
+        rotation: R, [N,3,3].
+        translation: t, [N,2] or [N,3], in pixels; a third number is added to z.
+        size: (H, W) in pixels.
+        depth: scale * z within +-depth image heights is visible.
+
+    Returns:
+        Clip positions [N,V,4], with w = 1.
     """
     check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     height, width = size
@@ -81,11 +145,24 @@ def weak_perspective(vertices: Tensor, scale: Tensor, rotation: Tensor, translat
     return torch.stack([x, y, -z / (depth * height), torch.ones_like(x)], -1)
 
 
-def pinhole(vertices: Tensor, focal: float, center: tuple[float, float], size: tuple[int, int], near: float, far: float) -> Tensor:
-    """Perspective projection of camera-space vertices: the camera is at the origin and looks along -z.
+def pinhole(
+    vertices: Tensor, focal: float, center: tuple[float, float], size: tuple[int, int], near: float, far: float
+) -> Tensor:
+    """Project in perspective: the camera is at the origin of camera space and looks along -z.
 
-    focal, center (x, y) and size (H, W) in pixels, y of the centre from the top; near < far are distances in the vertices' unit. w is the
-    distance along the view axis.
+    Args:
+        vertices: camera space [N,V,3], in any unit.
+        focal: focal length in pixels.
+        center: principal point (x, y) in pixels, y from the top.
+        size: (H, W) in pixels.
+        near: distance of the near plane along the view axis, in the vertices' unit.
+        far: distance of the far plane, likewise.
+
+    Returns:
+        Clip positions [N,V,4]; w is the distance along the view axis, in the vertices' unit.
+
+    Raises:
+        ValueError: not 0 < near < far.
     """
     check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     if not 0 < near < far:
@@ -99,34 +176,96 @@ def pinhole(vertices: Tensor, focal: float, center: tuple[float, float], size: t
     return torch.stack([clip_x, clip_y, clip_z, w], -1)
 
 
-def deep3d(vertices: Tensor, rotation: Tensor, translation: Tensor, size: int = 224) -> Tensor:
-    """The camera of Deep3DFaceReconstruction (Deng et al. 2019): focal 1015 at 224 pixels, centre in the middle, distance 10, near 5,
-    far 15. vertices [N,V,3] in its unit of decimetres; rotation [N,3,3] as `euler_rotation` gives it; translation [N,3]."""
+def deep3d(
+    vertices: Tensor,
+    rotation: Tensor,
+    translation: Tensor,
+    size: int = 224,
+    units_per_decimeter: float = 1.0,
+) -> Tensor:
+    """Project by the camera of Deep3DFaceReconstruction (Deng et al. 2019).
+
+    A pinhole at a distance of 10 decimeters from the origin, near 5, far 15, with a focal length of 1015 pixels at an
+    image of 224 and the principal point in the middle. About 22 centimeters are in view at the origin.
+
+    Args:
+        vertices: model space [N,V,3], in decimeters, or in the unit that `units_per_decimeter` says.
+        rotation: [N,3,3], as `euler_rotation` gives it.
+        translation: [N,3], in the vertices' unit.
+        size: height and width of the image in pixels.
+        units_per_decimeter: how many of the vertices' units make a decimeter: 1 for decimeters (the default), 100 for
+            millimeters, 10 for centimeters, 0.1 for meters.
+
+    Returns:
+        Clip positions [N,V,4]; w is the distance along the view axis in decimeters.
+
+    Raises:
+        ValueError: `units_per_decimeter` is not positive.
+    """
+    if not units_per_decimeter > 0:
+        raise ValueError(f"units_per_decimeter must be positive, got {units_per_decimeter}")
     p = transform(vertices, rotation, translation)
+    if units_per_decimeter != 1:
+        p = p / units_per_decimeter
     p = p - torch.tensor([0.0, 0.0, 10.0], dtype=p.dtype, device=p.device)
     return pinhole(p, 1015.0 * size / 224, (size / 2, size / 2), (size, size), 5.0, 15.0)
 
 
 def look_at(eye: Tensor, target: Tensor, up: tuple[float, float, float] = (0.0, 1.0, 0.0)) -> tuple[Tensor, Tensor]:
-    """Rotation [N,3,3] and translation [N,3] that take world space to the space of a camera at `eye` [N,3] looking at `target` [N,3]."""
+    """Return the transform from world space to the space of a camera that looks at a point.
+
+    Args:
+        eye: position of the camera [N,3], in any unit.
+        target: the point it looks at [N,3], in the same unit.
+        up: the direction that is up in the image.
+
+    Returns:
+        Rotation [N,3,3] and translation [N,3], for `transform`; the translation is in the same unit.
+    """
     backward = torch.nn.functional.normalize(eye - target, dim=-1)
-    right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor(up, dtype=eye.dtype, device=eye.device).expand_as(eye), backward), dim=-1)
+    upwards = torch.tensor(up, dtype=eye.dtype, device=eye.device).expand_as(eye)
+    right = torch.nn.functional.normalize(torch.linalg.cross(upwards, backward), dim=-1)
     rotation = torch.stack([right, torch.linalg.cross(backward, right), backward], -2)
     return rotation, -(rotation @ eye[..., None])[..., 0]
 
 
 def to_pixels(clip: Tensor, size: tuple[int, int]) -> Tensor:
-    """Clip positions [...,4] to pixels [...,2] as (x, y), y from the top; pixel (i, j) has its centre at (j + 0.5, i + 0.5)."""
+    """Return clip positions in pixels; pixel (i, j) has its center at (j + 0.5, i + 0.5).
+
+    Args:
+        clip: [...,4].
+        size: (H, W) in pixels.
+
+    Returns:
+        (x, y) in pixels, [...,2]; y from the top.
+    """
     height, width = size
     ndc = clip[..., :2] / clip[..., 3:]
     return torch.stack([(ndc[..., 0] + 1) * (width / 2), (1 - ndc[..., 1]) * (height / 2)], -1)
 
 
-def framing(vertices: Tensor, size: tuple[int, int], projection: str = "pinhole", fill: float = 0.85, rotation: Tensor | None = None) -> Tensor:
-    """A camera that frames the mesh by itself, from the front (+z) after `rotation` [N,3,3] about its middle.
+def framing(
+    vertices: Tensor,
+    size: tuple[int, int],
+    projection: str = "pinhole",
+    fill: float = 0.85,
+    rotation: Tensor | None = None,
+) -> Tensor:
+    """Project by a camera that frames the mesh by itself, from the front (+z). Waits for the device.
 
-    "pinhole" has a field of view of 20 degrees, that of a portrait; "orthographic" has none. `fill` is the share of the smaller image side
-    that the bounding sphere's diameter takes, that of the largest mesh of a batch. Waits for the device.
+    Args:
+        vertices: model space [N,V,3], in any unit.
+        size: (H, W) in pixels.
+        projection: "pinhole" with a field of view of 20 degrees, that of a portrait, or "orthographic".
+        fill: the share of the smaller image side that the bounding sphere's diameter takes, that of the largest mesh of
+            the batch.
+        rotation: [N,3,3], of the mesh about the middle of its bounding box; None is the identity.
+
+    Returns:
+        Clip positions [N,V,4].
+
+    Raises:
+        ValueError: there are no vertices or no pixels, or the projection is unknown.
     """
     check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     check_choice("projection", projection, ("pinhole", "orthographic"))
@@ -144,4 +283,5 @@ def framing(vertices: Tensor, size: tuple[int, int], projection: str = "pinhole"
     half_angle = math.radians(10) * fill
     distance = radius / math.sin(half_angle)
     p = p - torch.tensor([0.0, 0.0, distance], dtype=p.dtype, device=p.device)
-    return pinhole(p, side / 2 / math.tan(math.radians(10)), (width / 2, height / 2), (height, width), distance - 1.01 * radius, distance + 1.01 * radius)
+    focal, center = side / 2 / math.tan(math.radians(10)), (width / 2, height / 2)
+    return pinhole(p, focal, center, (height, width), distance - 1.01 * radius, distance + 1.01 * radius)

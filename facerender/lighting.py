@@ -1,4 +1,7 @@
-"""Lights as spherical-harmonic coefficients [N,9,3] for `sh_shade` and `render_face`. Plain torch."""
+"""Lights as spherical-harmonic coefficients [N,9,3] for `sh_shade` and `render_face`. Plain torch.
+
+After Ramamoorthi and Hanrahan 2001. Colors are linear.
+"""
 
 import math
 
@@ -9,40 +12,75 @@ from ._checks import GEOMETRY, check_choice, check_tensor
 from .shading import PRESETS
 
 _C0, _C1, _C2 = math.sqrt(1 / (4 * math.pi)), math.sqrt(3 / (4 * math.pi)), math.sqrt(15 / (4 * math.pi))
-_A = {"deep3d": (math.pi, 2 * math.pi / math.sqrt(3), 2 * math.pi / math.sqrt(8)), "deca": (1.0, 2 * math.pi / 3, math.pi / 4)}
+_A0, _A1, _A2 = math.pi, 2 * math.pi / math.sqrt(3), 2 * math.pi / math.sqrt(8)  # deep3d's factors of the three bands
+_DECA1 = 2 * math.pi / 3  # deca's Lambert factor of band 1
+_DECA2 = math.pi / 4  # and of band 2
 
-# name -> the factor of (1, x, y, z, xy, yz, xz, 3z^2 - 1, x^2 - y^2) and the band in which each stands
-_FACTORS = {
-    "standard": ([_C0, _C1, _C1, _C1, _C2, _C2, _C2, _C2 / (2 * math.sqrt(3)), _C2 / 2], [0, 3, 1, 2, 4, 5, 7, 6, 8]),
+# name -> the factor of each of (1, x, y, z, xy, yz, xz, 3z^2 - 1, x^2 - y^2), and the coefficient that goes with it
+_FACTORS: dict[str, tuple[list[float], list[int]]] = {
+    "standard": (
+        [_C0, _C1, _C1, _C1, _C2, _C2, _C2, _C2 / (2 * math.sqrt(3)), _C2 / 2],
+        [0, 3, 1, 2, 4, 5, 7, 6, 8],
+    ),
     "deep3d": (
-        [a * f for a, f in zip([_A["deep3d"][0]] + [_A["deep3d"][1]] * 3 + [_A["deep3d"][2]] * 5, [_C0, -_C1, -_C1, _C1, _C2, -_C2, -_C2, _C2 / (2 * math.sqrt(3)), _C2 / 2])],
+        [
+            a * f
+            for a, f in zip(
+                [_A0] + [_A1] * 3 + [_A2] * 5,
+                [_C0, -_C1, -_C1, _C1, _C2, -_C2, -_C2, _C2 / (2 * math.sqrt(3)), _C2 / 2],
+                strict=True,
+            )
+        ],
         [0, 3, 1, 2, 4, 5, 7, 6, 8],
     ),
     "deca": (
-        [a * f for a, f in zip([1.0] + [_A["deca"][1]] * 3 + [_A["deca"][2]] * 5, [_C0, _C1, _C1, _C1, _C2, _C2, _C2, _C2 / (2 * math.sqrt(3)), _C2 / 2])],
+        [
+            a * f
+            for a, f in zip(
+                [1.0] + [_DECA1] * 3 + [_DECA2] * 5,
+                [_C0, _C1, _C1, _C1, _C2, _C2, _C2, _C2 / (2 * math.sqrt(3)), _C2 / 2],
+                strict=True,
+            )
+        ],
         [0, 1, 2, 3, 4, 6, 5, 8, 7],
     ),
 }
 
 
 def sh_basis(normals: Tensor, preset: str = "deep3d") -> Tensor:
-    """The nine basis functions of a preset (see `sh_shade`) at normals [...,3]: [...,9]."""
+    """Evaluate the nine basis functions of a preset.
+
+    Args:
+        normals: unit vectors [...,3].
+        preset: as in `sh_shade`.
+
+    Returns:
+        [...,9], in the preset's order.
+    """
     check_tensor("normals", normals, (..., 3), GEOMETRY)
     check_choice("preset", preset, PRESETS)
     x, y, z = normals.unbind(-1)
     terms = [torch.ones_like(x), x, y, z, x * y, y * z, x * z, 3 * z * z - 1, x * x - y * y]
-    factors, bands = _FACTORS[preset]
-    out = [None] * 9
-    for term, factor, band in zip(terms, factors, bands):
-        out[band] = factor * term
+    factors, places = _FACTORS[preset]
+    out = [x] * 9  # every place is filled below
+    for term, factor, place in zip(terms, factors, places, strict=True):
+        out[place] = factor * term
     return torch.stack(out, -1)
 
 
 def ambient_and_directional(ambient: Tensor, direction: Tensor, intensity: Tensor, preset: str = "deep3d") -> Tensor:
-    """Coefficients of an ambient light and a distant one, so that a Lambertian surface of albedo 1 has the colour
-    ``ambient + intensity * max(0, n . d)`` up to the third band (Ramamoorthi and Hanrahan 2001).
+    """Return the coefficients of an ambient light and a distant one (Ramamoorthi and Hanrahan 2001).
 
-    ambient [N,3]; direction [N,3], towards the light, any length; intensity [N,3] -> [N,9,3].
+    A Lambertian surface of albedo 1 gets the color ``ambient + intensity * max(0, n . d)``, up to the third band.
+
+    Args:
+        ambient: linear color [N,3].
+        direction: d, [N,3], towards the light, of any length.
+        intensity: linear color of the distant light [N,3].
+        preset: basis of the coefficients, as in `sh_shade`.
+
+    Returns:
+        Coefficients [N,9,3].
     """
     check_tensor("direction", direction, ("N", 3), GEOMETRY)
     d = torch.nn.functional.normalize(direction, dim=-1)
@@ -56,25 +94,58 @@ def ambient_and_directional(ambient: Tensor, direction: Tensor, intensity: Tenso
 
 
 def convert(coefficients: Tensor, source: str, target: str) -> Tensor:
-    """Coefficients [N,9,3] of one preset as those of another that give the same colours."""
+    """Convert coefficients of one preset to those of another that give the same colors.
+
+    Args:
+        coefficients: [N,9,3].
+        source: preset of `coefficients`, as in `sh_shade`.
+        target: preset of the result.
+
+    Returns:
+        Coefficients [N,9,3].
+    """
     check_tensor("coefficients", coefficients, ("N", 9, 3), GEOMETRY)
-    check_choice("source", source, PRESETS), check_choice("target", target, PRESETS)
+    check_choice("source", source, PRESETS)
+    check_choice("target", target, PRESETS)
     (f0, b0), (f1, b1) = _FACTORS[source], _FACTORS[target]
     order = [b0[b1.index(k)] for k in range(9)]
     ratio = [f0[b1.index(k)] / f1[b1.index(k)] for k in range(9)]
-    return coefficients[:, order] * torch.tensor(ratio, dtype=coefficients.dtype, device=coefficients.device)[:, None]
+    factors = torch.tensor(ratio, dtype=coefficients.dtype, device=coefficients.device)
+    return coefficients[:, order] * factors[:, None]
 
 
 def deep3d_coefficients(gamma: Tensor) -> Tensor:
-    """The 27 lighting numbers of Deep3DFaceReconstruction [N,27] (three channels of nine, 0.8 to be added to the first band) as [N,9,3]."""
+    """Convert the lighting numbers of Deep3DFaceReconstruction to coefficients of the preset "deep3d".
+
+    Args:
+        gamma: [N,27], three color channels of nine, to whose first number 0.8 is to be added.
+
+    Returns:
+        Coefficients [N,9,3].
+    """
     check_tensor("gamma", gamma, ("N", 27), GEOMETRY)
     first = torch.zeros(9, dtype=gamma.dtype, device=gamma.device)
     first[0] = 0.8
     return (gamma.reshape(-1, 3, 9) + first).transpose(1, 2)
 
 
-def studio(batch: int = 1, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", preset: str = "deep3d") -> Tensor:
-    """A soft light from the upper left in front, for pictures of meshes: [N,9,3]."""
+def studio(
+    batch: int = 1,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    preset: str = "deep3d",
+) -> Tensor:
+    """Return a soft light from the upper left in front, for pictures of meshes.
+
+    Args:
+        batch: N.
+        dtype: float32 or float64.
+        device: where the coefficients are made.
+        preset: basis of the coefficients, as in `sh_shade`.
+
+    Returns:
+        Coefficients [N,9,3].
+    """
     one = torch.ones(batch, 1, dtype=dtype, device=device)
     ambient = one * torch.tensor([0.34, 0.35, 0.38], dtype=dtype, device=device)
     key = one * torch.tensor([-0.45, 0.55, 0.8], dtype=dtype, device=device)

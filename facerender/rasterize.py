@@ -1,48 +1,66 @@
-"""Rasterization: which triangle each pixel sees, where in it, and how deep."""
+"""Rasterization: the visible triangle of each pixel, the place in it, and its depth."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._autograd import Op, once
-from ._checks import GEOMETRY, check_choice, check_device, check_faces, check_size, check_tensor, deterministic, full_precision
-from .topology import faces_of
+from ._autograd import Op, no_double_backward
+from ._checks import GEOMETRY, check_choice, check_device, check_faces, check_size, check_tensor, full_precision
+from .topology import Faces, faces_of
 
 CULL = ("none", "back", "front")
 
 
 class Fragments(NamedTuple):
-    """What `rasterize` returns. With ``layers=K`` above 1 every member has a layer axis after W, nearest first."""
+    """What `rasterize` returns. With ``layers=K`` above 1 every member has a layer axis after W, nearest first.
 
-    face_id: Tensor  # int32 [N,H,W], -1 on background
-    bary: Tensor | None  # [N,H,W,3], perspective-correct, 0 on background
-    depth: Tensor  # [N,H,W], z/w in -1..1, 1 on background
+    Attributes:
+        face_id: int32 [N,H,W], the visible face; -1 on background.
+        bary: [N,H,W,3], its perspective-correct barycentric coordinates; 0 on background. None if not asked for.
+        depth: [N,H,W], z/w in -1..1; 1 on background.
+    """
+
+    face_id: Tensor
+    bary: Tensor | None
+    depth: Tensor
 
 
-def rasterize(clip: Tensor, faces, size: tuple[int, int], cull: str = "none", layers: int = 1, barycentrics: bool = True) -> Fragments:
-    """Rasterizes a batch of meshes that share their faces.
+def rasterize(
+    clip: Tensor,
+    faces: Faces,
+    size: tuple[int, int],
+    cull: str = "none",
+    layers: int = 1,
+    barycentrics: bool = True,
+) -> Fragments:
+    """Rasterize a batch of meshes that share their faces.
 
-    Args:
-        clip: [N,V,4] float32 or float64, clip-space positions (OpenGL's: x right, y up, visible when -w <= x, y, z <= w).
-        faces: [F,3] int32, or a `Topology`.
-        size: (H, W) in pixels, each at most 16384. Row 0 is the top, pixel (i, j) has its centre at (j + 0.5, i + 0.5).
-        cull: "none", "back" (draw counter-clockwise triangles only, as seen on the screen) or "front".
-        layers: K > 1 also returns the next nearest surfaces behind, K in all.
-        barycentrics: False where ids and depth are enough: `bary` is None, and the rest takes less time.
+    Face ids are exact: vertices are snapped to 1/256 pixel, a pixel center on a shared edge belongs to exactly one of
+    the triangles (top-left rule), and at equal depth the lower face index wins; the same bits on CPU and CUDA. Depths
+    are compared as float32. A triangle that crosses the camera plane is drawn where it is in front. A triangle with a
+    NaN or infinite corner, or without area, is not drawn.
 
-    Returns:
-        `Fragments`. `face_id` is exact: vertices are snapped to 1/256 pixel, a centre on a shared edge belongs to exactly one of the
-        triangles (top-left rule), at equal depth the lower face index wins; the same bits on CPU and CUDA. Depths are compared as
-        float32. A triangle that crosses the camera plane is drawn where it is in front; one with a NaN or infinite corner, or without
-        area, is not drawn.
-
-    Differentiability: `bary` and `depth` to `clip`, inside triangles; see `edge_gradients` for outlines. Once only: a second
+    `bary` and `depth` are differentiable to `clip`, inside triangles; see `edge_gradients` for outlines. A second
     derivative raises.
 
+    Args:
+        clip: float32 or float64 [N,V,4], clip-space positions (OpenGL's: x right, y up, visible when
+            -w <= x, y, z <= w).
+        faces: int32 [F,3], or a `Topology`.
+        size: (H, W) in pixels, each at most 16384. Row 0 is the top; pixel (i, j) has its center at (j + 0.5, i + 0.5).
+        cull: "none", "back" (draw only triangles that are counter-clockwise on the screen) or "front".
+        layers: K > 1 also returns the next nearest surfaces behind, K in all.
+        barycentrics: False where ids and depth are enough: `bary` is then None, and the rest takes less time.
+
+    Returns:
+        `Fragments`: `face_id` (-1 on background), `bary` (0 on background) and `depth` (1 on background).
+
     Raises:
-        TypeError, ValueError: an argument has the wrong type, dtype, rank, size or device. RuntimeError: on the CPU, a face index out
-        of range. On CUDA such a face is not drawn, and FACERENDER_CHECKS=1 in the environment makes it an error.
+        TypeError: an argument has the wrong type or dtype.
+        ValueError: a rank, size, device or choice does not fit.
+        RuntimeError: a face index is out of range, on the CPU. On CUDA such a face is not drawn, and
+            FACERENDER_CHECKS=1 in the environment makes it a ValueError.
     """
     clip = full_precision(clip)
     sizes = check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
@@ -61,11 +79,13 @@ def rasterize(clip: Tensor, faces, size: tuple[int, int], cull: str = "none", la
 
 class _Rasterize(Op):
     @staticmethod
-    def forward(clip, faces, height, width, cull, layers, want_bary):
+    def forward(
+        clip: Tensor, faces: Tensor, height: int, width: int, cull: int, layers: int, want_bary: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         return torch.ops.facerender.rasterize(clip, faces, height, width, cull, layers, want_bary)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         clip, faces = inputs[:2]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(output[0])
@@ -73,30 +93,53 @@ class _Rasterize(Op):
         ctx.want_bary = inputs[-1]
 
     @staticmethod
-    def backward(ctx, _, grad_bary, grad_depth):
+    def backward(ctx: Any, _: None, grad_bary: Tensor | None, grad_depth: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_bary = grad_bary if ctx.want_bary else None
         if not ctx.needs_input_grad[0] or (grad_bary is None and grad_depth is None):
             return (None,) * 7
+        op, deterministic = torch.ops.facerender.rasterize_backward, torch.are_deterministic_algorithms_enabled()
         clip, faces, face_id = ctx.saved_tensors
-        grad = once(torch.ops.facerender.rasterize_backward, grad_bary, grad_depth, clip, faces, face_id, deterministic())
+        grad = no_double_backward(op, grad_bary, grad_depth, clip, faces, face_id, deterministic)
         return grad, *(None,) * 6
 
 
 @torch.library.register_fake("facerender::rasterize")
-def _(clip, faces, height, width, cull, layers, want_bary=True):
+def _rasterize_fake(
+    clip: Tensor, faces: Tensor, height: int, width: int, cull: int, layers: int, want_bary: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
     shape = (clip.shape[0], height, width, layers)
-    return clip.new_empty(shape, dtype=torch.int32), clip.new_empty((*shape, 3 if want_bary else 0)), clip.new_empty(shape)
+    bary = clip.new_empty((*shape, 3 if want_bary else 0))
+    return clip.new_empty(shape, dtype=torch.int32), bary, clip.new_empty(shape)
 
 
 @torch.library.register_fake("facerender::rasterize_backward")
-def _(grad_bary, grad_depth, clip, faces, face_id, deterministic):
+def _rasterize_backward_fake(
+    grad_bary: Tensor | None,
+    grad_depth: Tensor | None,
+    clip: Tensor,
+    faces: Tensor,
+    face_id: Tensor,
+    deterministic: bool,
+) -> Tensor:
     return clip.new_empty(clip.shape)
 
 
-def bary_derivatives(clip: Tensor, faces, fragments: Fragments) -> Tensor:
-    """How the barycentrics change from pixel to pixel: [N,H,W,3,2], per pixel to the right and per pixel down; 0 on background.
+def bary_derivatives(clip: Tensor, faces: Faces, fragments: Fragments) -> Tensor:
+    """Compute how barycentric coordinates change from pixel to pixel, in plain torch on [N,H,W] gathers.
 
-    Plain torch on [N,H,W] gathers, so differentiable as often as wanted; unclamped barycentrics are meant.
+    Differentiable as often as wanted. The derivatives are those of unclamped coordinates.
+
+    Args:
+        clip: float32 or float64 [N,V,4], the positions that were rasterized.
+        faces: int32 [F,3] or a `Topology`, the faces that were rasterized.
+        fragments: what `rasterize` returned, of one layer.
+
+    Returns:
+        [N,H,W,3,2]: the change per pixel to the right and per pixel down; 0 on background.
+
+    Raises:
+        TypeError: an argument has the wrong type or dtype.
+        ValueError: a shape or a device does not fit.
     """
     sizes = check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
     faces = faces_of(faces, sizes["V"])
@@ -116,13 +159,14 @@ def bary_derivatives(clip: Tensor, faces, fragments: Fragments) -> Tensor:
     w = p[..., 3]
     u = p[..., 0] * (width / 2) + w * (width / 2 - x[:, None])
     v = w * (height / 2 - y) - p[..., 1] * (height / 2)
-    nxt, last = [1, 2, 0], [2, 0, 1]
-    m = u[..., nxt] * v[..., last] - v[..., nxt] * u[..., last]
-    dm_dx = v[..., nxt] * w[..., last] - w[..., nxt] * v[..., last]  # du/dx = -w
-    dm_dy = w[..., nxt] * u[..., last] - u[..., nxt] * w[..., last]  # dv/dy = -w
+    after, before = [1, 2, 0], [2, 0, 1]
+    m = u[..., after] * v[..., before] - v[..., after] * u[..., before]
+    dm_dx = v[..., after] * w[..., before] - w[..., after] * v[..., before]  # du/dx = -w
+    dm_dy = w[..., after] * u[..., before] - u[..., after] * w[..., before]  # dv/dy = -w
     total = m.sum(-1, keepdim=True)
     safe = hit[..., None] & (total != 0)
     total = torch.where(safe, total, torch.ones_like(total))
     bary = m / total
     dx, dy = ((d - bary * d.sum(-1, keepdim=True)) / total for d in (dm_dx, dm_dy))
-    return torch.where(safe[..., None], torch.stack([dx, dy], -1), torch.zeros((), dtype=clip.dtype, device=clip.device))
+    background = torch.zeros((), dtype=clip.dtype, device=clip.device)
+    return torch.where(safe[..., None], torch.stack([dx, dy], -1), background)

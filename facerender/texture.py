@@ -1,7 +1,7 @@
 """Textures over a UV atlas: looking them up, and baking them from an image. Plain torch on the ops.
 
-UV has (0, 0) at the lower left corner of the texture and (1, 1) at the upper right, as OBJ and glTF-after-flip have it; texture row 0 is
-the top.
+UV has (0, 0) at the lower left corner of the texture and (1, 1) at the upper right, as OBJ has it (glTF's v is flipped
+on reading); texture row 0 is the top.
 """
 
 import math
@@ -13,19 +13,24 @@ from ._checks import ATTRIBUTE, GEOMETRY, check_same_dtype, check_tensor, descri
 from .camera import to_pixels
 from .interpolate import interpolate
 from .rasterize import Fragments, rasterize
-from .topology import faces_of
+from .topology import Faces, faces_of
 
 
 def sample_texture(texture: Tensor, uv: Tensor, mode: str = "bilinear", wrap: str = "clamp") -> Tensor:
-    """Looks a texture up.
+    """Look a texture up. Differentiable to both arguments (bilinear).
 
     Args:
         texture: [N,Ht,Wt,C], or [1,Ht,Wt,C] shared by the batch.
-        uv: [N,...,2] of the texture's dtype.
-        mode: "bilinear" or "nearest". wrap: "clamp", or "repeat".
+        uv: [N,...,2], of the texture's dtype.
+        mode: "bilinear" or "nearest".
+        wrap: what lies outside 0..1: "clamp" continues the border, "repeat" the texture.
 
     Returns:
-        [N,...,C]; differentiable to both (bilinear).
+        [N,...,C].
+
+    Raises:
+        TypeError: an argument has the wrong type or dtype.
+        ValueError: a shape or a choice does not fit.
     """
     check_tensor("texture", texture, ("N", "H", "W", "C"), ATTRIBUTE)
     check_tensor("uv", uv, (..., 2), ATTRIBUTE)
@@ -45,34 +50,61 @@ def sample_texture(texture: Tensor, uv: Tensor, mode: str = "bilinear", wrap: st
     if wrap == "repeat":  # a border of one texel from the other side
         height, width = texture.shape[1:3]
         planes = torch.nn.functional.pad(planes, (1, 1, 1, 1), mode="circular")
-        u, v = ((a - a.detach().floor()) * (side / (side + 2)) + 1 / (side + 2) for a, side in ((u, width), (v, height)))
+        u, v = (
+            (a - a.detach().floor()) * (side / (side + 2)) + 1 / (side + 2) for a, side in ((u, width), (v, height))
+        )
     grid = torch.stack([u * 2 - 1, 1 - v * 2], -1).reshape(n, 1, points, 2)
     out = torch.nn.functional.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
     return out[:, :, 0].movedim(1, -1).reshape(n, *shape, texture.shape[-1])
 
 
-def rasterize_uv(uv: Tensor, uv_faces, size: tuple[int, int]) -> Fragments:
-    """Fragments [1,Ht,Wt] of an atlas: which face each texel shows. uv [Vt,2], uv_faces [F,3] int32."""
+def rasterize_uv(uv: Tensor, uv_faces: Faces, size: tuple[int, int]) -> Fragments:
+    """Rasterize an atlas: which face each texel belongs to.
+
+    Args:
+        uv: float32 or float64 [Vt,2], in 0..1.
+        uv_faces: int32 [F,3] or a `Topology`, indices into `uv`.
+        size: (Ht, Wt) of the texture.
+
+    Returns:
+        `Fragments` [1,Ht,Wt]; face id -1, bary 0 and depth 1 outside the atlas.
+    """
     check_tensor("uv", uv, ("Vt", 2), GEOMETRY)
     clip = torch.cat([uv * 2 - 1, torch.zeros_like(uv[:, :1]), torch.ones_like(uv[:, :1])], -1)
     return rasterize(clip[None], uv_faces, size)
 
 
 def bake_texture(
-    image: Tensor, clip: Tensor, faces, uv: Tensor, uv_faces: Tensor, size: tuple[int, int], normals: Tensor | None = None, tolerance: float = 0.01
+    image: Tensor,
+    clip: Tensor,
+    faces: Faces,
+    uv: Tensor,
+    uv_faces: Tensor,
+    size: tuple[int, int],
+    normals: Tensor | None = None,
+    tolerance: float = 0.01,
 ) -> tuple[Tensor, Tensor]:
-    """Takes the texture of a mesh from an image of it.
+    """Take the texture of a mesh from an image of it. Differentiable to the image.
 
     Args:
-        image: [N,H,W,C], in which the mesh lies at `clip` [N,V,4].
-        faces: [F,3] int32 or a `Topology`; uv [Vt,2] and uv_faces [F,3] int32: the atlas, with the faces in the same order.
+        image: float32 or float64 [N,H,W,C].
+        clip: [N,V,4], clip-space positions of the mesh in the image, of the image's dtype.
+        faces: int32 [F,3] or a `Topology`.
+        uv: [Vt,2], the atlas.
+        uv_faces: int32 [F,3], indices into `uv`, with the faces in the same order.
         size: (Ht, Wt) of the texture.
-        normals: [N,V,3] in camera space (z towards the viewer), to weigh surfaces seen at a slant less.
+        normals: [N,V,3] in camera space (z towards the viewer), to weight surfaces at a slant less; None weights all
+            visible texels by 1.
         tolerance: how much deeper than the visible surface, in z/w, a texel may be and still count as visible.
 
     Returns:
-        (texture [N,Ht,Wt,C], weight [N,Ht,Wt]): the weight is 0 where the texel is hidden, outside the image or outside the atlas (the
-        texture is then whatever the image shows there, or 0), else the cosine to the viewer, 1 without normals. Differentiable to the image.
+        The texture [N,Ht,Wt,C] and its weight [N,Ht,Wt]. The weight is the cosine between normal and viewer (1 without
+        normals), and 0 where the texel is hidden, outside the image or outside the atlas. The texture is 0 outside the
+        atlas, and whatever the image shows there where the texel is hidden.
+
+    Raises:
+        TypeError: an argument has the wrong type or dtype.
+        ValueError: a shape does not fit, or the two face lists differ in length.
     """
     sizes = check_tensor("image", image, ("N", "H", "W", "C"), GEOMETRY)
     check_tensor("clip", clip, ("N", "V", 4), GEOMETRY, sizes)
@@ -82,21 +114,25 @@ def bake_texture(
     check_tensor("faces", faces_of(faces), ("F", 3), (torch.int32,))
     if normals is not None:
         check_tensor("normals", normals, ("N", "V", 3), GEOMETRY, sizes)
-    if faces_of(faces).shape[0] != uv_faces.shape[0]:
-        raise ValueError(f"uv_faces must have one row for each of the {faces_of(faces).shape[0]} faces, got {uv_faces.shape[0]}")
+    count = faces_of(faces).shape[0]
+    if count != uv_faces.shape[0]:
+        raise ValueError(f"uv_faces must have one row for each of the {count} faces, got {uv_faces.shape[0]}")
     n, height, width = image.shape[:3]
     atlas = rasterize_uv(uv.to(clip.dtype), uv_faces, size)
+    assert atlas.bary is not None
     shared = Fragments(atlas.face_id.expand(n, -1, -1), atlas.bary.expand(n, -1, -1, -1), atlas.depth.expand(n, -1, -1))
     at = interpolate(clip, faces, shared)  # the clip position of every texel
     inside = shared.face_id >= 0
     w = torch.where(inside, at[..., 3], torch.ones_like(at[..., 3]))
     pixel = to_pixels(torch.cat([at[..., :3], w[..., None]], -1), (height, width))
     grid = torch.stack([pixel[..., 0] * (2 / width) - 1, pixel[..., 1] * (2 / height) - 1], -1)
-    texture = torch.nn.functional.grid_sample(image.movedim(-1, 1), grid, padding_mode="border", align_corners=False).movedim(1, -1)
-    seen = rasterize(clip, faces, (height, width), barycentrics=False).depth
-    front = torch.nn.functional.grid_sample(seen[:, None], grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0]
+    sample = torch.nn.functional.grid_sample
+    texture = sample(image.movedim(-1, 1), grid, padding_mode="border", align_corners=False).movedim(1, -1)
+    depth = rasterize(clip, faces, (height, width), barycentrics=False).depth
+    front = sample(depth[:, None], grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0]
     visible = inside & (grid.abs().amax(-1) <= 1) & (w > 0) & (at[..., 2] / w <= front + tolerance)
     weight = visible.to(clip.dtype)
     if normals is not None:
-        weight = weight * torch.nn.functional.normalize(interpolate(normals, faces, shared), dim=-1)[..., 2].clamp(min=0)
+        facing = torch.nn.functional.normalize(interpolate(normals, faces, shared), dim=-1)[..., 2]
+        weight = weight * facing.clamp(min=0)
     return torch.where(inside[..., None], texture, torch.zeros_like(texture)), weight

@@ -135,7 +135,7 @@ OPS = [
                 0,
                 lambda t: t[:, :7],
                 ValueError,
-                r"topology must be that of a mesh with 7 vertices, got Topology\(F=12, V=14",
+                r"faces must be those of a mesh with 7 vertices, got Topology\(F=12, V=14",
             ),
         ),
     ),
