@@ -1,14 +1,23 @@
-# make demo   everything from nothing: a virtual environment, the build, a photograph reconstructed, pictures of a mesh and of the built-in face model
-# make test   the tests, in the same environment
+# make demo       everything from nothing: a virtual environment, the build, a photo reconstructed, pictures of a mesh
+#                 and of the built-in face model, in demo/
+# make test       the tests, in the same environment
+# make check      formatters, linters and types, as CI runs them; `make format` mends what can be mended
+# make docs       the documentation, in site/
+# make sanitize   the tests of the ops with the C++ under AddressSanitizer and UndefinedBehaviorSanitizer
+# make wheels     sdist and wheel in build/packages/dist, each tried in fresh environments on several torch versions;
+#                 downloads several GB
 #
 # TORCH=torch==2.11.0 asks for another torch, PYTHON=python3.12 for another Python, VENV=path for another place.
 
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 VENV   ?= .venv
+JOBS   ?= auto
 PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install -q --disable-pip-version-check
+CXX_FILES = $(sort $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*/*.cpp csrc/*/*/*.h tests/shim/*.h))
 
-.PHONY: demo test sanitize clean
+.PHONY: demo test check format docs sanitize wheels clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -22,31 +31,53 @@ demo: $(VENV)/installed
 	$(PY) -m facemodels reconstruct demo/photo.png -o demo --write overlay,landmarks,pose,glb,viewer,coefficients
 	@echo
 	@echo "In $(CURDIR)/demo:"
-	@echo "  photo_overlay.png, photo_landmarks.png, photo_pose.png   the face found in photo.png (NASA's Eileen Collins, public domain, from scikit-image)"
-	@echo "  photo_0.glb, photo_0.html                                its mesh, for Blender or a game engine, and to be turned about in a browser"
+	@echo "  photo_overlay.png, photo_landmarks.png, photo_pose.png   the face found in photo.png (Eileen Collins; NASA, public domain)"
+	@echo "  photo_0.glb, photo_0.html                                its mesh, for Blender or a game engine, and as a page to turn it on"
 	@echo "  head.png, head.gif, normals.png, depth.png               a mesh, rendered"
-	@echo "  faces.jpg, viewer.html                                   random people of the built-in model, and one to make faces with in a browser"
+	@echo "  faces.jpg, viewer.html                                   random faces of the built-in model, and a page to make faces on"
 
+# One process a core, each with one thread.
 test: $(VENV)/installed
-	$(PY) -m pytest -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS)
 
-# The C++ under AddressSanitizer and UndefinedBehaviorSanitizer, over the tests; built in a copy, so that the real one stays.
+check: $(VENV)/installed
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
+	$(PY) -m codespell_lib .
+
+format: $(VENV)/installed
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+	$(VENV)/bin/clang-format -i $(CXX_FILES)
+
+docs: $(VENV)/installed
+	$(PIP) --no-build-isolation -e ".[docs]"
+	$(PY) -m mkdocs build --strict
+
+# Built in a copy, so that the real library stays.
+SANITIZED := build/sanitized
 sanitize: $(VENV)/installed
-	rm -rf build/sanitized && mkdir -p build/sanitized
-	cp -r csrc facerender facemodels benchmarks tests setup.py pyproject.toml README.md LICENSE build/sanitized/
-	rm -f build/sanitized/facerender/*.so
-	cd build/sanitized && FACERENDER_CUDA=0 FACERENDER_SANITIZE=1 $(abspath $(PY)) setup.py -q build_ext --inplace > build.log 2>&1 || (cat build.log; false)
-	cd build/sanitized && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r csrc facerender facemodels benchmarks tests setup.py pyproject.toml README.md LICENSE $(SANITIZED)/
+	rm -f $(SANITIZED)/facerender/*.so
+	cd $(SANITIZED) && FACERENDER_CUDA=0 FACERENDER_SANITIZE=1 $(abspath $(PY)) setup.py -q build_ext --inplace > build.log 2>&1 \
+		|| (cat build.log; false)
+	cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 OMP_NUM_THREADS=2 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so)" \
-		PYTHONPATH=$(CURDIR)/build/sanitized $(abspath $(PY)) -m pytest -q -p no:cacheprovider -k "not nvcc and not exports and not compiles" \
-		tests/test_ops.py tests/test_rasterize.py tests/test_edges.py tests/test_texture.py tests/test_topology.py
+		PYTHONPATH=$(CURDIR)/$(SANITIZED) $(abspath $(PY)) -m pytest -q -p no:cacheprovider \
+		-k "not nvcc and not exports and not compiles" $(addprefix tests/facerender/test_,ops.py rasterize.py edges.py texture.py topology.py)
+
+wheels: $(VENV)/installed
+	PYTHON=$(abspath $(PY)) .ci/packages full
 
 $(VENV)/installed: setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q --disable-pip-version-check "$(TORCH)" "setuptools>=77" pybind11 ninja numpy
-	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[dev,photos]"
+	$(PIP) "$(TORCH)" "setuptools>=77" ninja numpy
+	$(PIP) --no-build-isolation -e ".[dev,all]"
 	@$(PY) -c "import facerender; print('built:', facerender.build_info())"
 	@touch $@
 
 clean:
-	rm -rf build demo $(VENV) facerender/*.so *.egg-info
+	rm -rf build demo site $(VENV) facerender/*.so facerender/_build.py *.egg-info

@@ -22,6 +22,25 @@ COMMANDS = {
     ),
 }
 
+# Packages of the extra "models", by the name under which they are imported: facemodels needs them, facerender does not.
+EXTRA_MODELS = ("scipy", "imageio", "PIL", "safetensors", "trimesh", "tqdm")
+
+
+def missing_extra(command: str, error: ModuleNotFoundError) -> int:
+    """Print what to install where a package of the extra "models" is missing, and return the exit code 1.
+
+    Raises:
+        ModuleNotFoundError: the error itself, if it is about anything else.
+    """
+    if (error.name or "").split(".")[0] not in EXTRA_MODELS:
+        raise error
+    print(
+        f"facemodels {command}: the package {error.name} is not installed; run: pip install 'facerender[models]', "
+        "or 'facerender[photos]' for photos and videos",
+        file=sys.stderr,
+    )
+    return 1
+
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="facemodels", description="Morphable face models and 3D face reconstruction.")
@@ -35,7 +54,10 @@ def main(arguments=None) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name in arguments[:1]:  # only the command that is asked for is imported
-            loaded = importlib.import_module(module)
+            try:
+                loaded = importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                return missing_extra(name, error)
             loaded.configure(command)
             command.set_defaults(run=loaded.run)
     options = parser.parse_args(arguments)
@@ -47,6 +69,8 @@ def main(arguments=None) -> int:
     except (InputError, OSError) as error:
         print(f"facemodels {options.command}: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        return missing_extra(options.command, error)
     except KeyboardInterrupt:
         print(f"facemodels {options.command}: stopped", file=sys.stderr)
         return 130
