@@ -5,11 +5,12 @@ is found, whether or not a GPU is present. FACERENDER_SANITIZE=1 builds with Add
 UndefinedBehaviorSanitizer.
 
 One wheel serves every Python from 3.10 on and every torch from 2.11 on. The library needs Python.h for its module
-function alone, under the limited API; everything else is registered with torch's dispatcher, the helpers that run on the
-host too: pybind11 (3.1) does not support the limited API, and nanobind supports it from Python 3.12 on.
+function alone, under the limited API. Everything else is registered with torch's dispatcher, the helpers that run on
+the host too: pybind11 (3.1) does not support the limited API, and nanobind supports it from Python 3.12 on.
 
 Asked for metadata or an sdist, setup.py neither imports torch nor writes anything. When the library is built, it writes
-facerender/_build.py for facerender.build_info(): into the build folder, or into the source tree for an editable install.
+facerender/_build.py for facerender.build_info(): into the build folder, or, for an editable install, into the source
+tree.
 """
 
 from __future__ import annotations
