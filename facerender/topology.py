@@ -133,3 +133,18 @@ def topology_of(faces: Faces, num_vertices: int) -> Topology:
     if topology.num_vertices != num_vertices:
         raise ValueError(f"faces must be those of a mesh with {num_vertices} vertices, got {topology}")
     return topology
+
+
+@torch.library.register_fake("facerender::vertex_corners")
+def _vertex_corners_fake(faces: Tensor, num_vertices: int) -> tuple[Tensor, Tensor]:
+    return faces.new_empty(num_vertices + 1), faces.new_empty(faces.numel())
+
+
+@torch.library.register_fake("facerender::face_neighbours")
+def _face_neighbours_fake(faces: Tensor) -> Tensor:
+    return faces.new_empty(faces.shape)
+
+
+@torch.library.register_fake("facerender::morton_order")
+def _morton_order_fake(points: Tensor) -> Tensor:
+    return points.new_empty(points.shape[0], dtype=torch.int64)

@@ -1,4 +1,7 @@
-"""A tiny morphable model for tests: the front of an egg with a nose, 961 vertices, 68 landmarks, a handful of smooth modes."""
+"""A tiny morphable model for tests.
+
+The front of an egg with a nose: 961 vertices, 68 landmarks, a handful of smooth modes.
+"""
 
 from functools import lru_cache
 
@@ -28,7 +31,7 @@ def landmark_places() -> np.ndarray:
 
 @lru_cache
 def patch_data(blendshapes: bool = True, jaw: bool = False) -> ModelData:
-    """jaw: a second joint, below the ears, that turns the lower face; its rest place and the skinning are those of a toy."""
+    """The model's data. jaw: a second joint, below the ears, that turns the lower face; its skinning is a toy's."""
     u, v = np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(-1, 1, SIDE))
     x, y = 66 * u.ravel(), 72 * v.ravel()
     depth = 70 * np.sqrt(np.clip(1.35 - (x / 72) ** 2 - (y / 90) ** 2, 0.02, None))

@@ -32,8 +32,8 @@ def quad(tmp_path, suffix, textured=False):
             material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(pixels))
         mesh = trimesh.Trimesh(v, f, process=False, visual=trimesh.visual.TextureVisuals(uv=uv, material=material))
     else:
-        colours = np.where(v[:, :1] < 0.5, [[255, 0, 0, 255]], [[0, 255, 0, 255]]).astype(np.uint8)
-        mesh = trimesh.Trimesh(v, f, process=False, vertex_colors=colours)
+        colors = np.where(v[:, :1] < 0.5, [[255, 0, 0, 255]], [[0, 255, 0, 255]]).astype(np.uint8)
+        mesh = trimesh.Trimesh(v, f, process=False, vertex_colors=colors)
     path = tmp_path / f"quad{suffix}"
     mesh.export(path)
     return path
@@ -60,7 +60,7 @@ def test_every_pass_draws(what, ply, tmp_path):
 @pytest.mark.parametrize(
     "suffix,textured", [(".obj", False), (".obj", True), (".ply", False), (".glb", False), (".glb", True)]
 )
-def test_colours_and_textures_of_each_format(suffix, textured, tmp_path):
+def test_colors_and_textures_of_each_format(suffix, textured, tmp_path):
     out = tmp_path / "out.png"
     assert (
         main(
@@ -104,7 +104,9 @@ def broken_files(tmp_path):
         "empty.obj": b"",
         "mesh.stl": b"solid",
         "noise.ply": bytes(range(256)) * 4,
-        "cut.ply": b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\nproperty float y\nproperty float z\nelement face 3\nproperty list uchar int vertex_indices\nend_header\n\0\0",
+        "cut.ply": b"ply\nformat binary_little_endian 1.0\n"
+        b"element vertex 9\nproperty float x\nproperty float y\nproperty float z\n"
+        b"element face 3\nproperty list uchar int vertex_indices\nend_header\n\0\0",
         "noise.glb": b"glTF" + bytes(60),
         "points.obj": b"v 0 0 0\nv 1 0 0\nv 0 1 0\n",
         "nan.obj": b"v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n",

@@ -67,14 +67,14 @@ def icosphere(levels):
 
 
 class Scene:
-    """An ellipsoid in front of a tilted quadrilateral, in front of nothing; four parameters move the ellipsoid: x, y, size, turn."""
+    """An ellipsoid before a tilted quadrilateral, before nothing; x, y, size and turn move the ellipsoid."""
 
     def __init__(self, levels, size, perspective, device):
         self.sphere, faces = icosphere(levels)
         n = len(self.sphere)
         faces = torch.cat([faces, torch.tensor([[n, n + 1, n + 2], [n, n + 2, n + 3]], dtype=torch.int32)])
         self.topology = fr.Topology(faces, n + 4).to(device)
-        self.colours = torch.tensor([[0.9, 0.2, 0.4]] * n + [[0.1, 0.8, 0.3]] * 4, dtype=F64)[None].to(device)
+        self.colors = torch.tensor([[0.9, 0.2, 0.4]] * n + [[0.1, 0.8, 0.3]] * 4, dtype=F64)[None].to(device)
         self.size, self.perspective, self.device = size, perspective, device
         at = torch.arange(size, dtype=F64) / size
         self.weight = torch.stack(
@@ -99,7 +99,7 @@ class Scene:
     def image(self, p, scale=1):
         clip, size = self.clip(p), (self.size * scale, self.size * scale)
         fragments = fr.rasterize(clip, self.topology, size)
-        return fr.interpolate(self.colours, self.topology, fragments, 0.0), fragments, clip
+        return fr.interpolate(self.colors, self.topology, fragments, 0.0), fragments, clip
 
     def gradient(self, p):
         p = p.clone().requires_grad_()
@@ -129,12 +129,12 @@ def test_outlines_move_as_the_supersampled_image_does(levels, triangle, perspect
         p = torch.tensor([0.05, -0.02, 0.4, 0.3], dtype=F64) + (torch.rand(4, generator=g, dtype=F64) - 0.5) * 0.08
         got += scene.gradient(p).cpu()
         want += scene.finite_difference(p)
-    # Each pair of pixels stands for a pixel of outline: a per cent or two of the whole gradient is the estimate's own noise.
+    # Each pair of pixels stands for a pixel of outline: one or two percent of the gradient is noise of the estimate.
     assert (got - want).abs().max() < 0.025 * want.abs().max(), (got, want)
 
 
 def test_a_moving_square_changes_area_by_its_sides(device):
-    """Worked by hand: 8 rows, 4 pixels a unit of clip x; moving all of it right by d loses 8 * 4 * d on the left, gains it on the right."""
+    """Worked by hand: 8 rows, 4 pixels a unit of clip x; moving it right by d loses 8 * 4 * d left, gains it right."""
     size = 8
     clip = torch.tensor(
         [[[-0.51, -1.3, 0, 1], [0.53, -1.3, 0, 1], [0.53, 1.3, 0, 1], [-0.51, 1.3, 0, 1]]], dtype=F64, device=device
@@ -152,7 +152,7 @@ def test_a_moving_square_changes_area_by_its_sides(device):
 
 
 def test_a_surface_that_goes_on_has_no_edges_inside(device):
-    """Random colours on every triangle of a wavy sheet that fills the image, triangles smaller than pixels: no outline, no gradient."""
+    """A wavy sheet fills the image, its triangles smaller than pixels, with random colors: no outline, no gradient."""
     n, size = 60, 24
     line = torch.linspace(-1.3, 1.3, n, dtype=F64)
     y, x = torch.meshgrid(line, line, indexing="ij")
@@ -199,7 +199,8 @@ def test_a_fold_within_one_mesh_is_an_edge(device):
     image[fragments.face_id >= 0], image[fragments.face_id >= 2] = 0.2, 1.0
     assert (image == 1).any() and (image == 0.2).any() and (image == 0).any()
     (grad,) = torch.autograd.grad(fr.edge_gradients(image, fragments, clip, topology).sum(), clip)
-    # The upper layer's free end, vertices 2 and 5, moves over the lower one: -(1 - 0.2) a pixel. The fold moves over nothing: +1.
+    # The upper layer's free end, vertices 2 and 5, moves over the lower one: -(1 - 0.2) a pixel.
+    # The fold moves over nothing: +1.
     torch.testing.assert_close(grad[0, [2, 5], 0].sum().cpu(), torch.tensor(-0.8 * 16 * 8, dtype=F64))
     torch.testing.assert_close(grad[0, [1, 4], 0].sum().cpu(), torch.tensor(1.0 * 16 * 8, dtype=F64))
 
@@ -222,21 +223,21 @@ def test_fitting_a_silhouette_finds_the_circle(device):
     faces = torch.tensor([[0, 1 + k, 1 + (k + 1) % 40] for k in range(40)], dtype=torch.int32)
     topology = fr.Topology(faces, 41).to(device)
 
-    def silhouette(centre, radius):
-        xy = disc * radius + centre
+    def silhouette(center, radius):
+        xy = disc * radius + center
         clip = torch.cat([xy, torch.zeros_like(xy[:, :1]), torch.ones_like(xy[:, :1])], 1)[None]
         fragments = fr.rasterize(clip, topology, (48, 48))
         return fr.edge_gradients((fragments.face_id >= 0).to(F64)[..., None], fragments, clip, topology)
 
     target = silhouette(torch.tensor([0.25, -0.2], dtype=F64, device=device), 0.5).detach()
-    centre, radius = (
+    center, radius = (
         torch.tensor([-0.15, 0.1], dtype=F64, device=device, requires_grad=True),
         torch.tensor(0.3, dtype=F64, device=device, requires_grad=True),
     )
-    optimizer = torch.optim.Adam([centre, radius], 0.02)
+    optimizer = torch.optim.Adam([center, radius], 0.02)
     for _ in range(150):
         optimizer.zero_grad()
-        (silhouette(centre, radius) - target).square().sum().backward()
+        (silhouette(center, radius) - target).square().sum().backward()
         optimizer.step()
-    torch.testing.assert_close(centre.detach().cpu(), torch.tensor([0.25, -0.2], dtype=F64), atol=0.02, rtol=0)
+    torch.testing.assert_close(center.detach().cpu(), torch.tensor([0.25, -0.2], dtype=F64), atol=0.02, rtol=0)
     assert abs(float(radius.detach()) - 0.5) < 0.02

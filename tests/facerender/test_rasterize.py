@@ -30,8 +30,11 @@ def faces_of(rows):
 
 
 def rational_coverage(clip, faces, size):
-    """[F,H,W] by Fractions and half-planes, with no code of the library: snapped vertices, and a pixel centre that is moved right by
-    an infinitely small step and down by an infinitely smaller one."""
+    """[F,H,W] by Fractions and half-planes, with no code of the library.
+
+    Vertices are snapped; a pixel center is moved right by an infinitely small step, and down by an infinitely smaller
+    one.
+    """
     height, width = size
     inside = np.zeros((len(faces), height, width), bool)
     points = []
@@ -66,18 +69,18 @@ def soups():
     size = torch.tensor([WIDTH, HEIGHT])
     index = torch.randint(0, 24, (30, 3), generator=g)
     yield "random", rand(24, 2) * (size + 8) - 4, index
-    yield "vertices on pixel centres", (rand(24, 2) * size).floor() + 0.5, index
+    yield "vertices on pixel centers", (rand(24, 2) * size).floor() + 0.5, index
     yield "vertices on pixel corners", (rand(24, 2) * size).round(), index
     yield "vertices on half pixels", (rand(24, 2) * size * 2).round() / 2, index
-    centre = rand(30, 1, 2) * size
-    hit = centre.floor() + 0.5  # most of these hold the centre
+    center = rand(30, 1, 2) * size
+    hit = center.floor() + 0.5  # most of these hold the center
     yield "sub-pixel", (hit + rand(30, 3, 2) * 0.4 - 0.2).reshape(-1, 2), torch.arange(90).reshape(-1, 3)
     yield "smaller than the grid", (hit + rand(30, 3, 2) * 0.01 - 0.005).reshape(-1, 2), torch.arange(90).reshape(-1, 3)
     ends = rand(30, 2, 2) * size
     sliver = torch.cat([ends, ends.mean(1, keepdim=True) + rand(30, 1, 2) * 0.02], 1)
     yield "slivers", sliver.reshape(-1, 2), torch.arange(90).reshape(-1, 3)
     yield "huge", (rand(24, 2) - 0.5) * 8000, index
-    yield "one to eight pixels", (centre + rand(30, 3, 2) * 8).reshape(-1, 2), torch.arange(90).reshape(-1, 3)
+    yield "one to eight pixels", (center + rand(30, 3, 2) * 8).reshape(-1, 2), torch.arange(90).reshape(-1, 3)
     yield (
         "level and upright edges",
         torch.stack([(rand(24) * WIDTH).round() + 0.5, (rand(24) * HEIGHT).round() + 0.5], 1),
@@ -144,14 +147,14 @@ def test_near_plane_crossings_are_those_of_the_reference(seed, device):
     clip = torch.randn(2, 12, 4, generator=g)
     clip[..., 3] = torch.randn(2, 12, generator=g) * [1.0, 1e-3, 100.0, 1.0][seed % 4]
     if seed % 4 == 3:
-        clip = (clip * 2).round() / 2  # corners at w = 0, edges through pixel centres
+        clip = (clip * 2).round() / 2  # corners at w = 0, edges through pixel centers
     faces = torch.randint(0, 12, (14, 3), generator=g, dtype=torch.int32)
     got = fr.rasterize(clip.to(device), faces.to(device), (HEIGHT, WIDTH), layers=2).face_id.cpu()
     assert torch.equal(got, reference.rasterize(clip, faces, (HEIGHT, WIDTH), layers=2).face_id)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_every_pixel_centre_of_a_closed_fan_belongs_to_exactly_one_triangle(seed, device):
+def test_every_pixel_center_of_a_closed_fan_belongs_to_exactly_one_triangle(seed, device):
     """Drawn one by one, so that an overlap would be seen as well as a hole."""
     g = torch.Generator().manual_seed(seed)
     spokes = int(torch.randint(3, 9, (), generator=g))
@@ -161,9 +164,9 @@ def test_every_pixel_centre_of_a_closed_fan_belongs_to_exactly_one_triangle(seed
     rim = torch.stack([10 + 40 * angles.cos(), 6 + 40 * angles.sin()], 1)
     hub = torch.rand(1, 2, generator=g, dtype=torch.float64) * torch.tensor([WIDTH, HEIGHT])
     if seed % 2:
-        hub = hub.floor() + 0.5  # exactly on a pixel centre
+        hub = hub.floor() + 0.5  # exactly on a pixel center
     if seed % 5 == 0:
-        rim = (rim - 0.5).round() + 0.5  # spokes through many pixel centres
+        rim = (rim - 0.5).round() + 0.5  # spokes through many pixel centers
     clip = on_screen(torch.cat([hub, rim])).float()
     if seed % 3 == 2:  # the same picture with w other than 1, and some of the rim behind the camera
         far = torch.tensor([[10.0 + 60 * a.cos(), 6 + 60 * a.sin()] for a in angles], dtype=torch.float64)
@@ -176,7 +179,7 @@ def test_every_pixel_centre_of_a_closed_fan_belongs_to_exactly_one_triangle(seed
 
 
 def test_a_fan_around_a_point_with_corners_behind_the_camera_has_no_holes(device):
-    """The floor under the viewer: four triangles around a point in front, whose outer corners lie on all sides, two of them behind."""
+    """The floor under the viewer: four triangles around a point in front; two of their outer corners lie behind."""
     floor = torch.tensor(
         [[0.1, -1.0, -2.0], [9.0, -1.0, -9.0], [-9.0, -1.0, -9.0], [-9.0, -1.0, 9.0], [9.0, -1.0, 9.0]]
     )
@@ -193,7 +196,7 @@ def test_a_fan_around_a_point_with_corners_behind_the_camera_has_no_holes(device
 
 
 def test_a_symmetric_face_has_no_holes_down_its_middle(device):
-    """Vertices and edges exactly on the column of pixel centres in the middle."""
+    """Vertices and edges exactly on the column of pixel centers in the middle."""
     from benchmarks.meshes import head
 
     v, f, _ = head(24)
@@ -239,12 +242,12 @@ def test_culling_keeps_counter_clockwise_triangles_as_the_front(device):
 
 
 def test_hand_worked_barycentrics_and_depth(device):
-    """A triangle with corners at pixel (0, 0), (8, 0), (0, 8): at pixel (1, 2) the centre is (2.5, 1.5)."""
+    """A triangle with corners at pixel (0, 0), (8, 0), (0, 8): at pixel (1, 2) the center is (2.5, 1.5)."""
     clip = on_screen([[0, 0], [8, 0], [0, 8]], z=[0.0, 0.8, -0.4], size=(8, 8)).float().to(device)
     out = fr.rasterize(clip, faces_of([[0, 1, 2]]).to(device), (8, 8))
     torch.testing.assert_close(out.bary[0, 1, 2].cpu(), torch.tensor([0.5, 0.3125, 0.1875]))
     torch.testing.assert_close(out.depth[0, 1, 2].cpu(), torch.tensor(0.3125 * 0.8 - 0.1875 * 0.4))
-    # the diagonal x + y = 8 passes through the centres of pixels (i, 7 - i): a right edge, which does not own them
+    # the diagonal x + y = 8 passes through the centers of pixels (i, 7 - i): a right edge, which does not own them
     assert [int((out.face_id[0, i] >= 0).sum()) for i in range(8)] == [7, 6, 5, 4, 3, 2, 1, 0]
     assert out.bary[0, 7, 7].abs().sum() == 0 and out.depth[0, 7, 7] == 1 and out.face_id[0, 7, 7] == -1
 
@@ -366,19 +369,23 @@ def test_unusual_sizes(size, device):
 
 def test_every_cpu_level_gives_the_same_bits():
     """The processor's best instruction set against the one that every machine has."""
-    program = (
-        "import torch, hashlib, facerender as fr\n"
-        "from tests.ops import scene, random\n"
-        "clip, topology = scene(vertices=400, faces=6000, batch=2)\n"
-        "clip[1, :, 3] = 1\n"
-        "a = [random((2, 400, 3), torch.float32, 'cpu', k) for k in range(2)]; light = random((2, 9, 3), torch.float32, 'cpu', 3)\n"
-        "out = [*fr.rasterize(clip, topology, (75, 91)), *fr.render_face(clip, *a, light, topology, (75, 91))]\n"
-        "out += [fr.interpolate(a[0], topology, fr.rasterize(clip, topology, (75, 91))), fr.sh_shade(*a, light)]\n"
-        "leaves = [t.requires_grad_() for t in (clip, *a, light)]\n"
-        "image = fr.render_face(*leaves, topology, (75, 91))[0] + fr.interpolate(a[1], topology, fr.rasterize(clip, topology, (75, 91)))\n"
-        "out = [o.detach() for o in out] + list(torch.autograd.grad((image * random(image.shape, torch.float32, 'cpu', 5)).sum(), leaves[:3]))\n"
-        "print(fr.build_info()['cpu_level'], hashlib.sha256(b''.join(o.numpy().tobytes() for o in out)).hexdigest())\n"
-    )
+    program = """
+import hashlib, torch, facerender as fr
+from tests.ops import random, scene
+size = (75, 91)
+clip, topology = scene(vertices=400, faces=6000, batch=2)
+clip[1, :, 3] = 1
+albedo, normals = (random((2, 400, 3), torch.float32, "cpu", k) for k in range(2))
+light = random((2, 9, 3), torch.float32, "cpu", 3)
+out = [*fr.rasterize(clip, topology, size), *fr.render_face(clip, albedo, normals, light, topology, size)]
+out += [fr.interpolate(albedo, topology, fr.rasterize(clip, topology, size)), fr.sh_shade(albedo, normals, light)]
+leaves = [t.requires_grad_() for t in (clip, albedo, normals, light)]
+image = fr.render_face(*leaves, topology, size)[0]
+image = image + fr.interpolate(normals, topology, fr.rasterize(clip, topology, size))
+weight = random(image.shape, torch.float32, "cpu", 5)
+out = [o.detach() for o in out] + list(torch.autograd.grad((image * weight).sum(), leaves[:3]))
+print(fr.build_info()["cpu_level"], hashlib.sha256(b"".join(o.numpy().tobytes() for o in out)).hexdigest())
+"""
     results = {}
     for level in ("", "x86-64-v3", "baseline"):
         run = subprocess.run(

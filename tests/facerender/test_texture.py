@@ -5,7 +5,7 @@ import facerender as fr
 from facerender import texture
 
 
-def test_texel_centres_return_their_texel_and_rows_run_down():
+def test_texel_centers_return_their_texel_and_rows_run_down():
     image = torch.rand(1, 4, 6, 3, dtype=torch.float64)
     v, u = torch.meshgrid(
         (torch.arange(4, dtype=torch.float64) + 0.5) / 4,

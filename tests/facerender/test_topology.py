@@ -15,13 +15,13 @@ def test_an_edge_of_three_faces_is_a_border():
     assert (fr.Topology(fin, 5).neighbours == -1).all()
 
 
-def test_a_face_that_names_a_vertex_twice_is_its_own_neighbour_nowhere():
+def test_a_face_that_names_a_vertex_twice_is_no_neighbour_of_itself():
     assert (fr.Topology(torch.tensor([[0, 0, 1], [1, 1, 1]], dtype=torch.int32), 2).neighbours == -1).all()
 
 
 def test_corners_of_each_vertex():
     t = fr.Topology(QUAD, 5)
-    corners = [t.corners[a:b].tolist() for a, b in zip(t.offsets[:-1], t.offsets[1:])]
+    corners = [t.corners[a:b].tolist() for a, b in zip(t.offsets[:-1], t.offsets[1:], strict=True)]
     assert corners == [[0, 3], [1], [2, 4], [5], []]
 
 
