@@ -26,7 +26,7 @@ def facerender() -> None:
     albedo = torch.eye(3)[None].requires_grad_()
     topology = fr.Topology(faces, 3)
     fragments = fr.rasterize(clip, topology, (32, 32))
-    image = fr.interpolate(albedo, topology, fragments.face_id, fragments.bary)
+    image = fr.interpolate(albedo, topology, fragments)
     image = fr.edge_gradients(image, fragments, clip, topology)
     image.square().sum().backward()
     covered = (fragments.face_id >= 0).sum().item()
