@@ -25,7 +25,7 @@ from tqdm import tqdm
 from facemodels import MorphableModel, load_model
 from facemodels.core.alignment import similarity
 from facemodels.core.surface import ClosestPoints, closest_points, interpolate_faces
-from facemodels.data.synthetic import Synthetic, Variety
+from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.fitting.photo import fit_image
 from facemodels.fitting.scan import fit_mesh
 
@@ -100,7 +100,7 @@ def speed(model: MorphableModel) -> dict:
 
 
 def recovery(model: MorphableModel, count: int) -> dict:
-    source = Synthetic(model, 224, Variety(yaw=45, occluded=0, degraded=0, box=(1.5, 1.5), shift=0))
+    source = Synthetic(model, 224, RandomizationConfig(yaw=45, occluded=0, degraded=0, box=(1.5, 1.5), shift=0))
     face, pixels, mm, seconds = model.regions["face"], [], [], []
     for k in tqdm(range(count), desc="photos", disable=None):
         faces = source(SEED, k, range(1))

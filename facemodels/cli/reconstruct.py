@@ -122,9 +122,9 @@ def run(options) -> int:
         raise InputError(
             f"--threshold must be in 0..1, --every at least 1 and --smooth at least 0, got {options.threshold}, {options.every} and {options.smooth}"
         )
-    known = Known(options.landmarks, options.boxes)
+    known = GivenFaces(options.landmarks, options.boxes)
     worker = Reconstructor(options.method, options.device, options.threshold, options.refine)
-    carry = Carrier(worker.model, options.model)
+    carry = CoefficientTransfer(worker.model, options.model)
     check_words(words, carry.model)
     check_writable(options.output)
     photos, clips, failed = sorted_inputs(options.inputs)
@@ -215,7 +215,7 @@ def grouped(items, count) -> Iterator[list]:
         yield group
 
 
-class Known:
+class GivenFaces:
     """Landmarks and boxes that were given."""
 
     def __init__(self, landmarks: Path | None, boxes: Path | None):
@@ -263,7 +263,7 @@ class Known:
         return [name for name in self.table or () if not any(name in (photo.name, str(photo)) for photo in photos)]
 
 
-class Carrier:
+class CoefficientTransfer:
     """Faces as the method gives them, or carried over to another morphable model."""
 
     def __init__(self, source, target: str | None):
@@ -290,7 +290,7 @@ class Carrier:
 class Writer:
     """Writes what was asked for, and counts it."""
 
-    def __init__(self, folder: Path, words: list[str], carry: Carrier):
+    def __init__(self, folder: Path, words: list[str], carry: CoefficientTransfer):
         self.folder, self.carry, self.count = folder, carry, 0
         self.pictures, self.files = [w for w in words if w in PICTURES], [w for w in words if w in FILES]
 
@@ -319,7 +319,7 @@ class Writer:
 # -------------------------------------------------------------------------------------------------------------------------- photographs
 
 
-def do_photos(worker, photos: list[Path], names, known: Known, write: Writer) -> int:
+def do_photos(worker, photos: list[Path], names, known: GivenFaces, write: Writer) -> int:
     """How many of them could not be read or have no face."""
     began, images, given = time.perf_counter(), {}, {}
     for photo in photos:
@@ -378,7 +378,7 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     if isinstance(clip, str):
         clip = recorded(clip, write.folder / f"{name}.mp4")
     rate, count, frames = opened(clip)
-    bar, short = tqdm(total=count, desc=f"{name}: faces", unit="frame", disable=None, leave=False), Remembered()
+    bar, short = tqdm(total=count, desc=f"{name}: faces", unit="frame", disable=None, leave=False), FrameBuffer()
     try:
         for faces in worker.follow(short.through(frames), options.every):
             found.append(faces)
@@ -441,7 +441,7 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     return 1 if broken else 0
 
 
-class Remembered:
+class FrameBuffer:
     """`frames` that went `through`, all of them while they fit into `room` bytes, else none: a short video is decoded once."""
 
     def __init__(self, room: int = 256 << 20):

@@ -1,15 +1,15 @@
-"""Sources of faces for training and evaluation: one file a source. They yield `Faces`, plain tensors, and know no method."""
+"""Sources of faces for training and evaluation: one file a source. They yield `FaceBatch`, plain tensors, and know no method."""
 
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-__all__ = ["Faces"]
+__all__ = ["FaceBatch"]
 
 
 @dataclass
-class Faces:
+class FaceBatch:
     """A batch of pictures of faces with what is known about them; None where a source does not know it.
 
     image: [N,3,H,W] sRGB in 0..1. landmarks: [N,L,2] pixels, or [N,L,3] where a data set labels depth (pixel (i, j) has its centre at (j + 0.5, i + 0.5)), NaN where a point is not
@@ -37,14 +37,14 @@ class Faces:
     def __len__(self) -> int:
         return len(self.image)
 
-    def __getitem__(self, places: Tensor | slice) -> "Faces":
+    def __getitem__(self, places: Tensor | slice) -> "FaceBatch":
         """The samples at int64 [M] or bool [N] places, or of a slice (then without a copy)."""
-        return Faces(**{f.name: None if (v := getattr(self, f.name)) is None else v[places] for f in fields(self)})
+        return FaceBatch(**{f.name: None if (v := getattr(self, f.name)) is None else v[places] for f in fields(self)})
 
-    def to(self, device) -> "Faces":
+    def to(self, device) -> "FaceBatch":
         """On a device; towards CUDA without waiting, from it ready to be read."""
         waits = torch.device(device).type != "cuda"
-        return Faces(
+        return FaceBatch(
             **{
                 f.name: v.to(device, non_blocking=not waits) if isinstance(v := getattr(self, f.name), Tensor) else v
                 for f in fields(self)
@@ -52,11 +52,11 @@ class Faces:
         )
 
     @staticmethod
-    def joined(parts: list["Faces"]) -> "Faces":
+    def concatenate(parts: list["FaceBatch"]) -> "FaceBatch":
         """One batch of several that know the same things."""
-        return Faces(
+        return FaceBatch(
             **{
                 f.name: None if getattr(parts[0], f.name) is None else torch.cat([getattr(p, f.name) for p in parts])
-                for f in fields(Faces)
+                for f in fields(FaceBatch)
             }
         )

@@ -25,24 +25,24 @@ import numpy as np
 
 from facemodels.core.crops import cut, to_crop
 from facemodels.core.errors import InputError
-from facemodels.data import Faces
-from facemodels.data.cache import collected, loaded
+from facemodels.data import FaceBatch
+from facemodels.data.cache import collect_samples, load_in_threads
 from facemodels.io.images import read_picture
 
 CROP = 120
 
 
-def aflw(path: str | Path, size: int = CROP, cache: str | Path | None = None) -> Faces:
+def aflw(path: str | Path, size: int = CROP, cache: str | Path | None = None) -> FaceBatch:
     """The crops with `landmarks` [N,21,2] in their pixels, NaN where not `visible`; images uint8 [N,3,size,size].
 
-    path: the zip, or the folder of `aflw_crops.zip`. size: other than 120, crops are resampled. cache: see `collected`.
+    path: the zip, or the folder of `aflw_crops.zip`. size: other than 120, crops are resampled. cache: see `collect_samples`.
 
     Damaged pictures, those without labels and labels without a picture are left out, with a warning that names them.
 
     Raises:
         InputError: a file is missing or not what it should be, or no picture can be used.
     """
-    path, table = files(path)
+    path, table = aflw_files(path)
     labels = _labels(table)
 
     def samples():
@@ -54,16 +54,16 @@ def aflw(path: str | Path, size: int = CROP, cache: str | Path | None = None) ->
             members = {
                 member.rsplit("/", 1)[-1]: member for member in archive.namelist() if member.lower().endswith(".jpg")
             }
-            yield from loaded(
+            yield from load_in_threads(
                 sorted(members.keys() | labels.keys()),
                 lambda name: _sample(archive, members.get(name), name, labels.get(name), size),
                 "reading AFLW",
             )
 
-    return collected(str(path), (path, table), {"source": "aflw", "size": size}, samples, cache)
+    return collect_samples(str(path), (path, table), {"source": "aflw", "size": size}, samples, cache)
 
 
-def files(path: str | Path) -> tuple[Path, Path]:
+def aflw_files(path: str | Path) -> tuple[Path, Path]:
     """The zip of crops and the file of their labels.
 
     Raises:
@@ -93,15 +93,15 @@ def _labels(table) -> dict[str, np.ndarray]:
         raise InputError(
             f"{table}: expected pts21 [N,2,21] and roi_box [N,4] for {len(names)} names, found {list(points.shape)} and {list(box.shape)}"
         )
-    return {str(name): p.astype(np.float32) for name, p in zip(names, in_crops(known(points), box))}
+    return {str(name): p.astype(np.float32) for name, p in zip(names, points_in_crops(labeled_points(points), box))}
 
 
-def known(points: np.ndarray) -> np.ndarray:
+def labeled_points(points: np.ndarray) -> np.ndarray:
     """Points [N,2,21] of the labels, NaN where one is hidden or not labelled."""
     return np.where((points <= 0).any(1, keepdims=True), np.nan, points)
 
 
-def in_crops(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+def points_in_crops(points: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Points [N,2,P] of the labels, with the boxes [N,4] as they are stored, as pixels [N,P,2] of the crops."""
     box = box.copy()
     width, height = (box[:, 2:] - box[:, :2]).T

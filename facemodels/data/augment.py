@@ -13,12 +13,12 @@ from torch import Tensor
 
 from facemodels.core.landmarks import left_right
 from facemodels.core.seeding import seed_of
-from facemodels.data import Faces
-from facemodels.data.synthetic import blurred
+from facemodels.data import FaceBatch
+from facemodels.data.synthetic import gaussian_blur
 
 
 @dataclass
-class Change:
+class AugmentConfig:
     """How much is changed. Shares are probabilities.
 
     rotation: degrees in the picture's plane; scale: of the logarithm; shift: of the picture's side; these three are standard deviations, cut off at two.
@@ -43,8 +43,8 @@ class Change:
 
 
 @torch.no_grad()
-def augment(faces: Faces, seed: int, step: int, indices: range, change: Change | None = None) -> Faces:
-    """The samples `indices` of a step (as many as there are faces), changed at random; see `moved` for what happens to their labels.
+def augment(faces: FaceBatch, seed: int, step: int, indices: range, change: AugmentConfig | None = None) -> FaceBatch:
+    """The samples `indices` of a step (as many as there are faces), changed at random; see `warp_faces` for what happens to their labels.
 
     faces.image [N,3,H,W] in 0..1 on any device. Coefficients of a mirrored face would be those of another person, which cannot be told without the
     model's symmetry: faces with identity, expression or albedo are never mirrored. Brightness, colour, blur and patches are the camera's and the
@@ -52,7 +52,7 @@ def augment(faces: Faces, seed: int, step: int, indices: range, change: Change |
     """
     if len(indices) != len(faces):
         raise ValueError(f"indices must be as many as there are faces, got {len(indices)} for {len(faces)}")
-    change = change or Change()
+    change = change or AugmentConfig()
     generators = [torch.Generator().manual_seed(seed_of(seed, step, i)) for i in indices]
     device = faces.image.device
     normal = torch.stack([torch.randn(10, generator=g) for g in generators]).clamp(-2, 2).to(device, non_blocking=True)
@@ -65,18 +65,18 @@ def augment(faces: Faces, seed: int, step: int, indices: range, change: Change |
     known = any(c is not None for c in (faces.identity, faces.expression, faces.albedo))
     flip = uniform[:, 0] < (0.0 if known else change.mirrored)
     angle, scale = change.rotation * math.pi / 180 * normal[:, 0], (change.scale * normal[:, 1]).exp()
-    faces = _moved(faces, angle, scale, change.shift * normal[:, 2:4] * _constant([width, height], normal), flip)
+    faces = _warp(faces, angle, scale, change.shift * normal[:, 2:4] * _constant([width, height], normal), flip)
     image, mask = faces.image, faces.mask
 
     chosen = (chance[:, 1] < change.covered).nonzero()[:, 0].to(device, non_blocking=True)
     if len(chosen):
         patch, colour = _patch(uniform[chosen, 2:12], change.patch, height, width)
-        image[chosen] = torch.lerp(image[chosen], colour, patch[:, None])  # `moved` made it
+        image[chosen] = torch.lerp(image[chosen], colour, patch[:, None])  # `warp_faces` made it
         if mask is not None:
             mask[chosen] *= 1 - patch
     chosen = (chance[:, 12] < change.blurred).nonzero()[:, 0].to(device, non_blocking=True)
     if len(chosen):
-        image[chosen] = blurred(image[chosen], 0.3 + change.blur * max(height, width) * uniform[chosen, 13])
+        image[chosen] = gaussian_blur(image[chosen], 0.3 + change.blur * max(height, width) * uniform[chosen, 13])
     return replace(faces, image=_coloured(image, change, normal[:, 4:], uniform[:, 14] < change.grey), mask=mask)
 
 
@@ -110,7 +110,7 @@ def _patch(uniform, largest, height, width):
     return ((1 - outside) * torch.minimum(a, b) + 0.5).clamp(0, 1), stripes[:, None] * uniform[:, 7:10, None, None]
 
 
-def moved(faces: Faces, angle: Tensor, scale: Tensor, shift: Tensor, mirrored: Tensor) -> Faces:
+def warp_faces(faces: FaceBatch, angle: Tensor, scale: Tensor, shift: Tensor, mirrored: Tensor) -> FaceBatch:
     """Faces whose pictures are mirrored about their vertical middle line where `mirrored` [N] bool, then turned anticlockwise by `angle` [N] radians and
     scaled by `scale` [N] about their middle, then shifted by `shift` [N,2] pixels, x to the right and y down.
 
@@ -123,7 +123,7 @@ def moved(faces: Faces, angle: Tensor, scale: Tensor, shift: Tensor, mirrored: T
     """
     if mirrored.any() and any(c is not None for c in (faces.identity, faces.expression, faces.albedo)):
         raise ValueError("faces with coefficients cannot be mirrored: they would be the coefficients of another face")
-    return _moved(faces, angle, scale, shift, mirrored)
+    return _warp(faces, angle, scale, shift, mirrored)
 
 
 def _constant(values, like) -> Tensor:
@@ -131,8 +131,8 @@ def _constant(values, like) -> Tensor:
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
-def _moved(faces, angle, scale, shift, mirrored):
-    """`moved`, which does not look whether a face may be mirrored: that waits for the device."""
+def _warp(faces, angle, scale, shift, mirrored):
+    """`warp_faces`, which does not look whether a face may be mirrored: that waits for the device."""
     height, width = faces.image.shape[-2:]
     half = middle = _constant([width / 2, height / 2], angle)
     sign = 1 - 2 * mirrored.to(angle)
@@ -171,11 +171,11 @@ def _moved(faces, angle, scale, shift, mirrored):
         mirror = torch.stack([sign, one, one], -1)
         new.rotation = roll @ (mirror[:, :, None] * faces.rotation * mirror[:, None])  # of the mirrored head
     if faces.light is not None:
-        new.light = turned_light(faces.light, c, s, sign)
+        new.light = rotate_light(faces.light, c, s, sign)
     return new
 
 
-def turned_light(light, c, s, sign):
+def rotate_light(light, c, s, sign):
     """Light [N,9,3] about a mirrored (sign -1) head that is then turned anticlockwise in the picture, by cosines and sines [N].
 
     Bands of the preset "deep3d" are 1, y, z, x, xy, yz, 3z^2-1, xz, x^2-y^2, up to factors that x and y share: about z, (x, y) and (xz, yz) turn once,

@@ -1,7 +1,7 @@
 """Samples that are made once and kept, in memory or in a file that is read as it is needed, and taken in another random order in each epoch.
 
-`Shuffled` is what training takes batches from; `Cached` renders an endless source into one; `collected` is how sources of photographs decode their files
-(`loaded`: in threads), say which of them are damaged, and keep the crops for the next run.
+`Shuffled` is what training takes batches from; `Cached` renders an endless source into one; `collect_samples` is how sources of photographs decode their files
+(`load_in_threads`: in threads), say which of them are damaged, and keep the crops for the next run.
 """
 
 import hashlib
@@ -22,18 +22,18 @@ from tqdm import tqdm
 
 from facemodels.core.errors import InputError
 from facemodels.core.seeding import seed_of
-from facemodels.data import Faces
+from facemodels.data import FaceBatch
 
 
 class Shuffled:
     """Endless epochs over faces whose images are uint8, each in another random order.
 
     ``Shuffled(faces)(seed, start, indices)`` gives the samples whose numbers in the endless sequence of epochs are start + i for i in indices, images
-    in 0..1. Without state: the same numbers give the same samples. `faces.image` may lie in a file (`collected` with a cache): only what is taken is read.
+    in 0..1. Without state: the same numbers give the same samples. `faces.image` may lie in a file (`collect_samples` with a cache): only what is taken is read.
     places: int64 [M], the faces that take part; None for all.
     """
 
-    def __init__(self, faces: Faces, places: Tensor | None = None):
+    def __init__(self, faces: FaceBatch, places: Tensor | None = None):
         if faces.image.dtype != torch.uint8 or len(faces) == 0:
             raise ValueError(
                 f"faces must be at least one, with images of uint8, got {len(faces)} of {faces.image.dtype}"
@@ -41,7 +41,7 @@ class Shuffled:
         self.faces, self.places, self.count = faces, places, len(faces) if places is None else len(places)
         self._now = None, None
 
-    def __call__(self, seed: int, start: int, indices: range) -> Faces:
+    def __call__(self, seed: int, start: int, indices: range) -> FaceBatch:
         places = torch.stack([self._place(seed, start + i) for i in indices])
         taken = self.faces[places if self.places is None else self.places[places]]
         taken.image = taken.image.float() / 255
@@ -72,15 +72,15 @@ class Cached(Shuffled):
             images[k : k + len(faces)] = (faces.image * 255).round().byte()
             faces.image, faces.mask = faces.image.new_empty(len(faces), 0), None  # not all of them at once in floats
             parts.append(faces.to("cpu"))
-        super().__init__(replace(Faces.joined(parts), image=images))
+        super().__init__(replace(FaceBatch.concatenate(parts), image=images))
 
 
 # ------------------------------------------------------------------------------------------------------------ files of photographs
 
-Sample = dict[str, np.ndarray]  # one sample of `Faces` by field: image uint8 [3,S,S], landmarks [L,2], ...
+Sample = dict[str, np.ndarray]  # one sample of `FaceBatch` by field: image uint8 [3,S,S], landmarks [L,2], ...
 
 
-def loaded(names: Iterable, load: Callable, desc: str = "reading pictures") -> Iterator[tuple]:
+def load_in_threads(names: Iterable, load: Callable, desc: str = "reading pictures") -> Iterator[tuple]:
     """(name, load(name)) in the order of the names, or (name, the InputError that load raised). Threads: decoders let go of the interpreter."""
     names = list(names)
 
@@ -103,13 +103,13 @@ def loaded(names: Iterable, load: Callable, desc: str = "reading pictures") -> I
 Samples = Iterator[tuple[str, Sample | InputError]]  # with names
 
 
-def collected(
+def collect_samples(
     source: str, files: Iterable[Path], settings: dict, samples: Callable[[], Samples], cache: str | Path | None
-) -> Faces:
-    """All samples of a source as `Faces` with uint8 images. Those that are InputErrors are left out, and one warning says how many and which.
+) -> FaceBatch:
+    """All samples of a source as `FaceBatch` with uint8 images. Those that are InputErrors are left out, and one warning says how many and which.
 
     source: for people, which data these are. settings: what the samples depend on besides the files (plain values), which kind of source it is among them.
-    samples: makes them, see `loaded`; all with the same fields and shapes. cache: None keeps images in memory; or a folder for files that are made once,
+    samples: makes them, see `load_in_threads`; all with the same fields and shapes. cache: None keeps images in memory; or a folder for files that are made once,
     whole or not at all, and from then on mapped into memory, so that a data set may be larger than it. They are found again by the names, sizes and times
     of `files` and by `settings`; other processes of the machine that want the same wait for the first.
 
@@ -198,17 +198,17 @@ def _gather(source, samples, put) -> tuple[dict[str, np.ndarray], tuple[int, ...
         )
     complaint = ""
     if skipped:
-        complaint = f"{source}: {len(skipped)} of {count + len(skipped)} pictures are left out: {named([n for n, _ in skipped])}; the first because: {skipped[0][1]}"
+        complaint = f"{source}: {len(skipped)} of {count + len(skipped)} pictures are left out: {name_list([n for n, _ in skipped])}; the first because: {skipped[0][1]}"
     return {field: np.stack(values) for field, values in labels.items()}, (count, *shape), complaint
 
 
 def _faces(images, labels, complaint):
     if complaint:
         warnings.warn(complaint, stacklevel=4)  # at the line that asked the source for its faces
-    return Faces(images, **{field: torch.from_numpy(values) for field, values in labels.items()})
+    return FaceBatch(images, **{field: torch.from_numpy(values) for field, values in labels.items()})
 
 
-def named(names: list[str]) -> str:
+def name_list(names: list[str]) -> str:
     """The first ten names, and how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 

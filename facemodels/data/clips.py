@@ -1,6 +1,6 @@
 """Several frames of one person: synthetic clips and groups without end, and clips of any folder of videos.
 
-The frames of a sample lie in a row, so that a batch of B samples of T frames is `Faces` of B * T with `person` the same within each T; view(B, T, ...)
+The frames of a sample lie in a row, so that a batch of B samples of T frames is `FaceBatch` of B * T with `person` the same within each T; view(B, T, ...)
 parts them. `SyntheticClips` moves a person as a video does, or, for measuring what leaks from one property into another, changes one thing and nothing
 else; `SyntheticGroups` draws a person's frames independently of each other; `clips` reads videos, `rendered` keeps synthetic ones; both give a
 `StoredClips`.
@@ -19,10 +19,10 @@ from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.seeding import seed_of
-from facemodels.data import Faces
-from facemodels.data.cache import Cached, Shuffled, collected, named
-from facemodels.data.synthetic import Dice, Synthetic, Variety
-from facemodels.data.video import opened, parted
+from facemodels.data import FaceBatch
+from facemodels.data.cache import Cached, Shuffled, collect_samples, name_list
+from facemodels.data.synthetic import CounterRNG, RandomizationConfig, Synthetic
+from facemodels.data.video import open_clips, split_clip_ids
 from facemodels.models.morphable import MorphableModel
 
 # What moves in a clip: from key to key, the frames between two keys (shortest, longest; drawn once a clip) and how far keys are from the clip's own
@@ -42,33 +42,33 @@ CONTROLLED = ("pose", "expression", "light")
 class SyntheticGroups(Synthetic):
     """Endless groups of `frames` pictures of one person that have nothing else in common: each has its own pose, expression, light, camera and surroundings.
 
-    ``SyntheticGroups(model, 112, frames=4)(seed, step, range(8))`` gives `Faces` of 32: 8 people with 4 pictures each, `person` a number of 63 bits.
+    ``SyntheticGroups(model, 112, frames=4)(seed, step, range(8))`` gives `FaceBatch` of 32: 8 people with 4 pictures each, `person` a number of 63 bits.
     """
 
-    def __init__(self, model: MorphableModel, size: int, frames: int = 2, variety: Variety | None = None):
-        super().__init__(model, size, variety)
+    def __init__(self, model: MorphableModel, size: int, frames: int = 2, randomization: RandomizationConfig | None = None):
+        super().__init__(model, size, randomization)
         self.frames = _at_least_one(frames)
 
-    def _dice(self, seed, step, indices):
+    def _rng(self, seed, step, indices):
         keys = [seed_of(seed, step, i) for i in indices]
-        dice = Dice([seed_of(key, t) for key in keys for t in range(self.frames)], self.model.mean.device)
-        dice.people = Dice(keys, dice.device)
-        return dice
+        rng = CounterRNG([seed_of(key, t) for key in keys for t in range(self.frames)], self.model.mean.device)
+        rng.people = CounterRNG(keys, rng.device)
+        return rng
 
-    def _described(self, dice):
-        faces, vertices, depth = super()._described(dice)
-        faces.person = _person(dice.people).repeat_interleave(self.frames)
+    def _described(self, rng):
+        faces, vertices, depth = super()._described(rng)
+        faces.person = _person(rng.people).repeat_interleave(self.frames)
         return faces, vertices, depth
 
-    def _identity(self, dice):
-        return _repeated(super()._identity(dice.people), self.frames)
+    def _identity(self, rng):
+        return _repeated(super()._identity(rng.people), self.frames)
 
 
 class SyntheticClips(Synthetic):
     """Endless clips of `frames` frames, each of one person whose head, face and light move smoothly.
 
-    ``SyntheticClips(model, 112, frames=8)(seed, step, range(4))`` gives `Faces` of 32: 4 clips with 8 frames each, `person` a number of 63 bits. No gradients
-    flow. Everything varies between clips as `variety` says; within a clip
+    ``SyntheticClips(model, 112, frames=8)(seed, step, range(4))`` gives `FaceBatch` of 32: 4 clips with 8 frames each, `person` a number of 63 bits. No gradients
+    flow. Everything varies between clips as `randomization` says; within a clip
 
     * identity and albedo are the same; pose, expression, light, the camera's place, the background and the things before the face go from one random key to
       the next, at rest at keys and without a jerk between (s^3 (10 - 15 s + 6 s^2), Flash and Hogan 1985); rotations on the shortest way;
@@ -92,63 +92,63 @@ class SyntheticClips(Synthetic):
         size: int,
         frames: int = 2,
         gap: int | tuple[int, int] = 1,
-        variety: Variety | None = None,
+        randomization: RandomizationConfig | None = None,
         jump: float = 0.1,
         only: str | None = None,
     ):
-        super().__init__(model, size, variety)
+        super().__init__(model, size, randomization)
         self.frames, self.gap, self.jump, self.only = _at_least_one(frames), _range(gap), jump, only
         if only is not None and only not in CONTROLLED:
             raise ValueError(f"only must be None or one of {', '.join(CONTROLLED)}, got {only!r}")
 
-    def _dice(self, seed, step, indices):
-        return _ClipDice(
+    def _rng(self, seed, step, indices):
+        return _ClipRNG(
             [seed_of(seed, step, i) for i in indices], self.frames, self.gap, self.only, self.model.mean.device
         )
 
-    def _described(self, dice):
-        identity, albedo = _repeated(super()._identity(dice.clip), self.frames)
-        expression = dice.track("expression")(self._expression)
+    def _described(self, rng):
+        identity, albedo = _repeated(super()._identity(rng.clip), self.frames)
+        expression = rng.track("expression")(self._expression)
         if self.only in (None, "expression"):
             vertices = self.model.shape(identity, expression)
         else:  # products of matrices are not the same to the last bit in each of their rows
             (vertices,) = _repeated(
                 [self.model.shape(identity[:: self.frames], expression[:: self.frames])], self.frames
             )
-        rotation = dice.track("pose")(self._angles, fr.camera.euler_rotation, _turned_towards)
-        faces, depth = self._placed(vertices, rotation, lambda points: self._follow(dice, points))
-        light = dice.track("light")
-        light.jump(dice.clip.uniform(1) < (1.0 if self.only else self.jump))
+        rotation = rng.track("pose")(self._angles, fr.camera.euler_rotation, _turned_towards)
+        faces, depth = self._placed(vertices, rotation, lambda points: self._follow(rng, points))
+        light = rng.track("light")
+        light.jump(rng.clip.uniform(1) < (1.0 if self.only else self.jump))
         faces.identity, faces.expression, faces.albedo, faces.light = (
             identity,
             expression,
             albedo,
             light(self._light).contiguous(),
         )
-        faces.person = _person(dice)
+        faces.person = _person(rng)
         return faces, vertices, depth
 
-    def _follow(self, dice, points):
+    def _follow(self, rng, points):
         """(scale [N], translation [N,2]): between a camera that keeps the clip's mean square of landmarks in the picture, and one that keeps each frame's."""
-        v, t = self.variety, self.frames
+        v, t = self.randomization, self.frames
         low, high = points.amin(1), points.amax(1)
         middle, side = (low + high) / 2, (high - low).amax(-1, keepdim=True)
-        follow = dice.clip.uniform(1) * (self.only is None)
+        follow = rng.clip.uniform(1) * (self.only is None)
         middle, side = (
             (f := x.unflatten(0, (-1, t))).lerp(f.mean(1, keepdim=True), 1 - follow[:, None]).flatten(0, 1)
             for x in (middle, side)
         )
-        camera = dice.track("camera")
+        camera = rng.track("camera")
         side = side * (v.box[0] + (v.box[1] - v.box[0]) * camera(lambda d: d.uniform(1)))
         middle = middle + v.shift * side * camera(lambda d: d.normal(2).clamp(-2, 2))
         scale = self.size / side
         return scale[:, 0], self.size / 2 - scale * middle
 
-    def _background(self, dice):
-        if not self.variety.background:
-            return super()._background(dice)
-        (noise,) = _repeated([self._surroundings(dice.clip)], self.frames)
-        place = 0.2 * dice.track("background")(lambda d: 2 * d.uniform(2) - 1)
+    def _background(self, rng):
+        if not self.randomization.background:
+            return super()._background(rng)
+        (noise,) = _repeated([self._surroundings(rng.clip)], self.frames)
+        place = 0.2 * rng.track("background")(lambda d: 2 * d.uniform(2) - 1)
         window = (0.8 * torch.eye(2, device=noise.device)).expand(
             len(noise), 2, 2
         )  # of the noise: it may move by the rest
@@ -157,31 +157,31 @@ class SyntheticClips(Synthetic):
         )
         return F.grid_sample(noise, grid, align_corners=True).clamp_(0, 1).permute(0, 2, 3, 1).contiguous()
 
-    def _sway(self, dice, thing):
-        return 0.4 * dice.track(f"thing {thing}")(lambda d: 2 * d.uniform(2) - 1)
+    def _sway(self, rng, thing):
+        return 0.4 * rng.track(f"thing {thing}")(lambda d: 2 * d.uniform(2) - 1)
 
 
-class _ClipDice(Dice):
+class _ClipRNG(CounterRNG):
     """Numbers of clips: the same for all frames of a clip, but noise of its own for each frame. `clip` gives one row for a clip, `track` what changes."""
 
     def __init__(self, keys, frames, gap, only, device):
         super().__init__([key for key in keys for _ in range(frames)], device)
         self.clip_keys, self.frames, self.only = keys, frames, only
-        self.clip = Dice([seed_of(key, 0) for key in keys], device)
+        self.clip = CounterRNG([seed_of(key, 0) for key in keys], device)
         steps = (
             gap[0]
-            + (Dice([seed_of(key, 0, 0) for key in keys], device).small(frames - 1) * (gap[1] - gap[0] + 1)).floor()
+            + (CounterRNG([seed_of(key, 0, 0) for key in keys], device).small(frames - 1) * (gap[1] - gap[0] + 1)).floor()
         )
         self.times = F.pad(steps.cumsum(1), (1, 0))  # [B,T], frames
         moments = torch.zeros_like(self.times) if only else self.times
-        self.noise_keys = Dice(
+        self.noise_keys = CounterRNG(
             [seed_of(key, 1, int(t)) for key, row in zip(keys, moments.tolist()) for t in row], device
         ).field_keys
 
     def track(self, name) -> "_Track":
         number, (shortest, longest, farthest) = 2 + list(_TRACKS).index(name), _TRACKS[name]
         keys = [seed_of(key, number) for key in self.clip_keys]
-        home = Dice(keys, self.device)
+        home = CounterRNG(keys, self.device)
         span, phase, far = home.small(3).split(1, 1)
         if self.only == name:
             passed = torch.arange(float(self.frames)).expand(len(keys), -1)
@@ -198,7 +198,7 @@ class _Track:
         self.home, self.repeats, device = home, repeats, home.device
         count = passed.floor()
         self.ends = [
-            Dice([seed_of(key, int(n) + k) for key, row in zip(keys, count.tolist()) for n in row], device)
+            CounterRNG([seed_of(key, int(n) + k) for key, row in zip(keys, count.tolist()) for n in row], device)
             for k in (0, 1)
         ]
         s = (passed - count).flatten()
@@ -210,9 +210,9 @@ class _Track:
         self.weight = torch.where(self._of_times(chosen[:, 0]), self.weight.round(), self.weight)
 
     def __call__(self, draw, finished=lambda value: value, between=torch.lerp) -> Tensor:
-        """draw: values [M,...] from a dice. finished: made of those when a key has its distance from home. between: (a, b, weight [M,1...])."""
+        """draw: values [M,...] from a rng. finished: made of those when a key has its distance from home. between: (a, b, weight [M,1...])."""
         home, far = self._of_times(draw(self.home)), self._of_times(self.far)
-        keys = [finished(home.lerp(value := draw(dice), _like(far, value))) for dice in self.ends]
+        keys = [finished(home.lerp(value := draw(rng), _like(far, value))) for rng in self.ends]
         return between(*keys, _like(self.weight, keys[0])).repeat_interleave(self.repeats, 0)
 
     def _of_times(self, x):
@@ -235,8 +235,8 @@ def _repeated(parts, frames):
     return [None if p is None else p.repeat_interleave(frames, 0) for p in parts]
 
 
-def _person(dice):
-    return (dice.keys[:, 1] << 32 | dice.keys[:, 0]).to(dice.device, non_blocking=True)
+def _person(rng):
+    return (rng.keys[:, 1] << 32 | rng.keys[:, 0]).to(rng.device, non_blocking=True)
 
 
 # -------------------------------------------------------------------------------------------------------------------- clips that are kept
@@ -254,7 +254,7 @@ class StoredClips(Shuffled):
     frames of a group, in any order.
     """
 
-    def __init__(self, faces: Faces, groups: list[Tensor], numbers: Tensor, frames: int, gap: tuple[int, int] | None):
+    def __init__(self, faces: FaceBatch, groups: list[Tensor], numbers: Tensor, frames: int, gap: tuple[int, int] | None):
         super().__init__(faces)
         self.groups, self.numbers, self.frames, self.gap = (
             groups,
@@ -268,7 +268,7 @@ class StoredClips(Shuffled):
                 f"there must be clips, each of at least {frames} frames, got {[len(g) for g in groups][:10]}"
             )
 
-    def __call__(self, seed: int, start: int, indices: range) -> Faces:
+    def __call__(self, seed: int, start: int, indices: range) -> FaceBatch:
         taken = self.faces[torch.cat([self._drawn(seed, start + i) for i in indices])]
         taken.image = taken.image.float() / 255
         return taken
@@ -336,9 +336,9 @@ def clips(
         gap = None if gap is None else _range(gap)
     except ValueError as error:
         raise InputError(str(error)) from None
-    found, *source = opened(path, size, every, limit, detect)
-    faces = collected(str(path), *source, cache)
-    which, numbers = parted(faces)
+    found, *source = open_clips(path, size, every, limit, detect)
+    faces = collect_samples(str(path), *source, cache)
+    which, numbers = split_clip_ids(faces)
     faces.person = torch.tensor([person for person, _ in found])[which]
     if gap is None:
         kind, names, belongs = (
@@ -351,7 +351,7 @@ def clips(
     groups = {k: belongs.eq(k).nonzero()[:, 0] for k in sorted(names)}
     short = [f"{names[k]} ({len(group)})" for k, group in groups.items() if len(group) < frames]
     groups = [group for group in groups.values() if len(group) >= frames]
-    about = f"{path}: {len(short)} of {len(names)} {kind} are left out because fewer than {frames} frames of theirs can be used: {named(short)}"
+    about = f"{path}: {len(short)} of {len(names)} {kind} are left out because fewer than {frames} frames of theirs can be used: {name_list(short)}"
     if not groups:
         raise InputError(f"{about}; give longer ones, or ask for fewer frames")
     if short:

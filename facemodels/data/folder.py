@@ -7,17 +7,17 @@ import numpy as np
 
 from facemodels.core.crops import Box, cut, landmark_box, to_crop
 from facemodels.core.errors import InputError
-from facemodels.data import Faces
-from facemodels.data.cache import Sample, collected, loaded, named
+from facemodels.data import FaceBatch
+from facemodels.data.cache import Sample, collect_samples, load_in_threads, name_list
 from facemodels.io.images import picture_files, read_picture
 from facemodels.io.landmarks import beside, check_inside, read_landmarks
 
 
-def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -> Faces:
+def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -> FaceBatch:
     """The faces of a folder and those below it, cut out by `landmark_box`: images uint8 [N,3,size,size], `landmarks` [N,L,2] in their pixels, NaN where not
     `visible`; in the order of the files' names.
 
-    All landmark files must have the same number of points, L = 68, 21 or 5 (`facemodels.io.landmarks` says what they may be). cache: see `collected`.
+    All landmark files must have the same number of points, L = 68, 21 or 5 (`facemodels.io.landmarks` says what they may be). cache: see `collect_samples`.
 
     Pictures that are damaged, without a landmark file or with one that cannot be used are left out, with a warning that names them.
 
@@ -42,7 +42,7 @@ def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -
                 points[name] = read_landmarks(file).points if file else None
             except InputError as error:
                 points[name] = error
-        one_kind(path, {name: len(p) for name, p in points.items() if isinstance(p, np.ndarray)})
+        check_one_kind(path, {name: len(p) for name, p in points.items() if isinstance(p, np.ndarray)})
 
         def load(name):
             if points[name] is None:
@@ -53,9 +53,9 @@ def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -
             check_inside(points[name], image.shape[:2], marks[name])
             return face_sample(name, image, points[name], landmark_box(points[name]), size)
 
-        yield from loaded(pictures, load)
+        yield from load_in_threads(pictures, load)
 
-    return collected(
+    return collect_samples(
         str(path),
         [*pictures.values(), *filter(None, marks.values())],
         {"source": "folder", "size": size},
@@ -64,18 +64,18 @@ def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -
     )
 
 
-def one_kind(path: Path, counts: dict[str, int]) -> None:
+def check_one_kind(path: Path, counts: dict[str, int]) -> None:
     """Raises `InputError` unless all files have the same number of points; the message names those that differ from most."""
     usual = Counter(counts.values()).most_common(1)[0][0] if counts else None
     others = [f"{name} ({count})" for name, count in counts.items() if count != usual]
     if others:
         raise InputError(
-            f"{path}: landmarks must all be of one kind; most here are {usual} points, but not those of {named(others)}; put these into another folder"
+            f"{path}: landmarks must all be of one kind; most here are {usual} points, but not those of {name_list(others)}; put these into another folder"
         )
 
 
 def face_sample(name: str, image: np.ndarray, points: np.ndarray, box: Box, size: int) -> Sample:
-    """A sample of `Faces` cut out of a picture uint8 [h,w,3] with points [L,2] in its pixels, NaN where there are none."""
+    """A sample of `FaceBatch` cut out of a picture uint8 [h,w,3] with points [L,2] in its pixels, NaN where there are none."""
     try:
         crop = cut(image, box, size)
     except ValueError as error:  # of one landmark far away

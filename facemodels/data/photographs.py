@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from facemodels.core.errors import InputError
-from facemodels.data import Faces
+from facemodels.data import FaceBatch
 from facemodels.data.aflw import aflw
 from facemodels.data.folder import folder
 from facemodels.io.files import read_npz, take, whole, wrong
@@ -23,7 +23,7 @@ from facemodels.io.files import read_npz, take, whole, wrong
 CROP = 120
 
 
-def photographs(path: str | Path, cache: str | Path | None = None) -> Faces:
+def photographs(path: str | Path, cache: str | Path | None = None) -> FaceBatch:
     """AFLW's crops (their zip, or its folder) or a folder of pictures with landmark files: uint8 images [N,3,120,120] with 68 or 21 landmarks.
 
     Raises:
@@ -37,13 +37,13 @@ def photographs(path: str | Path, cache: str | Path | None = None) -> Faces:
     return faces
 
 
-def write_taught(path: str | Path, landmarks: Tensor, faces: Faces) -> None:
+def write_teacher_labels(path: str | Path, landmarks: Tensor, faces: FaceBatch) -> None:
     """The file of landmarks [N,68,3] seen in `faces`."""
     with whole(Path(path)) as part, open(part, "wb") as file:
         np.savez_compressed(file, landmarks=landmarks.numpy().astype(np.float32), given=faces.landmarks.numpy())
 
 
-def read_taught(path: str | Path, faces: Faces) -> Tensor:
+def read_teacher_labels(path: str | Path, faces: FaceBatch) -> Tensor:
     """Landmarks [N,68,3] that were seen in `faces`; NaN are all of a picture of which one is.
 
     Raises:

@@ -40,8 +40,8 @@ import numpy as np
 from facemodels.core.crops import Box, cut, landmark_box, to_crop
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import left_right
-from facemodels.data import Faces
-from facemodels.data.cache import Sample, collected, loaded
+from facemodels.data import FaceBatch
+from facemodels.data.cache import Sample, collect_samples, load_in_threads
 from facemodels.io.files import reason, take, wrong
 from facemodels.io.images import read_picture
 from facemodels.io.matfile import COMPRESSED, MATRIX, inflated, read_element, read_mat, read_variable
@@ -75,29 +75,29 @@ class Photo(NamedTuple):
 # --------------------------------------------------------------------------------------------------------------------------- data sets
 
 
-def aflw2000(path, size: int = 120, model=None, cache=None) -> Faces:
+def aflw2000(path, size: int = 120, model=None, cache=None) -> FaceBatch:
     """AFLW2000-3D (for evaluation alone): uint8 images [N,3,size,size], landmarks [N,68,3] in crop pixels with z in the same scale, identity, expression
     and camera.
 
     Args:
         path: the folder or zip. size: of the crops, which are `crops.landmark_box` of the labelled landmarks. model: Model_Shape.mat (with Model_Exp.mat
             beside it) or 3DDFA_V2's bfm_noneck_v3.pkl: identity and expression are then coefficients of that model as `load_model` loads it; None leaves them raw.
-            cache: see `cache.collected`.
+            cache: see `cache.collect_samples`.
 
     Raises:
         InputError: the path does not hold the data set, or none of its files can be read. Single photographs that cannot are left out, with one warning that
             names them.
     """
     photos = AFLW2000(path)
-    return collected(
+    return collect_samples(
         f"AFLW2000-3D in {path}", photos.sources(), _settings(size, model), lambda: _samples(photos, size, model), cache
     )
 
 
-def lp300w(path, size: int = 120, model=None, cache=None) -> Faces:
+def lp300w(path, size: int = 120, model=None, cache=None) -> FaceBatch:
     """300W-LP: as `aflw2000`, landmarks [N,68,2] (pts_3d, which has no z). 61,225 photographs and as many mirrored ones: 5 GB at 120 pixels."""
     photos = LP300W(path)
-    return collected(
+    return collect_samples(
         f"300W-LP in {path}", photos.sources(), _settings(size, model), lambda: _samples(photos, size, model), cache
     )
 
@@ -328,4 +328,4 @@ def _samples(photos: PhotoSet, size: int, model) -> Iterator[tuple[str, Sample |
             "translation": translation.astype(np.float32),
         }
 
-    return loaded(photos.names, sample, photos.path.name)
+    return load_in_threads(photos.names, sample, photos.path.name)

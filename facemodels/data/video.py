@@ -13,9 +13,9 @@ from torch import Tensor
 from facemodels.core.crops import Box, landmark_box
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import COUNTS
-from facemodels.data import Faces
-from facemodels.data.cache import Sample, Samples, collected, loaded, named
-from facemodels.data.folder import face_sample, one_kind
+from facemodels.data import FaceBatch
+from facemodels.data.cache import Sample, Samples, collect_samples, load_in_threads, name_list
+from facemodels.data.folder import check_one_kind, face_sample
 from facemodels.io.images import PICTURES, read_picture
 from facemodels.io.landmarks import beside, check_inside, read_landmarks
 from facemodels.io.video import VIDEOS
@@ -23,11 +23,11 @@ from facemodels.io.video import VIDEOS
 
 def videos(
     path: str | Path, size: int = 120, every: int = 1, limit: int | None = None, cache: str | Path | None = None
-) -> Faces:
+) -> FaceBatch:
     """Frames of a folder that has for each person one video file or one sub-folder, of frames as pictures or of videos: images uint8 [N,3,size,size] and
     `person` [N], numbered by name; `landmarks` [N,L,2] and `visible` where there are any. path may also be one video file, of one person.
 
-    every: takes the frames 0, every, 2 every, ... of a video. limit: most frames of a video. cache: see `collected`.
+    every: takes the frames 0, every, 2 every, ... of a video. limit: most frames of a video. cache: see `collect_samples`.
 
     Landmarks stand in NAME.npy [T,L,2] beside the video NAME.mp4 or the folder NAME of T frames, NaN where a frame has none, or in a landmark file beside each
     picture; L = 68, 21 or 5, the same for all. Frames are then cut out by `landmark_box`, and those without landmarks are left out. Frames of videos without
@@ -38,16 +38,16 @@ def videos(
     Raises:
         InputError: there is no such folder or nothing in it, landmarks are of different kinds, no frame can be used, or ffmpeg is needed and missing.
     """
-    found, *source = opened(path, size, every, limit)
-    faces = collected(str(path), *source, cache)
-    faces.person = torch.tensor([person for person, _ in found])[parted(faces)[0]]
+    found, *source = open_clips(path, size, every, limit)
+    faces = collect_samples(str(path), *source, cache)
+    faces.person = torch.tensor([person for person, _ in found])[split_clip_ids(faces)[0]]
     return faces
 
 
-def opened(
+def open_clips(
     path: str | Path, size: int, every: int, limit: int | None, detect: Callable[..., Box | None] | None = None
 ) -> tuple[list[tuple[int, "Clip"]], list[Path], dict, Callable[[], Samples]]:
-    """The clips of a folder, each with its person, and what `collected` takes to read them; `parted` tells then which frame is which.
+    """The clips of a folder, each with its person, and what `collect_samples` takes to read them; `split_clip_ids` tells then which frame is which.
 
     detect: ``detect(image) -> box or None`` cuts frames out, instead of landmarks or the middle; see `facemodels.data.clips.clips`. Warnings are for the caller's caller.
     """
@@ -70,12 +70,12 @@ def opened(
         about = (
             f"{len(bare)} of {len(clips)} videos have no landmarks beside them and are cut to the square in the middle"
         )
-        warnings.warn(f"{path}: {about}: {named(bare)}", stacklevel=3)
+        warnings.warn(f"{path}: {about}: {name_list(bare)}", stacklevel=3)
 
     def samples():
         marks = [_landmarks(clip) if clip.has_landmarks else None for _, clip in clips]
         counts = {clip.name: len(p) for (_, clip), m in zip(clips, marks) for p in m or () if isinstance(p, np.ndarray)}
-        one_kind(path, counts)
+        check_one_kind(path, counts)
         unlabelled = np.full((next(iter(counts.values())), 2), np.nan, np.float32) if counts else None
         for which, ((_, clip), mine) in enumerate(zip(clips, marks)):
             for number, image in _frames(clip, every, limit, mine):
@@ -93,8 +93,8 @@ def opened(
     return clips, files, {"source": "videos", "size": size, "every": every, "limit": limit, "detect": detector}, samples
 
 
-def parted(faces: Faces) -> tuple[Tensor, Tensor]:
-    """(which clip, which of its frames), int64 [N] each, of faces collected as `opened` says: they carry both in `person`."""
+def split_clip_ids(faces: FaceBatch) -> tuple[Tensor, Tensor]:
+    """(which clip, which of its frames), int64 [N] each, of faces collected as `open_clips` says: they carry both in `person`."""
     return faces.person >> 32, faces.person & 0xFFFFFFFF
 
 
@@ -185,7 +185,7 @@ def _frames(
                 InputError(f"{clip.table}: landmarks of {len(marks)} frames, and the folder has {len(clip.frames)}"),
             )
             return
-        yield from loaded(
+        yield from load_in_threads(
             list(range(len(clip.frames)))[::every][:limit], lambda number: read_picture(clip.frames[number]), clip.name
         )
         return

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from facemodels.core.crops import Box, cut, from_crop, landmark_box, to_crop
 from facemodels.core.errors import InputError
-from facemodels.data.cache import loaded, named
+from facemodels.data.cache import load_in_threads, name_list
 from facemodels.data.tddfa import AFLW2000, Photo
 from facemodels.evaluation import applied
 from facemodels.evaluation.metrics import BINS, by_yaw, failure_rate, nme, nme_3d
@@ -195,7 +195,7 @@ def batches(
         return list(some), list(boxes), torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
 
     waiting, bad = [], {}
-    for name, made in loaded(names, cropped, photos.path.name):
+    for name, made in load_in_threads(names, cropped, photos.path.name):
         if isinstance(made, InputError):
             bad[name] = made
             continue
@@ -206,7 +206,7 @@ def batches(
     if waiting:
         yield made_of(waiting)
     if bad:
-        some = f"{named([*bad])}; the first because: {next(iter(bad.values()))}"
+        some = f"{name_list([*bad])}; the first because: {next(iter(bad.values()))}"
         if len(bad) == len(names):
             raise InputError(f"{photos.path}: none of {len(bad)} photographs can be read: {some}")
         warnings.warn(f"{photos.path}: {len(bad)} of {len(names)} photographs are left out: {some}", stacklevel=3)

@@ -20,8 +20,8 @@ import torch
 
 from facemodels.core.crops import cut
 from facemodels.core.errors import InputError
-from facemodels.data.aflw import CROP, files, in_crops, known
-from facemodels.data.cache import loaded, named
+from facemodels.data.aflw import CROP, aflw_files, labeled_points, points_in_crops
+from facemodels.data.cache import load_in_threads, name_list
 from facemodels.evaluation import applied
 from facemodels.evaluation.aflw2000 import BIN_COLUMNS, first
 from facemodels.evaluation.metrics import BINS, by_yaw, failure_rate, nme
@@ -94,7 +94,7 @@ def run(method, data, options) -> Report:
         yaw.extend(label["yaw"] for label in of)
         waiting.clear()
 
-    for name, image in loaded(names, _reader(path, size), "reading AFLW"):
+    for name, image in load_in_threads(names, _reader(path, size), "reading AFLW"):
         if isinstance(image, InputError):
             bad[name] = image
             continue
@@ -104,7 +104,7 @@ def run(method, data, options) -> Report:
     if waiting:
         scored()
     if bad:
-        some = f"{named([*bad])}; the first because: {next(iter(bad.values()))}"
+        some = f"{name_list([*bad])}; the first because: {next(iter(bad.values()))}"
         if not errors:
             raise InputError(f"{path}: none of {len(bad)} pictures can be read: {some}")
         warnings.warn(f"{path}: {len(bad)} of {len(names)} pictures are left out: {some}", stacklevel=2)
@@ -154,7 +154,7 @@ def learned_from_aflw(method) -> str | None:
 
 def read_table(data) -> tuple[Path, dict[str, dict]]:
     """(the zip, labels by name) of NAME.zip with NAME_labels.npz beside it: names [N], pts21 [N,2,21], roi_box [N,4], yaw_deg [N] and, where it is there, pts68 [N,2,68]."""
-    path, table = files(data)
+    path, table = aflw_files(data)
     expected = "labels of AFLW"
     arrays = read_npz(table, expected)
     shapes = {"pts21": ("N", 2, 21), "roi_box": ("N", 4), "yaw_deg": ("N",)} | (
@@ -196,15 +196,15 @@ def read_tddfa(data, labels) -> tuple[Path, dict[str, dict]]:
 
 def _by_name(source, names, points, box, yaw, fitted=None):
     """name -> points [21,2] in pixels of the crop, NaN where hidden; yaw; boxed [K,2], the points whose box divides; fitted, whether these are the fitted ones."""
-    points, box, yaw = known(points.astype(np.float64)), box.astype(np.float64), yaw.astype(np.float64)
+    points, box, yaw = labeled_points(points.astype(np.float64)), box.astype(np.float64), yaw.astype(np.float64)
     if not (np.isfinite(box).all() and np.isfinite(yaw).all()) or (box[:, 2:] <= box[:, :2]).any():
         raise wrong(source, "boxes that are not empty, and finite yaw", "others")
-    points = in_crops(points, box)
+    points = points_in_crops(points, box)
     side = CROP / np.sqrt(2)
     boxed = (
         np.broadcast_to([[0.0, 0.0], [side, side]], (len(names), 2, 2))
         if fitted is None
-        else in_crops(fitted.astype(np.float64), box)
+        else points_in_crops(fitted.astype(np.float64), box)
     )
     return {
         str(n): {"points": p, "yaw": float(y), "boxed": b, "fitted": fitted is not None}

@@ -21,7 +21,7 @@ from facemodels.core.landmarks import SEVEN
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import ClosestPoints
 from facemodels.data.clips import SyntheticGroups
-from facemodels.data.synthetic import Variety
+from facemodels.data.synthetic import RandomizationConfig
 from facemodels.evaluation import now
 from facemodels.evaluation.report import Report
 from facemodels.evaluation.scans import Photo, detector_box, mean_surface, predicted_surface, reconstructions
@@ -34,7 +34,7 @@ from facemodels.models.morphable import MorphableModel
 
 SIZE = 400  # pixels of a picture
 PICTURES = 4  # of a person
-VARIETY = Variety(yaw=45, frontal=0.3, pitch=8, roll=6, box=(2.0, 2.6), shift=0.06, occluded=0, expressive=0.5)
+RANDOMIZATION = RandomizationConfig(yaw=45, frontal=0.3, pitch=8, roll=6, box=(2.0, 2.6), shift=0.06, occluded=0, expressive=0.5)
 BOX_SHIFT, BOX_SCALE = 0.04, 0.05  # standard deviations of the detector's box, in sides and as a logarithm
 POINTS = 30_000  # of a scan, before it is cropped and torn
 NOISE = 0.15  # mm, standard deviation along the normal
@@ -72,7 +72,7 @@ def run(method, data: Path, options) -> Report:
     if options.people < 1:
         raise InputError(f"--people must be at least 1, got {options.people}")
     model = coloured(read(data), builtin_data(), data)
-    groups = SyntheticGroups(model, SIZE, PICTURES, VARIETY)
+    groups = SyntheticGroups(model, SIZE, PICTURES, RANDOMIZATION)
     average, errors = (
         mean_surface(method),
         {name: [] for name in ("", "metrical_", "mean_face_", "mean_face_metrical_")},

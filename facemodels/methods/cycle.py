@@ -61,9 +61,9 @@ from facemodels.core.drawing import tile
 from facemodels.core.errors import InputError
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import gather_points
-from facemodels.data import Faces
+from facemodels.data import FaceBatch
 from facemodels.data.clips import SyntheticClips, clips, rendered
-from facemodels.data.synthetic import Variety
+from facemodels.data.synthetic import RandomizationConfig
 from facemodels.losses import (
     coefficient_loss,
     deep3d_landmark_weights,
@@ -485,8 +485,8 @@ class Cycle(FaceMethod):
             config.trunk, config.separate, (m.num_identity, m.num_expression, m.num_albedo), m.blendshapes
         )
         self.size = self.network.size
-        self.variety = Variety(yaw=config.yaw, box=(1.3, 1.55))
-        self.source = SyntheticClips(m, self.size, 2, GAP, self.variety)
+        self.randomization = RandomizationConfig(yaw=config.yaw, box=(1.3, 1.55))
+        self.source = SyntheticClips(m, self.size, 2, GAP, self.randomization)
         self.frames = None  # a store that batches are taken from; None for faces that are new in every step
 
     def prepare(self):
@@ -501,7 +501,7 @@ class Cycle(FaceMethod):
         elif c.cache:
             self.frames = rendered(self.source, c.seed, c.cache // 2)
 
-    def batch(self, step, indices, device) -> Faces:
+    def batch(self, step, indices, device) -> FaceBatch:
         """Frames, two of a person in a row, with pictures and, where they are known, landmarks alone."""
         c, pairs = self.config, range(indices.start // 2, indices.stop // 2)
         frames = (
@@ -509,7 +509,7 @@ class Cycle(FaceMethod):
             if self.frames
             else self.source(c.seed, step, pairs)
         )
-        return Faces(frames.image, frames.landmarks)
+        return FaceBatch(frames.image, frames.landmarks)
 
     # -------------------------------------------------------------------------------------------------------------------------- losses
 
@@ -702,7 +702,7 @@ class Cycle(FaceMethod):
     def _leaks(self, pairs):
         results = {}
         for only in CYCLES:
-            source, moved, true = SyntheticClips(self.model, self.size, 2, 1, self.variety, only=only), [], []
+            source, moved, true = SyntheticClips(self.model, self.size, 2, 1, self.randomization, only=only), [], []
             for k in range(0, pairs, 8):
                 faces = source(HELD_OUT, k // 8, range(min(8, pairs - k)))
                 moved.append(self._changes(self.predict(faces.image).properties))

@@ -48,11 +48,11 @@ from facemodels.core.errors import InputError
 from facemodels.core.landmarks import about_its_middle, eighteen
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import gather_points
-from facemodels.data import Faces
-from facemodels.data.augment import Change, augment
+from facemodels.data import FaceBatch
+from facemodels.data.augment import AugmentConfig, augment
 from facemodels.data.cache import Cached, Shuffled
-from facemodels.data.photographs import photographs, read_taught
-from facemodels.data.synthetic import Synthetic, Variety
+from facemodels.data.photographs import photographs, read_teacher_labels
+from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.data.tddfa import lp300w
 from facemodels.losses import (
     PointBasis,
@@ -207,7 +207,7 @@ def reduced(model: MorphableModel, shape: int = 40, expression: int = 10) -> Red
     return Reduced(*found)
 
 
-def parameters_of(faces: Faces, to_shape: Tensor, to_expression: Tensor) -> Tensor:
+def parameters_of(faces: FaceBatch, to_shape: Tensor, to_expression: Tensor) -> Tensor:
     """Raw parameters [N,12+S+K] of labelled faces: rows of [f R | t] in pixels with y up from the lower left corner, t_z = 0; shape; expression. The matrices are those
     of `Reduced`."""
     affine = torch.cat(
@@ -337,8 +337,8 @@ class Prediction(NamedTuple):
 class Batch(NamedTuple):
     """labelled faces; in stage 2 faces in the wild, of which only pictures and landmarks; blank [N] or [2N] bool, whose channel stays empty in the first pass."""
 
-    labelled: Faces
-    wild: Faces | None
+    labelled: FaceBatch
+    wild: FaceBatch | None
     blank: Tensor
 
 
@@ -378,7 +378,7 @@ class DASL(FaceMethod):
         self.register_buffer("parameter_std", torch.ones(outputs))
         self.network = Network(config.trunk, outputs)
         self.critic = Critic(outputs, config.trunk == "light") if "critic" in config.schemes else None
-        self.source = Synthetic(self.model, SIZE, Variety(yaw=config.yaw, box=(1.3, 1.55)))
+        self.source = Synthetic(self.model, SIZE, RandomizationConfig(yaw=config.yaw, box=(1.3, 1.55)))
         self.labelled = self.wild = self.held = self.held_taught = (
             None  # stores that batches are taken from; None for faces that are new in every step
         )
@@ -464,7 +464,7 @@ class DASL(FaceMethod):
             1
         )  # as their own points say: a teacher sees all of them
         if c.teacher:
-            points = read_taught(c.teacher, faces)
+            points = read_teacher_labels(c.teacher, faces)
             faces = replace(faces, landmarks=points, visible=points.isfinite().all(-1))
             self.held_taught = points[held]
             taken = taken[faces.visible[taken].any(1)]
@@ -489,9 +489,9 @@ class DASL(FaceMethod):
             )
             if c.wild != "synthetic":
                 wild = augment(
-                    wild, seed, step, indices, Change(rotation=12, scale=0.06, shift=0.035, covered=0.1, blurred=0.1)
+                    wild, seed, step, indices, AugmentConfig(rotation=12, scale=0.06, shift=0.035, covered=0.1, blurred=0.1)
                 )
-            wild = Faces(wild.image, wild.landmarks, wild.visible)
+            wild = FaceBatch(wild.image, wild.landmarks, wild.visible)
         blank = [seed_of(c.seed, 2 + k, step, i) % 2**24 < c.blank * 2**24 for k in range(sets) for i in indices]
         return Batch(labelled, wild, torch.tensor(blank).to(device, non_blocking=True))
 

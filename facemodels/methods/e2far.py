@@ -28,10 +28,10 @@ from facemodels.core.alignment import similarity
 from facemodels.core.camera import scaled_orthography
 from facemodels.core.drawing import portrait, tile
 from facemodels.core.errors import InputError
-from facemodels.data import Faces
-from facemodels.data.augment import Change, augment
+from facemodels.data import FaceBatch
+from facemodels.data.augment import AugmentConfig, augment
 from facemodels.data.cache import Cached
-from facemodels.data.synthetic import Synthetic, Variety
+from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.losses import gram_loss, gram_matrix, landmark_loss, shape_alone
 from facemodels.methods.face_method import FaceMethod, Reconstruction
 from facemodels.networks import LightNet, VGGFace, load_weights, regression_head
@@ -39,7 +39,7 @@ from facemodels.training.config import Config
 from facerender.color import to_linear
 
 # How kept renderings are changed each time: without, 60,000 of them are known by heart after ten epochs (the loss on them falls on, the error of others no longer does).
-GENTLE = Change(
+GENTLE = AugmentConfig(
     rotation=3,
     scale=0.03,
     shift=0.015,
@@ -159,7 +159,7 @@ class E2FAR(FaceMethod):
         self.source = Synthetic(
             self.model,
             self.network.size,
-            Variety(yaw=config.yaw, pitch=10, roll=3, box=(1.15, 1.3), shift=0.015, occluded=0.15, degraded=0.3),
+            RandomizationConfig(yaw=config.yaw, pitch=10, roll=3, box=(1.15, 1.3), shift=0.015, occluded=0.15, degraded=0.3),
         )
         self.size, self.cached = round(self.network.size * AROUND), None
 
@@ -172,13 +172,13 @@ class E2FAR(FaceMethod):
         if self.config.cache:
             self.cached = Cached(self.source, self.config.seed, self.config.cache)
 
-    def batch(self, step, indices, device) -> Faces:
+    def batch(self, step, indices, device) -> FaceBatch:
         if self.cached is None:
             return self.source(self.config.seed, step, indices)
         faces = self.cached(self.config.seed, step * self.config.batch, indices).to(device)
         return augment(faces, self.config.seed, step, indices, GENTLE)
 
-    def forward(self, player, faces: Faces, step) -> dict[str, Tensor]:
+    def forward(self, player, faces: FaceBatch, step) -> dict[str, Tensor]:
         image = faces.image.contiguous(memory_format=torch.channels_last) if self.config.channels_last else faces.image
         identity, expression, landmarks = self.network(image)
         id_error = gram_loss(identity, faces.identity, self.identity_gram)
@@ -243,7 +243,7 @@ class E2FAR(FaceMethod):
             sums += torch.stack([*neutral, *moved, error * len(identity)])
         return dict(zip(names, (sums / self.config.held_out).tolist()))
 
-    def panel(self, faces: Faces) -> Tensor:
+    def panel(self, faces: FaceBatch) -> Tensor:
         """Columns: picture, true shape, predicted shape; both without pose."""
         n = min(6, len(faces))
         identity, expression = self.predict(faces.image[:n])

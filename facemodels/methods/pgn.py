@@ -31,10 +31,10 @@ from facemodels.core.drawing import CLAY, dotted, tile
 from facemodels.core.errors import InputError
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import gather_points
-from facemodels.data import Faces
+from facemodels.data import FaceBatch
 from facemodels.data.cache import Cached, Shuffled
 from facemodels.data.clips import SyntheticGroups, clips, rendered
-from facemodels.data.synthetic import Synthetic, Variety
+from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.data.tddfa import lp300w
 from facemodels.losses import (
     census_loss,
@@ -284,8 +284,8 @@ class PGN(FaceMethod):
         inside = torch.zeros(m.num_vertices, dtype=torch.bool)
         inside[face] = True
         object.__setattr__(self, "face_topology", fr.Topology(m.faces[inside[m.faces.long()].all(1)], m.num_vertices))
-        variety = Variety(yaw=config.yaw, box=(1.3, 1.55))
-        self.source, self.groups = Synthetic(m, self.size, variety), SyntheticGroups(m, self.size, 2, variety)
+        randomization = RandomizationConfig(yaw=config.yaw, box=(1.3, 1.55))
+        self.source, self.groups = Synthetic(m, self.size, randomization), SyntheticGroups(m, self.size, 2, randomization)
         self.labelled = self.frames = (
             None  # stores that batches are taken from; None for faces that are new in every step
         )
@@ -308,7 +308,7 @@ class PGN(FaceMethod):
         elif c.stage1 < c.steps and c.cache:
             self.frames = rendered(self.groups, seed_of(c.seed, 1), c.cache // 2)
 
-    def batch(self, step, indices, device) -> tuple[Faces, Faces | None]:
+    def batch(self, step, indices, device) -> tuple[FaceBatch, FaceBatch | None]:
         """(labelled, frames): of the second, pictures alone, two of a person in a row; None in stage 1."""
         c = self.config
         first = (
@@ -322,7 +322,7 @@ class PGN(FaceMethod):
         second = (
             self.frames(seed, step * c.batch // 2, pairs).to(device) if self.frames else self.groups(seed, step, pairs)
         )
-        return first, Faces(second.image)
+        return first, FaceBatch(second.image)
 
     # -------------------------------------------------------------------------------------------------------------------------- losses
 
@@ -465,7 +465,7 @@ class PGN(FaceMethod):
         Without perspective a picture does not tell a small head from a large one, and a scale that is right for the predicted head is wrong for the true one. So the true identity
         is put in as large, and in the place, as the predicted one, and the true pose is the similarity that takes the predicted shape to the true vertices."""
         totals, people = {}, self.config.held_out // 4 + 1
-        four = SyntheticGroups(self.model, self.size, 4, self.source.variety)
+        four = SyntheticGroups(self.model, self.size, 4, self.source.randomization)
         for k in range(0, people, 8):
             faces = four(HELD_OUT, k // 8, range(min(8, people - k)))
             p = self.predict(faces.image)

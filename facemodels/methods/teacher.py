@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import about_its_middle, eighteen, left_right
-from facemodels.data import Faces
-from facemodels.data.augment import moved
-from facemodels.data.photographs import photographs, write_taught
+from facemodels.data import FaceBatch
+from facemodels.data.augment import warp_faces
+from facemodels.data.photographs import photographs, write_teacher_labels
 from facemodels.io.files import check_writable
 from facemodels.methods.registry import load_method
 
@@ -32,7 +32,7 @@ VIEWS = tuple(
 
 
 @torch.no_grad()
-def seen_by(method, faces: Faces, worst: float = 8.0, batch: int = 64, views: int = 1) -> tuple[Tensor, Tensor]:
+def seen_by(method, faces: FaceBatch, worst: float = 8.0, batch: int = 64, views: int = 1) -> tuple[Tensor, Tensor]:
     """(landmarks [N,68,3] that a method sees in faces, in pixels of their crops; how far the 18 points of `eighteen` are from the faces' own on average [N], percent of
     the box, whose side is that of the crop by the root of 2). Landmarks are NaN where that is more than `worst`, or nothing is known of a face. views: average over so
     many of `VIEWS` (3DDFA_V2's MobileNet of half width, in 1500 crops of AFLW: 3.90 % off with one, 3.84 with two and with ten)."""
@@ -59,7 +59,7 @@ def _viewed(method, image, view) -> Tensor:
     every, side = image.new_ones(len(image)), image.shape[-1]
     shift = side * image.new_tensor([dx, dy])
     seen = method.landmarks(
-        moved(Faces(image), 0 * every, scale * every, shift.expand(len(image), 2), (mirrored * every).bool()).image
+        warp_faces(FaceBatch(image), 0 * every, scale * every, shift.expand(len(image), 2), (mirrored * every).bool()).image
     )
     xy = (seen[..., :2] - side / 2 - shift) / scale + side / 2
     if mirrored:
@@ -103,7 +103,7 @@ def main(arguments=None) -> int:
             raise InputError(
                 f"{options.photos}: the landmarks are missed by more than {options.worst:g} % of the box in all {len(faces)} pictures; give another network, or a higher --worst"
             )
-        write_taught(options.output, landmarks, faces)
+        write_teacher_labels(options.output, landmarks, faces)
     except (InputError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1

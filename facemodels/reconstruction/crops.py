@@ -8,7 +8,7 @@ import torch
 
 from facemodels.core.crops import Box, landmark_box
 from facemodels.core.errors import InputError
-from facemodels.data.augment import turned_light
+from facemodels.data.augment import rotate_light
 from facemodels.reconstruction.face import Face
 
 ASKEW = math.radians(20)  # heads that lean further are turned upright
@@ -36,7 +36,7 @@ def _in_picture(said, n, size, view: View) -> Face:
     roll = torch.tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
     light = None if said.light is None else said.light[n]
     if light is not None and view.turn:
-        light = turned_light(light[None], torch.tensor([c]), torch.tensor([s]), torch.ones(1))[0]
+        light = rotate_light(light[None], torch.tensor([c]), torch.tensor([s]), torch.ones(1))[0]
     albedo = None if said.albedo is None else said.albedo[n]
     translation = place(torch.tensor([[x, size - y]]))[0]
     return Face(

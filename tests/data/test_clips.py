@@ -13,14 +13,14 @@ from PIL import Image
 import facerender as fr
 from facemodels import MorphableModel, load_model
 from facemodels.core.errors import InputError
-from facemodels.data import Faces
+from facemodels.data import FaceBatch
 from facemodels.data.clips import CONTROLLED, StoredClips, SyntheticClips, SyntheticGroups, clips, rendered
-from facemodels.data.synthetic import Variety
+from facemodels.data.synthetic import RandomizationConfig
 from tests.data.test_data import five, write_frames
 from tests.models.test_morphable import tiny
 
 DATA = Path(os.environ.get("FACEMODELS_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-PLAIN = Variety(occluded=0.0, degraded=0.0)
+PLAIN = RandomizationConfig(occluded=0.0, degraded=0.0)
 unclosed = pytest.mark.filterwarnings(
     "ignore:unclosed file:ResourceWarning"
 )  # imageio's, where ffmpeg ends before it is told to
@@ -47,13 +47,13 @@ def turns(rotation):
 
 @pytest.mark.parametrize("kind", [SyntheticClips, SyntheticGroups])
 def test_a_clip_is_of_one_person_and_another_clip_of_another(model, kind):
-    faces = kind(model, 16, frames=3, variety=PLAIN).labels(0, 0, range(5))
+    faces = kind(model, 16, frames=3, randomization=PLAIN).labels(0, 0, range(5))
     for name in ("identity", "albedo", "person"):
         value = by_clip(getattr(faces, name), 3)
         assert (value == value[:, :1]).all(), name
         assert len(value[:, 0].unique(dim=0)) == 5, name
     assert faces.person.dtype == torch.int64 and (faces.person >= 0).all()
-    again = kind(model, 16, frames=3, variety=PLAIN).labels(0, 1, range(5))
+    again = kind(model, 16, frames=3, randomization=PLAIN).labels(0, 1, range(5))
     assert not torch.isin(again.person, faces.person).any()
     for name in ("expression", "rotation", "light"):
         value = by_clip(getattr(faces, name), 3).flatten(2)
@@ -66,7 +66,7 @@ def test_a_clip_is_of_one_person_and_another_clip_of_another(model, kind):
 def test_a_clip_does_not_depend_on_the_batch_it_is_made_in(model, source):
     source = source(model)
     whole, again = source(3, 7, range(4)), source(3, 7, range(4))
-    parts = Faces.joined([source(3, 7, range(1)), source(3, 7, range(1, 4))])
+    parts = FaceBatch.concatenate([source(3, 7, range(1)), source(3, 7, range(1, 4))])
     for name in (k for k, v in vars(whole).items() if v is not None):
         assert torch.equal(getattr(whole, name), getattr(again, name)), name
         torch.testing.assert_close(
@@ -80,7 +80,7 @@ def test_a_clip_does_not_depend_on_the_batch_it_is_made_in(model, source):
 
 def test_a_longer_clip_begins_with_the_shorter_one(model):
     """Tracks are functions of time. The camera is not: it keeps the mean face of the frames that are asked for in the picture."""
-    short, long = (SyntheticClips(model, 16, frames=t, variety=PLAIN).labels(2, 0, range(3)) for t in (4, 9))
+    short, long = (SyntheticClips(model, 16, frames=t, randomization=PLAIN).labels(2, 0, range(3)) for t in (4, 9))
     for name in ("rotation", "expression", "light", "identity"):
         torch.testing.assert_close(
             by_clip(getattr(short, name), 4), by_clip(getattr(long, name), 9)[:, :4], rtol=1e-4, atol=1e-5, msg=name
@@ -90,7 +90,7 @@ def test_a_longer_clip_begins_with_the_shorter_one(model):
 def test_tracks_are_smooth_and_really_move(model):
     """Over four seconds; a head turns by less than 7 degrees from frame to frame (175 a second), and a video without motion would be a photo."""
     frames = 100
-    faces = SyntheticClips(model, 112, frames=frames, variety=PLAIN, jump=0.0).labels(0, 0, range(24))
+    faces = SyntheticClips(model, 112, frames=frames, randomization=PLAIN, jump=0.0).labels(0, 0, range(24))
     rotation = by_clip(faces.rotation, frames)
     torch.testing.assert_close(rotation.mT @ rotation, torch.eye(3).expand_as(rotation), rtol=0, atol=1e-5)
     step = turns(rotation)
@@ -116,7 +116,7 @@ def test_tracks_are_smooth_and_really_move(model):
 def test_rotations_go_the_shortest_way(model):
     """On the way from one key to the next a head turns about one axis: equal to the rotation by a share of the whole."""
     rotation = by_clip(
-        SyntheticClips(model, 16, frames=80, variety=Variety(pitch=25.0, roll=35.0)).labels(4, 0, range(10)).rotation,
+        SyntheticClips(model, 16, frames=80, randomization=RandomizationConfig(pitch=25.0, roll=35.0)).labels(4, 0, range(10)).rotation,
         80,
     )
     way = rotation[:, :-1].mT @ rotation[:, 1:]
@@ -130,11 +130,11 @@ def test_rotations_go_the_shortest_way(model):
 
 
 def test_a_pair_lies_as_far_apart_as_the_gap_says(model):
-    near, far = (SyntheticClips(model, 16, gap=gap, variety=PLAIN).labels(0, 0, range(60)) for gap in (1, (15, 50)))
+    near, far = (SyntheticClips(model, 16, gap=gap, randomization=PLAIN).labels(0, 0, range(60)) for gap in (1, (15, 50)))
     step = [turns(by_clip(faces.rotation, 2)).mean() for faces in (near, far)]
     assert step[1] > 5 * step[0] and step[1] > 5
     first, long = (
-        SyntheticClips(model, 16, frames=t, gap=g, variety=PLAIN).labels(0, 0, range(4)) for t, g in ((2, 6), (7, 1))
+        SyntheticClips(model, 16, frames=t, gap=g, randomization=PLAIN).labels(0, 0, range(4)) for t, g in ((2, 6), (7, 1))
     )
     torch.testing.assert_close(
         by_clip(first.expression, 2)[:, 1], by_clip(long.expression, 7)[:, 6], rtol=1e-4, atol=1e-5
@@ -144,7 +144,7 @@ def test_a_pair_lies_as_far_apart_as_the_gap_says(model):
 def test_the_light_of_some_clips_jumps(model):
     def steps(jump):
         light = by_clip(
-            SyntheticClips(model, 16, frames=120, variety=PLAIN, jump=jump).labels(0, 0, range(8)).light, 120
+            SyntheticClips(model, 16, frames=120, randomization=PLAIN, jump=jump).labels(0, 0, range(8)).light, 120
         ).flatten(2)
         return (light[:, 1:] - light[:, :-1]).norm(dim=-1)
 
@@ -154,7 +154,7 @@ def test_the_light_of_some_clips_jumps(model):
 
 
 def test_labels_describe_each_frame(model):
-    faces = SyntheticClips(model, 96, frames=3, gap=8, variety=Variety(occluded=0.0, degraded=0.0, background=0.0))(
+    faces = SyntheticClips(model, 96, frames=3, gap=8, randomization=RandomizationConfig(occluded=0.0, degraded=0.0, background=0.0))(
         0, 0, range(3)
     )
     vertices = model.shape(faces.identity, faces.expression)
@@ -168,7 +168,7 @@ def test_labels_describe_each_frame(model):
 
 
 def test_background_and_things_before_the_face_stay_the_same_ones_and_move(model):
-    faces = SyntheticClips(model, 64, frames=40, variety=Variety(occluded=0.0, degraded=0.0, frontal=1.0))(
+    faces = SyntheticClips(model, 64, frames=40, randomization=RandomizationConfig(occluded=0.0, degraded=0.0, frontal=1.0))(
         0, 0, range(4)
     )
     image, mask = by_clip(faces.image, 40), by_clip(faces.mask, 40)
@@ -179,11 +179,11 @@ def test_background_and_things_before_the_face_stay_the_same_ones_and_move(model
     assert len(step) > 40 and 0 < step.mean() < 0.02  # of new ones it would be 0.2
     one, (covered, bare) = (
         range(6),
-        (Variety(occluded=o, degraded=0.0, background=0.0, yaw=0.0, pitch=0.0, roll=0.0) for o in (1.5, 0.0)),
+        (RandomizationConfig(occluded=o, degraded=0.0, background=0.0, yaw=0.0, pitch=0.0, roll=0.0) for o in (1.5, 0.0)),
     )
     hidden = by_clip(
-        SyntheticClips(model, 64, 20, variety=bare)(0, 0, one).mask
-        - SyntheticClips(model, 64, 20, variety=covered)(0, 0, one).mask,
+        SyntheticClips(model, 64, 20, randomization=bare)(0, 0, one).mask
+        - SyntheticClips(model, 64, 20, randomization=covered)(0, 0, one).mask,
         20,
     )
     share, near, far = (
@@ -197,7 +197,7 @@ def test_background_and_things_before_the_face_stay_the_same_ones_and_move(model
 def test_a_clip_has_one_camera_and_new_noise_in_every_frame(model):
     """A grey wall: how noisy it is and its colour are the clip's, the noise is the frame's."""
     faces = SyntheticClips(
-        model, 32, frames=3, variety=Variety(occluded=0.0, degraded=1.0, background=0.0, box=(2.8, 2.8), yaw=0.0)
+        model, 32, frames=3, randomization=RandomizationConfig(occluded=0.0, degraded=1.0, background=0.0, box=(2.8, 2.8), yaw=0.0)
     )(0, 0, range(30))
     wall = by_clip(faces.image[:, :, :8, :6], 3)
     free = (by_clip(faces.mask[:, :12, :10], 3) == 0).flatten(1).all(-1)  # also of what blur brings
@@ -214,7 +214,7 @@ def test_a_clip_has_one_camera_and_new_noise_in_every_frame(model):
 @pytest.mark.parametrize("only", CONTROLLED)
 def test_a_controlled_pair_differs_in_one_thing_only(model, only):
     """In labels to the last bit, and in the pixels that the thing does not reach; also in noise and compression, which would tell the frames apart."""
-    faces = SyntheticClips(model, 64, frames=2, gap=(5, 50), variety=Variety(degraded=0.0, occluded=0.6), only=only)(
+    faces = SyntheticClips(model, 64, frames=2, gap=(5, 50), randomization=RandomizationConfig(degraded=0.0, occluded=0.6), only=only)(
         0, 0, range(7)
     )
     changed = {"pose": "rotation"}.get(only, only)
@@ -240,7 +240,7 @@ def test_a_controlled_pair_differs_in_one_thing_only(model, only):
 def test_noise_and_blur_of_a_controlled_pair_are_the_same(model, only):
     """What the thing does not reach is the same to the eye of a network too: far from both outlines, whatever the camera does."""
     noisy, plain = (
-        SyntheticClips(model, 64, variety=Variety(degraded=d, occluded=0.0, box=(2.5, 2.5)), only=only)(0, 0, range(6))
+        SyntheticClips(model, 64, randomization=RandomizationConfig(degraded=d, occluded=0.0, box=(2.5, 2.5)), only=only)(0, 0, range(6))
         for d in (1.0, 0.0)
     )
     a, b = by_clip(noisy.image, 2).unbind(1)
@@ -255,7 +255,7 @@ def test_noise_and_blur_of_a_controlled_pair_are_the_same(model, only):
 
 def test_controlled_pairs_change_as_much_whatever_the_gap(model):
     near, far = (
-        SyntheticClips(model, 16, gap=gap, variety=PLAIN, only="pose").labels(0, 0, range(40)) for gap in (1, 50)
+        SyntheticClips(model, 16, gap=gap, randomization=PLAIN, only="pose").labels(0, 0, range(40)) for gap in (1, 50)
     )
     assert torch.equal(near.rotation, far.rotation) and turns(by_clip(near.rotation, 2)).median() > 5
 
@@ -288,7 +288,7 @@ def test_rendered_clips_are_those_of_the_source(model):
     got = store(0, 0, range(24))
     assert got.image.shape == (72, 3, 24, 24) and len(got.person.unique()) == 24
     assert torch.equal(by_clip(got.person, 3), by_clip(got.person, 3)[:, :1].expand(-1, 3))
-    direct = Faces.joined([source(1, 0, range(21)), source(1, 1, range(3))])  # blocks of 63 frames
+    direct = FaceBatch.concatenate([source(1, 0, range(21)), source(1, 1, range(3))])  # blocks of 63 frames
     order = by_clip(direct.person, 3)[:, 0].argsort(), by_clip(got.person, 3)[:, 0].argsort()
     assert (by_clip(direct.image, 3)[order[0]] - by_clip(got.image, 3)[order[1]]).abs().max() <= 0.5 / 255 + 1e-6
 
@@ -303,7 +303,7 @@ def stored(lengths, frames, gap, missing=()):
     image[:, 0, 0, 0], image[:, 1, 0, 0] = (torch.tensor(x, dtype=torch.uint8) for x in zip(*where))
     which, numbers = (torch.tensor(x) for x in zip(*where))
     return StoredClips(
-        Faces(image, person=which), [which.eq(c).nonzero()[:, 0] for c in range(len(lengths))], numbers, frames, gap
+        FaceBatch(image, person=which), [which.eq(c).nonzero()[:, 0] for c in range(len(lengths))], numbers, frames, gap
     )
 
 
@@ -326,7 +326,7 @@ def test_every_epoch_has_every_clip_and_frames_lie_as_the_gap_says():
 def test_a_sample_is_found_by_its_numbers_alone_and_differs_in_every_epoch():
     a, b = stored([40, 50], 2, (1, 20)), stored([40, 50], 2, (1, 20))
     a(9, 0, range(3))
-    whole, parts = a(5, 3, range(6)), Faces.joined([b(5, 3 + k, range(1)) for k in (0, 1, 2, 3, 4, 5)])
+    whole, parts = a(5, 3, range(6)), FaceBatch.concatenate([b(5, 3 + k, range(1)) for k in (0, 1, 2, 3, 4, 5)])
     assert torch.equal(whole.image, parts.image) and whole.image.max() <= 1
     _, frame = shown(a(5, 0, range(40)), 2)
     assert len(frame.unique(dim=0)) > 30

@@ -23,13 +23,13 @@ from facemodels import load_model
 from facemodels.core.crops import cut, from_crop, landmark_box, to_crop
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NAMES, landmark_means, left_right
-from facemodels.data import Faces
+from facemodels.data import FaceBatch
 from facemodels.data import cache as cache_module
 from facemodels.data.aflw import aflw
-from facemodels.data.augment import Change, augment, moved
-from facemodels.data.cache import Cached, Shuffled, collected
+from facemodels.data.augment import AugmentConfig, augment, warp_faces
+from facemodels.data.cache import Cached, Shuffled, collect_samples
 from facemodels.data.folder import folder
-from facemodels.data.synthetic import Synthetic, Variety
+from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.data.video import videos
 from facemodels.io.images import read_picture
 
@@ -58,7 +58,7 @@ def centre_of_light(image, near, reach=6):
 
 def only(**values):
     """A change of nothing but this."""
-    return Change(**{f.name: values.get(f.name, 0.0) for f in fields(Change)})
+    return AugmentConfig(**{f.name: values.get(f.name, 0.0) for f in fields(AugmentConfig)})
 
 
 # --------------------------------------------------------------------------------------------------------------------------- crops
@@ -136,7 +136,7 @@ def numbered(count):
     """Faces that can be told apart: the first byte is the number."""
     image = torch.zeros(count, 3, 2, 2, dtype=torch.uint8)
     image[:, 0, 0, 0] = torch.arange(count)
-    return Faces(
+    return FaceBatch(
         image, landmarks=torch.arange(count).float()[:, None, None].expand(-1, 5, 2), person=torch.arange(count)
     )
 
@@ -152,7 +152,7 @@ def test_a_batch_is_found_by_its_numbers_alone():
     """Also across the end of an epoch, and by another process that saw no batch before."""
     store = Shuffled(numbered(10))
     store(3, 50, range(4))
-    a, b = store(3, 7, range(6)), Faces.joined([Shuffled(numbered(10))(3, 7 + k, range(1)) for k in range(6)])
+    a, b = store(3, 7, range(6)), FaceBatch.concatenate([Shuffled(numbered(10))(3, 7 + k, range(1)) for k in range(6)])
     assert torch.equal(a.person, b.person)
     assert (
         a.image.dtype == torch.float32
@@ -166,7 +166,7 @@ def test_rendered_samples_are_those_of_the_source(model):
     source = Synthetic(model, 32)
     cached, direct = (
         Cached(source, 1, 6, block=4, progress=False),
-        Faces.joined([source(1, 0, range(4)), source(1, 1, range(2))]),
+        FaceBatch.concatenate([source(1, 0, range(4)), source(1, 1, range(2))]),
     )
     got = cached(0, 0, range(6))
     where = [int((direct.identity - i).abs().sum(1).argmin()) for i in got.identity]
@@ -176,9 +176,9 @@ def test_rendered_samples_are_those_of_the_source(model):
 
 def test_a_store_wants_bytes_and_at_least_one_face():
     with pytest.raises(ValueError, match="uint8"):
-        Shuffled(Faces(torch.zeros(2, 3, 4, 4)))
+        Shuffled(FaceBatch(torch.zeros(2, 3, 4, 4)))
     with pytest.raises(ValueError, match="at least one"):
-        Shuffled(Faces(torch.zeros(0, 3, 4, 4, dtype=torch.uint8)))
+        Shuffled(FaceBatch(torch.zeros(0, 3, 4, 4, dtype=torch.uint8)))
 
 
 # ------------------------------------------------------------------------------------------------------------------- kept on disk
@@ -204,14 +204,14 @@ def test_kept_crops_are_mapped_from_a_file_and_not_made_again(tmp_path):
     file, calls = tmp_path / "data.zip", []
     file.write_bytes(b"1")
     made, again = (
-        collected("set", [file], {"size": 4}, samples_of(7, calls=calls), tmp_path / "kept") for _ in range(2)
+        collect_samples("set", [file], {"size": 4}, samples_of(7, calls=calls), tmp_path / "kept") for _ in range(2)
     )
     assert len(calls) == 7
     images = next((tmp_path / "kept").glob("faces-*/images.bin"))
     assert images.stat().st_size == 7 * 48
     if Path("/proc/self/maps").exists():
         assert str(images) in Path("/proc/self/maps").read_text()
-    for faces in (made, again, collected("set", [], {}, samples_of(7), None)):
+    for faces in (made, again, collect_samples("set", [], {}, samples_of(7), None)):
         assert (
             faces.image.dtype == torch.uint8
             and faces.image[:, 0, 0, 0].tolist() == list(range(7))
@@ -220,14 +220,14 @@ def test_kept_crops_are_mapped_from_a_file_and_not_made_again(tmp_path):
     batch = Shuffled(again)(0, 0, range(7))
     assert torch.equal((batch.image[:, 0, 0, 0] * 255).round(), batch.landmarks[:, 0, 0])
     again.image += 1  # a private copy
-    assert collected("set", [file], {"size": 4}, samples_of(7, calls=calls), tmp_path / "kept").image[
+    assert collect_samples("set", [file], {"size": 4}, samples_of(7, calls=calls), tmp_path / "kept").image[
         :, 0, 0, 0
     ].tolist() == list(range(7))
 
 
 def test_other_files_or_settings_are_made_anew(tmp_path):
     file, calls = tmp_path / "data.zip", []
-    make = lambda size: collected("set", [file], {"size": size}, samples_of(2, calls=calls), tmp_path / "kept")  # noqa: E731
+    make = lambda size: collect_samples("set", [file], {"size": size}, samples_of(2, calls=calls), tmp_path / "kept")  # noqa: E731
     file.write_bytes(b"1")
     make(4), make(4), make(5)
     assert len(calls) == 4
@@ -254,7 +254,7 @@ def test_who_wants_the_same_crops_meanwhile_waits_for_them(tmp_path):
             yield sample
 
     with ThreadPoolExecutor(3) as pool:
-        for faces in pool.map(lambda _: collected("set", [], {}, slow, tmp_path / "kept"), range(3)):
+        for faces in pool.map(lambda _: collect_samples("set", [], {}, slow, tmp_path / "kept"), range(3)):
             assert len(faces) == 5
     assert len(calls) == 5
 
@@ -263,7 +263,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from tests.test_data import samples_of
-from facemodels.data.cache import collected
+from facemodels.data.cache import collect_samples
 
 def slow():
     for k, sample in enumerate(samples_of(30)()):
@@ -272,7 +272,7 @@ def slow():
             time.sleep(60)
         yield sample
 
-collected("set", [], {}, slow, Path(sys.argv[1], "kept"))
+collect_samples("set", [], {}, slow, Path(sys.argv[1], "kept"))
 """
 
 
@@ -288,14 +288,14 @@ def test_crops_are_kept_whole_or_not_at_all_when_the_process_is_killed(tmp_path)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert [p.suffix for p in (tmp_path / "kept").iterdir() if p.is_dir()] == [".partial"]  # it was in the middle
-    faces = collected("set", [], {}, samples_of(30), tmp_path / "kept")
+    faces = collect_samples("set", [], {}, samples_of(30), tmp_path / "kept")
     assert faces.image[:, 0, 0, 0].tolist() == list(range(30))
     assert not list((tmp_path / "kept").glob("*.partial"))
 
 
 def test_a_failure_leaves_nothing_behind_and_a_full_disk_is_said(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="none of 3 pictures can be used; the first: 0.jpg: broken"):
-        collected("set", [], {}, samples_of(3, bad=range(3)), tmp_path)
+        collect_samples("set", [], {}, samples_of(3, bad=range(3)), tmp_path)
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
     def full(*_, **__):
@@ -303,7 +303,7 @@ def test_a_failure_leaves_nothing_behind_and_a_full_disk_is_said(tmp_path, monke
 
     monkeypatch.setattr(cache_module.np, "savez", full)
     with pytest.raises(InputError, match="could not be kept there .No space left on device"):
-        collected("set", [], {}, samples_of(3), tmp_path)
+        collect_samples("set", [], {}, samples_of(3), tmp_path)
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
@@ -311,7 +311,7 @@ def test_a_failure_leaves_nothing_behind_and_a_full_disk_is_said(tmp_path, monke
 def test_what_is_left_out_is_said_in_one_line_with_ten_names(tmp_path, kept):
     for _ in range(2):  # also when it is found again
         with pytest.warns(UserWarning) as caught:
-            faces = collected("set", [], {}, samples_of(30, bad=range(1, 30, 2)), tmp_path if kept else None)
+            faces = collect_samples("set", [], {}, samples_of(30, bad=range(1, 30, 2)), tmp_path if kept else None)
         assert len(caught) == 1 and len(faces) == 15
         line = str(caught[0].message)
         assert (
@@ -326,7 +326,7 @@ def test_a_mistake_in_a_source_is_not_taken_for_a_damaged_file():
         yield "b", {"image": np.zeros((3, 5, 5), np.uint8)}
 
     with pytest.raises(ValueError, match="b: samples of set must have the same fields"):
-        collected("set", [], {}, wrong, None)
+        collect_samples("set", [], {}, wrong, None)
 
 
 # -------------------------------------------------------------------------------------------------------------------------- AFLW
@@ -673,7 +673,7 @@ def some_faces(count=6, size=48):
     torch.manual_seed(3)
     points = torch.rand(count, 21, 2) * size
     points[0, 4] = torch.nan
-    return Faces(
+    return FaceBatch(
         torch.rand(count, 3, size, size),
         points,
         ~points[..., 0].isnan(),
@@ -693,8 +693,8 @@ def numbers(count, angle=0.0, scale=1.0, shift=(0.0, 0.0), mirrored=False):
 
 def test_mirroring_twice_changes_nothing():
     faces = some_faces()
-    once = moved(faces, *numbers(6, mirrored=True))
-    twice = moved(once, *numbers(6, mirrored=True))
+    once = warp_faces(faces, *numbers(6, mirrored=True))
+    twice = warp_faces(once, *numbers(6, mirrored=True))
     torch.testing.assert_close(once.image, faces.image.flip(-1), rtol=0, atol=1e-4)
     torch.testing.assert_close(once.mask, faces.mask.flip(-1), rtol=0, atol=1e-4)
     for name in ("image", "mask", "landmarks", "visible", "person"):
@@ -709,10 +709,10 @@ def test_mirroring_twice_changes_nothing():
 
 def test_quarter_turns_are_anticlockwise_and_exact():
     faces = some_faces()
-    got = moved(faces, *numbers(6, angle=np.pi / 2))
+    got = warp_faces(faces, *numbers(6, angle=np.pi / 2))
     torch.testing.assert_close(got.image, faces.image.rot90(1, (-2, -1)), rtol=0, atol=1e-3)
     torch.testing.assert_close(
-        moved(faces, *numbers(6, shift=(5.0, -3.0))).image[:, :, :-3, 5:], faces.image[:, :, 3:, :-5], rtol=0, atol=1e-3
+        warp_faces(faces, *numbers(6, shift=(5.0, -3.0))).image[:, :, :-3, 5:], faces.image[:, :, 3:, :-5], rtol=0, atol=1e-3
     )
 
 
@@ -722,7 +722,7 @@ def test_landmarks_stay_on_the_dots_that_they_label():
     lattice = np.stack(np.meshgrid([30, 50, 70, 90], [28, 44, 60]), -1).reshape(-1, 2)
     points = np.stack([rng.permutation(lattice)[:5] + rng.uniform(-2, 2, (5, 2)) for _ in range(12)])
     image = torch.from_numpy(np.stack([spots(p, 90, 120, 2.5) for p in points])).permute(0, 3, 1, 2) / 255
-    faces = Faces(image, torch.from_numpy(points).float(), torch.ones(12, 5, dtype=torch.bool))
+    faces = FaceBatch(image, torch.from_numpy(points).float(), torch.ones(12, 5, dtype=torch.bool))
     got = augment(faces, 0, 0, range(12), only(rotation=20, scale=0.1, shift=0.03, mirrored=0.5))
     assert (got.landmarks - faces.landmarks).abs().amax((1, 2)).min() > 3
     for picture, marks in zip(got.image, got.landmarks.numpy()):
@@ -747,21 +747,21 @@ def test_depth_of_landmarks_is_scaled_with_the_picture_and_no_more():
     points = torch.rand(3, 68, 3, generator=torch.Generator().manual_seed(2)) * 100
     scale = torch.tensor([1.0, 1.5, 0.5])
     given = (
-        Faces(torch.rand(3, 3, 100, 100), points),
+        FaceBatch(torch.rand(3, 3, 100, 100), points),
         torch.tensor([0.2, -0.4, 1.0]),
         scale,
         torch.tensor([[3.0, 1], [0, 0], [-5, 9]]),
         torch.tensor([False, True, True]),
     )
-    got = moved(*given).landmarks
-    flat = moved(Faces(given[0].image, points[..., :2]), *given[1:]).landmarks
+    got = warp_faces(*given).landmarks
+    flat = warp_faces(FaceBatch(given[0].image, points[..., :2]), *given[1:]).landmarks
     depth = torch.where(given[4][:, None], points[:, left_right(68), 2], points[..., 2]) * scale[:, None]
     torch.testing.assert_close(got, torch.cat([flat, depth[..., None]], -1))
 
 
 def test_a_moved_picture_is_what_its_moved_labels_draw(model):
     """Camera and light, by rendering again."""
-    faces = Synthetic(model, 128, Variety(occluded=0.0, degraded=0.0, background=0.0))(0, 0, range(6))
+    faces = Synthetic(model, 128, RandomizationConfig(occluded=0.0, degraded=0.0, background=0.0))(0, 0, range(6))
     change = only(rotation=30, scale=0.15, shift=0.06)
     got = augment(faces, 1, 0, range(6), change)
     image, face = drawn(model, got, 128)
@@ -785,11 +785,11 @@ def test_a_moved_picture_is_what_its_moved_labels_draw(model):
 
 def test_the_camera_and_light_of_a_mirrored_face_are_those_of_the_mirrored_head(model):
     """The mirrored head is drawn by mirroring vertices, triangles and colours, which coefficients cannot."""
-    faces = Synthetic(model, 96, Variety(occluded=0.0, degraded=0.0, background=0.0))(0, 0, range(4))
+    faces = Synthetic(model, 96, RandomizationConfig(occluded=0.0, degraded=0.0, background=0.0))(0, 0, range(4))
     vertices, albedo = model.shape(faces.identity, faces.expression), model.albedo(faces.albedo)
     known = replace(faces, identity=None, expression=None, albedo=None)
     how = numbers(4, angle=0.3, scale=0.9, shift=(4.0, -6.0), mirrored=True)
-    got, inside = moved(known, *how), moved(replace(known, mask=torch.ones_like(faces.mask)), *how).mask > 0.999
+    got, inside = warp_faces(known, *how), warp_faces(replace(known, mask=torch.ones_like(faces.mask)), *how).mask > 0.999
     topology = fr.Topology(model.faces[:, [0, 2, 1]].contiguous(), vertices.shape[1])
     vertices = vertices * torch.tensor([-1.0, 1, 1])
     clip = fr.camera.weak_perspective(vertices, got.scale, got.rotation, got.translation, (96, 96))
@@ -806,8 +806,8 @@ def test_a_normal_that_moves_with_its_picture_is_lit_as_before(mirrored):
     """All nine bands, which real lights hardly use."""
     normals, light = torch.nn.functional.normalize(torch.randn(5, 40, 3), dim=-1), torch.randn(5, 9, 3)
     angle = torch.linspace(-3, 3, 5)
-    faces = Faces(torch.zeros(5, 3, 4, 4), rotation=torch.eye(3).expand(5, 3, 3), light=light)
-    got = moved(faces, angle, *numbers(5, mirrored=mirrored)[1:])
+    faces = FaceBatch(torch.zeros(5, 3, 4, 4), rotation=torch.eye(3).expand(5, 3, 3), light=light)
+    got = warp_faces(faces, angle, *numbers(5, mirrored=mirrored)[1:])
     flipped = normals * torch.tensor([-1.0 if mirrored else 1.0, 1, 1])
     after = fr.lighting.sh_basis(flipped @ got.rotation.mT) @ got.light
     torch.testing.assert_close(after, fr.lighting.sh_basis(normals) @ light, rtol=1e-4, atol=1e-4)
@@ -820,13 +820,13 @@ def test_faces_with_coefficients_are_never_mirrored():
     got = augment(faces, 0, 0, range(40), only(mirrored=1.0))
     torch.testing.assert_close(got.image, faces.image, rtol=0, atol=1e-3)
     with pytest.raises(ValueError, match="cannot be mirrored"):
-        moved(faces, *numbers(40, mirrored=True))
+        warp_faces(faces, *numbers(40, mirrored=True))
 
 
 def test_an_augmented_sample_does_not_depend_on_its_batch():
     faces = some_faces(8)
     whole = augment(faces, 5, 2, range(8))
-    parts = Faces.joined([augment(faces[k : k + n], 5, 2, range(k, k + n)) for k, n in ((0, 3), (3, 5))])
+    parts = FaceBatch.concatenate([augment(faces[k : k + n], 5, 2, range(k, k + n)) for k, n in ((0, 3), (3, 5))])
     for name in ("image", "mask", "landmarks", "visible"):
         torch.testing.assert_close(
             getattr(whole, name), getattr(parts, name), rtol=1e-4, atol=1e-4, equal_nan=True, msg=name
@@ -842,7 +842,7 @@ def test_without_change_nothing_changes_and_the_given_faces_are_never_written_to
     before = {k: v.clone() for k, v in vars(faces).items() if v is not None}
     same = augment(faces, 0, 0, range(6), only())
     torch.testing.assert_close(same.image, faces.image, rtol=0, atol=1e-3)
-    augment(faces, 0, 1, range(6), Change(covered=1.0, blurred=1.0))
+    augment(faces, 0, 1, range(6), AugmentConfig(covered=1.0, blurred=1.0))
     for name, value in before.items():
         torch.testing.assert_close(getattr(faces, name), value, rtol=0, atol=0, equal_nan=True)
 

@@ -10,11 +10,11 @@ from scipy.ndimage import gaussian_filter
 
 import facerender as fr
 from facemodels import MorphableModel, load_model
-from facemodels.data import Faces
-from facemodels.data.synthetic import Synthetic, Variety, blurred, compressed
+from facemodels.data import FaceBatch
+from facemodels.data.synthetic import RandomizationConfig, Synthetic, gaussian_blur, jpeg
 from tests.models.test_morphable import tiny
 
-PLAIN = Variety(occluded=0.0, degraded=0.0, background=0.0)
+PLAIN = RandomizationConfig(occluded=0.0, degraded=0.0, background=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def model():
 def test_a_sample_does_not_depend_on_the_batch_it_is_made_in(model):
     source = Synthetic(model, 64)
     whole, again = source(3, 7, range(6)), source(3, 7, range(6))
-    parts = Faces.joined([source(3, 7, range(0, 2)), source(3, 7, range(2, 6))])
+    parts = FaceBatch.concatenate([source(3, 7, range(0, 2)), source(3, 7, range(2, 6))])
     for name in (k for k, v in vars(whole).items() if v is not None):
         assert torch.equal(getattr(whole, name), getattr(again, name)), name
         torch.testing.assert_close(
@@ -59,20 +59,20 @@ def test_poses_reach_the_profile_and_no_further(model):
     yaw = torch.atan2(forward[:, 0], forward[:, 2]).rad2deg()
     assert yaw.min() < -70 and yaw.max() > 70
     assert 0.2 < (yaw.abs() < 20).float().mean() < 0.65
-    frontal = Synthetic(model, 16, Variety(yaw=10, pitch=0, roll=0))(0, 0, range(100)).rotation[:, :, 2]
+    frontal = Synthetic(model, 16, RandomizationConfig(yaw=10, pitch=0, roll=0))(0, 0, range(100)).rotation[:, :, 2]
     assert torch.atan2(frontal[:, 0], frontal[:, 2]).rad2deg().abs().max() < 10.01
 
 
 def test_landmarks_that_the_head_hides_are_not_visible(model):
     """In profile one eye is seen; from the front both, and nothing is hidden but what other things cover."""
     front = Synthetic(
-        model, 96, Variety(yaw=0, frontal=0, pitch=0, roll=0, occluded=0.0, degraded=0.0, background=0.0)
+        model, 96, RandomizationConfig(yaw=0, frontal=0, pitch=0, roll=0, occluded=0.0, degraded=0.0, background=0.0)
     )(0, 0, range(8))
     assert (
         front.visible[:, 17:].float().mean() > 0.97 and front.visible.float().mean() > 0.93
     )  # the contour lies on the outline
     faces = Synthetic(
-        model, 96, Variety(yaw=90, frontal=0, pitch=0, roll=0, occluded=0.0, degraded=0.0, background=0.0)
+        model, 96, RandomizationConfig(yaw=90, frontal=0, pitch=0, roll=0, occluded=0.0, degraded=0.0, background=0.0)
     )(0, 0, range(200))
     yaw = torch.atan2(faces.rotation[:, 0, 2], faces.rotation[:, 2, 2]).rad2deg()
     right, left = faces.visible[:, 36:42].float().mean(1), faces.visible[:, 42:48].float().mean(1)  # the subject's
@@ -80,7 +80,7 @@ def test_landmarks_that_the_head_hides_are_not_visible(model):
     seen = [(right[t].mean() - left[t].mean()).item() for t in turned]
     assert min(seen) < -0.5 and max(seen) > 0.5
     plain, covered = (
-        Synthetic(model, 96, Variety(occluded=o, degraded=0.0, background=0.0))(0, 0, range(24)) for o in (0.0, 1.5)
+        Synthetic(model, 96, RandomizationConfig(occluded=o, degraded=0.0, background=0.0))(0, 0, range(24)) for o in (0.0, 1.5)
     )
     place = torch.arange(24)[:, None], *plain.landmarks.long().clamp(0, 95).flip(-1).unbind(-1)
     hidden = (plain.mask[place] == 1) & (covered.mask[place] < 0.5)
@@ -98,7 +98,7 @@ def test_labels_without_pictures_are_those_of_the_pictures(model):
 
 def test_things_before_the_face_are_out_of_the_mask(model):
     plain, covered = (
-        Synthetic(model, 48, Variety(occluded=o, degraded=0.0, background=0.0))(5, 0, range(24)) for o in (0.0, 1.5)
+        Synthetic(model, 48, RandomizationConfig(occluded=o, degraded=0.0, background=0.0))(5, 0, range(24)) for o in (0.0, 1.5)
     )
     hidden = (plain.mask == 1) & (covered.mask == 0)
     assert hidden.float().sum() > 500
@@ -115,7 +115,7 @@ def test_any_model_can_be_drawn():
 
 def test_blur_is_gaussian():
     image = torch.rand(2, 3, 40, 40)
-    got = blurred(image, torch.tensor([0.8, 1.7]))
+    got = gaussian_blur(image, torch.tensor([0.8, 1.7]))
     for n, sigma in enumerate((0.8, 1.7)):
         for c in range(3):
             want = gaussian_filter(image[n, c].numpy(), sigma, mode="nearest", truncate=6 / sigma)
@@ -132,7 +132,7 @@ def test_compression_is_that_of_a_jpeg_encoder(quality):
     iio.imwrite(file, picture, extension=".jpg", quality=quality)
     want = iio.imread(file.getvalue(), extension=".jpg").astype(float) / 255
     got = (
-        compressed(torch.from_numpy(picture.transpose(2, 0, 1)[None] / 255.0).float(), torch.tensor([float(quality)]))[
+        jpeg(torch.from_numpy(picture.transpose(2, 0, 1)[None] / 255.0).float(), torch.tensor([float(quality)]))[
             0
         ]
         .permute(1, 2, 0)

@@ -890,7 +890,7 @@ def other_model(tmp_path, monkeypatch):
 def people_of(path, seed, people):
     """The true identities of all pictures, in order."""
     model = synthetic_scans.coloured(synthetic_scans.read(path), toy("skin"))
-    groups = SyntheticGroups(model, synthetic_scans.SIZE, synthetic_scans.PICTURES, synthetic_scans.VARIETY)
+    groups = SyntheticGroups(model, synthetic_scans.SIZE, synthetic_scans.PICTURES, synthetic_scans.RANDOMIZATION)
     return torch.cat(
         [
             synthetic_scans.pictures(groups, seed, person)[1].repeat(synthetic_scans.PICTURES, 1)
@@ -950,7 +950,7 @@ def test_colours_are_carried_to_where_they_are_on_the_other_model():
 
 def test_pictures_turn_up_to_45_degrees_and_have_boxes_around_the_face():
     model = MorphableModel(toy("stranger"))
-    groups = SyntheticGroups(model, synthetic_scans.SIZE, synthetic_scans.PICTURES, synthetic_scans.VARIETY)
+    groups = SyntheticGroups(model, synthetic_scans.SIZE, synthetic_scans.PICTURES, synthetic_scans.RANDOMIZATION)
     for person in range(3):
         photos, identity = synthetic_scans.pictures(groups, 0, person)
         faces = groups(0, 0, range(person, person + 1))

@@ -10,9 +10,9 @@ import facerender as fr
 from facemodels import InputError
 from facemodels.cli.main import main
 from facemodels.core.seeding import seed_of
-from facemodels.data import Faces
+from facemodels.data import FaceBatch
 from facemodels.data.clips import SyntheticClips
-from facemodels.data.synthetic import Variety
+from facemodels.data.synthetic import RandomizationConfig
 from facemodels.methods import cycle as module
 from facemodels.methods.cycle import (
     CYCLES,
@@ -36,7 +36,7 @@ from facemodels.training.checkpoint import checkpoints
 from facemodels.training.config import configured
 from facemodels.training.loop import train
 
-CLEAN = Variety(yaw=50, box=(1.4, 1.55), occluded=0.0, degraded=0.0, expressive=1.0)
+CLEAN = RandomizationConfig(yaw=50, box=(1.4, 1.55), occluded=0.0, degraded=0.0, expressive=1.0)
 FIELDS = Properties._fields
 
 
@@ -63,7 +63,7 @@ def known(method):
     truth = properties(faces)
     truth = truth._replace(light=truth.light[0::2].repeat_interleave(2, 0))
     image, _ = method.render(truth)
-    return Faces(image.permute(0, 3, 1, 2).contiguous(), faces.landmarks), truth
+    return FaceBatch(image.permute(0, 3, 1, 2).contiguous(), faces.landmarks), truth
 
 
 def properties(faces) -> Properties:
@@ -74,7 +74,7 @@ def pairs(truth):
     return truth.each(lambda v: v[0::2]), truth.each(lambda v: v[1::2])
 
 
-class Known(nn.Module):
+class FixedNetwork(nn.Module):
     """Says what it is told, call after call."""
 
     def __init__(self, *answers):
@@ -88,7 +88,7 @@ class Known(nn.Module):
 
 def losses(method, batch, *answers, step=0, **settings):
     network, config = method.network, method.config
-    method.network, method.config = Known(*answers), small(config.output, **settings)
+    method.network, method.config = FixedNetwork(*answers), small(config.output, **settings)
     try:
         return method("network", batch, step)
     finally:
@@ -178,7 +178,7 @@ def test_a_variation_of_the_expression_is_as_large_as_asked_for_and_the_truth_of
     """On the way from one frame's expression to the other's, half to one and a half times as far as asked for, another share in each step, within what expressions can be."""
     batch, truth = known
     batch, truth = (
-        Faces(torch.cat([batch.image] * 4), torch.cat([batch.landmarks] * 4)),
+        FaceBatch(torch.cat([batch.image] * 4), torch.cat([batch.landmarks] * 4)),
         truth.each(lambda v: torch.cat([v] * 4)),
     )
     first, second = pairs(truth._replace(expression=0.4 + 0.2 * truth.expression))
@@ -271,11 +271,11 @@ def test_landmarks_that_nobody_labelled_teach_nothing(method, known):
     landmarks[1] = torch.nan
     landmarks[0, :17] = torch.nan
     leaves = truth.each(lambda v: v.clone().requires_grad_())
-    parts = losses(method, Faces(batch.image, landmarks), leaves, cycles=())
+    parts = losses(method, FaceBatch(batch.image, landmarks), leaves, cycles=())
     assert torch.isfinite(parts["loss"])
     (gradient,) = torch.autograd.grad(parts["landmarks"], [leaves.translation])
     assert torch.isfinite(gradient).all() and gradient[1].abs().max() == 0
-    assert "landmarks" not in losses(method, Faces(batch.image), truth, cycles=())
+    assert "landmarks" not in losses(method, FaceBatch(batch.image), truth, cycles=())
     assert "landmarks" not in losses(method, batch, truth, cycles=(), weight_landmarks=0.0)
 
 
@@ -602,7 +602,7 @@ def test_composed_pictures_leave_no_trace_in_running_statistics():
 
 
 def test_a_step_with_cycles_remembers_the_frames_alone(method, known):
-    batch = Faces(*(v.repeat_interleave(2, 0) for v in (known[0].image, known[0].landmarks)))
+    batch = FaceBatch(*(v.repeat_interleave(2, 0) for v in (known[0].image, known[0].landmarks)))
     start = {k: v.clone() for k, v in method.state_dict().items()}
     config, kept = method.config, []
     for cycles in ((), CYCLES):
@@ -737,7 +737,7 @@ def test_first_steps_learn_from_landmarks_and_render_nothing(method, known, monk
     assert {"photometric", "reflectance", "landmarks"} <= losses(
         method, batch, truth, step=5, cycles=(), coarse=5
     ).keys() and len(drawn) == 1
-    assert "photometric" in losses(method, Faces(batch.image), truth, step=4, cycles=(), coarse=5)
+    assert "photometric" in losses(method, FaceBatch(batch.image), truth, step=4, cycles=(), coarse=5)
     assert "photometric" in losses(method, batch, truth, step=4, cycles=(), coarse=5, weight_landmarks=0.0)
 
 

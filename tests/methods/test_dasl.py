@@ -13,8 +13,8 @@ from torch import nn
 from facemodels import InputError, load_model
 from facemodels.cli.main import main
 from facemodels.core.landmarks import EIGHTEEN, NAMES, OF_AFLW, about_its_middle, eighteen, left_right
-from facemodels.data import Faces
-from facemodels.data.photographs import photographs, read_taught, write_taught
+from facemodels.data import FaceBatch
+from facemodels.data.photographs import photographs, read_teacher_labels, write_teacher_labels
 from facemodels.losses import wpdc_loss
 from facemodels.methods.dasl import (
     DASL,
@@ -50,7 +50,7 @@ def trained(tmp_path_factory):
     return method
 
 
-class Known(nn.Module):
+class FixedNetwork(nn.Module):
     """In place of the network: gives the parameters that it was told, one after the other, and keeps what it was shown."""
 
     def __init__(self, *answers):
@@ -244,7 +244,7 @@ def known_batch(method, error=0.0):
 
 
 def losses(method, batch, first, second):
-    network, method.network = method.network, Known(first, second)
+    network, method.network = method.network, FixedNetwork(first, second)
     method.critic.eval()
     try:
         return method("network", batch, 0), method.network.shown
@@ -351,7 +351,7 @@ def test_labelled_faces_are_judged_by_the_wpdc(trained):
     labelled, _, blank = trained.batch(0, range(4), torch.device("cpu"))
     true = trained.whitening.whitened(trained._raw(labelled))
     q = true + 0.1
-    network, trained.network = trained.network, Known(q)
+    network, trained.network = trained.network, FixedNetwork(q)
     try:
         got = trained("network", Batch(labelled, None, blank[:4]), 0)["loss"]
     finally:
@@ -521,7 +521,7 @@ def test_chin_and_ear_lobes_are_learnt_from_where_they_are_known(tmp_path):
     landmarks, visible = torch.zeros(2, 21, 2), torch.ones(2, 21, dtype=torch.bool)
     landmarks[:, [12, 16, 20]] = compared[:, 18:]
     visible[1, 12] = False
-    others, known = method._labelled_others(Faces(torch.zeros(2, 3, 120, 120), landmarks, visible))
+    others, known = method._labelled_others(FaceBatch(torch.zeros(2, 3, 120, 120), landmarks, visible))
     assert torch.equal(others, compared[:, 18:]) and known.tolist() == [[True, True, True], [False, True, True]]
 
 
@@ -541,7 +541,7 @@ def test_all_68_landmarks_are_learnt_from_and_their_depth_where_it_is_known(tmp_
         points[0, 3] += torch.tensor(moved, dtype=torch.float32)
         visible = torch.ones(2, 68, dtype=torch.bool)
         visible[0, 3] = seen
-        wild = Faces(image, points, visible)
+        wild = FaceBatch(image, points, visible)
         return method("network", Batch(labelled, wild, blank), 0)["l2d"].item()
 
     assert l2d() < 1e-8 and l2d(depth=500.0) < 1e-6
@@ -581,7 +581,7 @@ def test_distances_of_landmarks_may_weigh_as_they_are(tmp_path):
                 landmark_channel(torch.zeros(8, 18, 2), torch.zeros(8, 18, dtype=torch.bool)),
             )
             seen = method._landmarks(q[4:])[1]
-        wild = Faces(batch.wild.image, seen[..., :2] + torch.tensor([3.0, 4.0]), torch.ones(4, 68, dtype=torch.bool))
+        wild = FaceBatch(batch.wild.image, seen[..., :2] + torch.tensor([3.0, 4.0]), torch.ones(4, 68, dtype=torch.bool))
         values[squared] = method.forward("network", Batch(batch.labelled, wild, torch.ones(8, dtype=torch.bool)), 5)[
             "l2d"
         ].item()
@@ -658,8 +658,8 @@ def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
     assert {*method.wild.places.tolist()} == {k for k in order[4:].tolist() if off[k] <= middle}
     landmarks[order[5:], 7, 2] = torch.nan  # a picture of which something is not known is not learnt from
     landmarks[order[4]] = torch.nan
-    write_taught(file, landmarks, faces)
-    assert read_taught(file, faces).isnan().flatten(1).all(1).sum() == 8
+    write_teacher_labels(file, landmarks, faces)
+    assert read_teacher_labels(file, faces).isnan().flatten(1).all(1).sum() == 8
     with pytest.raises(InputError, match="seen.npz: nothing was seen in the photographs that are trained on"):
         method.prepare()
     (tmp_path / "less").mkdir()

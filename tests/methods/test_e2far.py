@@ -8,7 +8,7 @@ import torch
 from facemodels import InputError
 from facemodels.cli.main import main
 from facemodels.core.alignment import similarity
-from facemodels.data.synthetic import Synthetic, Variety
+from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.losses import shape_alone, vertex_loss
 from facemodels.methods.e2far import E2FAR, HELD_OUT, PRESETS, E2FARConfig, Network
 from facemodels.methods.registry import method
@@ -178,7 +178,7 @@ def test_what_does_not_exist_is_named(tmp_path, capsys):
 def test_a_face_is_placed_by_the_landmarks_of_the_light_trunk(tmp_path):
     """With the true coefficients and landmarks in the network's place, the camera of a rendered face comes back, and with it the landmarks."""
     method = E2FAR(configured(E2FARConfig, PRESETS["smoke"] | {"output": str(tmp_path)})).eval()
-    faces = Synthetic(method.model, method.network.size, Variety(yaw=45))(5, 0, range(8))
+    faces = Synthetic(method.model, method.network.size, RandomizationConfig(yaw=45))(5, 0, range(8))
     method.network.forward = lambda image: (faces.identity, faces.expression, faces.landmarks)
     edge = (method.size - method.network.size) // 2
     found = method.reconstruct(torch.zeros(8, 3, method.size, method.size))

@@ -52,7 +52,7 @@ def true_heads(method, faces) -> Heads:
     )
 
 
-class Known(nn.Module):
+class FixedNetwork(nn.Module):
     def __init__(self, heads):
         super().__init__()
         self.heads = heads
@@ -63,7 +63,7 @@ class Known(nn.Module):
 
 def losses(method, batch, *heads):
     joined = Heads(*(None if h[0] is None else torch.cat(h) for h in zip(*heads)))
-    network, method.network = method.network, Known(joined)
+    network, method.network = method.network, FixedNetwork(joined)
     try:
         return method("network", batch, 0)
     finally:

@@ -721,7 +721,7 @@ def test_a_short_video_is_decoded_once_and_a_long_one_twice_to_the_same_pictures
     real, times, pictures = reconstruct_command.opened, [], []
     monkeypatch.setattr(reconstruct_command, "opened", lambda clip: (times.append(clip), real(clip))[1])
     for room in (9 * HEIGHT * WIDTH * 3, 9 * HEIGHT * WIDTH * 3 - 1):
-        monkeypatch.setattr(reconstruct_command.Remembered.__init__, "__defaults__", (room,))
+        monkeypatch.setattr(reconstruct_command.FrameBuffer.__init__, "__defaults__", (room,))
         out = tmp_path / str(room)
         assert command(seer, monkeypatch, tmp_path / "clip.mp4", "-o", out, "--write", "overlay") == 0
         pictures.append(iio.imread(out / "clip_overlay.mp4", plugin="FFMPEG"))
