@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -16,11 +15,10 @@ import torch
 from tqdm import tqdm
 
 from facemodels.core.errors import InputError
-from facemodels.io.files import check_writable, whole
-from facemodels.io.images import PICTURES as SUFFIXES
-from facemodels.io.images import read_picture
-from facemodels.io.landmarks import beside, check_inside, read_landmarks
-from facemodels.io.video import VIDEOS, even, opened, writers
+from facemodels.io.files import atomic_write, check_writable
+from facemodels.io.images import PICTURE_SUFFIXES, read_picture
+from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
+from facemodels.io.video import VIDEO_SUFFIXES, crop_to_even, open_video, video_writers
 from facemodels.methods import registry as weights
 from facemodels.reconstruction.detect import check_detector
 from facemodels.reconstruction.face import Face
@@ -56,7 +54,7 @@ read and has a face; each that was not or has none is named, and the others are 
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="pictures, folders of them, videos (" + " ".join(VIDEOS) + "), or webcam, webcam:1, ...",
+        help="pictures, folders of them, videos (" + " ".join(VIDEO_SUFFIXES) + "), or webcam, webcam:1, ...",
     )
     parser.add_argument(
         "-o",
@@ -174,18 +172,18 @@ def sorted_inputs(inputs: list[str]) -> tuple[list[Path], list, list[str]]:
         elif path.is_dir():
             files = [f for f in sorted(path.rglob("*")) if f.is_file() and not f.name.startswith(".")]
             inside = (
-                [f for f in files if f.suffix.lower() in SUFFIXES],
-                [f for f in files if f.suffix.lower() in VIDEOS],
+                [f for f in files if f.suffix.lower() in PICTURE_SUFFIXES],
+                [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES],
             )
             photos, clips = photos + inside[0], clips + inside[1]
             if not any(inside):
                 failed.append(
-                    f"{path}: a folder without pictures ({', '.join(SUFFIXES)}) or videos ({', '.join(VIDEOS)})"
+                    f"{path}: a folder without pictures ({', '.join(PICTURE_SUFFIXES)}) or videos ({', '.join(VIDEO_SUFFIXES)})"
                 )
         elif not path.is_file():
             failed.append(f"{path}: there is no such file or folder")
         else:
-            (clips if path.suffix.lower() in VIDEOS else photos).append(path)
+            (clips if path.suffix.lower() in VIDEO_SUFFIXES else photos).append(path)
     return list(dict.fromkeys(photos)), list(dict.fromkeys(clips)), failed
 
 
@@ -242,7 +240,7 @@ class GivenFaces:
     def landmarks(self, photo: Path, image: np.ndarray):
         if self.path is None:
             return None
-        file = beside(self.path / photo.name) if self.path.is_dir() else self.path
+        file = sidecar(self.path / photo.name) if self.path.is_dir() else self.path
         if file is None:
             return None
         points = read_landmarks(file).points
@@ -255,7 +253,7 @@ class GivenFaces:
     def searched(self, photo: Path) -> bool:
         """Whether nothing is known of a photograph's faces."""
         return self.boxes(photo) is None and (
-            self.path is None or (self.path.is_dir() and beside(self.path / photo.name) is None)
+            self.path is None or (self.path.is_dir() and sidecar(self.path / photo.name) is None)
         )
 
     def unmatched(self, photos: list[Path]) -> list[str]:
@@ -282,7 +280,7 @@ class CoefficientTransfer:
         identity = faces[0].identity[None]
         expression, _ = self.transfer.expression(torch.stack([f.expression for f in faces]), identity, None)
         return [
-            replace(f, identity=self.transfer.identity(identity)[0], expression=e, albedo=None)
+            f.with_parameters(identity=self.transfer.identity(identity)[0], expression=e, albedo=None)
             for f, e in zip(faces, expression)
         ]
 
@@ -299,7 +297,7 @@ class Writer:
         paths = []
         for word in self.pictures:
             path = self.folder / f"{name}_{word}.png"
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 iio.imwrite(part, PICTURES[word](image, faces, self.carry.model), extension=".png")
             paths.append(path)
         for k, face in enumerate(faces):
@@ -377,7 +375,7 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     began, broken, found = time.perf_counter(), None, []
     if isinstance(clip, str):
         clip = recorded(clip, write.folder / f"{name}.mp4")
-    rate, count, frames = opened(clip)
+    rate, count, frames = open_video(clip)
     bar, short = tqdm(total=count, desc=f"{name}: faces", unit="frame", disable=None, leave=False), FrameBuffer()
     try:
         for faces in worker.follow(short.through(frames), options.every):
@@ -406,17 +404,17 @@ def do_video(worker, clip, name: str, options, write: Writer) -> int:
     shown = {}
     paths = [write.folder / f"{name}_{word}.mp4" for word in write.pictures]
     if paths or write.files:
-        with writers(paths, rate) as out:
+        with video_writers(paths, rate) as out:
             # Where the video is read again, to its end, where ffmpeg ends by itself: stopping it takes a second.
             again = short.frames[: len(found)] or (
-                opened(clip)[2] if broken is None else itertools.islice(opened(clip)[2], len(found))
+                open_video(clip)[2] if broken is None else itertools.islice(open_video(clip)[2], len(found))
             )
             for k, frame in tqdm(
                 enumerate(again), total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False
             ):
                 now = [carried[f.track][k] for f in found[k]]
                 for word, writer in zip(write.pictures, out):
-                    writer.append_data(even(PICTURES[word](frame, now, write.carry.model)))
+                    writer.append_data(crop_to_even(PICTURES[word](frame, now, write.carry.model)))
                 if k in best.values():
                     shown[k] = frame
     for t, n in order.items():
@@ -459,13 +457,13 @@ class FrameBuffer:
 
 def recorded(camera: str, path: Path) -> Path:
     """What a webcam shows until Ctrl-C, as a video file."""
-    rate, _, frames = opened(camera)
-    with writers([path], rate) as (out,):
+    rate, _, frames = open_video(camera)
+    with video_writers([path], rate) as (out,):
         try:
             for frame in tqdm(
                 frames, desc=f"{camera}: recording, Ctrl-C ends it", unit="frame", disable=None, leave=False
             ):
-                out.append_data(even(frame))
+                out.append_data(crop_to_even(frame))
         except KeyboardInterrupt:
             pass
     if not path.is_file():

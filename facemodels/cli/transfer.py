@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 from facemodels.export import mesh_of
 from facemodels.export import write as write_mesh
 from facemodels.fitting.transfer import Transfer
-from facemodels.io.files import check_writable, whole
+from facemodels.io.files import atomic_write, check_writable
 from facemodels.io.images import read_picture
-from facemodels.io.video import VIDEOS, even, opened, writers
+from facemodels.io.video import VIDEO_SUFFIXES, crop_to_even, open_video, video_writers
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.files import write_curves
@@ -98,9 +98,7 @@ def read_coefficients(path: Path, model: MorphableModel) -> dict[str, torch.Tens
         with np.load(path, allow_pickle=False) as content:
             found = {name: content[name] for name in ("identity", "expression", "joints") if name in content.files}
     except Exception as error:  # whatever numpy throws at a damaged file
-        raise InputError(
-            f"{path}: not a readable .npz file ({(str(error).splitlines() or [type(error).__name__])[0]})"
-        ) from None
+        raise InputError(f"{path}: not a readable .npz file ({one_line(error)})") from None
     if not found:
         raise InputError(
             f"{path}: expected arrays named identity, expression or joints, as facemodels fit writes them, found none of them"
@@ -148,9 +146,9 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
     worker = Reconstructor(method)
     photo = read_picture(target)
     onto = largest(worker([photo])[0], target)
-    video = source.suffix.lower() in VIDEOS
+    video = source.suffix.lower() in VIDEO_SUFFIXES
     if video:
-        rate, count, frames = opened(source)
+        rate, count, frames = open_video(source)
         found = smoothed(
             list(
                 tqdm(
@@ -178,7 +176,7 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
             expressions.append(now)
     else:
         expressions = [largest(worker([read_picture(source)])[0], source).expression]
-    faces = [replace(onto, expression=e) for e in expressions]
+    faces = [onto.with_parameters(expression=e) for e in expressions]
     texture, name = photo_texture(photo, onto, worker.model), f"{target.stem}_transfer"
     pictures = (
         textured(photo, onto, f, worker.model, texture)
@@ -186,11 +184,11 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
     )
     paths = [output / f"{name}.mp4" if video else output / f"{name}.png"]
     if video:
-        with writers(paths, rate) as (out,):
+        with video_writers(paths, rate) as (out,):
             for picture in pictures:
-                out.append_data(even(picture))
+                out.append_data(crop_to_even(picture))
     else:
-        with whole(paths[0]) as part:
+        with atomic_write(paths[0]) as part:
             iio.imwrite(part, next(pictures), extension=".png")
     mesh = replace(
         mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name),

@@ -14,6 +14,7 @@ import torch
 
 from facemodels.core.crops import to_crop
 from facemodels.core.errors import InputError
+from facemodels.core.parameters import flip_y
 from facemodels.data.tddfa import AFLW2000, basel_deviations, crop_camera
 from facemodels.evaluation import applied
 from facemodels.evaluation.aflw2000 import batches, first, located, photographs, subset_note
@@ -53,7 +54,7 @@ def run(method, data, options) -> Report:
     for some, boxes, crops in batches(photos, names, size):
         r = reconstruct(crops)
         vertices = method.model.shape(r.identity, r.expression).detach()
-        predicted = placed(vertices, r.rotation, r.scale, r.translation, size)
+        predicted = r.map(lambda value: value.double().cpu()).pixels(vertices.double().cpu()).numpy()
         raw = (np.stack([p.shape for p in some]), np.stack([p.expression for p in some]))
         coefficients = [torch.from_numpy(values).double() / d for values, d in zip(raw, deviations)]
         cameras = [crop_camera(p.pose, len(p.image), box, size) for p, box in zip(some, boxes)]
@@ -126,5 +127,4 @@ def placed(vertices, rotation, scale, translation, size) -> np.ndarray:
     wide = [v.double().cpu() for v in (vertices, rotation, scale, translation)]
     p = wide[2][:, None, None] * (wide[0] @ wide[1].mT)
     p[..., :2] += wide[3][:, None]
-    p[..., 1] = size - p[..., 1]
-    return p.numpy()
+    return flip_y(p, size).numpy()

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.crops import Box, cut, from_crop, landmark_box
-from facemodels.core.errors import InputError
-from facemodels.core.landmarks import CONTOUR
+from facemodels.core.errors import InputError, one_line
+from facemodels.core.landmarks import NUM_CONTOUR
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import ClosestPoints, interpolate_faces
-from facemodels.io.files import existing, reason, wrong
-from facemodels.io.images import PICTURES, read_picture
-from facemodels.io.landmarks import beside, read_landmarks
+from facemodels.io.files import existing_file, input_error
+from facemodels.io.images import PICTURE_SUFFIXES, read_picture
+from facemodels.io.landmarks import read_landmarks, sidecar
 from facemodels.reconstruction.detect import find_faces, first_crop
 
 BATCH = 8  # photographs in memory
@@ -48,17 +48,19 @@ def read_scan(path) -> Scan:
         InputError: the file is missing, damaged, or holds no triangles or coordinates that are not finite.
     """
     expected = "a scan with triangles, .obj or .ply"
-    path = existing(path, expected)
+    path = existing_file(path, expected)
     if path.suffix.lower() not in (".obj", ".ply"):
-        raise wrong(path, expected, f"a file ending in {path.suffix or 'nothing'}")
+        raise input_error(path, expected, f"a file ending in {path.suffix or 'nothing'}")
     try:
         vertices, faces = _read_obj(path) if path.suffix.lower() == ".obj" else _read_ply(path)
     except Exception as error:  # whatever a parser throws at a damaged file
-        raise wrong(path, expected, f"a file that does not read so ({reason(error)})") from error
+        raise input_error(path, expected, f"a file that does not read so ({one_line(error)})") from error
     if not len(faces):
-        raise wrong(path, expected, f"{len(vertices)} vertices and no triangles")
+        raise input_error(path, expected, f"{len(vertices)} vertices and no triangles")
     if not np.isfinite(vertices).all() or faces.min() < 0 or faces.max() >= len(vertices):
-        raise wrong(path, expected, "coordinates that are not finite, or triangles of vertices that are not there")
+        raise input_error(
+            path, expected, "coordinates that are not finite, or triangles of vertices that are not there"
+        )
     return Scan(torch.from_numpy(vertices), torch.from_numpy(faces))
 
 
@@ -88,7 +90,7 @@ def read_picked_points(path, count: int) -> Tensor:
         InputError: the file is missing, damaged or has another number of points.
     """
     expected = f"{count} picked points (.pp)"
-    path = existing(path, expected)
+    path = existing_file(path, expected)
     try:
         points = [
             [float(point.get(axis)) for axis in "xyz"]
@@ -96,10 +98,10 @@ def read_picked_points(path, count: int) -> Tensor:
             if point.get("active", "1") != "0"
         ]
     except (ElementTree.ParseError, TypeError, ValueError) as error:
-        raise wrong(path, expected, f"a file that does not read so ({reason(error)})") from error
+        raise input_error(path, expected, f"a file that does not read so ({one_line(error)})") from error
     points = np.array(points, np.float64).reshape(-1, 3)
     if len(points) != count or not np.isfinite(points).all():
-        raise wrong(path, expected, f"{len(points)}, of which {int(np.isfinite(points).all(1).sum())} are finite")
+        raise input_error(path, expected, f"{len(points)}, of which {int(np.isfinite(points).all(1).sum())} are finite")
     return torch.from_numpy(points)
 
 
@@ -118,12 +120,12 @@ def read_scan_landmarks(scan: Path, needed: tuple[int, ...]) -> Tensor:
         )
     points = torch.from_numpy(read_landmarks(files[0], 3).points).double()
     if len(points) != 68:
-        raise wrong(files[0], "68 landmarks [68,3]", f"{len(points)}")
+        raise input_error(files[0], "68 landmarks [68,3]", f"{len(points)}")
     known = points.isfinite().all(1)
     missing = [str(k) for k in needed if not known[k]]
-    if missing or known[CONTOUR:].sum() < 4:
-        found = f"{int(known[CONTOUR:].sum())}, without {', '.join(missing) or 'enough'}"
-        raise wrong(
+    if missing or known[NUM_CONTOUR:].sum() < 4:
+        found = f"{int(known[NUM_CONTOUR:].sum())}, without {', '.join(missing) or 'enough'}"
+        raise input_error(
             files[0],
             f"at least four landmarks of the inner face, among them {', '.join(map(str, needed))} (counted from 0)",
             found,
@@ -149,7 +151,9 @@ def pictures_in(folder: Path) -> list[Path]:
     """The pictures that lie in a folder itself, by name."""
     return (
         sorted(
-            p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file()
+            p
+            for p in folder.iterdir()
+            if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".") and p.is_file()
         )
         if folder.is_dir()
         else []
@@ -186,7 +190,7 @@ def photo(path: Path) -> Photo:
     Raises:
         InputError: it cannot be read, or no face is found in it.
     """
-    image, marks = read_picture(path), beside(path)
+    image, marks = read_picture(path), sidecar(path)
     if marks is not None:
         return Photo(str(path), image, landmark_box(read_landmarks(marks).points))
     faces = find_faces(image)
@@ -199,7 +203,7 @@ def photo(path: Path) -> Photo:
 
 @torch.no_grad()
 def reconstructions(method, photos: Iterable[Photo]) -> Iterator:
-    """The face in each photo, in order: a `Reconstruction` of one, on the CPU. It is looked for twice: in the photo's box, and in `landmark_box` of the landmarks that are
+    """The face in each photo, in order: a `FaceParameters` of one, on the CPU. It is looked for twice: in the photo's box, and in `landmark_box` of the landmarks that are
     predicted there, which is how the methods' crops are made in training.
 
     Raises:
@@ -233,10 +237,10 @@ def _reconstructed(method, photos):
     found = method.reconstruct(
         crops([landmark_box(from_crop(p[:, :2].numpy(), box, size)) for p, box in zip(points, first)])
     )
-    found = type(found)(*(None if value is None else value.float().cpu() for value in found))
+    found = found.map(lambda value: value.float().cpu())
     _finite(photos, found.identity, found.expression)
     for k in range(len(photos)):
-        yield type(found)(*(None if value is None else value[k : k + 1] for value in found))
+        yield found.select(slice(k, k + 1))
 
 
 def _finite(photos, *values):
@@ -280,7 +284,7 @@ class Surface:
 
 @torch.no_grad()
 def predicted_surface(method, found, expression: bool = False) -> Surface:
-    """The face of a `Reconstruction` of one as a mesh in millimetres, unposed: neutral, or with its expression."""
+    """The face of a `FaceParameters` of one as a mesh in millimetres, unposed: neutral, or with its expression."""
     model = method.model
     at = lambda value: value.to(model.mean)  # noqa: E731
     vertices = model.shape(at(found.identity), at(found.expression) if expression else None)
@@ -300,7 +304,7 @@ def mean_surface(method) -> Surface:
 def placed_by_landmarks(surface: Surface, marks: Tensor, scale: bool = True) -> Similarity:
     """What takes a surface's landmarks to those of a scan, [68,3] with NaN where they are unknown, in least squares; the contour, which nobody finds on a scan, is left out."""
     known = marks.isfinite().all(1)
-    known[:CONTOUR] = False
+    known[:NUM_CONTOUR] = False
     return similarity(surface.landmarks[known], marks[known], scale=scale)
 
 

@@ -59,6 +59,7 @@ import facerender as fr
 from facemodels.core.alignment import similarity
 from facemodels.core.drawing import tile
 from facemodels.core.errors import InputError
+from facemodels.core.parameters import FaceParameters, flip_y
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import gather_points
 from facemodels.data import FaceBatch
@@ -75,7 +76,7 @@ from facemodels.losses import (
     reflectance_loss,
     rotation_angle,
 )
-from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.methods.face_method import FaceMethod
 from facemodels.networks import LightNet, ResNet, regression_head, resnet18, resnet50
 from facemodels.training.config import Config
 from facerender.color import to_linear, to_srgb
@@ -651,10 +652,17 @@ class Cycle(FaceMethod):
         said = self.network(image).each(Tensor.float)
         return Prediction(said, self._landmarks(said))
 
-    def reconstruct(self, image: Tensor) -> Reconstruction:
+    def reconstruct(self, image: Tensor) -> FaceParameters:
         p, landmarks = self.predict(image)
-        return Reconstruction(
-            p.identity, p.expression, p.rotation, p.scale, p.translation, landmarks, p.albedo, p.light
+        return FaceParameters(
+            p.identity,
+            p.expression,
+            p.rotation,
+            p.scale,
+            flip_y(p.translation, self.size),
+            landmarks,
+            p.albedo,
+            p.light,
         )
 
     def _expression_mm(self, first: Tensor, second: Tensor) -> Tensor:

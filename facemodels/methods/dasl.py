@@ -43,9 +43,10 @@ from torch import Tensor, nn
 
 import facerender as fr
 from facemodels.core.camera import scaled_orthography
-from facemodels.core.drawing import CLAY, dotted, tile
+from facemodels.core.drawing import CLAY, draw_points, tile
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import about_its_middle, eighteen
+from facemodels.core.landmarks import center_depth, eighteen_points
+from facemodels.core.parameters import FaceParameters, flip_y
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import gather_points
 from facemodels.data import FaceBatch
@@ -65,7 +66,7 @@ from facemodels.losses import (
     rotation_angle,
     wpdc_loss,
 )
-from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.methods.face_method import FaceMethod
 from facemodels.models.morphable import MorphableModel
 from facemodels.models.sampling import random_coefficients
 from facemodels.networks import LightNet, MobileNet, regression_head, resnet50
@@ -460,7 +461,7 @@ class DASL(FaceMethod):
         order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(HELD_OUT))
         held, taken = order[: c.held_out], order[c.held_out :]
         self.held = faces[held]
-        hidden = 1 - eighteen(faces.visible[..., None].float())[..., 0].eq(1).float().mean(
+        hidden = 1 - eighteen_points(faces.visible[..., None].float())[..., 0].eq(1).float().mean(
             1
         )  # as their own points say: a teacher sees all of them
         if c.teacher:
@@ -504,7 +505,8 @@ class DASL(FaceMethod):
         c, n, given = self.config, len(labelled), [f for f in (labelled, wild) if f is not None]
         both = torch.cat([f.image for f in given])
         targets = [
-            (eighteen(f.landmarks[..., :2]), eighteen(f.visible[..., None].float())[..., 0] > 0.5) for f in given
+            (eighteen_points(f.landmarks[..., :2]), eighteen_points(f.visible[..., None].float())[..., 0] > 0.5)
+            for f in given
         ]
         points, shown = (torch.cat(t) for t in zip(*targets))
         q = self.network(both, landmark_channel(points, shown & ~blank[:, None], form=c.channel))
@@ -520,13 +522,13 @@ class DASL(FaceMethod):
         self.predicted = q[n:].detach()  # for the critic's turn
         goal, seen = targets[1]
         if c.extra and wild.landmarks.shape[1] == 68:
-            goal, seen = about_its_middle(wild.landmarks), wild.visible
+            goal, seen = center_depth(wild.landmarks), wild.visible
         elif c.extra:
             others, known = self._labelled_others(wild)
             goal, seen = torch.cat([goal, others], 1), torch.cat([seen, known], 1)
         weights = mean_one(seen.float() if seen.shape[1] == 68 else self.point_weights * seen)
         x3d, y68 = self._landmarks(q[n:])
-        y2d, second = eighteen(y68[..., :2]), None
+        y2d, second = eighteen_points(y68[..., :2]), None
         if "l2d" in c.schemes:
             parts["l2d"] = landmark_loss(self._compared(q[n:], y68, goal) / c.unit, goal / c.unit, weights, c.squared)
         if "l3d" in c.schemes or "cycle" in c.schemes:
@@ -558,8 +560,8 @@ class DASL(FaceMethod):
     def _compared(self, q, y68, goal) -> Tensor:
         """What whitened parameters, with their landmarks [N,68,3] in the picture, have to say of a goal [N,P,D]: all 68, or the 18 points and, with `extra`, lobes and chin."""
         if goal.shape[1] == 68:
-            return about_its_middle(y68[..., : goal.shape[2]])
-        points = eighteen(y68[..., :2])
+            return center_depth(y68[..., : goal.shape[2]])
+        points = eighteen_points(y68[..., :2])
         if not self.config.extra:
             return points
         x, y, _ = projected_points(self.whitening.raw(q), self._reduced(self.lobe_rows)).unbind(-1)
@@ -594,7 +596,7 @@ class DASL(FaceMethod):
                 ),
             )
             landmarks = self._landmarks(q)[1][..., :2]
-        points = eighteen(landmarks.float())
+        points = eighteen_points(landmarks.float())
         q = self.network(image, landmark_channel(points, points.isfinite().all(-1), form=self.config.channel)).float()
         raw = self.whitening.raw(q)
         rotation, scale, translation = pose_of(raw)
@@ -611,16 +613,16 @@ class DASL(FaceMethod):
         )
 
     @torch.no_grad()
-    def reconstruct(self, image: Tensor) -> Reconstruction:
+    def reconstruct(self, image: Tensor) -> FaceParameters:
         """The 3x4 matrix is more than a rotation and a scale, and the landmarks are where it puts them; the camera is the one of rotation and scale that puts the shape's landmarks nearest
         to these."""
         p = self.predict(image)
         expression = p.expression.clamp(0, 1) if self.model.blendshapes else p.expression
-        target = torch.stack([p.landmarks[..., 0], SIZE - p.landmarks[..., 1]], -1)
+        target = flip_y(p.landmarks[..., :2], SIZE)
         scale, rotation, translation = scaled_orthography(
             self.model.landmarks(self.model.shape(p.identity, expression)), target, p.landmarks[..., 2], steps=5
         )  # it begins near its end
-        return Reconstruction(p.identity, expression, rotation, scale, translation[:, :2], p.landmarks)
+        return FaceParameters(p.identity, expression, rotation, scale, flip_y(translation[:, :2], SIZE), p.landmarks)
 
     def landmarks(self, image: Tensor) -> Tensor:
         """[N,68,3] of pictures, by the 3x4 matrix."""
@@ -654,7 +656,7 @@ class DASL(FaceMethod):
         for k in range(0, len(self.held), block):
             faces = self.held[k : k + block].to(device)
             got = self.landmarks(faces.image.float() / 255)[..., :2]
-            error.append((eighteen(got) - eighteen(faces.landmarks[..., :2])).norm(dim=-1).nanmean(1))
+            error.append((eighteen_points(got) - eighteen_points(faces.landmarks[..., :2])).norm(dim=-1).nanmean(1))
             if self.held_taught is not None:
                 taught.append((got - self.held_taught[k : k + block, :, :2].to(device)).norm(dim=-1).mean(1))
         results = {"nme_percent": error} | ({"nme_taught_percent": taught} if taught else {})
@@ -663,7 +665,10 @@ class DASL(FaceMethod):
     def panel(self, batch) -> Tensor:
         """Rows: pictures (labelled, then in the wild) with their known points; the face that is predicted without them, on the picture; its landmarks."""
         some = [f[: 6 // (1 + (batch.wild is not None))] for f in batch[:2] if f is not None]
-        image, given = torch.cat([f.image for f in some]), torch.cat([eighteen(f.landmarks[..., :2]) for f in some])
+        image, given = (
+            torch.cat([f.image for f in some]),
+            torch.cat([eighteen_points(f.landmarks[..., :2]) for f in some]),
+        )
         p = self.predict(image)
         linear = to_linear(image).permute(0, 2, 3, 1)
         vertices = self.model.shape(p.identity, p.expression)
@@ -675,5 +680,5 @@ class DASL(FaceMethod):
         drawn, _ = fr.render_face(
             clip, normals.contiguous(), clay.contiguous(), light, topology, size, background=linear.contiguous()
         )
-        rows = [dotted(linear, given), drawn, dotted(linear, p.landmarks[..., :2])]
+        rows = [draw_points(linear, given), drawn, draw_points(linear, p.landmarks[..., :2])]
         return tile(torch.cat(rows), len(image))

@@ -28,12 +28,13 @@ from facemodels.core.alignment import similarity
 from facemodels.core.camera import scaled_orthography
 from facemodels.core.drawing import portrait, tile
 from facemodels.core.errors import InputError
+from facemodels.core.parameters import FaceParameters, flip_y
 from facemodels.data import FaceBatch
 from facemodels.data.augment import AugmentConfig, augment
 from facemodels.data.cache import Cached
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.losses import gram_loss, gram_matrix, landmark_loss, shape_alone
-from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.methods.face_method import FaceMethod
 from facemodels.networks import LightNet, VGGFace, load_weights, regression_head
 from facemodels.training.config import Config
 from facerender.color import to_linear
@@ -199,7 +200,7 @@ class E2FAR(FaceMethod):
         return identity, expression.clamp(0, 1) if self.model.blendshapes else expression
 
     @torch.no_grad()
-    def reconstruct(self, image: Tensor) -> Reconstruction:
+    def reconstruct(self, image: Tensor) -> FaceParameters:
         """Pose is what takes the landmarks of the shape best to those that the light trunk has learnt on the side; turns of up to 60 degrees or so."""
         size, edge = self.size, (self.size - self.network.size) // 2
         inner = slice(edge, edge + self.network.size)
@@ -209,14 +210,14 @@ class E2FAR(FaceMethod):
         if self.model.blendshapes:
             expression = expression.clamp(0, 1)
         points, seen = self.model.landmarks(self.model.shape(identity, expression)), seen + edge
-        target = torch.stack([seen[..., 0], size - seen[..., 1]], -1)
+        target = flip_y(seen[..., :2], size)
         extent = [(p[..., :2] - p[..., :2].mean(1, keepdim=True)).square().sum((1, 2)).sqrt() for p in (target, points)]
         scale, rotation, translation = found = scaled_orthography(
             points, target, points[..., 2] * (extent[0] / extent[1])[:, None]
         )
         placed = found(points)
-        landmarks = torch.cat([placed[..., :1], size - placed[..., 1:2], placed[..., 2:]], -1)
-        return Reconstruction(identity, expression, rotation, scale, translation[:, :2], landmarks)
+        landmarks = flip_y(placed, size)
+        return FaceParameters(identity, expression, rotation, scale, flip_y(translation[:, :2], size), landmarks)
 
     @torch.no_grad()
     def validate(self, device) -> dict[str, float]:

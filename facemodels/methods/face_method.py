@@ -1,31 +1,14 @@
 """What the methods have in common: each is trained about one morphable model."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from facemodels.core.errors import InputError
+from facemodels.core.parameters import FaceParameters
 from facemodels.methods.registry import load_method
 from facemodels.models.load import load_model
 from facemodels.training.config import Config
 from facemodels.training.method import Method
-
-
-class Reconstruction(NamedTuple):
-    """Faces in pictures [N,3,S,S], whichever method found them. identity [N,I], expression [N,E] and albedo [N,A]: coefficients of the morphable model. rotation [N,3,3], scale [N] pixels
-    per mm and translation [N,2] pixels: its weak-perspective camera, y up from the lower left corner. landmarks [N,68,3]: of the posed model (or, of a method that sees them by
-    themselves, what it sees), pixels, y down, z towards the viewer. light [N,9,3]: spherical harmonics of the preset "deep3d" in camera space. None: albedo and light of methods
-    that do not tell them."""
-
-    identity: Tensor
-    expression: Tensor
-    rotation: Tensor
-    scale: Tensor
-    translation: Tensor
-    landmarks: Tensor
-    albedo: Tensor | None = None
-    light: Tensor | None = None
 
 
 class FaceMethod(Method):
@@ -68,7 +51,7 @@ class FaceMethod(Method):
         self.model.to(next(self.parameters(), torch.empty(0)).device)
         return moved
 
-    def reconstruct(self, image: Tensor) -> Reconstruction:
+    def reconstruct(self, image: Tensor) -> FaceParameters:
         """Faces of pictures [N,3,S,S], sRGB in 0..1, cropped as `data.crops.landmark_box` does; S is `size`.
 
         Raises:
@@ -77,5 +60,5 @@ class FaceMethod(Method):
         raise NotImplementedError
 
     def landmarks(self, image: Tensor) -> Tensor:
-        """[N,68,3] of pictures, see `Reconstruction`."""
+        """[N,68,3] of pictures, see `FaceParameters`."""
         return self.reconstruct(image).landmarks

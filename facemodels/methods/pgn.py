@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 import facerender as fr
 from facemodels.core.alignment import similarity
-from facemodels.core.drawing import CLAY, dotted, tile
+from facemodels.core.drawing import CLAY, draw_points, tile
 from facemodels.core.errors import InputError
+from facemodels.core.parameters import FaceParameters, flip_y
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import gather_points
 from facemodels.data import FaceBatch
@@ -45,7 +46,7 @@ from facemodels.losses import (
     rotation_angle,
     shape_alone,
 )
-from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.methods.face_method import FaceMethod
 from facemodels.networks import LightNet, regression_head, resnet50
 from facemodels.training.config import Config
 from facerender.color import to_linear
@@ -446,15 +447,14 @@ class PGN(FaceMethod):
         )
         shape = self.shape(identity, expression)
         scale, rotation, translation = pose = self.pose(shape, heads)
-        landmarks, seen = (
-            torch.cat([p[..., :1], self.size - p[..., 1:2], p[..., 2:]], -1)
-            for p in (pose(shape[:, :68]), heads.points[:, :68] * self.size)
-        )
+        landmarks, seen = (flip_y(p, self.size) for p in (pose(shape[:, :68]), heads.points[:, :68] * self.size))
         return Prediction(identity, expression, rotation, scale, translation[:, :2], landmarks, seen)
 
-    def reconstruct(self, image: Tensor) -> Reconstruction:
+    def reconstruct(self, image: Tensor) -> FaceParameters:
         p = self.predict(image)
-        return Reconstruction(p.identity, p.expression, p.rotation, p.scale, p.translation, p.landmarks)
+        return FaceParameters(
+            p.identity, p.expression, p.rotation, p.scale, flip_y(p.translation, self.size), p.landmarks
+        )
 
     @torch.no_grad()
     def validate(self, device) -> dict[str, float]:
@@ -524,7 +524,7 @@ class PGN(FaceMethod):
             size,
             background=linear.contiguous(),
         )
-        rows = [dotted(linear, p.seen[..., :2]), drawn]
+        rows = [draw_points(linear, p.seen[..., :2]), drawn]
         if frames is not None:
             alone = len(labelled.image[:3])
             posed = Pose(p.scale, p.rotation, F.pad(p.translation, (0, 1)))(vertices)[alone:]

@@ -25,7 +25,7 @@ import torch
 
 from facemodels.core.errors import InputError
 from facemodels.data.tddfa import basel_deviations
-from facemodels.io.files import read_npz, take, wrong
+from facemodels.io.files import input_error, read_npz, take_arrays
 from facemodels.io.pickles import read_pickle
 from facemodels.methods.dasl import DASL, DASLConfig
 from facemodels.models.formats.tddfa_v2 import IDENTITY, POSE
@@ -56,7 +56,7 @@ def load_published(path, model, whitening, entry: str | None = None) -> DASL:
     if trunk == "mobilenet" and len(found["dw6.conv_dw.weight"]) == 512:
         trunk = "mobilenet_05"
     if trunk is None:
-        raise wrong(
+        raise input_error(
             path,
             "the weights of 2DASL's ResNet-50 or of a MobileNet-V1 of 3DDFA or 3DDFA_V2",
             f"{', '.join([*found][:4])} ...",
@@ -65,7 +65,7 @@ def load_published(path, model, whitening, entry: str | None = None) -> DASL:
     sigmas = [torch.from_numpy(s).float() for s in basel_deviations(model)]
     for sigma, count, what in zip(sigmas, (IDENTITY, EXPRESSION), ("identity", "expression")):
         if len(sigma) < count:
-            raise wrong(model, f"a model of at least {count} {what} modes", f"{len(sigma)}")
+            raise input_error(model, f"a model of at least {count} {what} modes", f"{len(sigma)}")
     method = DASL(DASLConfig(model=str(model), trunk=trunk, schemes=()))
     fill(method.network.trunk, found, path)
     factor, shift = torch.ones(PARAMETERS), torch.zeros(PARAMETERS)
@@ -97,9 +97,9 @@ def read_whitening(path) -> tuple[torch.Tensor, torch.Tensor]:
         for name in names
         if name in content
     }
-    mean, std = take(path, arrays, dict.fromkeys(names, (PARAMETERS,)), expected)
+    mean, std = take_arrays(path, arrays, dict.fromkeys(names, (PARAMETERS,)), expected)
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-        raise wrong(path, "finite means and positive deviations", "others")
+        raise input_error(path, "finite means and positive deviations", "others")
     return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(std.astype(np.float32))
 
 

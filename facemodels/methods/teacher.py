@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import about_its_middle, eighteen, left_right
+from facemodels.core.landmarks import center_depth, eighteen_points, mirror_order
 from facemodels.data import FaceBatch
 from facemodels.data.augment import warp_faces
 from facemodels.data.photographs import photographs, write_teacher_labels
@@ -44,7 +44,11 @@ def seen_by(method, faces: FaceBatch, worst: float = 8.0, batch: int = 64, views
                 image, (method.size, method.size), mode="bilinear", antialias=True, align_corners=False
             )
         points = torch.stack([_viewed(method, image, view) for view in VIEWS[:views]]).mean(0) * (side / method.size)
-        distance = (eighteen(points[..., :2]) - eighteen(faces.landmarks[k : k + batch, :, :2])).norm(dim=-1).nanmean(1)
+        distance = (
+            (eighteen_points(points[..., :2]) - eighteen_points(faces.landmarks[k : k + batch, :, :2]))
+            .norm(dim=-1)
+            .nanmean(1)
+        )
         found.append(points)
         off.append(100 * distance / (side / 2**0.5))
     found, off = torch.cat(found).float(), torch.cat(off)
@@ -55,7 +59,7 @@ def _viewed(method, image, view) -> Tensor:
     """Landmarks [N,68,3] of pictures, seen in a view of them; depth about its mean."""
     scale, dx, dy, mirrored = view
     if view == VIEWS[0]:
-        return about_its_middle(method.landmarks(image))
+        return center_depth(method.landmarks(image))
     every, side = image.new_ones(len(image)), image.shape[-1]
     shift = side * image.new_tensor([dx, dy])
     seen = method.landmarks(
@@ -64,8 +68,8 @@ def _viewed(method, image, view) -> Tensor:
     xy = (seen[..., :2] - side / 2 - shift) / scale + side / 2
     if mirrored:
         xy = torch.stack([side - xy[..., 0], xy[..., 1]], -1)
-    seen = about_its_middle(torch.cat([xy, seen[..., 2:] / scale], -1))
-    return seen[:, left_right(seen.shape[1])] if mirrored else seen
+    seen = center_depth(torch.cat([xy, seen[..., 2:] / scale], -1))
+    return seen[:, mirror_order(seen.shape[1])] if mirrored else seen
 
 
 def main(arguments=None) -> int:

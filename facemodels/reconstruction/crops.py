@@ -8,6 +8,7 @@ import torch
 
 from facemodels.core.crops import Box, landmark_box
 from facemodels.core.errors import InputError
+from facemodels.core.parameters import FaceParameters
 from facemodels.data.augment import rotate_light
 from facemodels.reconstruction.face import Face
 
@@ -24,35 +25,27 @@ class View(NamedTuple):
     score: float
 
 
-def _in_picture(said, n, size, view: View) -> Face:
-    """A face of a crop, in the pixels of the picture."""
+def to_picture(prediction: FaceParameters, size: int, view: View) -> Face:
+    """A face predicted in a crop (a batch of 1, in pixels of the crop of `size`), in pixels of the whole picture."""
     x0, y0, x1, y1 = map(float, view.crop)
     factor, c, s = (x1 - x0) / size, math.cos(view.turn), math.sin(view.turn)
     back = torch.tensor([[c, s], [-s, c]])  # of the crop's axes, right and down, in the picture
     middle = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2])
     place = lambda points: middle + factor * (points - size / 2) @ back.T  # noqa: E731
-    x, y = said.translation[n].tolist()
-    landmarks = torch.cat([place(said.landmarks[n, :, :2]), factor * said.landmarks[n, :, 2:]], 1)
+    points = prediction.landmarks[0]
+    landmarks = torch.cat([place(points[:, :2]), factor * points[:, 2:]], 1)
     roll = torch.tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-    light = None if said.light is None else said.light[n]
+    light = prediction.light
     if light is not None and view.turn:
-        light = rotate_light(light[None], torch.tensor([c]), torch.tensor([s]), torch.ones(1))[0]
-    albedo = None if said.albedo is None else said.albedo[n]
-    translation = place(torch.tensor([[x, size - y]]))[0]
-    return Face(
-        view.box,
-        view.score,
-        view.crop,
-        said.identity[n],
-        said.expression[n],
-        roll @ said.rotation[n],
-        float(said.scale[n]) * factor,
-        translation,
-        landmarks,
-        albedo,
-        light,
-        turn=view.turn,
+        light = rotate_light(light, torch.tensor([c]), torch.tensor([s]), torch.ones(1))
+    parameters = prediction._replace(
+        rotation=(roll @ prediction.rotation[0])[None],
+        scale=torch.tensor([float(prediction.scale) * factor]),
+        translation=place(prediction.translation),
+        landmarks=landmarks[None],
+        light=light,
     )
+    return Face(view.box, view.score, view.crop, parameters, turn=view.turn)
 
 
 def leaning(points: np.ndarray) -> float:

@@ -1,6 +1,6 @@
-"""reconstruction.face: TODO."""
+"""One reconstructed face of a picture: `Face`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -8,45 +8,95 @@ from torch import Tensor
 import facerender as fr
 from facemodels.core.camera import Camera
 from facemodels.core.crops import Box
+from facemodels.core.parameters import FaceParameters
 from facemodels.models.morphable import MorphableModel
 
 
 @dataclass(frozen=True)
 class Face:
-    """One face of a picture.
+    """One reconstructed face of a picture.
 
-    box: the detector's, or the square that was given, pixels; score: its, 0..1. crop: the square that the network saw, turned anticlockwise about its middle by `turn` radians.
-    identity [I], expression [E] and albedo [A]: coefficients of the morphable model. rotation [3,3], scale pixels per mm, translation [2]: the head in the picture, by weak
-    perspective: a point p of the head, mm, y up and z out of the face, lies at x = translation_x + scale (R p)_x, y = translation_y - scale (R p)_y, pixels with y down.
-    landmarks [68,3]: pixels of the picture, z towards the viewer. light [9,3]: spherical harmonics of the preset "deep3d" in camera space. albedo and light are None for methods that
-    do not tell them. track: which face of a video it is, counted from 0; None in a photograph.
+    Attributes:
+        box: The detector's box, or the box that was given: (x0, y0, x1, y1), pixels.
+        score: The detector's score, 0..1.
+        crop: The square that the network saw, before it is turned: (x0, y0, x1, y1), pixels.
+        parameters: The face's parameters in pixels of the whole picture, with a batch of 1.
+        track: Which face of a video it is, counted from 0; None in a photograph.
+        turn: The anticlockwise rotation of the crop about its center, radians.
     """
 
     box: Box
     score: float
     crop: Box
-    identity: Tensor
-    expression: Tensor
-    rotation: Tensor
-    scale: float
-    translation: Tensor
-    landmarks: Tensor
-    albedo: Tensor | None = None
-    light: Tensor | None = None
+    parameters: FaceParameters
     track: int | None = None
     turn: float = 0.0
 
     @property
+    def identity(self) -> Tensor:
+        """[I] identity coefficients of the morphable model."""
+        return self.parameters.identity[0]
+
+    @property
+    def expression(self) -> Tensor:
+        """[E] expression coefficients of the morphable model."""
+        return self.parameters.expression[0]
+
+    @property
+    def albedo(self) -> Tensor | None:
+        """[A] albedo coefficients of the morphable model; None where the method does not estimate them."""
+        return None if self.parameters.albedo is None else self.parameters.albedo[0]
+
+    @property
+    def light(self) -> Tensor | None:
+        """[9,3] spherical harmonics of the preset "deep3d" in camera space; None where the method does not estimate it."""
+        return None if self.parameters.light is None else self.parameters.light[0]
+
+    @property
+    def rotation(self) -> Tensor:
+        """[3,3] rotation from the head to the camera (x right, y up, z toward the viewer)."""
+        return self.parameters.rotation[0]
+
+    @property
+    def scale(self) -> float:
+        """Pixels per millimeter."""
+        return float(self.parameters.scale)
+
+    @property
+    def translation(self) -> Tensor:
+        """[2], the pixel (x, y) of the picture where the model's origin lies; y down."""
+        return self.parameters.translation[0]
+
+    @property
+    def landmarks(self) -> Tensor:
+        """[68,3] landmarks in pixels of the picture, y down, z toward the viewer."""
+        return self.parameters.landmarks[0]
+
+    @property
     def degrees(self) -> tuple[float, float, float]:
-        """(pitch, yaw, roll): the head's rotation is Rz(roll) Ry(yaw) Rx(pitch); positive yaw turns it to its left, to the right in the picture; positive pitch downwards."""
-        return tuple(fr.camera.euler_angles(self.rotation[None])[0].rad2deg().tolist())
+        """(pitch, yaw, roll) in degrees: the rotation is Rz(roll) Ry(yaw) Rx(pitch).
+
+        Positive pitch turns the face down, positive yaw to its left (to the right in the picture), positive roll turns
+        the head anticlockwise in the picture.
+        """
+        pitch, yaw, roll = fr.camera.euler_angles(self.parameters.rotation)[0].rad2deg().tolist()
+        return pitch, yaw, roll
 
     def vertices(self, model: MorphableModel) -> Tensor:
-        """[V,3] mm, without pose."""
-        return model.shape(self.identity[None], self.expression[None])[0]
+        """[V,3] millimeters, without pose."""
+        return model.shape(self.parameters.identity, self.parameters.expression)[0]
 
     def camera(self, size: tuple[int, int]) -> Camera:
-        """Of a picture of `size` (H, W)."""
-        return Camera(
-            torch.tensor([self.scale]), self.rotation[None], torch.zeros(1, 2), size, tuple(self.translation.tolist())
-        )
+        """The camera of a picture of `size` (H, W) that draws the head where the face lies."""
+        p = self.parameters
+        x, y = p.translation[0].tolist()
+        return Camera(p.scale, p.rotation, torch.zeros(1, 2), size, (x, y))
+
+    def with_parameters(self, **changes: Tensor | None) -> "Face":
+        """A copy with some parameters replaced.
+
+        Args:
+            changes: Name of a field of `FaceParameters` -> its value for this face, without the batch dimension.
+        """
+        batched = {name: None if value is None else value[None] for name, value in changes.items()}
+        return replace(self, parameters=self.parameters._replace(**batched))

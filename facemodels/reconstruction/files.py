@@ -15,7 +15,7 @@ from torch import Tensor
 from facemodels.core.drawing import to_bytes
 from facemodels.core.errors import InputError
 from facemodels.export import mesh_of, write
-from facemodels.io.files import write_whole
+from facemodels.io.files import write_atomically
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.overlays import PICTURES
@@ -37,7 +37,7 @@ def _written(suffix):
 
 def save_texture(stem, faces, frames, texture, model):
     path = stem.with_name(stem.name + "_texture.png")
-    write_whole({path: _png(to_bytes(texture()))})
+    write_atomically({path: _png(to_bytes(texture()))})
     return [path]
 
 
@@ -70,7 +70,7 @@ def save_coefficients(stem, faces, frames, texture, model):
     readable["expression_names"] = list(model.expression_names)
     lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in readable.items())
     paths = [stem.with_name(stem.name + s) for s in (".npz", ".json")]
-    write_whole({paths[0]: packed.getvalue(), paths[1]: f"{{\n{lines}\n}}\n".encode()})
+    write_atomically({paths[0]: packed.getvalue(), paths[1]: f"{{\n{lines}\n}}\n".encode()})
     return paths
 
 
@@ -80,7 +80,7 @@ def write_curves(path: Path, names, values: np.ndarray, frames: Sequence[int] | 
     rows = ["frame," + ",".join(names)] + [
         f"{k}," + ",".join(f"{v:.5f}" for v in row) for k, row in zip(numbers, values)
     ]
-    write_whole({path: ("\n".join(rows) + "\n").encode()})
+    write_atomically({path: ("\n".join(rows) + "\n").encode()})
 
 
 def save_arkit(stem, faces, frames, texture, model):
@@ -93,11 +93,13 @@ def save_landmarks(stem, faces, frames, texture, model):
     """A photograph: 68 lines "x y z"; a video: an array [T,68,3]."""
     if len(frames) == 1:
         path = stem.with_name(stem.name + "_landmarks.txt")
-        write_whole({path: "".join(f"{x:.2f} {y:.2f} {z:.2f}\n" for x, y, z in faces[0].landmarks.tolist()).encode()})
+        write_atomically(
+            {path: "".join(f"{x:.2f} {y:.2f} {z:.2f}\n" for x, y, z in faces[0].landmarks.tolist()).encode()}
+        )
         return [path]
     path, packed = stem.with_name(stem.name + "_landmarks.npy"), io.BytesIO()
     np.save(packed, torch.stack([f.landmarks for f in faces]).numpy())
-    write_whole({path: packed.getvalue()})
+    write_atomically({path: packed.getvalue()})
     return [path]
 
 
@@ -109,7 +111,7 @@ def save_pose(stem, faces, frames, texture, model):
         writer.writerow(
             [frame, *(f"{v:.3f}" for v in f.degrees), *(f"{v:.3f}" for v in f.translation.tolist()), f"{f.scale:.5f}"]
         )
-    write_whole({path: out.getvalue().encode()})
+    write_atomically({path: out.getvalue().encode()})
     return [path]
 
 

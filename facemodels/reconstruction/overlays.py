@@ -15,7 +15,7 @@ from torch import Tensor
 
 import facerender as fr
 from facemodels.core.drawing import CLAY
-from facemodels.core.landmarks import LINES
+from facemodels.core.landmarks import LANDMARK_LINES
 from facemodels.fitting.photo import face_triangles
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
@@ -154,7 +154,7 @@ def landmarks(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel)
     for face in faces:
         points = face.landmarks[:, :2].tolist()
         thick = max(1, round((face.crop[2] - face.crop[0]) / 250))
-        for numbers, closed in LINES:
+        for numbers, closed in LANDMARK_LINES:
             line = [tuple(points[k]) for k in numbers]
             draw.line(line + line[:1] if closed else line, fill=(70, 200, 255), width=thick)
         for x, y in points:

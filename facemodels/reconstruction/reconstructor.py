@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facemodels.core.crops import cut_turned
-from facemodels.core.device import device_named
+from facemodels.core.crops import cut_rotated
+from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
-from facemodels.io.images import checked, read_picture
+from facemodels.io.images import as_rgb, read_picture
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
 from facemodels.models.load import load_model
-from facemodels.reconstruction.crops import View, _in_picture, around_landmarks, closer, leaning
+from facemodels.reconstruction.crops import View, around_landmarks, closer, leaning, to_picture
 from facemodels.reconstruction.detect import find_faces, first_crop
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.refine import Refined
@@ -75,7 +75,7 @@ def reconstruct(
             f"boxes or landmarks must be a list for each of the {len(pictures)} pictures, got {len(given)}"
         )
     worker = Reconstructor(method, device, threshold, refine)
-    arrays = [checked(picture if isinstance(picture, np.ndarray) else read_picture(picture)) for picture in pictures]
+    arrays = [as_rgb(picture if isinstance(picture, np.ndarray) else read_picture(picture)) for picture in pictures]
     found = worker(
         arrays, given if boxes is not None else None, given if boxes is None and landmarks is not None else None
     )
@@ -92,7 +92,7 @@ class Reconstructor:
         threshold: float = 0.5,
         refine: int = 0,
     ):
-        self.method = method.eval() if isinstance(method, FaceMethod) else load_method(method, device_named(device))
+        self.method = method.eval() if isinstance(method, FaceMethod) else load_method(method, parse_device(device))
         self.refined = Refined(self.method, refine) if refine else None
         self.threshold = threshold
         # What is made of faces is made on the CPU.
@@ -134,11 +134,10 @@ class Reconstructor:
         device = next(self.method.parameters()).device
         for k in range(0, len(views), BATCH):
             some = views[k : k + BATCH]
-            pixels = torch.from_numpy(np.stack([cut_turned(images[v.picture], v.crop, size, v.turn) for v in some]))
+            pixels = torch.from_numpy(np.stack([cut_rotated(images[v.picture], v.crop, size, v.turn) for v in some]))
             with torch.no_grad():
-                said = method.reconstruct(pixels.to(device).permute(0, 3, 1, 2).float() / 255)
-            said = type(said)(*(None if v is None else v.cpu() for v in said))
-            faces += [_in_picture(said, n, size, view) for n, view in enumerate(some)]
+                found = method.reconstruct(pixels.to(device).permute(0, 3, 1, 2).float() / 255).to("cpu")
+            faces += [to_picture(found.select(slice(n, n + 1)), size, view) for n, view in enumerate(some)]
         return faces
 
     def follow(self, frames: Iterable[np.ndarray], every: int = EVERY) -> Iterator[list[Face]]:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 import facerender as fr
 from facemodels.core.errors import InputError
+from facemodels.core.parameters import FaceParameters
 from facemodels.fitting.photo import PRESET, Weights, fit_image
-from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.methods.face_method import FaceMethod
 
 ITERATIONS = 70  # of the descent
 # Chosen on synthetic scans of people that no table counts. What the model cannot show is alike in neighbouring pixels and pulls at the shape, which so needs a strong prior; light and albedo are to give
@@ -24,7 +25,7 @@ class Refined:
     """`unrefined`, a method, but each face that it reconstructs is fitted to its picture in `iterations` steps, about a second a face. All else is the method's own.
 
     Raises:
-        InputError: the method's model has joints, which a `Reconstruction` does not tell. ValueError: iterations below 1.
+        InputError: the method's model has joints, which a `FaceParameters` does not tell. ValueError: iterations below 1.
     """
 
     def __init__(self, method: FaceMethod, iterations: int = ITERATIONS):
@@ -44,20 +45,15 @@ class Refined:
     def landmarks(self, image: Tensor) -> Tensor:
         return self.reconstruct(image).landmarks
 
-    def reconstruct(self, image: Tensor) -> Reconstruction:
+    def reconstruct(self, image: Tensor) -> FaceParameters:
         """As `FaceMethod.reconstruct`, with albedo and light. A face that cannot be fitted (turned away, or hidden) is what the network says."""
         with torch.no_grad():
             said = self.unrefined.reconstruct(image)
-        fitted = [
-            self._fitted(picture, Reconstruction(*(None if v is None else v[n : n + 1] for v in said)))
-            for n, picture in enumerate(image)
-        ]
-        return Reconstruction(
-            *(None if any(v is None for v in values) else torch.cat(values).to(image) for values in zip(*fitted))
-        )
+        fitted = [self._fitted(picture, said.select(slice(n, n + 1))) for n, picture in enumerate(image)]
+        return FaceParameters.stack(fitted).map(lambda value: value.to(image))
 
-    def _fitted(self, picture: Tensor, said: Reconstruction) -> Reconstruction:
-        model, size = self.unrefined.model, picture.shape[-1]
+    def _fitted(self, picture: Tensor, said: FaceParameters) -> FaceParameters:
+        model = self.unrefined.model
         seen = said.landmarks[0, :, :2]
         try:
             with torch.enable_grad():
@@ -79,9 +75,8 @@ class Refined:
         moved = (landmarks[0, :, :2] - seen).norm(dim=-1).mean() / (seen.amax(0) - seen.amin(0)).mean()
         if not moved < FARTHEST:
             return self._whole(said)
-        x, y = camera.pixels(torch.zeros(1, 1, 3).to(camera.rotation))[0, 0].tolist()
-        translation = torch.tensor([[x, size - y]]).to(landmarks)
-        return Reconstruction(
+        translation = camera.pixels(torch.zeros(1, 1, 3).to(camera.rotation))[:, 0]
+        return FaceParameters(
             fit.identity,
             fit.expression,
             camera.rotation,
@@ -92,7 +87,7 @@ class Refined:
             fr.lighting.convert(fit.light, PRESET, "deep3d"),
         )
 
-    def _whole(self, said: Reconstruction) -> Reconstruction:
+    def _whole(self, said: FaceParameters) -> FaceParameters:
         """What the network says, with as many coefficients as a fit has, and with albedo and light: without its own the mean albedo, and light from everywhere."""
         model, light = self.unrefined.model, said.light
         if light is None:

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -61,10 +60,9 @@ def smoothed(frames: list[list[Face]], deviation: float = 1.2) -> list[list[Face
         landmarks = mean(torch.stack([f.landmarks for f in faces]))
         for n, (t, k) in enumerate(where):
             light_n = None if light is None else light[n]
-            result[t][k] = replace(
-                faces[n],
+            result[t][k] = faces[n].with_parameters(
                 rotation=rotation[n],
-                scale=float(scale[n]),
+                scale=scale[n],
                 translation=translation[n],
                 expression=expression[n],
                 landmarks=landmarks[n],

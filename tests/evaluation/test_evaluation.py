@@ -22,6 +22,7 @@ from facemodels import InputError, load_model
 from facemodels.cli.evaluate import noted
 from facemodels.cli.main import main
 from facemodels.core.crops import landmark_box, to_crop
+from facemodels.core.parameters import FaceParameters
 from facemodels.data.tddfa import crop_camera, pose_rotation
 from facemodels.evaluation import aflw21, aflw2000, aflw2000_dense, pose
 from facemodels.evaluation.aflw2000 import evaluate, located, predictions, scores
@@ -29,7 +30,6 @@ from facemodels.evaluation.metrics import by_yaw, cumulative_curve, failure_rate
 from facemodels.evaluation.report import HEIGHT, WIDTH, Report, curve, table
 from facemodels.methods import registry as methods
 from facemodels.methods import registry as weights
-from facemodels.methods.face_method import Reconstruction
 from facemodels.training.checkpoint import save_checkpoint
 from facemodels.training.config import Config
 from facemodels.training.method import Method
@@ -418,7 +418,7 @@ def test_a_curve_is_drawn_of_any_errors(errors):
 
 
 class Stub:
-    """What a protocol needs of a method; `answer(number of the picture)` gives a `Reconstruction` of one."""
+    """What a protocol needs of a method; `answer(number of the picture)` gives a `FaceParameters` of one."""
 
     name, size = "stub", 60
 
@@ -436,7 +436,7 @@ class Stub:
         )
         answers = [self.answer(self.seen + k) for k in range(len(crops))]
         self.seen += len(crops)
-        return Reconstruction(*(None if column[0] is None else torch.stack(column) for column in zip(*answers)))
+        return FaceParameters(*(None if column[0] is None else torch.stack(column) for column in zip(*answers)))
 
     def landmarks(self, crops):
         return self.reconstruct(crops).landmarks
@@ -450,7 +450,7 @@ def options(module, *words):
 
 def turned(rotation):
     nothing = torch.zeros(1)
-    return Reconstruction(
+    return FaceParameters(
         nothing,
         nothing,
         torch.as_tensor(rotation, dtype=torch.float32),
@@ -556,8 +556,9 @@ def dense_answers(size, shift=(0.0, 0.0)):
         rotation, scale, translation = crop_camera(
             np.array([0, math.radians(YAWS[k]), 0, 100, 100, 0, 1e-3]), SIZE, box, size
         )
-        camera = (torch.as_tensor(v, dtype=torch.float32) for v in (rotation, scale, translation + shift))
-        return Reconstruction(torch.full((199,), 1 / 50.0), torch.full((29,), 1 / 20.0), *camera, torch.zeros(68, 3))
+        translation = np.array([translation[0] + shift[0], size - translation[1] - shift[1]])  # y down
+        camera = (torch.as_tensor(v, dtype=torch.float32) for v in (rotation, scale, translation))
+        return FaceParameters(torch.full((199,), 1 / 50.0), torch.full((29,), 1 / 20.0), *camera, torch.zeros(68, 3))
 
     return answer
 
@@ -635,7 +636,7 @@ def seen_aflw(move=(0.0, 0.0), **config):
 
     def answer(k):
         points = (points68((0, 1, 3)[k]) + move) / 2
-        return Reconstruction(
+        return FaceParameters(
             *[torch.zeros(1)] * 5, torch.from_numpy(np.concatenate([points, np.zeros((68, 1))], 1)).float()
         )
 

@@ -17,9 +17,10 @@ from facemodels.cli import reconstruct as reconstruct_command
 from facemodels.cli import transfer as transfer_command
 from facemodels.cli.main import main
 from facemodels.core.crops import cut, landmark_box, to_crop
-from facemodels.core.device import device_named
+from facemodels.core.device import parse_device
+from facemodels.core.parameters import FaceParameters
 from facemodels.io.images import read_picture
-from facemodels.methods.face_method import FaceMethod, Reconstruction
+from facemodels.methods.face_method import FaceMethod
 from facemodels.reconstruction import overlays as outputs
 from facemodels.reconstruction import reconstructor as reconstruction
 from facemodels.reconstruction.crops import ASKEW, View, closer, leaning
@@ -71,10 +72,10 @@ class Seer(FaceMethod):
             self.rotation.expand(n, 3, 3),
             self.px_per_mm * factor,
         )
-        translation = torch.stack([x, size - y], -1)
+        translation = torch.stack([x, y], -1)
         points = scale[:, None, None] * self.model.landmarks(self.model.shape(identity, expression)) @ rotation.mT
         landmarks = torch.stack([points[..., 0] + x[:, None], y[:, None] - points[..., 1], points[..., 2]], -1)
-        return Reconstruction(identity, expression, rotation, scale, translation, landmarks)
+        return FaceParameters(identity, expression, rotation, scale, translation, landmarks)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_given_landmarks_are_the_crop_and_nothing_is_searched(seer, monkeypatch)
 @pytest.mark.parametrize("count", [68, 21, 5])
 def test_the_crop_of_given_landmarks_is_that_of_the_face_also_where_it_leans(seer, count):
     """Of the mean face, leaning by 50 degrees: the same place and size, whichever landmarks are known."""
-    from facemodels.core.landmarks import EIGHTEEN, OF_AFLW
+    from facemodels.core.landmarks import EIGHTEEN, EIGHTEEN_OF_AFLW
 
     points = seer.model.landmarks(seer.model.mean[None])[0, :, :2].double().numpy() * [1, -1]
     turn = np.radians(50)
@@ -152,7 +153,7 @@ def test_the_crop_of_given_landmarks_is_that_of_the_face_also_where_it_leans(see
     whole = reconstruction.around_landmarks(0, points)
     if count == 21:
         some = np.full((21, 2), np.nan)
-        some[list(OF_AFLW)] = [points[list(group)].mean(0) for group in EIGHTEEN]
+        some[list(EIGHTEEN_OF_AFLW)] = [points[list(group)].mean(0) for group in EIGHTEEN]
         some[20] = points[8]
         some = np.where(np.isnan(some), points[[0, 16]].mean(0), some)
     else:
@@ -268,7 +269,7 @@ def straight(seer, n):
     rotation, scale = torch.eye(3).expand(n, 3, 3), torch.full((n,), 0.3)
     points = 0.3 * seer.model.landmarks(seer.model.shape(identity, expression))
     landmarks = torch.stack([points[..., 0] + 32, 32 - points[..., 1], points[..., 2]], -1)
-    return Reconstruction(identity, expression, rotation, scale, torch.full((n, 2), 32.0), landmarks)
+    return FaceParameters(identity, expression, rotation, scale, torch.full((n, 2), 32.0), landmarks)
 
 
 @pytest.mark.parametrize("degrees", [-15, 15, 25, -25])
@@ -332,18 +333,15 @@ def test_a_face_that_leaves_the_picture_is_let_go(monkeypatch):
 def face_at(t, track=0, noise=0.0, generator=None):
     jitter = (lambda *s: noise * torch.randn(*s, generator=generator)) if noise else (lambda *s: torch.zeros(*s))
     rotation = fr.camera.euler_rotation(torch.tensor([[0.0, 0.02 * t, 0.0]]) + jitter(1, 3) * 0.01)[0]
-    return Face(
-        (0, 0, 1, 1),
-        1.0,
-        (0, 0, 1, 1),
-        jitter(3),
-        torch.full((2,), 0.3) + jitter(2) * 0.1,
-        rotation,
-        1.0,
-        torch.tensor([float(t), 2.0]) + jitter(2),
-        torch.zeros(68, 3),
-        track=track,
+    parameters = FaceParameters(
+        identity=jitter(3),
+        expression=torch.full((2,), 0.3) + jitter(2) * 0.1,
+        rotation=rotation,
+        scale=torch.tensor(1.0),
+        translation=torch.tensor([float(t), 2.0]) + jitter(2),
+        landmarks=torch.zeros(68, 3),
     )
+    return Face((0, 0, 1, 1), 1.0, (0, 0, 1, 1), parameters.map(lambda value: value[None]), track=track)
 
 
 def test_smoothing_keeps_steady_motion_and_takes_jitter_away():
@@ -394,9 +392,7 @@ def test_pictures_change_where_the_face_is_and_nowhere_else(seer, face, word):
 
 
 def test_normals_of_a_face_that_looks_at_the_camera_are_blue(face, seer):
-    from dataclasses import replace
-
-    frontal = replace(face, rotation=torch.eye(3), expression=torch.zeros_like(face.expression))
+    frontal = face.with_parameters(rotation=torch.eye(3), expression=torch.zeros_like(face.expression))
     drawn = outputs.normals(ramps(), [frontal], seer.model)
     x, y = (
         int(frontal.translation[0]),
@@ -406,12 +402,10 @@ def test_normals_of_a_face_that_looks_at_the_camera_are_blue(face, seer):
 
 
 def test_a_face_beyond_the_border_is_drawn_in_part_or_not_at_all(seer, face):
-    from dataclasses import replace
-
     picture = ramps()
-    half = replace(face, translation=torch.tensor([0.0, 120.0]))
+    half = face.with_parameters(translation=torch.tensor([0.0, 120.0]))
     assert not np.array_equal(outputs.overlay(picture, [half], seer.model), picture)
-    away = replace(face, translation=torch.tensor([-5000.0, 120.0]))
+    away = face.with_parameters(translation=torch.tensor([-5000.0, 120.0]))
     assert np.array_equal(outputs.overlay(picture, [away], seer.model), picture)
 
 
@@ -486,7 +480,7 @@ def command(seer, monkeypatch, *arguments):
     monkeypatch.setattr(
         reconstruct_command,
         "Reconstructor",
-        lambda method, device, threshold, refine: Reconstructor(seer, device_named(device), threshold, refine),
+        lambda method, device, threshold, refine: Reconstructor(seer, parse_device(device), threshold, refine),
     )
     return main(["reconstruct", *map(str, arguments)])
 
@@ -718,8 +712,8 @@ def test_a_short_video_is_decoded_once_and_a_long_one_twice_to_the_same_pictures
         macro_block_size=2,
     )
     monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
-    real, times, pictures = reconstruct_command.opened, [], []
-    monkeypatch.setattr(reconstruct_command, "opened", lambda clip: (times.append(clip), real(clip))[1])
+    real, times, pictures = reconstruct_command.open_video, [], []
+    monkeypatch.setattr(reconstruct_command, "open_video", lambda clip: (times.append(clip), real(clip))[1])
     for room in (9 * HEIGHT * WIDTH * 3, 9 * HEIGHT * WIDTH * 3 - 1):
         monkeypatch.setattr(reconstruct_command.FrameBuffer.__init__, "__defaults__", (room,))
         out = tmp_path / str(room)
@@ -741,7 +735,7 @@ def test_a_video_that_breaks_off_is_done_up_to_there(seer, tmp_path, monkeypatch
         return 10.0, 20, frames()
 
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
-    monkeypatch.setattr(reconstruct_command, "opened", opened)
+    monkeypatch.setattr(reconstruct_command, "open_video", opened)
     (tmp_path / "torn.mp4").write_bytes(b"x")
     assert command(seer, monkeypatch, tmp_path / "torn.mp4", "-o", tmp_path / "out", "--write", "overlay,pose") == 1
     assert "damaged after frame 8 (torn); the 8 frames before are done" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from facemodels import load_model
 from facemodels.cli.main import main
 from facemodels.core.camera import Camera
 from facemodels.core.errors import InputError
-from facemodels.methods.face_method import Reconstruction
+from facemodels.core.parameters import FaceParameters
 from facemodels.methods.registry import load_method
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.refine import Refined
@@ -59,12 +59,12 @@ class Network:
         marks = [torch.cat([c.pixels(p) + shift, torch.zeros(1, 68, 1)], -1) for c, p in zip(cameras, points)]
         place = torch.stack(
             [
-                torch.stack([c.pixels(torch.zeros(1, 1, 3))[0, 0, 0], SIZE - c.pixels(torch.zeros(1, 1, 3))[0, 0, 1]])
+                c.pixels(torch.zeros(1, 1, 3))[0, 0]
                 for c in cameras
             ]
         )
         n = len(cameras)
-        self.said = Reconstruction(
+        self.said = FaceParameters(
             torch.zeros(n, 5),
             torch.zeros(n, 3),
             torch.cat([c.rotation for c in cameras]),
