@@ -6,7 +6,7 @@ import textwrap
 from importlib import import_module
 from pathlib import Path
 
-from facemodels.core.device import device_named
+from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
 from facemodels.evaluation.report import Report, table, write_curve
 from facemodels.methods import registry as weights
@@ -122,7 +122,7 @@ def run(options) -> int:
 
 def _loaded(options):
     """(the method in eval mode, what to call it, where its weights are from)."""
-    device = device_named(options.device)
+    device = parse_device(options.device)
     if options.checkpoint is None:
         name = options.method or weights.default()
         return load_method(name, device), name, f"the weights that ship as {name}"

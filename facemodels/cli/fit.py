@@ -14,11 +14,11 @@ from torch import Tensor
 
 import facerender as fr
 from facemodels.core.drawing import CLAY, portrait, tile, to_bytes
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 from facemodels.core.surface import ClosestPoints
 from facemodels.fitting.photo import PRESET, Fit, cut_out, face_triangles, fit_image, linear_photo
 from facemodels.fitting.scan import fit_mesh
-from facemodels.io.landmarks import SUFFIXES, Landmarks, beside, check_inside, read_landmarks
+from facemodels.io.landmarks import LANDMARK_SUFFIXES, Landmarks, check_inside, read_landmarks, sidecar
 from facemodels.models.morphable import MorphableModel
 from facerender.color import to_linear
 from facerender.meshes import MeshError, load_mesh
@@ -108,9 +108,9 @@ def run(options) -> int:
 
 def fit_a_photo(options, model: MorphableModel) -> int:
     photo = read_photo(options.input)
-    file = options.landmarks or beside(options.input)
+    file = options.landmarks or sidecar(options.input)
     if file is None:
-        names = ", ".join(options.input.stem + suffix for suffix in SUFFIXES)
+        names = ", ".join(options.input.stem + suffix for suffix in LANDMARK_SUFFIXES)
         raise InputError(
             f"{options.input}: a photo needs landmarks; give a file of 68, 21 or 5 points with --landmarks, or put one of {names} beside it"
         )
@@ -142,7 +142,7 @@ def read_photo(path: Path) -> np.ndarray:
     try:
         image = np.asarray(iio.imread(path, plugin="pillow", mode="RGB", rotate=True, index=0))
     except Exception as error:  # whatever a decoder throws at a damaged file
-        detail = (str(error).splitlines() or [type(error).__name__])[0]
+        detail = one_line(error)
         raise InputError(f"{path}: not a readable picture ({detail}); meshes end in {', '.join(MESHES)}") from None
     return image
 

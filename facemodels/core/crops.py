@@ -63,7 +63,7 @@ def cut(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     return np.asarray(piece.resize((size, size), Image.Resampling.BICUBIC, (x0 - left, y0 - top, x1 - left, y1 - top)))
 
 
-def cut_turned(image: np.ndarray, box: Box, size: int, turn: float) -> np.ndarray:
+def cut_rotated(image: np.ndarray, box: Box, size: int, turn: float) -> np.ndarray:
     """The same of the box turned anticlockwise about its middle by `turn` radians: what stands so in the image is upright in the piece."""
     if turn == 0:
         return cut(image, box, size)

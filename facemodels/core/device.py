@@ -5,7 +5,7 @@ import torch
 from facemodels.core.errors import InputError
 
 
-def device_named(wanted: str) -> torch.device:
+def parse_device(wanted: str) -> torch.device:
     """The device of a name; "auto" is CUDA where it is there.
 
     Raises:

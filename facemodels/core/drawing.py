@@ -86,7 +86,7 @@ def tile(images: Tensor, columns: int, gap: int = 0) -> Tensor:
     return sheet
 
 
-def dotted(
+def draw_points(
     images: Tensor, points: Tensor, colour: tuple[float, float, float] = (0.1, 0.9, 0.1), radius: float = 1.2
 ) -> Tensor:
     """Pictures [N,H,W,3] with discs at points [N,P,2], pixels; those that are NaN are left out."""

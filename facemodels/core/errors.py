@@ -1,6 +1,17 @@
-"""What a user did that cannot be done."""
+"""The error for users, and how errors of other libraries are quoted in it."""
 
 
 class InputError(ValueError):
-    """A file, option or value that cannot be used. The message is one sentence for the user: what was expected, what was found, what to do.
-    Commands print it and exit with 1."""
+    """A file, option or value that cannot be used.
+
+    The message is one sentence for the user: what was expected, what was found, what to do. Commands print it and exit
+    with 1.
+    """
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line of at most 160 characters, for quoting in brackets.
+
+    An error without a message is quoted by the name of its type.
+    """
+    return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__

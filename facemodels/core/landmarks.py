@@ -8,10 +8,10 @@ from torch import Tensor
 
 from facemodels.core.errors import InputError
 
-LANDMARKS = 68
+NUM_LANDMARKS = 68
 
 
-CONTOUR = 17  # the first of them, along the jaw from the subject's right ear to the left
+NUM_CONTOUR = 17  # the first of them, along the jaw from the subject's right ear to the left
 
 
 def moving_contour(vertices: Tensor, lines: Tensor, rotation: Tensor) -> Tensor:
@@ -62,8 +62,8 @@ def contour_lines(
     front = np.unique(faces)
     xyz = mean[front] - centre
     polar = np.stack([np.hypot(xyz[:, 0], xyz[:, 1]), np.arctan2(xyz[:, 1], xyz[:, 0])], -1)
-    lines = np.empty((CONTOUR, candidates), np.int32)
-    for k in range(CONTOUR):
+    lines = np.empty((NUM_CONTOUR, candidates), np.int32)
+    for k in range(NUM_CONTOUR):
         p = points[k] - centre
         radius, angle = np.hypot(p[0], p[1]), np.arctan2(p[1], p[0])
         first = landmark_index[k][landmark_weights[k].argmax()]
@@ -108,10 +108,10 @@ FIVE = (tuple(range(36, 42)), tuple(range(42, 48)), (30,), (48,), (54,))
 
 def landmark_means(count: int) -> Tensor:
     """[count,68]: each point of a set of 68, 21 or 5 as a mean of the 68."""
-    groups = {LANDMARKS: [(k,) for k in range(LANDMARKS)], len(AFLW_21): AFLW_21, len(FIVE): FIVE}.get(count)
+    groups = {NUM_LANDMARKS: [(k,) for k in range(NUM_LANDMARKS)], len(AFLW_21): AFLW_21, len(FIVE): FIVE}.get(count)
     if groups is None:
         raise InputError(f"landmarks must be 68 (iBUG), 21 (AFLW) or 5 points, got {count}")
-    rows = torch.zeros(count, LANDMARKS)
+    rows = torch.zeros(count, NUM_LANDMARKS)
     for row, group in zip(rows, groups):
         row[list(group)] = 1 / len(group)
     return rows
@@ -148,7 +148,7 @@ NAMES = {
 OTHER_SIDE = {"left": "right", "right": "left"}
 
 
-def left_right(count: int) -> tuple[int, ...]:
+def mirror_order(count: int) -> tuple[int, ...]:
     """For each of 68 (iBUG), 21 (AFLW) or 5 points, the number of the one that it is in a mirrored picture: ``mirrored = points[:, left_right(68)]``.
 
     Raises:
@@ -187,10 +187,10 @@ EIGHTEEN = (
 )
 
 
-OF_AFLW = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 17, 18, 19)
+EIGHTEEN_OF_AFLW = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 17, 18, 19)
 
 
-def eighteen(landmarks: Tensor) -> Tensor:
+def eighteen_points(landmarks: Tensor) -> Tensor:
     """The 18 points [N,18,D] of 68 (iBUG) or 21 (AFLW) landmarks [N,L,D]."""
     if landmarks.shape[1] not in (68, 21):
         raise InputError(f"2DASL takes 68 or 21 landmarks, got {landmarks.shape[1]}")
@@ -201,11 +201,11 @@ def eighteen(landmarks: Tensor) -> Tensor:
 @functools.cache
 def _places(count, device):
     """The two landmarks [18], [18] between which each point lies; often the same."""
-    groups = EIGHTEEN if count == 68 else [(k,) for k in OF_AFLW]
+    groups = EIGHTEEN if count == 68 else [(k,) for k in EIGHTEEN_OF_AFLW]
     return tuple(torch.tensor([group[k] for group in groups], device=device) for k in (0, -1))
 
 
-def about_its_middle(points: Tensor) -> Tensor:
+def center_depth(points: Tensor) -> Tensor:
     """Points [N,P,2|3] with depths about their mean: where zero is, a picture does not show."""
     return torch.cat([points[..., :2], points[..., 2:] - points[..., 2:].nanmean(1, keepdim=True)], -1)
 
@@ -217,7 +217,7 @@ def five_points(landmarks: Tensor) -> Tensor:
 
 
 # Which of the 68 landmarks are joined: contour, brows, nose, eyes, lips; closed or not.
-LINES = (
+LANDMARK_LINES = (
     (range(17), False),
     (range(17, 22), False),
     (range(22, 27), False),
@@ -226,7 +226,7 @@ LINES = (
 )
 
 
-LINES += ((range(36, 42), True), (range(42, 48), True), (range(48, 60), True), (range(60, 68), True))
+LANDMARK_LINES += ((range(36, 42), True), (range(42, 48), True), (range(48, 60), True), (range(60, 68), True))
 
 
 SEVEN = (
@@ -240,7 +240,7 @@ SEVEN = (
 )  # of the 68: corners of the eyes, from the subject's right to the left, base of the nose, corners of the mouth
 
 
-NOSE_TIP, RIGHT_EYE, LEFT_EYE = 30, 36, 45  # outer corners of the eyes
+NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER = 30, 36, 45  # outer corners of the eyes
 
 
 BROWS = slice(17, 27)  # among the landmarks

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from facemodels.core.crops import cut, to_crop
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 from facemodels.data import FaceBatch
 from facemodels.data.cache import collect_samples, load_in_threads
 from facemodels.io.images import read_picture
@@ -86,9 +86,7 @@ def _labels(table) -> dict[str, np.ndarray]:
         with open(table, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             names, points, box = file["names"], file["pts21"].astype(np.float64), file["roi_box"].astype(np.float64)
     except Exception as error:  # whatever numpy throws at a damaged file
-        raise InputError(
-            f"{table}: expected the arrays names, pts21 and roi_box ({(str(error).splitlines() or [type(error).__name__])[0]})"
-        ) from None
+        raise InputError(f"{table}: expected the arrays names, pts21 and roi_box ({one_line(error)})") from None
     if points.shape != (len(names), 2, 21) or box.shape != (len(names), 4):
         raise InputError(
             f"{table}: expected pts21 [N,2,21] and roi_box [N,4] for {len(names)} names, found {list(points.shape)} and {list(box.shape)}"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from facemodels.core.landmarks import left_right
+from facemodels.core.landmarks import mirror_order
 from facemodels.core.seeding import seed_of
 from facemodels.data import FaceBatch
 from facemodels.data.synthetic import gaussian_blur
@@ -154,7 +154,7 @@ def _warp(faces, angle, scale, shift, mirrored):
     if faces.landmarks is not None:
         points = scale[:, None, None] * (faces.landmarks[..., :2] - middle) @ turn.mT + offset[:, None]
         points = torch.cat([points, scale[:, None, None] * faces.landmarks[..., 2:]], -1)  # depth, where it is known
-        table = torch.tensor(left_right(points.shape[1])).to(points.device, non_blocking=True)
+        table = torch.tensor(mirror_order(points.shape[1])).to(points.device, non_blocking=True)
         new.landmarks = torch.where(mirrored[:, None, None], points[:, table], points)
         if faces.visible is not None:
             new.visible = torch.where(mirrored[:, None], faces.visible[:, table], faces.visible)

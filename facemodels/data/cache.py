@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 from facemodels.core.seeding import seed_of
 from facemodels.data import FaceBatch
 
@@ -140,9 +140,7 @@ def collect_samples(
         # Copy on write: torch wants memory that could be written to, and nothing may reach the file.
         images = np.memmap(kept / "images.bin", np.uint8, "c", shape=shape)
     except Exception as error:  # whatever numpy throws at a damaged file
-        raise InputError(
-            f"{kept}: damaged ({(str(error).splitlines() or [type(error).__name__])[0]}); delete it, and it will be made anew"
-        ) from None
+        raise InputError(f"{kept}: damaged ({one_line(error)}); delete it, and it will be made anew") from None
     return _faces(torch.from_numpy(images), labels, complaint)
 
 

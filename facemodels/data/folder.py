@@ -10,7 +10,7 @@ from facemodels.core.errors import InputError
 from facemodels.data import FaceBatch
 from facemodels.data.cache import Sample, collect_samples, load_in_threads, name_list
 from facemodels.io.images import picture_files, read_picture
-from facemodels.io.landmarks import beside, check_inside, read_landmarks
+from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
 
 
 def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -> FaceBatch:
@@ -28,7 +28,7 @@ def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -
     if not path.is_dir():
         raise InputError(f"{path}: there is no such folder")
     pictures = {str(picture.relative_to(path)): picture for picture in picture_files(path)}
-    marks = {name: beside(picture) for name, picture in pictures.items()}
+    marks = {name: sidecar(picture) for name, picture in pictures.items()}
     if pictures and not any(marks.values()):
         example = next(iter(pictures.values())).with_suffix(".txt").name
         raise InputError(

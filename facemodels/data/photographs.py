@@ -18,7 +18,7 @@ from facemodels.core.errors import InputError
 from facemodels.data import FaceBatch
 from facemodels.data.aflw import aflw
 from facemodels.data.folder import folder
-from facemodels.io.files import read_npz, take, whole, wrong
+from facemodels.io.files import atomic_write, input_error, read_npz, take_arrays
 
 CROP = 120
 
@@ -39,7 +39,7 @@ def photographs(path: str | Path, cache: str | Path | None = None) -> FaceBatch:
 
 def write_teacher_labels(path: str | Path, landmarks: Tensor, faces: FaceBatch) -> None:
     """The file of landmarks [N,68,3] seen in `faces`."""
-    with whole(Path(path)) as part, open(part, "wb") as file:
+    with atomic_write(Path(path)) as part, open(part, "wb") as file:
         np.savez_compressed(file, landmarks=landmarks.numpy().astype(np.float32), given=faces.landmarks.numpy())
 
 
@@ -51,11 +51,13 @@ def read_teacher_labels(path: str | Path, faces: FaceBatch) -> Tensor:
     """
     expected = "landmarks that a network saw, as facemodels.methods.teacher writes them"
     arrays = read_npz(Path(path), expected)
-    landmarks, given = take(Path(path), arrays, {"landmarks": (None, 68, 3), "given": (None, None, None)}, expected)
+    landmarks, given = take_arrays(
+        Path(path), arrays, {"landmarks": (None, 68, 3), "given": (None, None, None)}, expected
+    )
     if given.shape != tuple(faces.landmarks.shape) or not np.array_equal(
         given, faces.landmarks.numpy(), equal_nan=True
     ):
-        raise wrong(
+        raise input_error(
             Path(path),
             f"what was seen in these {len(faces)} photographs",
             f"a file made of {len(given)} others; make it anew",

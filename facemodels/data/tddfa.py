@@ -28,7 +28,6 @@ coefficients = Shape_Para / sigma. sigma is in the model's files; without them t
 
 import io
 import re
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -38,13 +37,13 @@ from typing import NamedTuple
 import numpy as np
 
 from facemodels.core.crops import Box, cut, landmark_box, to_crop
-from facemodels.core.errors import InputError
-from facemodels.core.landmarks import left_right
+from facemodels.core.errors import InputError, one_line
+from facemodels.core.landmarks import mirror_order
 from facemodels.data import FaceBatch
 from facemodels.data.cache import Sample, collect_samples, load_in_threads
-from facemodels.io.files import reason, take, wrong
+from facemodels.io.files import input_error, take_arrays
 from facemodels.io.images import read_picture
-from facemodels.io.matfile import COMPRESSED, MATRIX, inflated, read_element, read_mat, read_variable
+from facemodels.io.matfile import parse_mat, read_mat
 from facemodels.io.pickles import read_pickle
 from facemodels.models.formats.tddfa_v2 import IDENTITY, POSE
 
@@ -118,18 +117,20 @@ class PhotoSet:
             try:
                 self.zip = zipfile.ZipFile(self.path)
             except (zipfile.BadZipFile, OSError) as error:
-                raise wrong(self.path, self.about, f"a file that is not a readable zip ({reason(error)})") from error
+                raise input_error(
+                    self.path, self.about, f"a file that is not a readable zip ({one_line(error)})"
+                ) from error
             self.files = {
                 n for n in self.zip.namelist() if n.endswith((".jpg", ".mat")) and not n.startswith("__MACOSX/")
             }
         else:
-            raise wrong(self.path, self.about, "no such file or folder")
+            raise input_error(self.path, self.about, "no such file or folder")
         self.stems = {
             name: stem for stem in sorted({f[:-4] for f in self.files}) if (name := self.name_of(stem)) is not None
         }
         self.names = sorted(self.stems)
         if not self.names:
-            raise wrong(self.path, self.about, "none of them")
+            raise input_error(self.path, self.about, "none of them")
 
     def name_of(self, stem: str) -> str | None:
         """The name of the sample to which the file belongs that has this path without its ending; None for a file of something else."""
@@ -145,11 +146,11 @@ class PhotoSet:
         arrays = self.arrays(stem + ".mat", (*_PARAMETERS, "pt3d_68"))
         pose, shape, expression = self.checked(stem + ".mat", arrays, _PARAMETERS)
         if pose[0, 6] == 0:
-            raise wrong(self.path / (stem + ".mat"), "a scale in Pose_Para", "0")
+            raise input_error(self.path / (stem + ".mat"), "a scale in Pose_Para", "0")
         image = read_picture(io.BytesIO(self.content(stem + ".jpg")), str(self.path / (stem + ".jpg")))
         landmarks = self.landmarks(stem, arrays, image.shape[1]).astype(np.float32)
         if not np.ptp(landmarks[:, :2], axis=0).all() or np.abs(landmarks[:, :2]).max() > 5 * max(image.shape):
-            raise wrong(self.path / stem, "68 landmarks on the photograph", "points on one line or far from it")
+            raise input_error(self.path / stem, "68 landmarks on the photograph", "points on one line or far from it")
         return Photo(name, image, landmarks, pose[0], shape[:, 0], expression[:, 0])
 
     def landmarks(self, stem: str, arrays: dict, width: int) -> np.ndarray:
@@ -175,37 +176,19 @@ class PhotoSet:
             NotImplementedError,
             RuntimeError,
         ) as error:  # what zipfile throws at damage and passwords
-            raise InputError(f"{self.path / file}: cannot be read ({reason(error)})") from error
+            raise InputError(f"{self.path / file}: cannot be read ({one_line(error)})") from error
 
     def arrays(self, file: str, keys) -> dict:
-        """`formats.matfile.read_mat` of a file that may be in a zip."""
-        raw, variables = self.content(file), {}
-        order = {b"IM": "<", b"MI": ">"}.get(raw[126:128])
-        if order is None:
-            raise wrong(self.path / file, "a MATLAB file of version 5", "another file")
-        try:
-            at = 128
-            while at < len(raw):
-                kind, _, at, data = read_element(raw, at, order, len(raw))
-                if kind == COMPRESSED:
-                    data = inflated(data, order, keys)
-                if kind in (COMPRESSED, MATRIX) and data is not None:
-                    name, value = read_variable(data, order, keys)
-                    if name in keys:
-                        variables[name] = value
-        except (ValueError, zlib.error, struct.error) as error:
-            raise wrong(
-                self.path / file, "a MATLAB file", f"one that is cut off or damaged ({reason(error)})"
-            ) from error
-        return variables
+        """The named arrays of a .mat file, which may be in a zip."""
+        return parse_mat(self.content(file), self.path / file, "a MATLAB file of version 5", keys)
 
     def checked(self, file: str, arrays: dict, shapes: dict) -> list[np.ndarray]:
         """The arrays of these shapes, float32 and finite."""
         with np.errstate(over="ignore"):
-            found = [a.astype(np.float32) for a in take(self.path / file, arrays, shapes, self.about)]
+            found = [a.astype(np.float32) for a in take_arrays(self.path / file, arrays, shapes, self.about)]
         for key, array in zip(shapes, found):
             if not np.isfinite(array).all():
-                raise wrong(self.path / file, f"{key} to hold finite numbers", "one that is not")
+                raise input_error(self.path / file, f"{key} to hold finite numbers", "one that is not")
         return found
 
 
@@ -240,7 +223,7 @@ class LP300W(PhotoSet):
             file = f"{root}/{folder.removesuffix('_Flip')}/{name}_pts.mat"
         (points,) = self.checked(file, self.arrays(file, ("pts_3d",)), {"pts_3d": (68, 2)})
         points = points.astype(np.float64) - 0.5
-        return (points * (-1, 1) + (width, 0))[np.asarray(left_right(68))] if mirror else points
+        return (points * (-1, 1) + (width, 0))[np.asarray(mirror_order(68))] if mirror else points
 
 
 # --------------------------------------------------------------------------------------------------------------- to this library's terms
@@ -280,7 +263,7 @@ def basel_deviations(path) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix == ".pkl":
         beside = path.with_name("param_mean_std_62d_120x120.pkl")
         content = read_pickle(beside, "3DDFA_V2's statistics of its parameters, beside its model")
-        (std,) = take(
+        (std,) = take_arrays(
             beside,
             content if isinstance(content, dict) else {},
             {"std": (62,)},
@@ -293,9 +276,11 @@ def basel_deviations(path) -> tuple[np.ndarray, np.ndarray]:
     )
     found = []
     for file, key, count in ((path, "sigma", 199), (second, "sigma_exp", 29)):
-        (values,) = take(file, read_mat(file, f"300W-LP's {file.name}", [key]), {key: None}, f"300W-LP's {file.name}")
+        (values,) = take_arrays(
+            file, read_mat(file, f"300W-LP's {file.name}", [key]), {key: None}, f"300W-LP's {file.name}"
+        )
         if values.size != count:
-            raise wrong(file, f"{key} of {count}, those of Shape_Para and Exp_Para", f"{values.size}")
+            raise input_error(file, f"{key} of {count}, those of Shape_Para and Exp_Para", f"{values.size}")
         found.append(values.ravel().astype(np.float64))
     return found[0], found[1]
 

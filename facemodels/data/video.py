@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from facemodels.core.crops import Box, landmark_box
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import COUNTS
 from facemodels.data import FaceBatch
 from facemodels.data.cache import Sample, Samples, collect_samples, load_in_threads, name_list
 from facemodels.data.folder import check_one_kind, face_sample
-from facemodels.io.images import PICTURES, read_picture
-from facemodels.io.landmarks import beside, check_inside, read_landmarks
-from facemodels.io.video import VIDEOS
+from facemodels.io.images import PICTURE_SUFFIXES, read_picture
+from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
+from facemodels.io.video import VIDEO_SUFFIXES
 
 
 def videos(
@@ -56,15 +56,15 @@ def open_clips(
         raise InputError(f"every and limit must be at least 1, got {every} and {limit}")
     if path.is_dir():
         entries, root = sorted(path.iterdir()), path
-    elif path.is_file() and path.suffix.lower() in VIDEOS:
+    elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         entries, root = [path], path.parent
     else:
-        raise InputError(f"{path}: there is no such folder, and no such video ({', '.join(VIDEOS)})")
+        raise InputError(f"{path}: there is no such folder, and no such video ({', '.join(VIDEO_SUFFIXES)})")
     people = [clips for entry in entries if (clips := _clips(entry, root))]
     clips = [(person, clip) for person, clips in enumerate(people) for clip in clips]
     if not clips:
         raise InputError(
-            f"{path}: expected video files ({', '.join(VIDEOS)}), or folders of frames or of videos, one for each person"
+            f"{path}: expected video files ({', '.join(VIDEO_SUFFIXES)}), or folders of frames or of videos, one for each person"
         )
     if not detect and (bare := [clip.name for _, clip in clips if not clip.has_landmarks]):
         about = (
@@ -118,15 +118,15 @@ def _clips(entry: Path, root: Path) -> list[Clip]:
     name, clips = str(entry.relative_to(root)), []
     if entry.is_dir():
         inside = [f for f in sorted(entry.iterdir()) if f.is_file() and not f.name.startswith(".")]
-        if pictures := tuple(f for f in inside if f.suffix.lower() in PICTURES):
+        if pictures := tuple(f for f in inside if f.suffix.lower() in PICTURE_SUFFIXES):
             table = entry.with_name(entry.name + ".npy")
             clips.append(
                 Clip(name, pictures, table)
                 if table.is_file()
-                else Clip(name, pictures, None, tuple(map(beside, pictures)))
+                else Clip(name, pictures, None, tuple(map(sidecar, pictures)))
             )
         clips += [clip for file in inside for clip in _clips(file, root)]
-    elif entry.suffix.lower() in VIDEOS:
+    elif entry.suffix.lower() in VIDEO_SUFFIXES:
         table = entry.with_suffix(".npy")
         clips.append(Clip(name, (entry,), table if table.is_file() else None))
     return clips
@@ -150,11 +150,7 @@ def _landmarks(clip: Clip) -> list[np.ndarray | InputError]:
         with open(clip.table, "rb") as file:
             table = np.load(file, allow_pickle=False)
     except Exception as error:  # whatever numpy throws at a damaged or pickled file
-        return [
-            InputError(
-                f"{clip.table}: not a readable .npy file of numbers ({(str(error).splitlines() or [type(error).__name__])[0]})"
-            )
-        ]
+        return [InputError(f"{clip.table}: not a readable .npy file of numbers ({one_line(error)})")]
     if (
         not isinstance(table, np.ndarray)
         or table.ndim != 3
@@ -178,7 +174,7 @@ def _frames(
     if marks and len(marks) == 1 and isinstance(marks[0], InputError) and clip.table:
         yield 0, marks[0]
         return
-    if clip.frames[0].suffix.lower() in PICTURES:
+    if clip.frames[0].suffix.lower() in PICTURE_SUFFIXES:
         if marks and len(marks) != len(clip.frames):
             yield (
                 0,
@@ -204,9 +200,7 @@ def _frames(
     except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
         yield (
             number + 1,
-            InputError(
-                f"{clip.frames[0]}: not a readable video ({(str(error).splitlines() or [type(error).__name__])[0]})"
-            ),
+            InputError(f"{clip.frames[0]}: not a readable video ({one_line(error)})"),
         )
         return
     if marks and number + 1 != len(marks):

@@ -36,7 +36,7 @@ from facemodels.data.tddfa import AFLW2000, Photo
 from facemodels.evaluation import applied
 from facemodels.evaluation.metrics import BINS, by_yaw, failure_rate, nme, nme_3d
 from facemodels.evaluation.report import FOUND, RECALLED, Report
-from facemodels.io.files import read_npz, take, wrong
+from facemodels.io.files import input_error, read_npz, take_arrays
 
 FAILURE = 10.0  # percent of NME
 CLIPPED = 2.0  # a stored box is rounded to pixels; one that is farther from the recomputed one was clipped
@@ -437,17 +437,19 @@ def read_labels(path, photos: AFLW2000) -> dict[str, dict[str, np.ndarray]]:
                     f"{path / file}: not a readable .npy file; labels are an .npz or 3DDFA's folder test.configs ({type(error).__name__})"
                 ) from None
         shapes = {"reannotated": (len(names), 2, 68), "aflw_yaw": (len(names),), "roi_box": (len(names), 4)}
-        reannotated, yaw, boxes = take(path, arrays, shapes, f"labels of the {len(names)} photographs of {photos.path}")
+        reannotated, yaw, boxes = take_arrays(
+            path, arrays, shapes, f"labels of the {len(names)} photographs of {photos.path}"
+        )
     else:
         expected, shapes = (
             "labels of AFLW2000-3D",
             {"pts68_reannotated": ("N", 2, 68), "yaw_aflw_deg": ("N",), "roi_box": ("N", 4)},
         )
         arrays = read_npz(path, expected)
-        reannotated, yaw, boxes = take(path, arrays, shapes, expected)
+        reannotated, yaw, boxes = take_arrays(path, arrays, shapes, expected)
         names = arrays.get("names")
         if names is None or names.dtype.kind != "U" or names.shape != yaw.shape:
-            raise wrong(
+            raise input_error(
                 path,
                 f"{expected} with {len(yaw)} names",
                 "none" if names is None else f"{names.dtype} of {list(names.shape)}",
@@ -455,7 +457,7 @@ def read_labels(path, photos: AFLW2000) -> dict[str, dict[str, np.ndarray]]:
     table = {name: row for row, name in enumerate(map(str, names))}
     missing = [name for name in photos.names if name not in table]
     if missing:
-        raise wrong(
+        raise input_error(
             path,
             f"labels of the {len(photos.names)} photographs of {photos.path}",
             f"{len(missing)} of them missing, {missing[0]} the first",
@@ -467,7 +469,7 @@ def read_labels(path, photos: AFLW2000) -> dict[str, dict[str, np.ndarray]]:
     }
     for key, column in columns.items():
         if not np.isfinite(column).all():
-            raise wrong(path, f"finite numbers as {key}", "others")
+            raise input_error(path, f"finite numbers as {key}", "others")
     return {key: {name: column[table[name]] for name in photos.names} for key, column in columns.items()}
 
 

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from facemodels.core.crops import cut
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 from facemodels.data.aflw import CROP, aflw_files, labeled_points, points_in_crops
 from facemodels.data.cache import load_in_threads, name_list
 from facemodels.evaluation import applied
 from facemodels.evaluation.aflw2000 import BIN_COLUMNS, first
 from facemodels.evaluation.metrics import BINS, by_yaw, failure_rate, nme
 from facemodels.evaluation.report import FOUND, Report
-from facemodels.io.files import read_npz, reason, take, wrong
+from facemodels.io.files import input_error, read_npz, take_arrays
 from facemodels.io.images import read_picture
 
 # Of AFLW's 21 points, those of iBUG's 68 (from 1) whose mean each is.
@@ -160,10 +160,10 @@ def read_table(data) -> tuple[Path, dict[str, dict]]:
     shapes = {"pts21": ("N", 2, 21), "roi_box": ("N", 4), "yaw_deg": ("N",)} | (
         {"pts68": ("N", 2, 68)} if "pts68" in arrays else {}
     )
-    points, *others = take(table, arrays, shapes, expected)
+    points, *others = take_arrays(table, arrays, shapes, expected)
     names = arrays.get("names")
     if names is None or names.dtype.kind != "U" or names.shape != (len(points),):
-        raise wrong(
+        raise input_error(
             table,
             f"{expected} with {len(points)} names",
             "none" if names is None else f"{names.dtype} of {list(names.shape)}",
@@ -190,7 +190,7 @@ def read_tddfa(data, labels) -> tuple[Path, dict[str, dict]]:
             ) from None
     count = len(names)
     shapes = {"pts21": (count, 2, 21), "roi_box": (count, 4), "yaw_deg": (count,), "pts68": (count, None, 68)}
-    points, box, yaw, fitted = take(labels, arrays, shapes, f"labels of the {count} faces in {listed}")
+    points, box, yaw, fitted = take_arrays(labels, arrays, shapes, f"labels of the {count} faces in {listed}")
     return path, _by_name(labels, names, points, box, yaw, fitted[:, :2])
 
 
@@ -198,7 +198,7 @@ def _by_name(source, names, points, box, yaw, fitted=None):
     """name -> points [21,2] in pixels of the crop, NaN where hidden; yaw; boxed [K,2], the points whose box divides; fitted, whether these are the fitted ones."""
     points, box, yaw = labeled_points(points.astype(np.float64)), box.astype(np.float64), yaw.astype(np.float64)
     if not (np.isfinite(box).all() and np.isfinite(yaw).all()) or (box[:, 2:] <= box[:, :2]).any():
-        raise wrong(source, "boxes that are not empty, and finite yaw", "others")
+        raise input_error(source, "boxes that are not empty, and finite yaw", "others")
     points = points_in_crops(points, box)
     side = CROP / np.sqrt(2)
     boxed = (
@@ -228,7 +228,7 @@ def _reader(path, size):
         try:
             raw = content(name)
         except Exception as error:  # whatever a missing file or a damaged archive makes them throw
-            raise InputError(f"{name}: cannot be read from {path} ({reason(error)})") from None
+            raise InputError(f"{name}: cannot be read from {path} ({one_line(error)})") from None
         image = read_picture(io.BytesIO(raw), name)
         if image.shape[:2] != (CROP, CROP):
             raise InputError(

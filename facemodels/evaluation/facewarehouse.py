@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import CONTOUR, LEFT_EYE, NOSE_TIP, RIGHT_EYE
+from facemodels.core.landmarks import LEFT_EYE_OUTER, NOSE_TIP, NUM_CONTOUR, RIGHT_EYE_OUTER
 from facemodels.evaluation.report import Report
 from facemodels.evaluation.scans import (
     Surface,
@@ -29,11 +29,11 @@ from facemodels.evaluation.scans import (
     reconstructions,
     refined,
 )
-from facemodels.io.files import existing, wrong
+from facemodels.io.files import existing_file, input_error
 
 RADIUS = 95.0  # mm
 EYES = 90.0  # mm between the outer corners of the eyes, about
-NEEDED = (NOSE_TIP, RIGHT_EYE, LEFT_EYE)
+NEEDED = (NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER)
 PUBLISHED = [
     ("MoFA", [2.19, 0.54], "found"),
     ("Tewari 2018", [1.84, 0.38], "found"),
@@ -75,7 +75,7 @@ def run(method, data: Path, options) -> Report:
     for (_, mesh), found in zip(pairs, reconstructions(method, (photo(picture) for picture, _ in pairs))):
         vertices = read_scan(mesh).vertices
         if numbers.max() >= len(vertices):
-            raise wrong(
+            raise input_error(
                 data / "landmarks.txt", f"vertex numbers below {len(vertices)}, those of {mesh}", f"{numbers.max()}"
             )
         errors.append(mean_distance(vertices, numbers, predicted_surface(method, found, expression=True), mesh))
@@ -106,7 +106,7 @@ def mean_distance(vertices: torch.Tensor, numbers: np.ndarray, surface: Surface,
         InputError: the corners of the eyes coincide.
     """
     marks = torch.where(torch.from_numpy(numbers >= 0)[:, None], vertices[numbers], torch.nan)
-    apart = float((marks[LEFT_EYE] - marks[RIGHT_EYE]).norm())
+    apart = float((marks[LEFT_EYE_OUTER] - marks[RIGHT_EYE_OUTER]).norm())
     if apart == 0:
         raise InputError(f"{name}: the outer corners of the eyes coincide; landmarks.txt must belong to these meshes")
     unit = 10.0 ** round(math.log10(EYES / apart))
@@ -121,17 +121,17 @@ def read_numbers(path) -> np.ndarray:
         InputError: the file is missing, holds others, or lacks the corners of the eyes, the tip of the nose, or any fourth point.
     """
     expected = "68 vertex numbers of landmarks, counted from 0, -1 where unknown"
-    path = existing(path, expected)
+    path = existing_file(path, expected)
     try:
         numbers = np.array(path.read_text().split(), np.int64)
     except (ValueError, OverflowError, UnicodeDecodeError) as error:
-        raise wrong(path, expected, f"something else ({error})") from None
+        raise input_error(path, expected, f"something else ({error})") from None
     if numbers.shape != (68,) or numbers.min() < -1:
-        raise wrong(
+        raise input_error(
             path, expected, f"{len(numbers)} numbers" + (f", the least {numbers.min()}" if len(numbers) else "")
         )
-    if (numbers[list(NEEDED)] < 0).any() or (numbers[CONTOUR:] >= 0).sum() < 4:
-        raise wrong(
+    if (numbers[list(NEEDED)] < 0).any() or (numbers[NUM_CONTOUR:] >= 0).sum() < 4:
+        raise input_error(
             path,
             f"at least four landmarks of the inner face, among them {', '.join(map(str, NEEDED))} (counted from 0)",
             "them unknown",

@@ -17,7 +17,7 @@ import torch
 
 import facerender as fr
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import LEFT_EYE, NOSE_TIP, RIGHT_EYE
+from facemodels.core.landmarks import LEFT_EYE_OUTER, NOSE_TIP, RIGHT_EYE_OUTER
 from facemodels.evaluation.report import Report
 from facemodels.evaluation.scans import (
     Photo,
@@ -91,7 +91,9 @@ def point_to_plane_rmse(points, marks, surface: Surface) -> float:
 def nme(points, marks, surface: Surface) -> float:
     """The same as a mean distance of nearest points, in percent of the distance of the eyes' outer corners."""
     placement = refined(points, surface, placed_by_landmarks(surface, marks))
-    return 100 * float(surface.distances(points, placement).mean() / (marks[LEFT_EYE] - marks[RIGHT_EYE]).norm())
+    return 100 * float(
+        surface.distances(points, placement).mean() / (marks[LEFT_EYE_OUTER] - marks[RIGHT_EYE_OUTER]).norm()
+    )
 
 
 def _scan(subject, needed):
@@ -162,7 +164,7 @@ def _spread(paths, count):
 def _run_nme(method, subjects):
     errors = []
     for subject in subjects:
-        path, points, marks = _scan(subject, (NOSE_TIP, RIGHT_EYE, LEFT_EYE))
+        path, points, marks = _scan(subject, (NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER))
         try:
             mesh = load_mesh(path)
         except MeshError as error:

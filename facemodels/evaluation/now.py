@@ -34,7 +34,7 @@ from facemodels.evaluation.scans import (
     reconstructions,
     refined,
 )
-from facemodels.io.files import existing, wrong
+from facemodels.io.files import existing_file, input_error
 from facemodels.io.images import read_picture
 from facemodels.io.pickles import read_object_npy
 
@@ -104,14 +104,14 @@ def run(method, data: Path, options) -> Report:
         InputError: a file is missing or damaged; the message names it.
     """
     data = Path(data)
-    listing = existing(
+    listing = existing_file(
         data / "imagepathsvalidation.txt",
         "NoW's list of validation photographs, subject/challenge/name.jpg in each line",
     )
     paths = [line.strip() for line in listing.read_text(errors="replace").splitlines() if line.strip()]
     bad = next((p for p in paths if len(Path(p).parts) != 3 or ".." in p), None)
     if not paths or bad is not None:
-        raise wrong(listing, "lines subject/challenge/name.jpg", "none" if bad is None else bad)
+        raise input_error(listing, "lines subject/challenge/name.jpg", "none" if bad is None else bad)
     pictures, boxes = _part(data, "iphone_pictures"), _part(data, "detected_face")
     subjects = {subject: _subject(data, subject) for subject in sorted({Path(p).parts[0] for p in paths})}
 
@@ -157,7 +157,7 @@ def read_box(path) -> tuple[float, float, float, float]:
     try:
         return detector_box(*(float(content[side]) for side in SIDES))
     except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise wrong(path, expected, f"something else ({error})") from None
+        raise input_error(path, expected, f"something else ({error})") from None
 
 
 def _part(data, name):
@@ -175,5 +175,5 @@ def _subject(data, subject):
     marks = read_picked_points(file, 7)
     points = cropped(scan.vertices, marks)
     if not len(points):
-        raise wrong(file, f"landmarks that lie on the scan of {subject}", "none of its vertices near them")
+        raise input_error(file, f"landmarks that lie on the scan of {subject}", "none of its vertices near them")
     return points, marks

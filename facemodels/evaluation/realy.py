@@ -36,7 +36,7 @@ from facemodels.evaluation.scans import (
     reconstructions,
     refined,
 )
-from facemodels.io.files import existing, wrong
+from facemodels.io.files import existing_file, input_error
 from facemodels.io.images import picture_files
 
 REGIONS = {
@@ -182,16 +182,16 @@ def read_truth(data: Path, name: str, millimetres: float) -> Truth:
     Raises:
         InputError: a file is missing or damaged, or the keypoints are not 85.
     """
-    file = existing(data / "REALY_HIFI3D_keypoints" / f"{name}.obj", f"{KEYPOINTS} keypoints")
+    file = existing_file(data / "REALY_HIFI3D_keypoints" / f"{name}.obj", f"{KEYPOINTS} keypoints")
     try:
         keypoints = np.array(
             [line.split()[1:4] for line in file.read_text(errors="replace").splitlines() if line.startswith("v ")],
             np.float64,
         ).reshape(-1, 3)
     except ValueError as error:
-        raise wrong(file, f"{KEYPOINTS} vertices", f"a file that does not read so ({error})") from None
+        raise input_error(file, f"{KEYPOINTS} vertices", f"a file that does not read so ({error})") from None
     if len(keypoints) != KEYPOINTS or not np.isfinite(keypoints).all():
-        raise wrong(file, f"{KEYPOINTS} vertices", f"{len(keypoints)}")
+        raise input_error(file, f"{KEYPOINTS} vertices", f"{len(keypoints)}")
     return Truth(
         torch.from_numpy(keypoints),
         {region: read_scan(data / "REALY_scan_region" / name / f"{region}.obj") for region in REGIONS},
@@ -206,11 +206,11 @@ def read_scales(path, count: int) -> np.ndarray:
         InputError: the file is missing, or does not hold so many positive numbers.
     """
     expected = f"{count} positive numbers, millimetres a unit of each scan"
-    path = existing(path, expected)
+    path = existing_file(path, expected)
     try:
         scales = np.array(path.read_text().split(), np.float64)
     except (ValueError, UnicodeDecodeError) as error:
-        raise wrong(path, expected, f"something else ({error})") from None
+        raise input_error(path, expected, f"something else ({error})") from None
     if len(scales) != count or not (np.isfinite(scales) & (scales > 0)).all():
-        raise wrong(path, expected, f"{len(scales)}, the least {scales.min():g}" if len(scales) else "none")
+        raise input_error(path, expected, f"{len(scales)}, the least {scales.min():g}" if len(scales) else "none")
     return scales

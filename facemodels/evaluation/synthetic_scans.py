@@ -26,7 +26,7 @@ from facemodels.evaluation import now
 from facemodels.evaluation.report import Report
 from facemodels.evaluation.scans import Photo, detector_box, mean_surface, predicted_surface, reconstructions
 from facemodels.fitting.scan import fit_mesh
-from facemodels.io.files import wrong
+from facemodels.io.files import input_error
 from facemodels.models.builtin import builtin_data
 from facemodels.models.formats import read
 from facemodels.models.model_data import ModelData
@@ -124,7 +124,7 @@ def coloured(data: ModelData, skin: ModelData, path="the model") -> MorphableMod
     """
     missing = [name for name in (SKIN, *COLOURS) if name not in data.regions]
     if missing:
-        raise wrong(
+        raise input_error(
             path, "ICT-FaceKit, whose identities the scans are of", f"{data.name}, without a region {missing[0]}"
         )
     own, other = MorphableModel(data), MorphableModel(skin)

@@ -12,7 +12,7 @@ import numpy as np
 import facerender.meshes
 from facemodels.export.files import encode_image, turned, unit_scale
 from facemodels.export.mesh import Mesh, normals_of, split_seams
-from facemodels.io.files import write_whole
+from facemodels.io.files import write_atomically
 
 FLOAT, USHORT, UINT = 5126, 5123, 5125
 VERTEX_DATA, INDEX_DATA = 34962, 34963
@@ -71,7 +71,7 @@ def write_glb(path: str | Path, mesh: Mesh, unit: str = "m", axes: str = "y-up")
         content["weights"] = [float(mesh.weights.get(name, 0)) for name in mesh.morphs]
         content["extras"] = {"targetNames": list(mesh.morphs)}
     document["meshes"] = [content]
-    write_whole({Path(path): data.glb(document)})
+    write_atomically({Path(path): data.glb(document)})
 
 
 def _target(data, faces, offset, turn, source, scale, axes):

@@ -6,7 +6,7 @@ import numpy as np
 
 from facemodels.export.files import encode_image, srgb_bytes, turned, unit_scale
 from facemodels.export.mesh import Mesh, posed, posed_normals
-from facemodels.io.files import write_whole
+from facemodels.io.files import write_atomically
 
 DECIMALS = {"mm": 4, "cm": 5, "m": 7}  # a tenth of a micrometre
 
@@ -49,7 +49,7 @@ def write_obj(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
             )
         )
     files[path] = "".join(text).encode()
-    write_whole(files)
+    write_atomically(files)
 
 
 def _lines(form, rows):

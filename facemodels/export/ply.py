@@ -8,7 +8,7 @@ import torch
 import facerender as fr
 from facemodels.export.files import srgb_bytes, turned, unit_scale
 from facemodels.export.mesh import Mesh, posed, posed_normals, split_seams
-from facemodels.io.files import write_whole
+from facemodels.io.files import write_atomically
 
 KINDS = {"float": "<f4", "uchar": "u1"}
 
@@ -43,7 +43,7 @@ def write_ply(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
         "property list uchar int vertex_indices",
         "end_header\n",
     ]
-    write_whole({Path(path): "\n".join(header).encode() + table.tobytes() + triangles.tobytes()})
+    write_atomically({Path(path): "\n".join(header).encode() + table.tobytes() + triangles.tobytes()})
 
 
 def _colours(mesh):

@@ -15,7 +15,7 @@ import numpy as np
 
 from facemodels.export.files import encode_image, srgb_bytes
 from facemodels.export.mesh import Mesh, split_seams
-from facemodels.io.files import write_whole
+from facemodels.io.files import write_atomically
 
 STEP = 0.004  # mm, of the morph targets' offsets; what rounds to zero is left out
 MISSING = 65535  # an error that was not measured
@@ -43,7 +43,7 @@ def write_html(path: str | Path, meshes: Mesh | list[Mesh], title: str | None = 
     for piece in rest:
         name, tail = piece.split("}}", 1)
         head += parts[name] + tail
-    write_whole({Path(path): head.encode()})
+    write_atomically({Path(path): head.encode()})
 
 
 class _Blocks:

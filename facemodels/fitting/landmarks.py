@@ -8,7 +8,7 @@ from torch import Tensor
 
 from facemodels.core.camera import POSE, Camera, camera_from_points
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import AFLW_21, CONTOUR, EAR_LOBES, LANDMARKS, landmark_means, moving_contour
+from facemodels.core.landmarks import AFLW_21, EAR_LOBES, NUM_CONTOUR, NUM_LANDMARKS, landmark_means, moving_contour
 from facemodels.core.surface import gather_points
 from facemodels.fitting.least_squares import Layout, ModelPart, bounded_step
 from facemodels.models.morphable import MorphableModel
@@ -27,8 +27,8 @@ class ModelLandmarks:
             torch.cat([model.landmark_index.flatten()] + ([] if lines is None else [lines.flatten()])).long(),
             return_inverse=True,
         )
-        self._index = place[: LANDMARKS * 3].view(LANDMARKS, 3)
-        self._lines = None if lines is None else place[LANDMARKS * 3 :].view(lines.shape)
+        self._index = place[: NUM_LANDMARKS * 3].view(NUM_LANDMARKS, 3)
+        self._lines = None if lines is None else place[NUM_LANDMARKS * 3 :].view(lines.shape)
         self._weights = model.landmark_weights.to(layout.precision.dtype)
         self._part = ModelPart(model, used, layout)
 
@@ -40,8 +40,8 @@ class ModelLandmarks:
             chosen = moving_contour(vertices[None], self._lines, rotation[None])[0]
             moved = chosen != self._lines[:, 0]
             index, weights = index.clone(), weights.clone()
-            index[:CONTOUR][moved] = chosen[moved, None]
-            weights[:CONTOUR][moved] = 1 / 3
+            index[:NUM_CONTOUR][moved] = chosen[moved, None]
+            weights[:NUM_CONTOUR][moved] = 1 / 3
         return gather_points(vertices[None], index, weights)[0], (index, weights)
 
     def jacobian(self, x: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
@@ -68,8 +68,8 @@ def labels_of(model: MorphableModel, landmarks: Tensor, contour: str) -> Labels:
     """landmarks: [L,2], NaN for missing ones."""
     means = landmark_means(len(landmarks)).to(landmarks)
     spread = torch.ones_like(landmarks[:, 0])
-    if len(landmarks) == LANDMARKS and contour == "moving":
-        spread[:CONTOUR] = 2  # annotators agree on where the outline is, not on where along it a point lies
+    if len(landmarks) == NUM_LANDMARKS and contour == "moving":
+        spread[:NUM_CONTOUR] = 2  # annotators agree on where the outline is, not on where along it a point lies
     if len(landmarks) == len(AFLW_21):
         spread[list(EAR_LOBES)] = 5
     if model.landmark_index is None:

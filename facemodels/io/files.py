@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 
 DEFLATE_LIMIT = 1032  # what deflate can shrink at most, to 1
 
 
-def existing(path, expected: str) -> Path:
+def existing_file(path, expected: str) -> Path:
     """The path of a file that is there and not empty; expected names it in the message."""
     path = Path(path)
     if path.is_dir():
@@ -29,13 +29,13 @@ def existing(path, expected: str) -> Path:
     return path
 
 
-def wrong(path, expected: str, found: str) -> InputError:
+def input_error(path, expected: str, found: str) -> InputError:
     """The error to raise. What was found may be the file's own words: it is cut to one printable line."""
     line = "".join(c if c.isprintable() else " " for c in found)
     return InputError(f"{path}: expected {expected}, found {line if len(line) <= 300 else line[:300] + ' ...'}")
 
 
-def take(path, arrays: dict, shapes: dict, expected: str) -> list:
+def take_arrays(path, arrays: dict, shapes: dict, expected: str) -> list:
     """The arrays of the named keys, in order, their shapes checked.
 
     shapes: key -> shape, whose entries are numbers, None for any, or letters: the same letter is the same size in all arrays ("V" and "3V" are
@@ -44,14 +44,16 @@ def take(path, arrays: dict, shapes: dict, expected: str) -> list:
     missing = [k for k in shapes if k not in arrays]
     if missing:
         present = ", ".join(sorted(map(str, arrays))[:12]) or "nothing"
-        raise wrong(path, f"{expected} with {', '.join(shapes)}", f"no {', '.join(missing)} among {present}")
+        raise input_error(path, f"{expected} with {', '.join(shapes)}", f"no {', '.join(missing)} among {present}")
     sizes = {}
     for key, shape in shapes.items():
         value = arrays[key]
         if not isinstance(value, np.ndarray):
-            raise wrong(path, f"{key} to be an array", value if isinstance(value, str) else f"a {type(value).__name__}")
+            raise input_error(
+                path, f"{key} to be an array", value if isinstance(value, str) else f"a {type(value).__name__}"
+            )
         if value.dtype.kind not in "fiu":
-            raise wrong(path, f"{key} to hold numbers", f"{value.dtype}")
+            raise input_error(path, f"{key} to hold numbers", f"{value.dtype}")
         if shape is None:
             continue
         # A size that is seen for the first time is what its letter stands for from then on; no model has 0 vertices.
@@ -65,13 +67,13 @@ def take(path, arrays: dict, shapes: dict, expected: str) -> list:
                 "any" if want is None else str(want) if want == name else f"{name}={want}"
                 for name, want in zip(shape, known)
             )
-            raise wrong(path, f"{key} to be [{named}]", f"{list(value.shape)}")
+            raise input_error(path, f"{key} to be [{named}]", f"{list(value.shape)}")
     return [arrays[key] for key in shapes]
 
 
 def read_npz(path, expected: str) -> dict:
     """All arrays of an .npz file; none of objects."""
-    path = existing(path, expected)
+    path = existing_file(path, expected)
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -87,15 +89,10 @@ def read_npz(path, expected: str) -> dict:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except Exception as error:
-        raise wrong(path, expected, f"a file that does not read as .npz ({reason(error)})") from error
+        raise input_error(path, expected, f"a file that does not read as .npz ({one_line(error)})") from error
 
 
-def reason(error: Exception) -> str:
-    """What went wrong inside a library, on one line, to stand in brackets."""
-    return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
-
-
-def write_whole(files: dict[Path, bytes]):
+def write_atomically(files: dict[Path, bytes]):
     """Writes files, each under its name only when all of them are complete."""
     for path in files:
         if not path.parent.is_dir():
@@ -112,7 +109,7 @@ def write_whole(files: dict[Path, bytes]):
 
 
 @contextmanager
-def whole(path: Path):
+def atomic_write(path: Path):
     """A file that is written under another name until it is complete."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

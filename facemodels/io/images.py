@@ -6,7 +6,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 
 
 def read_picture(file: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
@@ -22,21 +22,23 @@ def read_picture(file: str | Path | BinaryIO, name: str | None = None) -> np.nda
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # whatever a decoder throws at a damaged file
-        detail = (str(error).splitlines() or [type(error).__name__])[0]
+        detail = one_line(error)
         raise InputError(f"{name or file}: not a readable picture ({detail})") from None
 
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def picture_files(path: Path) -> list[Path]:
     """The pictures in a folder and those below it, by name; none whose name begins with a dot."""
     return sorted(
-        f for f in path.rglob("*") if f.suffix.lower() in PICTURES and not f.name.startswith(".") and f.is_file()
+        f
+        for f in path.rglob("*")
+        if f.suffix.lower() in PICTURE_SUFFIXES and not f.name.startswith(".") and f.is_file()
     )
 
 
-def checked(image: np.ndarray) -> np.ndarray:
+def as_rgb(image: np.ndarray) -> np.ndarray:
     """A picture as uint8 [h,w,3]: grey ones and those with transparency too.
 
     Raises:

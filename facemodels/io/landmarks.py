@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import COUNTS
 from facemodels.io.matfile import read_mat
 
-SUFFIXES = (".mat", ".pts", ".txt", ".npy", ".json")
+LANDMARK_SUFFIXES = (".mat", ".pts", ".txt", ".npy", ".json")
 # Arrays of .mat files, best first, and whether their contour points are fixed places of the head or lie on the outline that is seen.
 _MAT_KEYS = {"pt3d_68": "static", "pts_3d": "static", "pts_2d": "moving", "pt2d": "moving", "landmarks": "moving"}
 
@@ -48,9 +48,9 @@ def read_landmarks(path, dimensions: int = 2) -> Landmarks:
     kind = path.suffix.lower()
     if not path.is_file():
         raise InputError(f"{path}: there is no such landmark file")
-    if kind not in SUFFIXES:
+    if kind not in LANDMARK_SUFFIXES:
         raise InputError(
-            f"{path}: landmarks are read from {', '.join(SUFFIXES)} files, this one ends in {kind or 'nothing'}"
+            f"{path}: landmarks are read from {', '.join(LANDMARK_SUFFIXES)} files, this one ends in {kind or 'nothing'}"
         )
     contour = "moving"
     if kind == ".mat":
@@ -73,10 +73,10 @@ def read_landmarks(path, dimensions: int = 2) -> Landmarks:
     return Landmarks(points.astype(np.float32), contour)
 
 
-def beside(photo) -> Path | None:
+def sidecar(photo) -> Path | None:
     """The landmark file that belongs to a photo: of the same folder and stem."""
     photo = Path(photo)
-    return next((photo.with_suffix(s) for s in SUFFIXES if photo.with_suffix(s).is_file()), None)
+    return next((photo.with_suffix(s) for s in LANDMARK_SUFFIXES if photo.with_suffix(s).is_file()), None)
 
 
 def check_inside(landmarks: np.ndarray, size: tuple[int, int], path) -> None:
@@ -133,7 +133,7 @@ def _read_npy(path):
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # whatever numpy throws at a damaged or pickled file
-        raise InputError(f"{path}: not a readable .npy file of numbers ({_first_line(error)})") from None
+        raise InputError(f"{path}: not a readable .npy file of numbers ({one_line(error)})") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise InputError(
             f"{path}: expected an array of numbers [L,2], found {getattr(array, 'dtype', type(array).__name__)}"
@@ -145,7 +145,7 @@ def _read_json(path):
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise InputError(f"{path}: not a readable JSON file ({_first_line(error)})") from None
+        raise InputError(f"{path}: not a readable JSON file ({one_line(error)})") from None
     if isinstance(content, dict) and "landmarks" in content:
         content = content["landmarks"]
     try:
@@ -160,7 +160,7 @@ def _read_json(path):
         return np.array([[np.nan if x is None else float(x) for x in point] for point in content], np.float64)
     except (ValueError, TypeError, StopIteration) as error:
         raise InputError(
-            f'{path}: expected a list of [x, y], or {{"36": [x, y], ...}} by iBUG number ({_first_line(error) or "the object is empty"})'
+            f'{path}: expected a list of [x, y], or {{"36": [x, y], ...}} by iBUG number ({one_line(error)})'
         ) from None
 
 
@@ -172,7 +172,3 @@ def _read_mat(path):
                 raise InputError(f"{path}: {key} must be an array of numbers, found {content[key]}")
             return content[key], contour
     raise InputError(f"{path}: none of the arrays {', '.join(_MAT_KEYS)} is in the file")
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]

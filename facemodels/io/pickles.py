@@ -19,7 +19,8 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from facemodels.io.files import existing, reason, wrong
+from facemodels.core.errors import one_line
+from facemodels.io.files import existing_file, input_error
 
 _DEPTH = 32
 _INSTRUCTIONS = {instruction.code: instruction for instruction in pickletools.opcodes}
@@ -152,13 +153,13 @@ def read_pickle(path, expected: str):
     Raises:
         InputError: the file is missing, no pickle, damaged, or asks for anything else.
     """
-    path = existing(path, expected)
+    path = existing_file(path, expected)
     return _load(path, path.read_bytes(), expected, objects=False)
 
 
 def read_object_npy(path, expected: str):
     """The content of an .npy file that may hold one Python object (a dict of arrays or torch tensors, as numpy.save writes it)."""
-    path = existing(path, expected)
+    path = existing_file(path, expected)
     raw = path.read_bytes()
     stream = io.BytesIO(raw)
     try:
@@ -172,7 +173,7 @@ def read_object_npy(path, expected: str):
         else:
             found = _from_bytes(raw[stream.tell() :], dtype, shape, fortran)
     except Exception as error:
-        raise wrong(path, expected, f"a file that does not read as .npy ({reason(error)})") from error
+        raise input_error(path, expected, f"a file that does not read as .npy ({one_line(error)})") from error
     return found if found is not None else _load(path, raw[stream.tell() :], expected, objects=True)
 
 
@@ -181,9 +182,11 @@ def _load(path: Path, raw: bytes, expected: str, objects: bool):
         _scan(raw)
         return _plain(_Reader(io.BytesIO(raw), objects).load(), {}, 0, objects)
     except Refused as error:
-        raise wrong(path, f"{expected}, a pickle of arrays", f"one that asks for {error}, which is not run") from error
+        raise input_error(
+            path, f"{expected}, a pickle of arrays", f"one that asks for {error}, which is not run"
+        ) from error
     except Exception as error:
-        raise wrong(path, expected, f"a file that does not read as a pickle ({reason(error)})") from error
+        raise input_error(path, expected, f"a file that does not read as a pickle ({one_line(error)})") from error
 
 
 def _scan(raw):

@@ -8,15 +8,15 @@ from pathlib import Path
 import imageio.v2
 import numpy as np
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 
 
-def even(picture: np.ndarray) -> np.ndarray:
+def crop_to_even(picture: np.ndarray) -> np.ndarray:
     """With an even number of rows and columns, as the video codec wants it."""
     return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
 
 
-def opened(clip) -> tuple[float, int | None, Iterator[np.ndarray]]:
+def open_video(clip) -> tuple[float, int | None, Iterator[np.ndarray]]:
     """(frames a second, about how many or None, frames uint8 [h,w,3]).
 
     Raises:
@@ -35,9 +35,7 @@ def opened(clip) -> tuple[float, int | None, Iterator[np.ndarray]]:
     except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
         if video is not None:
             video.close()
-        raise InputError(
-            f"{clip}: not a readable video ({(str(error).splitlines() or [type(error).__name__])[0]})"
-        ) from None
+        raise InputError(f"{clip}: not a readable video ({one_line(error)})") from None
     rate, seconds = float(about.get("fps") or 25.0), float(about.get("duration") or 0)
 
     def frames():
@@ -47,9 +45,7 @@ def opened(clip) -> tuple[float, int | None, Iterator[np.ndarray]]:
                 for number, frame in enumerate(video.iter_data(), 1):
                     yield np.asarray(frame)
         except Exception as error:
-            raise InputError(
-                f"{clip}: damaged after frame {number} ({(str(error).splitlines() or [type(error).__name__])[0]})"
-            ) from None
+            raise InputError(f"{clip}: damaged after frame {number} ({one_line(error)})") from None
 
         if count and number < 0.9 * count - 2:  # ffmpeg ends without a word where a file is cut off
             raise InputError(f"{clip}: ends after frame {number} of about {count}")
@@ -80,7 +76,7 @@ def _webcam(number: int):
 
 
 @contextmanager
-def writers(paths: list[Path], rate: float):
+def video_writers(paths: list[Path], rate: float):
     """Video files to append frames to; under their names only when complete."""
     parts = [p.with_name(f".{p.stem}.{os.getpid()}.part.mp4") for p in paths]
     out = []
@@ -110,4 +106,4 @@ def writers(paths: list[Path], rate: float):
             part.unlink(missing_ok=True)
 
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import CONTOUR, LANDMARKS
+from facemodels.core.landmarks import NUM_CONTOUR, NUM_LANDMARKS
 
 
 @dataclass
@@ -83,10 +83,10 @@ class ModelData:
         if self.albedo_encoding not in ("linear", "srgb"):
             raise InputError(f"{self.name}: albedo_encoding must be 'linear' or 'srgb', got {self.albedo_encoding!r}")
         if self.landmark_index is not None:
-            self._index("landmark_index", (LANDMARKS, 3), V)
-            self._array("landmark_weights", (LANDMARKS, 3))
+            self._index("landmark_index", (NUM_LANDMARKS, 3), V)
+            self._array("landmark_weights", (NUM_LANDMARKS, 3))
         if self.contour is not None:
-            self._index("contour", (CONTOUR, None), V)
+            self._index("contour", (NUM_CONTOUR, None), V)
         if (self.uv is None) != (self.uv_faces is None):
             raise InputError(f"{self.name}: uv and uv_faces come together or not at all")
         if self.uv is not None:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facemodels.io.files import existing, reason, wrong
-from facemodels.io.matfile import COMPRESSED, MATRIX, inflated, read_element, read_header, read_variable
+from facemodels.core.errors import one_line
+from facemodels.io.files import existing_file, input_error
+from facemodels.io.matfile import byte_order, matrix_elements, read_element, read_header, read_variable
 
 _CELL, _STRUCT, _TEXT = 1, 2, 4  # classes of arrays
 _CHARACTERS = {1: "latin1", 2: "latin1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}  # types of data elements
@@ -26,16 +27,18 @@ def read_matconvnet(path) -> dict[str, Tensor]:
         InputError: the file is missing, damaged, or holds no such layers.
     """
     expected = "the layers of MatConvNet's VGG-Face"
-    raw = existing(path, expected).read_bytes()
-    order = {b"IM": "<", b"MI": ">"}.get(raw[126:128])
+    raw = existing_file(path, expected).read_bytes()
+    order = byte_order(raw)
     if order is None or raw[:10] == b"MATLAB 7.3":
-        raise wrong(path, expected, "a file that is not MATLAB's of version 5 (save -v7)")
+        raise input_error(path, expected, "a file that is not MATLAB's of version 5 (save -v7)")
     try:
         found = _weights(_layers(raw, order))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, zlib.error, struct.error) as error:
-        raise wrong(path, expected, f"a file that is damaged or of another structure ({reason(error)})") from error
+        raise input_error(
+            path, expected, f"a file that is damaged or of another structure ({one_line(error)})"
+        ) from error
     if not found:
-        raise wrong(path, expected, "no layer with weights")
+        raise input_error(path, expected, "no layer with weights")
     return found
 
 
@@ -56,16 +59,12 @@ def _weights(layers):
 
 
 def _layers(raw, order):
-    wanted, at = ("layers", "net"), 128
-    while at < len(raw):
-        kind, _, at, data = read_element(raw, at, order, len(raw))
-        if kind == COMPRESSED:
-            data = inflated(data, order, wanted)
-        if kind in (COMPRESSED, MATRIX) and data is not None:
-            name = read_header(data, order)[2]
-            if name in wanted:
-                value = _value(data, order)
-                return value if name == "layers" else value[0]["layers"]
+    wanted = ("layers", "net")
+    for data in matrix_elements(raw, order, wanted):
+        name = read_header(data, order)[2]
+        if name in wanted:
+            value = _value(data, order)
+            return value if name == "layers" else value[0]["layers"]
     raise ValueError("no variable named layers or net")
 
 

@@ -6,8 +6,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from facemodels.core.errors import InputError
-from facemodels.io.files import existing, reason, wrong
+from facemodels.core.errors import InputError, one_line
+from facemodels.io.files import existing_file, input_error
 from facemodels.networks.matconvnet import read_matconvnet
 from facemodels.networks.vgg import BLOCKS, MEAN, VGGFace
 
@@ -48,7 +48,7 @@ def fill(module: nn.Module, found: dict[str, Tensor], path, skip: tuple[str, ...
         sides = ([f"without {_some(missing)}"] if missing else []) + (
             [f"with {_some(unknown)}, which it does not have"] if unknown else []
         )
-        raise wrong(
+        raise input_error(
             path,
             f"the {len(wanted)} weights of {type(module).__name__}",
             f"a file {' and '.join(sides)}; leave out what does not matter with skip",
@@ -62,12 +62,12 @@ def fill(module: nn.Module, found: dict[str, Tensor], path, skip: tuple[str, ...
         if value.shape != wanted[name].shape
     ]
     if shapes:
-        raise wrong(
+        raise input_error(
             path, f"the shapes of {type(module).__name__}", f"{_some(shapes)}; leave out what does not matter with skip"
         )
     broken = [name for name, value in found.items() if not torch.isfinite(value).all()]
     if broken:
-        raise wrong(path, "finite weights", f"NaN or infinite numbers in {_some(broken)}")
+        raise input_error(path, "finite weights", f"NaN or infinite numbers in {_some(broken)}")
     module.load_state_dict(found, strict=False)
 
 
@@ -89,7 +89,9 @@ def _from_torchvision(path, found):
     )
     layers = [f"conv{block}_{k}" for block, (_, count) in enumerate(BLOCKS, 1) for k in range(1, count + 1)]
     if len(convolutions) != len(layers):
-        raise wrong(path, f"VGG-16, of {len(layers)} convolutions without batch norm", f"{len(convolutions)} of them")
+        raise input_error(
+            path, f"VGG-16, of {len(layers)} convolutions without batch norm", f"{len(convolutions)} of them"
+        )
     of = {
         f"{name}.{part}": found[f"features.{k}.{part}"]
         for name, k in zip(layers, convolutions)
@@ -117,7 +119,7 @@ def read_weights(path, entry: str | None = None) -> dict[str, Tensor]:
     Raises:
         InputError: no such file, or no weights in it.
     """
-    path = existing(Path(path), EXPECTED)
+    path = existing_file(Path(path), EXPECTED)
     suffix = path.suffix.lower()
     if suffix == ".mat":
         return read_matconvnet(path)
@@ -125,21 +127,23 @@ def read_weights(path, entry: str | None = None) -> dict[str, Tensor]:
         try:
             content = safetensors.torch.load_file(path)
         except Exception as error:
-            raise wrong(path, EXPECTED, f"a file that does not read as safetensors ({reason(error)})") from error
+            raise input_error(
+                path, EXPECTED, f"a file that does not read as safetensors ({one_line(error)})"
+            ) from error
     elif suffix in (".pth", ".pt", ".tar"):
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise wrong(
+            raise input_error(
                 path,
                 EXPECTED,
-                f"a file that torch.load does not read, or that holds more than tensors ({reason(error)})",
+                f"a file that torch.load does not read, or that holds more than tensors ({one_line(error)})",
             ) from error
     else:
-        raise wrong(path, EXPECTED, f"a file named {path.suffix or 'without an ending'}")
+        raise input_error(path, EXPECTED, f"a file named {path.suffix or 'without an ending'}")
     tensors = _tensors(_entry(path, content, entry))
     if not tensors:
-        raise wrong(path, "named tensors", "none")
+        raise input_error(path, "named tensors", "none")
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors
@@ -158,7 +162,7 @@ def _entry(path, content, entry):
     sets = [key for key, value in content.items() if _tensors(value)] if isinstance(content, dict) else []
     if entry is not None:
         if entry not in sets:
-            raise wrong(path, f"an entry {entry!r} of weights", f"entries {', '.join(map(str, sets)) or 'none'}")
+            raise input_error(path, f"an entry {entry!r} of weights", f"entries {', '.join(map(str, sets)) or 'none'}")
         return content[entry]
     if _tensors(content) or not sets:
         return content

@@ -22,7 +22,7 @@ import facerender as fr
 from facemodels import load_model
 from facemodels.core.crops import cut, from_crop, landmark_box, to_crop
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import NAMES, landmark_means, left_right
+from facemodels.core.landmarks import NAMES, landmark_means, mirror_order
 from facemodels.data import FaceBatch
 from facemodels.data import cache as cache_module
 from facemodels.data.aflw import aflw
@@ -661,12 +661,12 @@ def test_mirroring_swaps_the_points_that_a_symmetric_face_swaps(model, count):
         landmark_means(count)
         @ model.landmarks(model.shape(torch.zeros(1, model.num_identity), torch.zeros(1, model.num_expression)))[0]
     )
-    table = list(left_right(count))
+    table = list(mirror_order(count))
     torch.testing.assert_close(points[table] * torch.tensor([-1.0, 1, 1]), points, rtol=0, atol=0.3)
     assert sorted(table) == list(range(count)) and [table[k] for k in table] == list(range(count))
     assert len(set(NAMES[count])) == count
     with pytest.raises(ValueError, match="68, 21, 5 points, got 7"):
-        left_right(7)
+        mirror_order(7)
 
 
 def some_faces(count=6, size=48):
@@ -702,8 +702,8 @@ def test_mirroring_twice_changes_nothing():
             getattr(twice, name), getattr(faces, name), rtol=0, atol=2e-4, equal_nan=True, msg=name
         )
     assert (
-        once.landmarks[0].isnan().any(1).nonzero().tolist() == [[left_right(21)[4]]]
-        and not once.visible[0, left_right(21)[4]]
+        once.landmarks[0].isnan().any(1).nonzero().tolist() == [[mirror_order(21)[4]]]
+        and not once.visible[0, mirror_order(21)[4]]
     )
 
 
@@ -755,7 +755,7 @@ def test_depth_of_landmarks_is_scaled_with_the_picture_and_no_more():
     )
     got = warp_faces(*given).landmarks
     flat = warp_faces(FaceBatch(given[0].image, points[..., :2]), *given[1:]).landmarks
-    depth = torch.where(given[4][:, None], points[:, left_right(68), 2], points[..., 2]) * scale[:, None]
+    depth = torch.where(given[4][:, None], points[:, mirror_order(68), 2], points[..., 2]) * scale[:, None]
     torch.testing.assert_close(got, torch.cat([flat, depth[..., None]], -1))
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.io import savemat
 
 from facemodels import InputError
-from facemodels.io.landmarks import beside, check_inside, read_landmarks
+from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
 
 POINTS = np.random.default_rng(0).uniform(10, 200, (68, 2)).round(3)
 
@@ -65,9 +65,9 @@ def test_a_subset_by_ibug_number(tmp_path):
 
 
 def test_files_of_the_same_name_are_found(tmp_path):
-    assert beside(tmp_path / "photo.jpg") is None
+    assert sidecar(tmp_path / "photo.jpg") is None
     write(tmp_path / "photo.npy", POINTS)
-    assert beside(tmp_path / "photo.jpg") == tmp_path / "photo.npy"
+    assert sidecar(tmp_path / "photo.jpg") == tmp_path / "photo.npy"
 
 
 def damaged(path, kind):

@@ -12,7 +12,7 @@ from torch import nn
 
 from facemodels import InputError, load_model
 from facemodels.cli.main import main
-from facemodels.core.landmarks import EIGHTEEN, NAMES, OF_AFLW, about_its_middle, eighteen, left_right
+from facemodels.core.landmarks import EIGHTEEN, EIGHTEEN_OF_AFLW, NAMES, center_depth, eighteen_points, mirror_order
 from facemodels.data import FaceBatch
 from facemodels.data.photographs import photographs, read_teacher_labels, write_teacher_labels
 from facemodels.losses import wpdc_loss
@@ -109,7 +109,7 @@ def test_the_critic_has_six_convolutions_to_one_pixel_and_four_layers():
 
 def test_the_18_points_of_68_and_of_21_landmarks_are_the_same_places():
     """AFLW names its points; of each, the iBUG points lie at the same feature."""
-    assert len(EIGHTEEN) == len(OF_AFLW) == len(POINT_WEIGHTS) == 18
+    assert len(EIGHTEEN) == len(EIGHTEEN_OF_AFLW) == len(POINT_WEIGHTS) == 18
     feature = {
         "brow": "brow",
         "eye": "eye",
@@ -118,7 +118,7 @@ def test_the_18_points_of_68_and_of_21_landmarks_are_the_same_places():
         "ear": (),
         "chin": (),
     }
-    for group, place in zip(EIGHTEEN, OF_AFLW):
+    for group, place in zip(EIGHTEEN, EIGHTEEN_OF_AFLW):
         ours, theirs = [NAMES[68][k] for k in group], NAMES[21][place]
         assert all(name.startswith(feature[theirs.split("_")[0]]) for name in ours), (ours, theirs)
         side = theirs.rsplit("_", 1)[-1]
@@ -127,12 +127,12 @@ def test_the_18_points_of_68_and_of_21_landmarks_are_the_same_places():
         for part in ("inner", "outer"):
             if part in theirs and "brow" not in theirs:
                 assert all(part in name for name in ours), (ours, theirs)
-    assert not any(name.startswith(("ear", "chin")) for name in (NAMES[21][k] for k in OF_AFLW))
+    assert not any(name.startswith(("ear", "chin")) for name in (NAMES[21][k] for k in EIGHTEEN_OF_AFLW))
 
 
 def test_means_are_taken_where_a_point_is_between_two():
     points = torch.arange(68.0)[None, :, None].expand(1, 68, 2)
-    assert eighteen(points)[0, :, 0].tolist() == [
+    assert eighteen_points(points)[0, :, 0].tolist() == [
         17,
         19,
         21,
@@ -153,7 +153,7 @@ def test_means_are_taken_where_a_point_is_between_two():
         54,
     ]
     with pytest.raises(InputError, match="68 or 21 landmarks, got 5"):
-        eighteen(points[:, :5])
+        eighteen_points(points[:, :5])
 
 
 def test_the_channel_is_minus_one_and_one_at_the_pixels_of_the_points():
@@ -258,7 +258,7 @@ def test_with_true_parameters_every_consistency_is_zero(trained):
     for name in ("l3d_labelled", "l2d", "l3d", "cycle"):
         assert parts[name].abs() < 1e-6, name
     # The second pass was shown the first one's landmarks, all of them.
-    points = eighteen(batch[1].landmarks)
+    points = eighteen_points(batch[1].landmarks)
     assert torch.equal(shown[1], landmark_channel(points, torch.ones(4, 18, dtype=torch.bool)))
 
 
@@ -603,7 +603,7 @@ def test_views_of_a_picture_agree_where_a_teacher_makes_no_mistakes():
     ys, xs = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(96) + 0.5, indexing="ij")
     spots = torch.tensor([[35.0, 40.0], [58.0, 52.0]])
     image = sum((-((xs - x) ** 2 + (ys - y) ** 2) / 8).exp() for x, y in spots).expand(1, 3, 96, 96)
-    partners = torch.tensor(left_right(68))
+    partners = torch.tensor(mirror_order(68))
     side = torch.where(partners > torch.arange(68), 0, 1)
     depth = torch.minimum(partners, torch.arange(68)).float()[:, None] / 4
 
@@ -637,7 +637,7 @@ def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
     teacher = load_method("dasl")
     landmarks, off = seen_by(teacher, faces, worst=1000.0)
     with torch.no_grad():
-        assert torch.allclose(landmarks, about_its_middle(teacher.landmarks(faces.image.float() / 255)), atol=1e-3)
+        assert torch.allclose(landmarks, center_depth(teacher.landmarks(faces.image.float() / 255)), atol=1e-3)
     middle = off.median().item()
     assert seen_by(teacher, faces, worst=middle)[0].isnan().all(-1).all(-1).tolist() == (off > middle).tolist()
     file = tmp_path / "seen.npz"

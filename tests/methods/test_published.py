@@ -9,7 +9,7 @@ from scipy.io import savemat
 from torch import nn
 
 from facemodels import InputError, load_method, load_model
-from facemodels.core.landmarks import eighteen
+from facemodels.core.landmarks import eighteen_points
 from facemodels.methods.dasl import landmark_channel
 from facemodels.methods.published import load_published, main, read_whitening
 from facemodels.networks import MobileNet, resnet50
@@ -106,7 +106,7 @@ def test_the_published_layout_gives_the_landmarks_of_the_published_formula(kind,
     inputs = (image.flip(1) * 255 - 127.5) / 128
     given = torch.rand(2, 68, 2) * 120
     if kind == "resnet50":
-        inputs = torch.cat([inputs, landmark_channel(eighteen(given), torch.ones(2, 18, dtype=torch.bool))], 1)
+        inputs = torch.cat([inputs, landmark_channel(eighteen_points(given), torch.ones(2, 18, dtype=torch.bool))], 1)
     with torch.no_grad():
         q = net(inputs).outputs.numpy()
     assert np.abs(q).max() < 20, "numbers of the order that networks give"

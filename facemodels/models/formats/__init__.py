@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facemodels.core.errors import InputError
-from facemodels.io.files import existing, wrong
+from facemodels.io.files import existing_file, input_error
 from facemodels.io.matfile import read_mat
 from facemodels.io.pickles import read_pickle
 from facemodels.models.formats import basel2009, basel2017, flame, ict, native, surrey, tddfa_v2
@@ -89,8 +89,8 @@ def read(path) -> ModelData:
         return basel2017.read_basel2017(path)
     if kind == ".bin":
         if path.name == "Exp_Pca.bin":
-            raise wrong(
-                existing(path, expected),
+            raise input_error(
+                existing_file(path, expected),
                 expected,
                 "the expressions alone; give 01_MorphableModel.mat, which belongs beside it",
             )
@@ -101,10 +101,10 @@ def read(path) -> ModelData:
     if kind == ".pkl":
         content = read_pickle(path, expected)
         if not isinstance(content, dict):
-            raise wrong(path, expected, f"a pickle of one {type(content).__name__}")
+            raise input_error(path, expected, f"a pickle of one {type(content).__name__}")
         return _chosen(path, _PKL, content, expected)(path, content)
-    existing(path, expected)
-    raise wrong(path, expected, f"a file ending in {kind}" if kind else "a file without an ending")
+    existing_file(path, expected)
+    raise input_error(path, expected, f"a file ending in {kind}" if kind else "a file without an ending")
 
 
 def _chosen(path, readers, content, expected):
@@ -112,7 +112,7 @@ def _chosen(path, readers, content, expected):
         if key in content:
             return reader
     hint = next((text for key, text in _HINTS.items() if key in content), None)
-    raise wrong(path, expected, hint or f"none of {', '.join(readers)} among its entries")
+    raise input_error(path, expected, hint or f"none of {', '.join(readers)} among its entries")
 
 
 def model_files(folder: Path) -> dict[Path, str]:

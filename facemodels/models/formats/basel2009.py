@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facemodels.io.files import existing, reason, take, wrong
+from facemodels.core.errors import one_line
+from facemodels.io.files import existing_file, input_error, take_arrays
 from facemodels.io.matfile import read_mat
 from facemodels.models.formats.build import build, from_one
 from facemodels.models.formats.layout import face_region, modes, outward, points, vertex_landmarks
@@ -52,7 +53,7 @@ def read_original(path) -> ModelData:
         "tl": ("F", 3),
     }
     arrays = read_mat(path, SHAPE, [*shapes, "segbin"])
-    mean, basis, deviation, colour, colours, colour_deviation, tl = take(path, arrays, shapes, SHAPE)
+    mean, basis, deviation, colour, colours, colour_deviation, tl = take_arrays(path, arrays, shapes, SHAPE)
     _match(path, "shapeEV", deviation, basis)
     _match(path, "texEV", colour_deviation, colours)
     _thirds(path, "shapeMU", mean)
@@ -89,7 +90,7 @@ def _segments(path, arrays, count):
     """The regions of segbin [V,4], if it is there; its fourth column is the rest."""
     if "segbin" not in arrays:
         return {}
-    (segbin,) = take(path, arrays, {"segbin": (count, 4)}, "a Basel model")
+    (segbin,) = take_arrays(path, arrays, {"segbin": (count, 4)}, "a Basel model")
     return {name: np.flatnonzero(segbin[:, k]) for k, name in enumerate(("nose", "eyes", "mouth"))}
 
 
@@ -97,29 +98,29 @@ def _guo(folder, count):
     """Exp_Pca.bin: int32 K, then float32: their mean, unused as in Deep3DFaceRecon, and K components of unit length, x y z of a vertex together;
     std_exp.txt: their deviations; BFM_exp_idx.mat: which vertices. -> kept [v], expression [K,v,3]."""
     binary, index = folder / "Exp_Pca.bin", folder / "BFM_exp_idx.mat"
-    (trim,) = take(
+    (trim,) = take_arrays(
         index,
         read_mat(index, "BFM_exp_idx.mat, which tells the vertices of Exp_Pca.bin", ["trimIndex"]),
         {"trimIndex": None},
         "BFM_exp_idx.mat",
     )
     kept = from_one(index, trim.ravel(), count, "trimIndex")
-    raw = existing(binary, "the expressions Exp_Pca.bin").read_bytes()
+    raw = existing_file(binary, "the expressions Exp_Pca.bin").read_bytes()
     components = int.from_bytes(raw[:4], "little", signed=True)
     if components <= 0 or len(raw) != 4 + 12 * len(kept) * (components + 1):
-        raise wrong(
+        raise input_error(
             binary,
             f"expressions of {len(kept)} vertices, as BFM_exp_idx.mat says",
             f"{len(raw)} bytes that declare {components} components",
         )
     basis = np.frombuffer(raw, "<f4", offset=4).reshape(components + 1, -1)[1:]
-    text = existing(folder / "std_exp.txt", "the deviations of Exp_Pca.bin, std_exp.txt")
+    text = existing_file(folder / "std_exp.txt", "the deviations of Exp_Pca.bin, std_exp.txt")
     try:
         deviation = np.array(text.read_text().split(), np.float64)
     except ValueError as error:
-        raise wrong(text, f"{components} numbers", f"text that does not read so ({reason(error)})") from error
+        raise input_error(text, f"{components} numbers", f"text that does not read so ({one_line(error)})") from error
     if len(deviation) < components:
-        raise wrong(text, f"{components} numbers, one for each component of Exp_Pca.bin", f"{len(deviation)}")
+        raise input_error(text, f"{components} numbers, one for each component of Exp_Pca.bin", f"{len(deviation)}")
     return kept, modes(basis.T, deviation[:components] * MICROMETRES)
 
 
@@ -135,16 +136,16 @@ def read_front(path) -> ModelData:
     }
     shapes |= {"tri": (None, 3), "keypoints": None}
     arrays = read_mat(path, expected, [*shapes, "frontmask2_idx", "skinmask"])
-    mean, identity, expression, colour, colours, tri, keypoints = take(path, arrays, shapes, expected)
+    mean, identity, expression, colour, colours, tri, keypoints = take_arrays(path, arrays, shapes, expected)
     _thirds(path, "meanshape", mean.T)
     count = mean.size // 3
     mean = points(mean, DECIMETRES)
     regions = {}
     if "frontmask2_idx" in arrays:
-        (front,) = take(path, arrays, {"frontmask2_idx": None}, expected)
+        (front,) = take_arrays(path, arrays, {"frontmask2_idx": None}, expected)
         regions["front"] = from_one(path, front.ravel(), count, "frontmask2_idx")
     if "skinmask" in arrays:
-        regions["skin"] = np.flatnonzero(take(path, arrays, {"skinmask": (1, count)}, expected)[0])
+        regions["skin"] = np.flatnonzero(take_arrays(path, arrays, {"skinmask": (1, count)}, expected)[0])
     faces, landmarks = from_one(path, tri, count, "tri"), from_one(path, keypoints.ravel(), count, "keypoints")
     mean = mean - mean.mean(0, dtype=np.float64).astype(np.float32)
     scaled = modes(identity, DECIMETRES), modes(expression, DECIMETRES)
@@ -167,7 +168,7 @@ def read_300w_lp(path) -> ModelData:
     path, expected = Path(path), "300W-LP's Model_Shape.mat"
     shapes = {"mu_shape": ("3V", 1), "w": ("3V", "I"), "sigma": None, "tri": (3, "F"), "keypoints": None}
     arrays = read_mat(path, expected, [*shapes, "mu_tex", "w_tex", "sigma_tex", "symlist", "segbin"])
-    mean, basis, sigma, tri, keypoints = take(path, arrays, shapes, expected)
+    mean, basis, sigma, tri, keypoints = take_arrays(path, arrays, shapes, expected)
     _match(path, "sigma", sigma, basis)
     _thirds(path, "mu_shape", mean)
     other = next(
@@ -176,21 +177,21 @@ def read_300w_lp(path) -> ModelData:
     )
     second, rows = "the expressions of 300W-LP, beside Model_Shape.mat", len(mean)
     shapes = {"mu_exp": (rows, 1), "w_exp": (rows, "E"), "sigma_exp": None}
-    mean_expression, expression, sigma_expression = take(other, read_mat(other, second, shapes), shapes, second)
+    mean_expression, expression, sigma_expression = take_arrays(other, read_mat(other, second, shapes), shapes, second)
     _match(other, "sigma_exp", sigma_expression, expression)
 
     count = rows // 3
     mean = points(mean.astype(np.float64) + mean_expression, MICROMETRES)
     albedo_mean = albedo = symmetry = None
     if "mu_tex" in arrays:
-        (colour,) = take(path, arrays, {"mu_tex": (rows, 1)}, expected)
+        (colour,) = take_arrays(path, arrays, {"mu_tex": (rows, 1)}, expected)
         albedo_mean, albedo = points(colour, 1 / 255), np.zeros((0, count, 3), np.float32)
         if "w_tex" in arrays and "sigma_tex" in arrays:
-            colours, deviation = take(path, arrays, {"w_tex": (rows, None), "sigma_tex": None}, expected)
+            colours, deviation = take_arrays(path, arrays, {"w_tex": (rows, None), "sigma_tex": None}, expected)
             _match(path, "sigma_tex", deviation, colours)
             albedo = modes(colours, deviation / 255)
     if "symlist" in arrays:
-        (pairs,) = take(path, arrays, {"symlist": (2, None)}, expected)
+        (pairs,) = take_arrays(path, arrays, {"symlist": (2, None)}, expected)
         left, right = from_one(path, pairs, count, "symlist")
         symmetry = np.arange(count)
         symmetry[left], symmetry[right] = right, left
@@ -217,7 +218,9 @@ def read_uv(path, count):
     """[V,2] of 3DDFA_V2's BFM_UV.mat, or None where that file is not there."""
     if not path.exists():
         return None
-    return take(path, read_mat(path, "3DDFA_V2's BFM_UV.mat", ["UV"]), {"UV": (count, 2)}, "3DDFA_V2's BFM_UV.mat")[0]
+    return take_arrays(
+        path, read_mat(path, "3DDFA_V2's BFM_UV.mat", ["UV"]), {"UV": (count, 2)}, "3DDFA_V2's BFM_UV.mat"
+    )[0]
 
 
 def _model(
@@ -238,7 +241,7 @@ def _model(
     faces = outward(faces, mean, clockwise)
     placed = {} if landmarks is None else vertex_landmarks(landmarks)
     if len(placed) and len(landmarks) != 68:
-        raise wrong(path, "68 keypoints", f"{len(landmarks)}")
+        raise input_error(path, "68 keypoints", f"{len(landmarks)}")
     data = build(
         path,
         name=name,
@@ -262,9 +265,9 @@ def _model(
 
 def _match(path, name, deviations, basis):
     if deviations.size != basis.shape[1]:
-        raise wrong(path, f"{name} of {basis.shape[1]}, one for each component", f"{deviations.size}")
+        raise input_error(path, f"{name} of {basis.shape[1]}, one for each component", f"{deviations.size}")
 
 
 def _thirds(path, name, column):
     if len(column) % 3:
-        raise wrong(path, f"{name} of x, y, z for each vertex", f"{len(column)} numbers")
+        raise input_error(path, f"{name} of x, y, z for each vertex", f"{len(column)} numbers")

@@ -10,8 +10,8 @@ import json
 import numpy as np
 from scipy.spatial import cKDTree
 
-from facemodels.core.errors import InputError
-from facemodels.io.files import DEFLATE_LIMIT, existing, reason, take, wrong
+from facemodels.core.errors import InputError, one_line
+from facemodels.io.files import DEFLATE_LIMIT, existing_file, input_error, take_arrays
 from facemodels.models.formats.build import build
 from facemodels.models.formats.layout import face_region, modes, outward, points, vertex_landmarks
 from facemodels.models.model_data import ModelData
@@ -39,7 +39,7 @@ IBUG = {
 
 def read_basel2017(path) -> ModelData:
     """Reads model2017-1_*.h5 or model2019_*.h5."""
-    path = existing(path, EXPECTED)
+    path = existing_file(path, EXPECTED)
     try:
         import h5py
     except ImportError as error:
@@ -60,12 +60,14 @@ def read_basel2017(path) -> ModelData:
             }
             named = file["metadata/landmarks/json"][()] if "metadata/landmarks/json" in file else b"[]"
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise wrong(path, EXPECTED, f"a file that does not read as HDF5 ({reason(error)})") from error
+        raise input_error(path, EXPECTED, f"a file that does not read as HDF5 ({one_line(error)})") from error
     if "color/model/mean" not in arrays:
         shapes = {k: s for k, s in shapes.items() if not k.startswith("color")}
-    take(path, arrays, shapes, EXPECTED)
+    take_arrays(path, arrays, shapes, EXPECTED)
     if len(arrays["shape/model/mean"]) % 3:
-        raise wrong(path, "shape/model/mean of x, y, z for each vertex", f"{len(arrays['shape/model/mean'])} numbers")
+        raise input_error(
+            path, "shape/model/mean of x, y, z for each vertex", f"{len(arrays['shape/model/mean'])} numbers"
+        )
     if (
         min(
             arrays[f"{part}/model/pcaVariance"].min(initial=0)
@@ -74,12 +76,12 @@ def read_basel2017(path) -> ModelData:
         )
         < 0
     ):
-        raise wrong(path, "variances that are not negative", "a negative one")
+        raise input_error(path, "variances that are not negative", "a negative one")
 
     mean = points(arrays["shape/model/mean"].astype(np.float64) + arrays["expression/model/mean"], 1)
     cells = arrays["shape/representer/cells"].T.astype(np.int64)
     if cells.size and (cells.min() < 0 or cells.max() >= len(mean)):
-        raise wrong(path, f"cells of vertices in 0..{len(mean) - 1}", f"{cells.min()}..{cells.max()}")
+        raise input_error(path, f"cells of vertices in 0..{len(mean) - 1}", f"{cells.min()}..{cells.max()}")
     scaled = {
         part: modes(arrays[f"{part}/model/pcaBasis"], np.sqrt(arrays[f"{part}/model/pcaVariance"]))
         for part in parts
@@ -127,8 +129,8 @@ def _landmarks(path, named, mean):
         places = listed if isinstance(listed, dict) else {point["id"]: point["coordinates"] for point in listed}
         wanted = {IBUG[name]: np.array(place, np.float64).reshape(3) for name, place in places.items() if name in IBUG}
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise wrong(
-            path, "named points in metadata/landmarks/json", f"an entry that does not read so ({reason(error)})"
+        raise input_error(
+            path, "named points in metadata/landmarks/json", f"an entry that does not read so ({one_line(error)})"
         ) from error
     if not wanted or not np.isfinite(np.stack(list(wanted.values()))).all() or not np.isfinite(mean).all():
         return None

@@ -3,7 +3,7 @@
 import numpy as np
 
 from facemodels.core.errors import InputError
-from facemodels.io.files import wrong
+from facemodels.io.files import input_error
 from facemodels.models.model_data import ModelData
 
 LARGEST = 1e5  # mm; what damaged numbers make of a face is mostly far beyond
@@ -17,7 +17,7 @@ def build(path, **fields) -> ModelData:
         raise InputError(f"{path}: {error}") from error
     size = np.ptp(data.mean.astype(np.float64), axis=0).max(initial=0)
     if not 0 < size < LARGEST:
-        raise wrong(path, f"a face smaller than {LARGEST:.0f} mm", f"one of {size:g} mm")
+        raise input_error(path, f"a face smaller than {LARGEST:.0f} mm", f"one of {size:g} mm")
     return data
 
 
@@ -25,5 +25,5 @@ def from_one(path, indices: np.ndarray, count: int, what: str) -> np.ndarray:
     """1-based indices to 0-based int32, checked."""
     indices = np.asarray(indices, np.int64) - 1
     if indices.size and (indices.min() < 0 or indices.max() >= count):
-        raise wrong(path, f"{what} in 1..{count}", f"{indices.min() + 1}..{indices.max() + 1}")
+        raise input_error(path, f"{what} in 1..{count}", f"{indices.min() + 1}..{indices.max() + 1}")
     return indices.astype(np.int32)

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from facemodels.io.files import reason, take, wrong
+from facemodels.core.errors import one_line
+from facemodels.io.files import input_error, take_arrays
 from facemodels.io.pickles import read_object_npy, read_pickle
 from facemodels.models.formats.build import build
 from facemodels.models.formats.layout import face_region, outward
@@ -37,20 +38,20 @@ def from_pickle(path, arrays: dict) -> ModelData:
     regressor = arrays.get("J_regressor")
     if scipy.sparse.issparse(regressor):
         if regressor.shape[1:] != np.shape(arrays.get("v_template"))[:1] or regressor.shape[0] > 64:
-            raise wrong(path, "J_regressor of joints by vertices", f"{list(regressor.shape)}")
+            raise input_error(path, "J_regressor of joints by vertices", f"{list(regressor.shape)}")
         arrays = arrays | {"J_regressor": regressor.toarray()}
     shapes = {"v_template": ("V", 3), "f": (None, 3), "shapedirs": ("V", 3, None), "posedirs": ("V", 3, None)}
     shapes |= {"J_regressor": ("J", "V"), "weights": ("V", "J"), "kintree_table": (2, "J")}
-    template, f, shapedirs, posedirs, regressor, weights, kintree = take(path, arrays, shapes, EXPECTED)
+    template, f, shapedirs, posedirs, regressor, weights, kintree = take_arrays(path, arrays, shapes, EXPECTED)
     V, J = weights.shape
     if shapedirs.shape[2] < IDENTITY:
-        raise wrong(
+        raise input_error(
             path, f"shapedirs of {IDENTITY} identity components and the expressions", f"{shapedirs.shape[2]} components"
         )
     if posedirs.shape[2] != 9 * (J - 1):
-        raise wrong(path, f"posedirs of {9 * (J - 1)} components for {J} joints", f"{posedirs.shape[2]}")
+        raise input_error(path, f"posedirs of {9 * (J - 1)} components for {J} joints", f"{posedirs.shape[2]}")
     if f.size and (f.min() < 0 or f.max() >= V):
-        raise wrong(path, f"triangles of vertices in 0..{V - 1}", f"{f.min()}..{f.max()}")
+        raise input_error(path, f"triangles of vertices in 0..{V - 1}", f"{f.min()}..{f.max()}")
 
     mean, f = (template * METRES).astype(np.float32), f.astype(np.int64)
     shape = (np.moveaxis(shapedirs, 2, 0) * METRES).astype(np.float32)
@@ -141,18 +142,20 @@ def _embedding(path, arrays, face_key, weight_key, counts, faces):
             k: np.stack(v) if isinstance(v, list) else v for k, v in arrays.items() if k in (face_key, weight_key)
         }
     except (ValueError, TypeError) as error:
-        raise wrong(path, f"arrays of one shape in {face_key} and {weight_key}", f"others ({reason(error)})") from error
-    triangle, weights = take(path, arrays, {face_key: None, weight_key: None}, "a landmark embedding")
+        raise input_error(
+            path, f"arrays of one shape in {face_key} and {weight_key}", f"others ({one_line(error)})"
+        ) from error
+    triangle, weights = take_arrays(path, arrays, {face_key: None, weight_key: None}, "a landmark embedding")
     triangle = triangle[0] if triangle.ndim == 2 else triangle
     weights = weights[0] if weights.ndim == 3 else weights
     if triangle.ndim != 1 or len(triangle) not in counts or weights.shape != (len(triangle), 3):
-        raise wrong(
+        raise input_error(
             path,
             f"{' or '.join(map(str, counts))} landmarks in {face_key} and {weight_key}",
             f"{list(triangle.shape)} and {list(weights.shape)}",
         )
     if triangle.min() < 0 or triangle.max() >= len(faces):
-        raise wrong(
+        raise input_error(
             path,
             f"landmarks on triangles 0..{len(faces) - 1} of the model beside it",
             f"{triangle.min()}..{triangle.max()}",
@@ -165,7 +168,7 @@ def _regions(folder) -> dict:
     if not path.exists():
         return {}
     masks = _dict(path, read_pickle(path, "FLAME_masks.pkl"), "FLAME_masks.pkl")
-    take(path, masks, {name: (None,) for name in masks}, "FLAME_masks.pkl")
+    take_arrays(path, masks, {name: (None,) for name in masks}, "FLAME_masks.pkl")
     return {str(name): vertices for name, vertices in masks.items()}
 
 
@@ -176,7 +179,7 @@ def _uv(folder, faces, vertices):
         return None, None
     _, uv, polygons, uv_polygons = read_obj(path)
     if polygons.shape != faces.shape or (polygons != faces).any():
-        raise wrong(
+        raise input_error(
             path,
             f"the model's own {len(faces)} triangles",
             f"{len(polygons)} others; take it away, or put the file that belongs to the model there",
@@ -186,5 +189,5 @@ def _uv(folder, faces, vertices):
 
 def _dict(path, content, expected):
     if not isinstance(content, dict):
-        raise wrong(path, f"{expected}, a dict", f"{type(content).__name__}")
+        raise input_error(path, f"{expected}, a dict", f"{type(content).__name__}")
     return content

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facemodels.io.files import existing, read_npz, reason, take, wrong
+from facemodels.core.errors import one_line
+from facemodels.io.files import existing_file, input_error, read_npz, take_arrays
 from facemodels.models.formats.build import build
 from facemodels.models.formats.layout import mirror, triangles, vertex_landmarks
 from facemodels.models.formats.obj import read_obj, read_obj_vertices
@@ -72,10 +73,10 @@ def read_ict_npz(path) -> ModelData:
     }
     shapes |= {"uv_polygons": ("P", 4), "landmarks68": (68,)}
     arrays = read_npz(path, expected)
-    neutral, identity, expression, polygons, uv, uv_polygons, landmarks = take(path, arrays, shapes, expected)
+    neutral, identity, expression, polygons, uv, uv_polygons, landmarks = take_arrays(path, arrays, shapes, expected)
     names = arrays.get("expression_names")
     if names is None or names.shape != (len(expression),) or names.dtype.kind != "U":
-        raise wrong(
+        raise input_error(
             path,
             f"expression_names, a name for each of {len(expression)} expressions",
             "none" if names is None else f"{names.dtype} {list(names.shape)}",
@@ -97,7 +98,7 @@ def read_ict_folder(folder) -> ModelData:
     )
     names = sorted(others | set(facts["expressions"]))
     if not identities or not names:
-        raise wrong(
+        raise input_error(
             folder,
             "identity000.obj ... and one OBJ file for each expression",
             f"{len(identities)} identities and {len(names)} expressions",
@@ -127,15 +128,15 @@ def _facts(path):
     """vertex_indices.json, as far as it is used."""
     expected = "ICT-FaceKit's vertex_indices.json"
     try:
-        facts = json.loads(existing(path, expected).read_text())
+        facts = json.loads(existing_file(path, expected).read_text())
         whole = len(facts["idx_to_landmark_verts"]) == 68 and all(
             isinstance(i, int) for i in facts["idx_to_landmark_verts"]
         )
         whole = whole and all(isinstance(n, str) and Path(n).name == n for n in facts["expressions"])
     except (ValueError, KeyError, TypeError) as error:
-        raise wrong(path, expected, f"a file that does not read as it ({reason(error)})") from error
+        raise input_error(path, expected, f"a file that does not read as it ({one_line(error)})") from error
     if not whole:
-        raise wrong(
+        raise input_error(
             path, f"{expected} with 68 vertices in idx_to_landmark_verts and names in expressions", "other entries"
         )
     return facts
@@ -146,15 +147,17 @@ def _model(path, neutral, identity, expression, names, polygons, uv, uv_polygons
     polygons, uv_polygons = polygons.astype(np.int32), uv_polygons.astype(np.int32)
     for corners, count in ((polygons, len(neutral)), (uv_polygons, len(uv))):
         if (corners[:, :3] < 0).any() or corners.max(initial=-1) >= count:
-            raise wrong(
+            raise input_error(
                 path,
                 f"polygons of three or more corners in 0..{count - 1}",
                 f"{corners[:, :3].min(initial=0)}..{corners.max(initial=-1)}",
             )
     if len(neutral) == VERTICES and len(polygons) != POLYGONS:
-        raise wrong(path, f"{POLYGONS} polygons", f"{len(polygons)}")
+        raise input_error(path, f"{POLYGONS} polygons", f"{len(polygons)}")
     if ((polygons < 0) != (uv_polygons < 0)).any():
-        raise wrong(path, "polygons and their texture coordinates with the same corners", "polygons of different size")
+        raise input_error(
+            path, "polygons and their texture coordinates with the same corners", "polygons of different size"
+        )
     data = build(
         path,
         name="ICT-FaceKit light",

@@ -14,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from facemodels.core.errors import InputError
-from facemodels.io.files import existing, reason, wrong
+from facemodels.core.errors import InputError, one_line
+from facemodels.io.files import existing_file, input_error
 from facemodels.models.model_data import ModelData, Skeleton
 
 EXPECTED = "a model that facemodels convert wrote"
@@ -56,7 +56,7 @@ def write_native(data: ModelData, path) -> None:
         os.chmod(partial, mode)
         os.replace(partial, path)
     except SafetensorError as error:
-        raise InputError(f"{path}: expected a place to write to, found none ({reason(error)})") from error
+        raise InputError(f"{path}: expected a place to write to, found none ({one_line(error)})") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -67,17 +67,17 @@ def read_native(path) -> ModelData:
     Raises:
         InputError: the file is missing, damaged, no model, or of a later version.
     """
-    path = existing(path, EXPECTED)
+    path = existing_file(path, EXPECTED)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {k: file.get_tensor(k) for k in file.keys()} if metadata.get("format") == "facemodels" else {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise wrong(path, EXPECTED, f"a file that does not read as .safetensors ({reason(error)})") from error
+        raise input_error(path, EXPECTED, f"a file that does not read as .safetensors ({one_line(error)})") from error
     if metadata.get("format") != "facemodels":
-        raise wrong(path, EXPECTED, "other tensors")
+        raise input_error(path, EXPECTED, "other tensors")
     if metadata.get("version") != str(VERSION):
-        raise wrong(
+        raise input_error(
             path,
             f"version {VERSION} of the format",
             f"version {metadata.get('version')}; convert the model again with this version of facemodels",
@@ -96,4 +96,6 @@ def read_native(path) -> ModelData:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise wrong(path, EXPECTED, f"one whose parts do not fit together ({type(error).__name__}: {error})") from error
+        raise input_error(
+            path, EXPECTED, f"one whose parts do not fit together ({type(error).__name__}: {error})"
+        ) from error

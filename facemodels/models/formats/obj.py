@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from facemodels.io.files import existing, reason, wrong
+from facemodels.core.errors import one_line
+from facemodels.io.files import existing_file, input_error
 
 _EXPECTED = "an OBJ mesh"
 
@@ -13,7 +14,7 @@ def read_obj(path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     Raises:
         InputError: the file is missing, damaged, has no polygons, or polygons without texture coordinates.
     """
-    lines = existing(path, _EXPECTED).read_bytes().split(b"\n")
+    lines = existing_file(path, _EXPECTED).read_bytes().split(b"\n")
     vertices = _numbers(path, lines, b"v ", 3)
     uv = _numbers(path, lines, b"vt ", 2)
     try:
@@ -23,13 +24,13 @@ def read_obj(path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         for row, polygon in zip(index, corners):
             row[: len(polygon)] = polygon
     except ValueError as error:
-        raise wrong(
+        raise input_error(
             path,
             "an OBJ mesh whose polygons have texture coordinates",
-            f"polygons that do not read so ({reason(error)})",
+            f"polygons that do not read so ({one_line(error)})",
         ) from error
     if width < 3:
-        raise wrong(path, "an OBJ mesh with polygons", f"{len(corners)} polygons of {width} corners")
+        raise input_error(path, "an OBJ mesh with polygons", f"{len(corners)} polygons of {width} corners")
     return vertices, uv, (index[..., 0] - 1).astype(np.int32), (index[..., 1] - 1).astype(np.int32)
 
 
@@ -39,9 +40,9 @@ def read_obj_vertices(path, count: int) -> np.ndarray:
     Raises:
         InputError: the file is missing, damaged, or has another number of vertices.
     """
-    vertices = _numbers(path, existing(path, _EXPECTED).read_bytes().split(b"\n"), b"v ", 3)
+    vertices = _numbers(path, existing_file(path, _EXPECTED).read_bytes().split(b"\n"), b"v ", 3)
     if len(vertices) != count:
-        raise wrong(path, f"{count} vertices, as in the neutral mesh", f"{len(vertices)}")
+        raise input_error(path, f"{count} vertices, as in the neutral mesh", f"{len(vertices)}")
     return vertices
 
 
@@ -54,8 +55,8 @@ def _numbers(path, lines, prefix, columns):
             .reshape(-1, columns)
         )
     except ValueError as error:
-        raise wrong(
+        raise input_error(
             path,
             f"{columns} numbers in each line {prefix.decode().strip()!r}",
-            f"lines that do not read so ({reason(error)})",
+            f"lines that do not read so ({one_line(error)})",
         ) from error

@@ -13,7 +13,7 @@ import struct
 
 import numpy as np
 
-from facemodels.io.files import existing, wrong
+from facemodels.io.files import existing_file, input_error
 from facemodels.models.formats.build import build
 from facemodels.models.formats.layout import face_region, modes, outward, points, vertex_landmarks
 from facemodels.models.model_data import ModelData
@@ -63,14 +63,14 @@ class _Cursor:
 
 def read_surrey(path) -> ModelData:
     """Reads an eos model: sfm_shape_3448.bin and its relatives."""
-    path = existing(path, EXPECTED)
+    path = existing_file(path, EXPECTED)
     cursor = _Cursor(path.read_bytes())
     pca = blendshapes = None
     names, uv_faces = {}, np.empty((0, 3), np.int32)
     try:
         version = cursor.number("I")
         if not 1 <= version <= 4:
-            raise wrong(path, f"{EXPECTED} of version 1 to 4", f"version {version}")
+            raise input_error(path, f"{EXPECTED} of version 1 to 4", f"version {version}")
         mean, basis, variance, faces = cursor.components()
         colour, colours, colour_variance, _ = cursor.components()
         if version >= 2 and not cursor.number("B"):
@@ -86,13 +86,13 @@ def read_surrey(path) -> ModelData:
         if cursor.at != len(cursor.raw):
             raise _Cut(f"{len(cursor.raw) - cursor.at} bytes after the model")
     except _Cut as error:
-        raise wrong(path, EXPECTED, f"a file that ends early or holds something else ({error})") from error
+        raise input_error(path, EXPECTED, f"a file that ends early or holds something else ({error})") from error
 
     rows = len(mean)
     _fits(path, "shape", mean, basis, variance, rows)
     count = rows // 3
     if faces.size and (faces.min() < 0 or faces.max() >= count):
-        raise wrong(path, f"triangles of vertices in 0..{count - 1}", f"{faces.min()}..{faces.max()}")
+        raise input_error(path, f"triangles of vertices in 0..{count - 1}", f"{faces.min()}..{faces.max()}")
     mean = points(mean, 1)
     expression, expression_names, is_blendshapes = np.zeros((0, count, 3), np.float32), (), False
     beside = path.with_name("expression_blendshapes_3448.bin")
@@ -104,7 +104,7 @@ def read_surrey(path) -> ModelData:
     if blendshapes is not None:
         if any(b.shape != (rows, 1) for b in blendshapes.values()):
             sizes = ", ".join(sorted({str(list(b.shape)) for b in blendshapes.values()}))
-            raise wrong(beside if beside.exists() else path, f"expressions of [{rows}, 1]", sizes)
+            raise input_error(beside if beside.exists() else path, f"expressions of [{rows}, 1]", sizes)
         expression, expression_names, is_blendshapes = (
             modes(np.concatenate(list(blendshapes.values()), 1), 1),
             tuple(blendshapes),
@@ -154,16 +154,16 @@ def _fits(path, what, mean, basis, variance, rows):
         or variance.min(initial=0) < 0
     ):
         found = f"{list(mean.shape)}, {list(basis.shape)} and {len(variance)}{', some negative' if variance.min(initial=0) < 0 else ''}"
-        raise wrong(path, f"a {what} model of mean [3V,1], basis [3V,K] and K variances, 3V = {rows}", found)
+        raise input_error(path, f"a {what} model of mean [3V,1], basis [3V,K] and K variances, 3V = {rows}", found)
 
 
 def _beside(path):
     expected = "the expressions expression_blendshapes_3448.bin"
-    cursor = _Cursor(existing(path, expected).read_bytes())
+    cursor = _Cursor(existing_file(path, expected).read_bytes())
     try:
         return cursor.blendshapes()
     except _Cut as error:
-        raise wrong(path, expected, f"a file that ends early or holds something else ({error})") from error
+        raise input_error(path, expected, f"a file that ends early or holds something else ({error})") from error
 
 
 def _landmarks(path, names, count):
@@ -173,12 +173,12 @@ def _landmarks(path, names, count):
     if not mapped and text.exists() and count == 3448:
         mapped = {
             int(a): int(b)
-            for a, b in _LINE.findall(existing(text, "eos's ibug_to_sfm.txt").read_text(errors="replace"))
+            for a, b in _LINE.findall(existing_file(text, "eos's ibug_to_sfm.txt").read_text(errors="replace"))
         }
     landmarks = np.full(68, -1)
     for number, vertex in mapped.items():
         if not (1 <= number <= 68 and 0 <= vertex < count):
-            raise wrong(
+            raise input_error(
                 text if text.exists() else path, f"landmarks 1..68 on vertices 0..{count - 1}", f"{number} on {vertex}"
             )
         landmarks[number - 1] = vertex

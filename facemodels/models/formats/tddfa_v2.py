@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facemodels.io.files import take, wrong
+from facemodels.io.files import input_error, take_arrays
 from facemodels.io.pickles import read_object_npy, read_pickle
 from facemodels.models.formats.basel2009 import LICENCE, MICROMETRES, read_uv
 from facemodels.models.formats.build import build
@@ -30,9 +30,9 @@ def from_pickle(path, arrays: dict) -> ModelData:
     """The model of an already read bfm_noneck_v3.pkl and its side files."""
     path, expected = Path(path), "3DDFA_V2's bfm_noneck_v3.pkl"
     shapes = {"u": ("3V", 1), "w_shp": ("3V", None), "w_exp": ("3V", None), "keypoints": (204,)}
-    u, identity, expression, keypoints = take(path, arrays, shapes, expected)
+    u, identity, expression, keypoints = take_arrays(path, arrays, shapes, expected)
     if len(u) % 3:
-        raise wrong(path, "u of x, y, z for each vertex", f"{len(u)} numbers")
+        raise input_error(path, "u of x, y, z for each vertex", f"{len(u)} numbers")
     count = len(u) // 3
     mean = points(u, MICROMETRES)
     deviation = _deviations(path, identity, expression)
@@ -60,7 +60,7 @@ def _triangles(path, arrays, count):
     beside = path.with_name("tri.pkl")
     if beside.exists():
         tri = read_pickle(beside, "3DDFA_V2's triangles tri.pkl")
-        (tri,) = take(beside, {"tri": tri}, {"tri": (3, None)}, "3DDFA_V2's triangles tri.pkl")
+        (tri,) = take_arrays(beside, {"tri": tri}, {"tri": (3, None)}, "3DDFA_V2's triangles tri.pkl")
         source = beside
     else:
         tri, source = arrays.get("tri"), path
@@ -72,9 +72,9 @@ def _triangles(path, arrays, count):
             and tri.max(initial=0) < count
         )
         if not fits:
-            raise wrong(beside, "the triangles of bfm_noneck_v3.pkl, tri.pkl in the same folder", "no such file")
+            raise input_error(beside, "the triangles of bfm_noneck_v3.pkl, tri.pkl in the same folder", "no such file")
     if tri.size and (tri.min() < 0 or tri.max() >= count):
-        raise wrong(source, f"triangles of vertices in 0..{count - 1}", f"{tri.min()}..{tri.max()}")
+        raise input_error(source, f"triangles of vertices in 0..{count - 1}", f"{tri.min()}..{tri.max()}")
     return tri.T.astype(np.int32)
 
 
@@ -83,7 +83,7 @@ def _deviations(path, identity, expression):
     beside = path.with_name("param_mean_std_62d_120x120.pkl")
     if beside.exists():
         statistics = read_pickle(beside, "3DDFA_V2's statistics of its parameters")
-        (std,) = take(
+        (std,) = take_arrays(
             beside,
             statistics if isinstance(statistics, dict) else {},
             {"std": (None,)},
@@ -92,7 +92,7 @@ def _deviations(path, identity, expression):
         std = std.astype(np.float64)
         return std[POSE : POSE + IDENTITY][: identity.shape[1]], std[POSE + IDENTITY :][: expression.shape[1]]
     if identity.size and np.linalg.norm(identity.astype(np.float64), axis=0).max() <= 1.001:
-        raise wrong(
+        raise input_error(
             beside,
             "the deviations of the unit-length components in bfm_noneck_v3.pkl, in the same folder",
             "no such file",
@@ -104,7 +104,7 @@ def _uv(path, count):
     indices = path.with_name("indices.npy")
     if not indices.exists():
         return None
-    (chosen,) = take(
+    (chosen,) = take_arrays(
         indices,
         {"indices": read_object_npy(indices, "3DDFA_V2's indices.npy")},
         {"indices": (count,)},
@@ -114,5 +114,5 @@ def _uv(path, count):
     if uv is None:
         return None
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(uv)):
-        raise wrong(indices, f"vertices in 0..{len(uv) - 1}", f"{chosen.min()}..{chosen.max()}")
+        raise input_error(indices, f"vertices in 0..{len(uv) - 1}", f"{chosen.min()}..{chosen.max()}")
     return uv[chosen]
