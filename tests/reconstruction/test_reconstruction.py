@@ -21,8 +21,10 @@ from facemodels.core.device import parse_device
 from facemodels.core.parameters import FaceParameters
 from facemodels.io.images import read_picture
 from facemodels.methods.face_method import FaceMethod
-from facemodels.reconstruction import overlays as outputs
+from facemodels.reconstruction import files as face_files
+from facemodels.reconstruction import overlays
 from facemodels.reconstruction import reconstructor as reconstruction
+from facemodels.reconstruction import texture as texture_module
 from facemodels.reconstruction.crops import ASKEW, View, closer, leaning
 from facemodels.reconstruction.detect import Detection, first_crop
 from facemodels.reconstruction.face import Face
@@ -376,24 +378,24 @@ def face(seer):
     return facemodels.reconstruct(ramps(), seer, boxes=[(110, 60, 210, 190)])[0]
 
 
-@pytest.mark.parametrize("word", sorted(outputs.PICTURES))
+@pytest.mark.parametrize("word", sorted(overlays.PICTURES))
 def test_pictures_change_where_the_face_is_and_nowhere_else(seer, face, word):
     picture = ramps()
-    drawn = outputs.PICTURES[word](picture, [face], seer.model)
+    drawn = overlays.PICTURES[word](picture, [face], seer.model)
     assert drawn.shape == picture.shape and drawn.dtype == np.uint8
     if word in ("depth", "normals"):
         assert (drawn[:10] == 0).all() and (drawn[110:130, 150:170] > 0).any()
     else:
         assert np.array_equal(drawn[:10], picture[:10]) and not np.array_equal(drawn, picture)
     assert np.array_equal(
-        outputs.PICTURES[word](picture, [], seer.model),
+        overlays.PICTURES[word](picture, [], seer.model),
         np.zeros_like(picture) if word in ("depth", "normals") else picture,
     )
 
 
 def test_normals_of_a_face_that_looks_at_the_camera_are_blue(face, seer):
     frontal = face.with_parameters(rotation=torch.eye(3), expression=torch.zeros_like(face.expression))
-    drawn = outputs.normals(ramps(), [frontal], seer.model)
+    drawn = overlays.normals(ramps(), [frontal], seer.model)
     x, y = (
         int(frontal.translation[0]),
         int(frontal.translation[1] - frontal.scale * 60),
@@ -404,9 +406,9 @@ def test_normals_of_a_face_that_looks_at_the_camera_are_blue(face, seer):
 def test_a_face_beyond_the_border_is_drawn_in_part_or_not_at_all(seer, face):
     picture = ramps()
     half = face.with_parameters(translation=torch.tensor([0.0, 120.0]))
-    assert not np.array_equal(outputs.overlay(picture, [half], seer.model), picture)
+    assert not np.array_equal(overlays.overlay(picture, [half], seer.model), picture)
     away = face.with_parameters(translation=torch.tensor([-5000.0, 120.0]))
-    assert np.array_equal(outputs.overlay(picture, [away], seer.model), picture)
+    assert np.array_equal(overlays.overlay(picture, [away], seer.model), picture)
 
 
 def test_a_texture_drawn_on_its_face_gives_the_photograph_back(seer, face):
@@ -414,8 +416,8 @@ def test_a_texture_drawn_on_its_face_gives_the_photograph_back(seer, face):
     from facerender.color import to_linear
 
     picture = ramps()
-    texture = outputs.photo_texture(picture, face, seer.model, 512)
-    piece, model = outputs.drawn(face, seer.model, picture.shape[:2]), seer.model
+    texture = texture_module.photo_texture(picture, face, seer.model, 512)
+    piece, model = overlays.drawn(face, seer.model, picture.shape[:2]), seer.model
     where, fragments = piece.where, piece.fragments
     per_corner = fr.Fragments(fragments.face_id, fragments.bary, fragments.depth)
     uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, per_corner)
@@ -423,7 +425,7 @@ def test_a_texture_drawn_on_its_face_gives_the_photograph_back(seer, face):
     normals = torch.nn.functional.normalize(piece.interpolate(piece.normals()), dim=-1)
     sure = (
         (fragments.face_id[0] >= 0)
-        & torch.from_numpy(outputs._shown(model)[0])[fragments.face_id[0].clamp(min=0).long()]
+        & torch.from_numpy(overlays._shown(model)[0])[fragments.face_id[0].clamp(min=0).long()]
         & (normals[..., 2] > 0.75)
     )
     wanted = to_linear(torch.from_numpy(picture[where].copy()).float() / 255)
@@ -435,11 +437,11 @@ def test_every_file_of_a_photograph_is_written(seer, tmp_path, monkeypatch, caps
     monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
     Image.fromarray(ramps()).save(tmp_path / "one.png")
     assert (
-        command(seer, monkeypatch, tmp_path / "one.png", "-o", tmp_path / "out", "--write", ",".join(outputs.WORDS))
+        command(seer, monkeypatch, tmp_path / "one.png", "-o", tmp_path / "out", "--write", ",".join(face_files.WORDS))
         == 0
     )
     got = {p.name for p in (tmp_path / "out").iterdir()}
-    pictures = {f"one_{w}.png" for w in outputs.PICTURES}
+    pictures = {f"one_{w}.png" for w in overlays.PICTURES}
     files = {
         "one_0" + s
         for s in (

@@ -45,7 +45,7 @@ def drawn(model, identity, yaw):
         (SIZE, SIZE),
         torch.full((3,), 0.1),
     )
-    return fr.colour.to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2), camera
+    return fr.color.to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2), camera
 
 
 class Network:
