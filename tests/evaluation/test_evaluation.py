@@ -762,14 +762,14 @@ class ToyConfig(Config):
 class Toy(Method):
     """Says the same points of every crop."""
 
-    name, Config = "toy", ToyConfig
+    name, config_class = "toy", ToyConfig
     size = 48
 
     def __init__(self, config):
         super().__init__(config)
         self.points = torch.nn.Parameter(torch.zeros(68, 2))
 
-    def begin(self):
+    def initialize(self):
         raise InputError(f"{self.config.weights}: there is no such file")  # nobody who only evaluates needs it
 
     def landmarks(self, images):
@@ -795,8 +795,8 @@ def toys(monkeypatch):
 
 
 def checkpoint(folder, method=Toy, average=False, **settings):
-    made = method(method.Config())
-    made.config = method.Config(**settings)
+    made = method(method.config_class())
+    made.config = method.config_class(**settings)
     if method is Toy:
         made.points.data += 24
     weights = {"points": torch.full((68, 2), 12.0)} if average else None

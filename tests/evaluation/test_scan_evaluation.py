@@ -3,7 +3,6 @@
 import json
 from argparse import ArgumentParser
 from dataclasses import replace
-from typing import NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
@@ -14,6 +13,7 @@ from facemodels import InputError, ModelData, MorphableModel
 from facemodels.core.alignment import Similarity
 from facemodels.core.crops import cut, from_crop, landmark_box
 from facemodels.core.landmarks import SEVEN
+from facemodels.core.parameters import FaceParameters
 from facemodels.core.surface import ClosestPoints
 from facemodels.data.clips import SyntheticGroups
 from facemodels.evaluation import e2far_shape, facewarehouse, florence, now, realy, scans, synthetic_scans
@@ -89,17 +89,6 @@ def ball() -> MorphableModel:
     )  # fmt: skip
 
 
-class Found(NamedTuple):
-    identity: torch.Tensor
-    expression: torch.Tensor
-    rotation: torch.Tensor
-    scale: torch.Tensor
-    translation: torch.Tensor
-    landmarks: torch.Tensor
-    albedo: torch.Tensor | None = None
-    light: torch.Tensor | None = None
-
-
 class Stub:
     """A method that answers with given identities, one after another (the last one again and again), and sees the landmarks in the middle half of every crop."""
 
@@ -126,7 +115,7 @@ class Stub:
         identity, self.answers = self.answers[:n], self.answers[min(n, len(self.answers) - 1) :]
         identity = torch.cat([identity, identity[-1:].expand(n - len(identity), -1)])
         landmarks = self.landmarks(crops)
-        return Found(
+        return FaceParameters(
             identity,
             torch.full((n, self.model.num_expression), self.expression),
             torch.eye(3).expand(n, 3, 3),
