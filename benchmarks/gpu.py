@@ -28,7 +28,7 @@ KERNELS = (
     "fill",
     "prepare",
     "draw",
-    "draw_marked",
+    "draw_deferred",
     "resolve",
     "shade",
     "shade_backward",

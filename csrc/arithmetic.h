@@ -1,8 +1,9 @@
-// Arithmetic that every op shares. Free of torch; the CPU loops and the CUDA kernels both include it.
+// Small vectors, loads and exact arithmetic that all ops share. Read by every header of this folder; free of torch, and
+// compiled for the host, for CUDA devices and for the CPU's SIMD lanes.
 //
-// Both back ends promise the same bits, so nothing here may be re-associated or contracted: the build passes
-// -ffp-contract=off to the host compiler and --fmad=false to nvcc, and refuses fast-math. Gradients are promised to a tolerance
-// only: mul_add is for them.
+// The forward passes of both back ends produce the same bits, so nothing here may be re-associated or contracted: the
+// build passes -ffp-contract=off to the host compiler and --fmad=false to nvcc, and refuses fast-math. Gradients agree
+// to a tolerance only; mul_add is for them.
 #pragma once
 
 #include <cmath>
@@ -14,30 +15,31 @@
 #ifdef __FAST_MATH__
 #error "facerender must not be compiled with -ffast-math: coverage decisions rely on IEEE arithmetic"
 #endif
-
+// HD: a function for host and device, always inlined. UNROLL and NO_UNROLL stand before a loop.
 #ifdef __CUDACC__
 #define HD __host__ __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
-#define UNROLL_NOT _Pragma("unroll 1")
+#define NO_UNROLL _Pragma("unroll 1")
 #else
 #define UNROLL
-#define UNROLL_NOT
+#define NO_UNROLL
 #define HD inline __attribute__((always_inline))
 #endif
 
-// The CPU compiles this once more for each instruction set (csrc/cpu/lanes), in an inline namespace named after it.
-#ifdef LEVEL
-#define LEVEL_BEGIN inline namespace LEVEL {
-#define LEVEL_END }
+// The CPU kernels of csrc/cpu/lanes are compiled once per instruction set. ISA names the inline namespace of each copy,
+// so that the copies are different functions to the linker.
+#ifdef ISA
+#define ISA_NAMESPACE_BEGIN inline namespace ISA {
+#define ISA_NAMESPACE_END }
 #else
-#define LEVEL_BEGIN
-#define LEVEL_END
+#define ISA_NAMESPACE_BEGIN
+#define ISA_NAMESPACE_END
 #endif
 
 namespace facerender {
-LEVEL_BEGIN
+ISA_NAMESPACE_BEGIN
 
-// a * b + c for gradients; a GPU rounds it once.
+// a * b + c for gradients; a GPU rounds once.
 template <class A, class B, class C>
 HD auto mul_add(A a, B b, C c) {
 #ifdef __CUDA_ARCH__
@@ -77,11 +79,12 @@ template <class T>
 HD Vec3<T> cross(Vec3<T> a, Vec3<T> b) {
   return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
 }
+// Three consecutive numbers, converted to T.
 template <class T, class S>
 HD Vec3<T> load3(const S* p) {
 #ifdef __CUDA_ARCH__
   if constexpr (sizeof(S) == 4) {
-    // Two loads in place of three: eight bytes where the address allows it, and four before or after them.
+    // Two loads instead of three: eight bytes where the address allows it, and four before or after them.
     struct alignas(8) Pair {
       S a, b;
     };
@@ -96,48 +99,60 @@ HD Vec3<T> load3(const S* p) {
   return {T(p[0]), T(p[1]), T(p[2])};
 }
 
-// The same in two steps, for record `i` of many, whose numbers 32 bits count: what the first returns is still under way until the second looks at it. Fewer instructions than load3.
+// Three plain loads. They take more instructions than those of load3, but no selection between their results, which
+// would wait for them: for numbers that are loaded ahead of their use or share an address computation.
 template <class S>
-struct Loading3 {
+HD Vec3<S> load3_plain(const S* p) {
+  return {p[0], p[1], p[2]};
+}
+template <class T, class S>
+HD Vec3<T> convert3(const Vec3<S>& v) {
+  return {T(v.x), T(v.y), T(v.z)};
+}
+
+// load3 of record `i` in two steps: prefetch3 starts the loads, finish_prefetch3 waits for them. `i * 3` must fit 32
+// bits, which saves instructions.
+template <class S>
+struct Prefetched3 {
   S a, b, c;
 };
 #ifdef __CUDACC__
-// Keeps the compiler from moving a load to where its value is used.
-__device__ __forceinline__ void begun(float v) {
+// Keeps the compiler from sinking a load to the use of its result.
+__device__ __forceinline__ void pin_load(float v) {
 #ifdef __CUDA_ARCH__
   asm volatile("" ::"f"(v));
 #endif
 }
-__device__ __forceinline__ void begun(int32_t v) {
+__device__ __forceinline__ void pin_load(int32_t v) {
 #ifdef __CUDA_ARCH__
   asm volatile("" ::"r"(v));
 #endif
 }
 #endif
 template <class S>
-HD int32_t begins_odd(const S* records, int32_t i) {
+HD int32_t starts_at_odd_word(const S* records, int32_t i) {
   return (int32_t(uint32_t(reinterpret_cast<uintptr_t>(records)) >> 2) ^ i) & 1;
 }
 template <class S>
-HD Loading3<S> begin_load3(const S* records, int32_t i) {
+HD Prefetched3<S> prefetch3(const S* records, int32_t i) {
 #ifdef __CUDA_ARCH__
   if constexpr (sizeof(S) == 4) {
     struct alignas(8) Pair {
       S a, b;
     };
-    const int32_t odd = begins_odd(records, i), first = i * 3 + odd;
+    const int32_t odd = starts_at_odd_word(records, i), first = i * 3 + odd;
     const Pair pair = *reinterpret_cast<const Pair*>(records + first);
-    const Loading3<S> loading{pair.a, pair.b, (records + (first - 3 * odd))[2]};
-    begun(loading.a), begun(loading.b), begun(loading.c);
-    return loading;
+    const Prefetched3<S> loads{pair.a, pair.b, (records + (first - 3 * odd))[2]};
+    pin_load(loads.a), pin_load(loads.b), pin_load(loads.c);
+    return loads;
   }
 #endif
   return {records[int64_t(i) * 3], records[int64_t(i) * 3 + 1], records[int64_t(i) * 3 + 2]};
 }
 template <class T, class S>
-HD Vec3<T> end_load3(const Loading3<S>& r, const S* records, int32_t i) {
+HD Vec3<T> finish_prefetch3(const Prefetched3<S>& r, const S* records, int32_t i) {
 #ifdef __CUDA_ARCH__
-  if (sizeof(S) == 4 && begins_odd(records, i)) return {T(r.c), T(r.a), T(r.b)};
+  if (sizeof(S) == 4 && starts_at_odd_word(records, i)) return {T(r.c), T(r.a), T(r.b)};
 #endif
   return {T(r.a), T(r.b), T(r.c)};
 }
@@ -146,7 +161,7 @@ template <class T>
 struct Vec4 {
   T x, y, z, w;
 };
-// `p` is aligned to 16 bytes (aligned() in tensors.h sees to it).
+// Four consecutive numbers at an address that is a multiple of 16 (see aligned() in tensors.h).
 template <class T>
 HD Vec4<T> load4(const T* p) {
 #ifdef __CUDA_ARCH__
@@ -159,13 +174,14 @@ HD Vec4<T> load4(const T* p) {
   }
 #else
 #ifdef FACERENDER_SHIM
-  if (reinterpret_cast<uintptr_t>(p) % 16) throw std::runtime_error("load4: an address that is no multiple of 16 bytes");
+  if (reinterpret_cast<uintptr_t>(p) % 16)
+    throw std::runtime_error("load4: an address that is no multiple of 16 bytes");
 #endif
   return {p[0], p[1], p[2], p[3]};
 #endif
 }
 
-// The functions below also take vectors of sixteen lanes, whose comparisons give masks; so they are written without branches.
+// The functions below also take SIMD vectors of sixteen lanes, whose comparisons yield masks; so they are branch-free.
 template <class T>
 HD T select(bool condition, T yes, T no) {
   return condition ? yes : no;
@@ -188,7 +204,7 @@ HD T clamp01(T a) {
   return select(low > 1.0f, zero + 1.0f, low);
 }
 
-// T(a), where T and the type of `a` may also be vectors of equal length.
+// T(a); both types may be SIMD vectors of equal length.
 template <class T, class I>
 HD T convert(I a) {
 #ifdef __CUDACC__
@@ -201,7 +217,7 @@ HD T convert(I a) {
 #endif
 }
 
-// Nearest integer, ties to even; |a| <= 2^22.
+// The nearest integer, ties to even, for |a| <= 2^22.
 template <class I, class T>
 HD I round_to_int(T a) {
   if constexpr (std::is_same_v<T, double>) {
@@ -217,7 +233,7 @@ HD I round_to_int(T a) {
   }
 }
 
-// 1 / a, correctly rounded, for 1e-30 <= |a| <= 1e30: nvcc's own division without its branch for what lies outside.
+// 1 / a, correctly rounded, for 1e-30 <= |a| <= 1e30: nvcc's division without its branch for other numbers.
 template <class T>
 HD T reciprocal(T a) {
 #ifdef __CUDA_ARCH__
@@ -230,7 +246,7 @@ HD T reciprocal(T a) {
   return 1.0f / a;
 }
 
-// `sqrt` without std is the double one on the host, and that of T on the device.
+// Unqualified `sqrt` is that of double on the host, but that of T on the device.
 template <class T>
 HD T square_root(T a) {
   return std::sqrt(a);
@@ -242,24 +258,24 @@ HD uint32_t float_bits(float a) {
   return bits;
 }
 
-// The three vertices of a face, or false where an index is out of range: such a face covers nothing.
+// The vertex indices of a face. A face with an index out of range covers nothing; load_corners returns false for it.
 struct Corners {
   int32_t v[3];
 };
-HD bool sound(const Corners& f, int64_t num_vertices) {
+HD bool indices_valid(const Corners& f, int64_t num_vertices) {
   const uint64_t n = uint64_t(num_vertices);
   return uint64_t(uint32_t(f.v[0])) < n && uint64_t(uint32_t(f.v[1])) < n && uint64_t(uint32_t(f.v[2])) < n;
 }
 HD bool load_corners(const int32_t* faces, int64_t face, int64_t num_vertices, Corners& out) {
   const Vec3<int32_t> f = load3<int32_t>(faces + face * 3);
   out.v[0] = f.x, out.v[1] = f.y, out.v[2] = f.z;
-  return sound(out, num_vertices);
+  return indices_valid(out, num_vertices);
 }
 
-// The corners of the face that a pixel sees, or false for background and for ids that no face has.
-HD bool seen_corners(const int32_t* faces, int32_t face, int64_t num_faces, int64_t num_vertices, Corners& out) {
+// The corners of the face that is visible at a pixel; false for background and for ids out of range.
+HD bool visible_corners(const int32_t* faces, int32_t face, int64_t num_faces, int64_t num_vertices, Corners& out) {
   return face >= 0 && face < num_faces && load_corners(faces, face, num_vertices, out);
 }
 
-LEVEL_END
+ISA_NAMESPACE_END
 }  // namespace facerender

@@ -1,29 +1,34 @@
-// Which pixels a triangle covers, at which depth, and with which barycentrics.
+// Rasterization: which pixels a triangle covers, at which depth, and with which barycentrics. Read by both back ends
+// and, through fused.h and edges.h, by the ops that build on it.
 //
 // Coverage is exact. Vertices are snapped to 1/256 pixel and every decision is an integer comparison, so CPU, CUDA and
-// the oracle agree bit for bit. A pixel centre on an edge is judged as if it lay at (x + e, y + e^2) for an infinitely
-// small e, which is the top-left rule: it belongs to exactly one of the triangles around it.
+// the reference in facerender/reference.py agree bit for bit. A pixel center on an edge is treated as if it lay at
+// (x + e, y + e^2) for an infinitesimal e. This is the top-left rule: exactly one of the triangles around it covers it.
 //
-// A triangle with a corner at or behind the camera plane, or too far outside the image for 24.8 fixed point, is rasterized
-// without clipping, by the sign of homogeneous determinants (Olano and Greer 1997, "Triangle scan conversion using 2D
-// homogeneous coordinates"), on integers again. An edge that it shares with an ordinary triangle has the same line in both.
+// A triangle with a corner at or behind the camera plane, or too far outside the image for 24.8 fixed point, is
+// rasterized without clipping, by the signs of homogeneous determinants (Olano and Greer 1997, "Triangle scan
+// conversion using 2D homogeneous coordinates"), also on integers. An edge that it shares with an ordinary triangle is
+// the same line in both.
 #pragma once
 
 #include "arithmetic.h"
 
 namespace facerender {
-LEVEL_BEGIN
+ISA_NAMESPACE_BEGIN
 
 enum Cull : int64_t { kCullNone = 0, kCullBack = 1, kCullFront = 2 };
 
 constexpr int kSubpixelBits = 8;
 constexpr int32_t kSubpixels = 1 << kSubpixelBits;
-constexpr float kGuardBand = 16384.f;      // pixels from the image's corner; beyond it a vertex takes the homogeneous path,
-constexpr float kSmallestW = 1e-30f, kLargestW = 1e30f;  // and outside these
-constexpr uint64_t kEmpty = ~uint64_t(0);  // a visibility entry that no triangle has claimed
+// A vertex takes the homogeneous path if it is further than this from the image's corner, in pixels, or if its w is
+// outside these bounds.
+constexpr float kGuardBand = 16384.f;
+constexpr float kSmallestW = 1e-30f, kLargestW = 1e30f;
+constexpr uint64_t kEmptyKey = ~uint64_t(0);  // the visibility key of a pixel without a face
 
-// A vertex on the screen. `cell` packs the first pixel column and row whose centre is not left of / above the vertex,
-// clamped to the image: a triangle whose three cells agree in column or in row holds no pixel centre.
+// A projected vertex. `cell` packs the first pixel column (lower half) and row (upper half) whose centers are not left
+// of or above the vertex, clamped to the image. A triangle whose three cells have the same column or row covers no
+// center.
 template <class T, class I = int32_t>
 struct ScreenVertex {
   I x, y;  // 24.8 fixed point, y down
@@ -34,7 +39,7 @@ constexpr int32_t kHomogeneousCell = int32_t(0x80008000u);  // this vertex needs
 constexpr int32_t kInvalidCell = int32_t(0xC000C000u);      // a coordinate is NaN or infinite
 
 template <class I>
-HD I first_centre(I fixed, int32_t side) {
+HD I first_center(I fixed, int32_t side) {
   const I c = (fixed + (kSubpixels / 2 - 1)) >> kSubpixelBits;
 #ifdef __CUDA_ARCH__
   return __vimin_s32_relu(c, side);
@@ -44,7 +49,7 @@ HD I first_centre(I fixed, int32_t side) {
 #endif
 }
 
-// |a| <= limit, false for NaN
+// |a| <= limit; false for NaN.
 template <class T>
 HD auto within(T a, float limit) {
 #ifdef __CUDA_ARCH__
@@ -54,8 +59,8 @@ HD auto within(T a, float limit) {
 #endif
 }
 
-// kTellInvalid: whether a vertex that is not finite has a cell of its own, or that of the homogeneous path.
-template <class T, class I, bool kTellInvalid = true>
+// kMarkInvalid: whether a vertex that is not finite gets kInvalidCell; without, it gets kHomogeneousCell.
+template <class T, class I, bool kMarkInvalid = true>
 HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t height) {
   ScreenVertex<T, I> s;
   const T zero = x - x;
@@ -63,15 +68,16 @@ HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t h
   T px = (x * inv + 1.0f) * (float(width) * float(kSubpixels / 2));  // in 1/256 pixel
   T py = (1.0f - y * inv) * (float(height) * float(kSubpixels / 2));
   s.z = z * inv;
-  const auto near = (w >= kSmallestW) & (w <= kLargestW) & within(px, kGuardBand * kSubpixels) & within(py, kGuardBand * kSubpixels) & within(s.z, 3e38f);  // all false for NaN
-#ifndef __CUDA_ARCH__  // there, what becomes of other numbers is not looked at
+  const auto near = (w >= kSmallestW) & (w <= kLargestW) & within(px, kGuardBand * kSubpixels) &
+                    within(py, kGuardBand * kSubpixels) & within(s.z, 3e38f);  // false for NaN
+#ifndef __CUDA_ARCH__  // on the device, the coordinates of other vertices are never used
   px = select(near, px, zero), py = select(near, py, zero);
 #endif
   s.x = round_to_int<I>(px);
   s.y = round_to_int<I>(py);
-  const I cell = first_centre(s.x, width) | first_centre(s.y, height) << 16, none = cell - cell;
+  const I cell = first_center(s.x, width) | first_center(s.y, height) << 16, none = cell - cell;
   const auto other = [&] {
-    if (!kTellInvalid) return none + kHomogeneousCell;
+    if (!kMarkInvalid) return none + kHomogeneousCell;
     return select(is_finite((x - x) + (y - y) + (z - z) + (w - w)), none + kHomogeneousCell, none + kInvalidCell);
   };
   if constexpr (std::is_arithmetic_v<T>)
@@ -81,12 +87,10 @@ HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t h
   return s;
 }
 
-// A column, at most 16384 (check_size), leaves the sign bit of its half to the flag.
-HD bool needs_homogeneous(int32_t c0, int32_t c1, int32_t c2) {
-  return ((c0 | c1 | c2) & kHomogeneousCell) != 0;
-}
+// Columns are at most 16384 (check_size), so the sign bits of both halves are free for the flag.
+HD bool needs_homogeneous(int32_t c0, int32_t c1, int32_t c2) { return ((c0 | c1 | c2) & kHomogeneousCell) != 0; }
 
-// The smaller, and the larger, of three numbers in each half of a word.
+// The minimum, and the maximum, of three unsigned numbers in each half of a word.
 HD uint32_t min3_halves(uint32_t a, uint32_t b, uint32_t c) {
 #ifdef __CUDA_ARCH__
   return __vimin3_u16x2(a, b, c);
@@ -103,7 +107,7 @@ HD uint32_t max3_halves(uint32_t a, uint32_t b, uint32_t c) {
 #endif
 }
 
-// The lower halves of two words, the first's below.
+// The lower halves of two words, the first in the lower half.
 HD uint32_t low_halves(uint32_t a, uint32_t b) {
 #ifdef __CUDA_ARCH__
   return __byte_perm(a, b, 0x5410);
@@ -112,7 +116,7 @@ HD uint32_t low_halves(uint32_t a, uint32_t b) {
 #endif
 }
 
-// Pixel columns [x0, x1) and rows [y0, y1) whose centres the bounding box holds.
+// The pixel columns [x0, x1) and rows [y0, y1) whose centers are in a triangle's bounding box.
 struct Box {
   int32_t x0, x1, y0, y1;
 };
@@ -124,14 +128,14 @@ HD int32_t max3(int32_t a, int32_t b, int32_t c) {
   const int32_t m = a > b ? a : b;
   return m > c ? m : c;
 }
-HD Box centre_box(int32_t c0, int32_t c1, int32_t c2) {
+HD Box center_box(int32_t c0, int32_t c1, int32_t c2) {
   const int32_t x0 = c0 & 0xFFFF, x1 = c1 & 0xFFFF, x2 = c2 & 0xFFFF, y0 = c0 >> 16, y1 = c1 >> 16, y2 = c2 >> 16;
   return {min3(x0, x1, x2), max3(x0, x1, x2), min3(y0, y1, y2), max3(y0, y1, y2)};
 }
 
-// Edge functions of a triangle, oriented so that inside is positive. `I` is int32 where the triangle is narrower than
-// kNarrow pixels (every product fits), int64 otherwise; both give the same values. The CPU also passes vectors of sixteen
-// triangles, so this is free of branches: `a >> SignShift` is -1 where a is negative, else 0.
+// Edge functions of a triangle, oriented so that inside is positive. `I` is int32 for triangles narrower than kNarrow
+// pixels, for which all products fit, else int64; both give the same values. The CPU also passes SIMD vectors of
+// sixteen triangles, so this is branch-free: `a >> SignShift` is -1 for negative a, else 0.
 constexpr int32_t kNarrow = 120;
 
 template <class I>
@@ -143,7 +147,8 @@ struct SignShift<int64_t> {
   static constexpr int value = 63;
 };
 
-// 0 where a centre on this edge is inside (the interior lies to its right, or below it where it is level), else -1.
+// 0 if a center on this edge is inside (the interior lies to the right of the edge, or below a horizontal one), else
+// -1.
 template <class I>
 HD I tie_break(I dx, I dy) {
   constexpr int sign = SignShift<I>::value;
@@ -151,18 +156,18 @@ HD I tie_break(I dx, I dy) {
 }
 
 template <class T, class I>
-struct Setup {
-  I e1, e2, area;  // edge functions at the centre of pixel (col, row); e0 = area - e1 - e2
+struct TriangleSetup {
+  I e1, e2, area;  // edge functions at the center of pixel (col, row); e0 = area - e1 - e2
   I dx0, dy0, dx1, dy1, dx2, dy2;
   I tie0, tie1, tie2;
   I drawn;  // -1 or 0
   T z0, dz1, dz2, inv_area;
 
   HD I e0() const { return area - e1 - e2; }
-  HD Setup(I ax, I ay, T az, I bx, I by, T bz, I cx, I cy, T cz, I col, I row, int64_t cull) {
+  HD TriangleSetup(I ax, I ay, T az, I bx, I by, T bz, I cx, I cy, T cz, I col, I row, int64_t cull) {
     constexpr int sign = SignShift<I>::value;
     const I abx = bx - ax, aby = by - ay, acx = cx - ax, acy = cy - ay;
-    const I signed_area = abx * acy - aby * acx;  // y points down, so counter-clockwise on screen is negative
+    const I signed_area = abx * acy - aby * acx;  // y points down, so counter-clockwise on the screen is negative
     const I clockwise = (-signed_area) >> sign, counter = signed_area >> sign;
     drawn = cull == kCullBack ? counter : (cull == kCullFront ? clockwise : (clockwise | counter));
     const I s = counter | 1;
@@ -179,11 +184,12 @@ struct Setup {
   }
 };
 template <class T, class I>
-HD Setup<T, I> triangle_setup(const ScreenVertex<T>& a, const ScreenVertex<T>& b, const ScreenVertex<T>& c, const Box& box, int64_t cull) {
-  return Setup<T, I>(I(a.x), I(a.y), a.z, I(b.x), I(b.y), b.z, I(c.x), I(c.y), c.z, I(box.x0), I(box.y0), cull);
+HD TriangleSetup<T, I> triangle_setup(const ScreenVertex<T>& a, const ScreenVertex<T>& b, const ScreenVertex<T>& c,
+                                      const Box& box, int64_t cull) {
+  return TriangleSetup<T, I>(I(a.x), I(a.y), a.z, I(b.x), I(b.y), b.z, I(c.x), I(c.y), c.z, I(box.x0), I(box.y0), cull);
 }
 
-// z/w is affine on the screen. Visibility compares it as float32 whatever T is.
+// Depth is z/w, which is affine on the screen. Visibility compares it as float32 for every T.
 template <class T, class I>
 HD T plane_depth(T z0, T dz1, T dz2, T inv_area, I e1, I e2) {
   return z0 + (convert<T>(e1) * dz1 + convert<T>(e2) * dz2) * inv_area;
@@ -191,19 +197,20 @@ HD T plane_depth(T z0, T dz1, T dz2, T inv_area, I e1, I e2) {
 
 HD bool in_depth_range(float depth) { return depth >= -1.f && depth <= 1.f; }
 
-// Smaller key: nearer, or equally near with the lower face index.
+// The visibility key: depth in the upper half as a number that sorts like it, face index in the lower half. A smaller
+// key is nearer, or as near with the lower face index.
 HD uint64_t visibility_key(float depth, int32_t face) {
   const uint32_t bits = float_bits(depth + 0.f);  // -0 becomes +0
   const uint32_t ordered = bits ^ (uint32_t(int32_t(bits) >> 31) | 0x80000000u);
   return uint64_t(ordered) << 32 | uint32_t(face);
 }
-HD int32_t key_face(uint64_t key) { return key == kEmpty ? -1 : int32_t(uint32_t(key)); }
+HD int32_t key_face(uint64_t key) { return key == kEmptyKey ? -1 : int32_t(uint32_t(key)); }
 
-// --- the homogeneous path -------------------------------------------------------------------------------------------
+// The homogeneous path.
 
-using Wide = __int128;
+using Int128 = __int128;
 
-HD double wide_to_double(Wide a) { return double(int64_t(a >> 64)) * 18446744073709551616.0 + double(uint64_t(a)); }
+HD double int128_to_double(Int128 a) { return double(int64_t(a >> 64)) * 18446744073709551616.0 + double(uint64_t(a)); }
 
 struct HomogeneousVertex {
   int64_t x, y, w;  // the vertex is at (x/w, y/w) in 1/256 pixel; |x|, |y|, |w| <= 2^28
@@ -213,7 +220,7 @@ struct HomogeneousVertex {
 template <class T>
 HD HomogeneousVertex homogeneous_vertex(Vec4<T> clip, int32_t width, int32_t height) {
   const auto s = screen_vertex<T, int32_t>(clip.x, clip.y, clip.z, clip.w, width, height);
-  if (s.cell != kHomogeneousCell) return {s.x, s.y, 1, double(s.z), 1.0};  // the same line as in an ordinary neighbour
+  if (s.cell != kHomogeneousCell) return {s.x, s.y, 1, double(s.z), 1.0};  // the same lines as in the ordinary path
   const double w = double(clip.w);
   const double x = (double(clip.x) + w) * (double(width) * (kSubpixels / 2));
   const double y = (w - double(clip.y)) * (double(height) * (kSubpixels / 2));
@@ -223,46 +230,48 @@ HD HomogeneousVertex homogeneous_vertex(Vec4<T> clip, int32_t width, int32_t hei
   frexp(largest, &exponent);  // largest < 2^exponent
   exponent = exponent < -900 ? -900 : exponent;
   const double scale = ldexp(1.0, 28 - exponent);
-  return {int64_t(rint(x * scale)), int64_t(rint(y * scale)), int64_t(rint(w * scale)), double(clip.z) * scale, w * scale};
+  return {int64_t(rint(x * scale)), int64_t(rint(y * scale)), int64_t(rint(w * scale)), double(clip.z) * scale,
+          w * scale};
 }
 
 struct HomogeneousSetup {
   int64_t a[3], b[3];  // E_i(x, y) = a x + b y + c with x, y in 1/256 pixel, positive inside
-  Wide c[3];
+  Int128 c[3];
   double z[3], w[3];
   bool drawn;
 
   HD HomogeneousSetup(const HomogeneousVertex* v, int32_t width, int32_t height, int64_t cull) {
-    // Wholly outside one plane of the view volume: nothing to draw.
+    // A triangle outside one plane of the view volume is not drawn.
     bool left = true, right = true, above = true, below = true, behind = true;
     const int64_t right_edge = int64_t(width) * kSubpixels, lower_edge = int64_t(height) * kSubpixels;
     for (int i = 0; i < 3; ++i) {
       left &= v[i].x < 0, above &= v[i].y < 0, behind &= v[i].scaled_w <= 0;
-      right &= Wide(v[i].x) > Wide(v[i].w) * right_edge, below &= Wide(v[i].y) > Wide(v[i].w) * lower_edge;
+      right &= Int128(v[i].x) > Int128(v[i].w) * right_edge, below &= Int128(v[i].y) > Int128(v[i].w) * lower_edge;
     }
-    Wide det = 0;
+    Int128 det = 0;
     for (int i = 0; i < 3; ++i) {
       const HomogeneousVertex &p = v[(i + 1) % 3], &q = v[(i + 2) % 3];
       a[i] = p.y * q.w - p.w * q.y;
       b[i] = p.w * q.x - p.x * q.w;
-      c[i] = Wide(p.x) * q.y - Wide(p.y) * q.x;
+      c[i] = Int128(p.x) * q.y - Int128(p.y) * q.x;
       z[i] = v[i].z, w[i] = v[i].scaled_w;
     }
-    det = Wide(a[0]) * v[0].x + Wide(b[0]) * v[0].y + c[0] * v[0].w;
+    det = Int128(a[0]) * v[0].x + Int128(b[0]) * v[0].y + c[0] * v[0].w;
     const int s = det < 0 ? -1 : 1;
     for (int i = 0; i < 3; ++i) a[i] *= s, b[i] *= s, c[i] *= s;
     drawn = det != 0 && !(left || right || above || below || behind) && !(cull == kCullBack && s > 0) &&
             !(cull == kCullFront && s < 0);
   }
 
-  // True where the pixel's centre is inside and its depth in range.
+  // Whether the pixel's center is inside and its depth in range.
   HD bool covers(int32_t col, int32_t row, float& depth) const {
-    const int64_t x = (int64_t(col) << kSubpixelBits) + kSubpixels / 2, y = (int64_t(row) << kSubpixelBits) + kSubpixels / 2;
+    const int64_t x = (int64_t(col) << kSubpixelBits) + kSubpixels / 2,
+                  y = (int64_t(row) << kSubpixelBits) + kSubpixels / 2;
     double zsum = 0, wsum = 0;
     for (int i = 0; i < 3; ++i) {
-      const Wide e = Wide(a[i]) * x + Wide(b[i]) * y + c[i];
+      const Int128 e = Int128(a[i]) * x + Int128(b[i]) * y + c[i];
       if (e < 0 || (e == 0 && !(a[i] > 0 || (a[i] == 0 && b[i] > 0)))) return false;
-      const double weight = wide_to_double(e);
+      const double weight = int128_to_double(e);
       zsum += weight * z[i], wsum += weight * w[i];
     }
     depth = float(zsum / wsum);
@@ -270,11 +279,11 @@ struct HomogeneousSetup {
   }
 };
 
-// --- barycentrics -----------------------------------------------------------------------------------------------------
+// Barycentrics and their derivatives.
 
-// Perspective-correct barycentrics of a pixel centre, from the unsnapped vertices, with their derivative.
+// Perspective-correct barycentrics of a pixel center, from the unsnapped vertices.
 // With u_i = w_i (x_i - px), v_i = w_i (y_i - py) in pixels, m_i = u_j v_k - v_j u_k and bary_i = m_i / sum(m).
-// Snapping may put a centre up to 1/512 pixel outside: each bary is clamped to [0, 1] and the three sum to 1 again.
+// Snapping may put a center up to 1/512 pixel outside: each bary is clamped to [0, 1] and the three are normalized.
 template <class T>
 struct Barycentrics {
   T u[3], v[3], raw[3], b[3], inv_sum, inv_clamped, ox, oy;
@@ -298,21 +307,22 @@ struct Barycentrics {
     const T c0 = clamp01(raw[0]), c1 = clamp01(raw[1]), c2 = clamp01(raw[2]);
     inv_clamped = 1.0f / (c0 + c1 + c2);
     b[0] = c0 * inv_clamped, b[1] = c1 * inv_clamped, b[2] = c2 * inv_clamped;
-    // A triangle that is degenerate before snapping has no barycentrics of its own: a point inside, and no gradient.
-    const auto sound = is_finite((raw[0] + raw[1]) + raw[2]) & is_finite(inv_clamped);
+    // A triangle that is degenerate before snapping has no barycentrics: it gets a point inside, and no gradient.
+    const auto valid = is_finite((raw[0] + raw[1]) + raw[2]) & is_finite(inv_clamped);
     const T zero = ox - ox;
     for (int i = 0; i < 3; ++i) {
-      raw[i] = select(sound, raw[i], zero - 1.0f);
-      b[i] = select(sound, b[i], zero + (i == 2 ? 0.5f : 0.25f));
+      raw[i] = select(valid, raw[i], zero - 1.0f);
+      b[i] = select(valid, b[i], zero + (i == 2 ? 0.5f : 0.25f));
     }
-    inv_sum = select(sound, inv_sum, zero), inv_clamped = select(sound, inv_clamped, zero);
+    inv_sum = select(valid, inv_sum, zero), inv_clamped = select(valid, inv_clamped, zero);
   }
 
-  // Adds d loss / d clip (x, y, w of each corner) for d loss / d b = g.
+  // Adds d loss / d clip (x, y, w of each corner), given d loss / d b = g.
   HD void backward(const T* g, Vec4<T>* grad) const {
     const T along = mul_add(g[2], b[2], mul_add(g[1], b[1], g[0] * b[0])), zero = along - along;
     T graw[3], gm[3];
-    for (int i = 0; i < 3; ++i) graw[i] = select((raw[i] >= 0.0f) & (raw[i] <= 1.0f), (g[i] - along) * inv_clamped, zero);
+    for (int i = 0; i < 3; ++i)
+      graw[i] = select((raw[i] >= 0.0f) & (raw[i] <= 1.0f), (g[i] - along) * inv_clamped, zero);
     const T along_raw = mul_add(graw[2], raw[2], mul_add(graw[1], raw[1], graw[0] * raw[0]));
     for (int i = 0; i < 3; ++i) gm[i] = (graw[i] - along_raw) * inv_sum;
     for (int i = 0; i < 3; ++i) {
@@ -326,10 +336,11 @@ struct Barycentrics {
   }
 };
 
-// z/w at the pixel, and its derivative with respect to clip z, clip w and the barycentrics.
+// Depth z/w at a pixel, and its derivative with respect to clip z, clip w and the barycentrics.
 template <class T>
 HD T interpolated_depth(const Vec4<T>* clip, const T* b) {
-  return (b[0] * clip[0].z + b[1] * clip[1].z + b[2] * clip[2].z) / (b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w);
+  return (b[0] * clip[0].z + b[1] * clip[1].z + b[2] * clip[2].z) /
+         (b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w);
 }
 template <class T>
 HD void interpolated_depth_backward(const Vec4<T>* clip, const T* b, T grad_depth, T* grad_b, Vec4<T>* grad) {
@@ -343,17 +354,19 @@ HD void interpolated_depth_backward(const Vec4<T>* clip, const T* b, T grad_dept
   }
 }
 
-// d loss / d clip of the three corners for that of one fragment's barycentrics and depth.
+// d loss / d clip of the three corners, given that of one fragment's barycentrics and depth.
 template <class T>
-HD void fragment_backward(const T* positions, const int32_t* corner, int32_t row, int32_t col, int32_t height, int32_t width, const Vec3<T>& grad_bary,
-                          T grad_depth, Vec4<T>* grad) {
-  const Vec4<T> clip[3] = {load4(positions + int64_t(corner[0]) * 4), load4(positions + int64_t(corner[1]) * 4), load4(positions + int64_t(corner[2]) * 4)};
+HD void fragment_backward(const T* positions, const int32_t* corner, int32_t row, int32_t col, int32_t height,
+                          int32_t width, const Vec3<T>& grad_bary, T grad_depth, Vec4<T>* grad) {
+  const Vec4<T> clip[3] = {load4(positions + int64_t(corner[0]) * 4), load4(positions + int64_t(corner[1]) * 4),
+                           load4(positions + int64_t(corner[2]) * 4)};
   const Barycentrics<T> p(clip, col, row, width, height);
   T g[3] = {grad_bary.x, grad_bary.y, grad_bary.z};
   for (int i = 0; i < 3; ++i) grad[i] = {T(0), T(0), T(0), T(0)};
   if (grad_depth != T(0)) interpolated_depth_backward(clip, p.b, grad_depth, g, grad);
-  if (g[0] != g[1] || g[1] != g[2]) p.backward(g, grad);  // barycentrics sum to 1: equal gradients move nothing
+  if (g[0] != g[1] || g[1] != g[2])
+    p.backward(g, grad);  // barycentrics sum to 1: an equal gradient of all has no effect
 }
 
-LEVEL_END
+ISA_NAMESPACE_END
 }  // namespace facerender

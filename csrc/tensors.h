@@ -1,5 +1,5 @@
-// What the host side of every op needs of torch's stable ABI, and the checks that guard memory. Messages for users are
-// raised in Python, with names and shapes; these only keep a raw call from reading out of bounds.
+// What the host code of every op needs of torch's stable ABI, and checks that guard memory. Python raises the messages
+// for users, with names and shapes; these checks only keep a direct call of an op from reading out of bounds.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -15,7 +15,7 @@
 #include <tuple>
 #include <vector>
 
-// The CUDA sources compile a second time as C++ for the kernel tests, under a library name of their own.
+// The kernel tests compile the CUDA sources again as C++, under a library name of their own.
 #ifndef FACERENDER_LIBRARY
 #define FACERENDER_LIBRARY facerender
 #endif
@@ -31,7 +31,7 @@ inline void check(bool ok, const char* message) {
   if (!ok) throw std::runtime_error(message);
 }
 
-// Every tensor of a call lives on the device of the first.
+// All tensors of a call must be on the device of the first.
 inline void check_same_device(const Tensor&) {}
 template <class... Rest>
 void check_same_device(const Tensor& first, const Tensor& second, const Rest&... rest) {
@@ -39,20 +39,25 @@ void check_same_device(const Tensor& first, const Tensor& second, const Rest&...
   check_same_device(first, rest...);
 }
 
-// A list of faces: int32 [F,3], few enough that a corner's number fits 32 bits.
+// A face list: int32 [F,3], with so few faces that corner numbers fit 32 bits.
 inline void check_faces(const Tensor& faces) {
-  check(faces.dim() == 2 && faces.size(1) == 3 && faces.scalar_type() == ScalarType::Int, "facerender: faces must be int32 [F,3]");
+  check(faces.dim() == 2 && faces.size(1) == 3 && faces.scalar_type() == ScalarType::Int,
+        "facerender: faces must be int32 [F,3]");
   check(faces.size(0) < (int64_t(1) << 31) / 3, "facerender: at most 715,827,882 faces");
 }
 // Positions [N,V,width] and faces [F,3].
 inline void check_mesh(const Tensor& positions, int64_t width, const Tensor& faces) {
-  check(positions.dim() == 3 && positions.size(2) == width, "facerender: positions must be [N,V,4], or [N,V,3] for normals");
+  check(positions.dim() == 3 && positions.size(2) == width,
+        "facerender: positions must be [N,V,4], or [N,V,3] for normals");
   check(positions.size(1) < (int64_t(1) << 31) / 3, "facerender: at most 715,827,882 vertices");
   check_faces(faces);
 }
-inline void check_ids(const Tensor& face_id) { check(face_id.scalar_type() == ScalarType::Int && face_id.dim() >= 3, "facerender: face ids must be int32 [N,H,W]"); }
+inline void check_ids(const Tensor& face_id) {
+  check(face_id.scalar_type() == ScalarType::Int && face_id.dim() >= 3, "facerender: face ids must be int32 [N,H,W]");
+}
 inline void check_size(int64_t height, int64_t width, int64_t layers) {
-  check(height >= 0 && width >= 0 && height <= 16384 && width <= 16384 && layers >= 1, "facerender: a side must be 0 to 16384 pixels");
+  check(height >= 0 && width >= 0 && height <= 16384 && width <= 16384 && layers >= 1,
+        "facerender: a side must be 0 to 16384 pixels");
 }
 
 inline Tensor empty(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
@@ -61,16 +66,16 @@ inline Tensor empty(const Tensor& like, std::vector<int64_t> sizes, ScalarType d
 inline Tensor zeros(const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
   return torch::stable::new_zeros(like, sizes, dtype);
 }
-// Memory for gradients that each image clears for itself: without images, nobody does.
+// Uninitialized memory for gradients that each image clears for itself; zeros if there is no image.
 inline Tensor empty_for(int64_t batch, const Tensor& like, std::vector<int64_t> sizes, ScalarType dtype) {
   return batch ? empty(like, sizes, dtype) : zeros(like, sizes, dtype);
 }
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
-// Positions [..,4], which CUDA loads 16 bytes at a time.
+// Contiguous and aligned to 16 bytes, for positions [..,4], which CUDA loads 16 bytes at a time.
 inline Tensor aligned(const Tensor& t) {
-  const Tensor whole = as_contiguous(t);
-  return reinterpret_cast<uintptr_t>(whole.const_data_ptr()) % 16 ? torch::stable::clone(whole) : whole;
+  const Tensor contiguous = as_contiguous(t);
+  return reinterpret_cast<uintptr_t>(contiguous.const_data_ptr()) % 16 ? torch::stable::clone(contiguous) : contiguous;
 }
 
 template <class T>
@@ -82,7 +87,7 @@ T* mutable_data(const Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-// Elements from one batch item to the next: 0 for a leading 1, which is shared by the batch without a copy.
+// Elements from one batch item to the next: 0 if a leading dimension of 1 is shared by the batch.
 inline int64_t batch_stride(const Tensor& t, int64_t batch) {
   if (t.size(0) == 1 || batch == 0) return 0;
   return t.numel() / t.size(0);

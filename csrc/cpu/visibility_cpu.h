@@ -1,4 +1,5 @@
-// Which face each pixel of one image sees: the part of rasterization that `rasterize` and `render_face` share on the CPU.
+// The visibility pass of one image: which face is visible at each pixel, the part of rasterization that `rasterize` and
+// `render_face` share on the CPU.
 #pragma once
 
 #include <memory>
@@ -9,22 +10,25 @@
 
 namespace facerender {
 
-// The vertices of one image on the screen; memory that one thread uses for image after image.
+// Owns the projected vertices of one image; a thread reuses it from image to image.
 template <class T>
 struct ScreenVertices : ScreenArrays<T> {
-  std::unique_ptr<ScreenVertex<T>[]> memory;
-  std::unique_ptr<int32_t[]> more;
+  std::unique_ptr<ScreenVertex<T>[]> vertex_memory;
+  std::unique_ptr<int32_t[]> cell_memory;
 
-  explicit ScreenVertices(int64_t n) : memory(new ScreenVertex<T>[size_t(n)]), more(new int32_t[size_t(n)]) {
-    this->vertices = memory.get(), this->cells = more.get();
+  explicit ScreenVertices(int64_t n)
+      : vertex_memory(new ScreenVertex<T>[size_t(n)]), cell_memory(new int32_t[size_t(n)]) {
+    this->vertices = vertex_memory.get(), this->cells = cell_memory.get();
   }
 };
 
-// Fills keys [H*W] with the smallest visibility_key of each pixel, kEmpty where there is none. With `in_front`, the keys
-// of the layer before, only larger keys count. `threads` splits the one image over threads; the result is the same. Returns
-// the largest index of a face (a negative one counts as large); where that is no vertex nothing is drawn, and the caller throws, outside
-// its threads: an exception that leaves one loses its message.
+// Fills keys [H*W] with the smallest visibility_key of each pixel, kEmptyKey for background. in_front: null, or the
+// keys of the layer in front, of which only larger ones count (depth peeling). threads: whether to split the image over
+// threads, which does not change the result. Returns the largest vertex index of the faces, where a negative one counts
+// as large. If that is out of range nothing is drawn and the caller must throw, outside its threads, because an
+// exception that leaves a thread loses its message.
 template <class T>
-uint32_t find_visible(const MeshView<T>& mesh, const ScreenVertices<T>& screen, const uint64_t* in_front, uint64_t* keys, bool threads);
+uint32_t find_visible(const MeshView<T>& mesh, const ScreenVertices<T>& screen, const uint64_t* in_front,
+                      uint64_t* keys, bool threads);
 
 }  // namespace facerender

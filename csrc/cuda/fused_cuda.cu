@@ -1,15 +1,16 @@
+// render_face on CUDA: a kernel that shades the visibility buffer (shade), and its gradient (shade_backward). The
+// mathematics of a pixel is in ../fused.h.
 #include "../fused.h"
 #include "../inputs.h"
-
 #include "light.cuh"
-#include "strips.cuh"
+#include "tiles.cuh"
 #include "visibility.cuh"
 #include "warp_sums.cuh"
 
 namespace facerender {
 namespace {
 
-// The views of all images: that of image n is this one, moved by n strides.
+// A FaceView for each image of a batch: that of image n is `first`, advanced by n strides.
 template <class T, class A>
 struct BatchView {
   FaceView<T, A> first;
@@ -17,10 +18,21 @@ struct BatchView {
   int64_t batch, num_faces, normals_stride, albedo_stride, background_stride, light_stride;
 
   explicit BatchView(const RenderInputs& in)
-      : first{data<T>(in.clip), in.lit ? data<A>(in.normals) : nullptr, data<A>(in.albedo), data<int32_t>(in.faces),
-              in.has_background ? data<A>(in.background) : nullptr, in.background.numel() == 3 ? 0 : 3, in.num_vertices, int32_t(in.height), int32_t(in.width)},
-        coefficients(in.lit ? data<T>(in.coefficients) : nullptr), batch(in.batch), num_faces(in.num_faces), normals_stride(batch_stride(in.normals, in.batch)),
-        albedo_stride(batch_stride(in.albedo, in.batch)), background_stride(in.background.numel() == 3 ? 0 : batch_stride(in.background, in.batch)),
+      : first{data<T>(in.clip),
+              in.lit ? data<A>(in.normals) : nullptr,
+              data<A>(in.albedo),
+              data<int32_t>(in.faces),
+              in.has_background ? data<A>(in.background) : nullptr,
+              in.background.numel() == 3 ? 0 : 3,
+              in.num_vertices,
+              int32_t(in.height),
+              int32_t(in.width)},
+        coefficients(in.lit ? data<T>(in.coefficients) : nullptr),
+        batch(in.batch),
+        num_faces(in.num_faces),
+        normals_stride(batch_stride(in.normals, in.batch)),
+        albedo_stride(batch_stride(in.albedo, in.batch)),
+        background_stride(in.background.numel() == 3 ? 0 : batch_stride(in.background, in.batch)),
         light_stride(batch_stride(in.coefficients, in.batch)) {}
   BatchView part(int64_t n, int64_t images) const {
     BatchView view = *this;
@@ -37,69 +49,80 @@ struct BatchView {
   }
 };
 
+// Visibility keys to color and face id. `aligned`: whether rows_aligned holds for both.
 template <class T, class A, int kTiles>
-__global__ void __launch_bounds__(kStripBlock, sizeof(T) == 4 ? 8 : 4) shade(BatchView<T, A> all, const __grid_constant__ ShPreset preset, const uint64_t* keys, A* out, int32_t* face_id, bool rows) {
-  using Pixels = Strip<kTiles>;
+__global__ void __launch_bounds__(kTileBlock, sizeof(T) == 4 ? 8 : 4)
+    shade(BatchView<T, A> all, const __grid_constant__ ShPreset preset, const uint64_t* keys, A* out, int32_t* face_id,
+          bool aligned) {
+  using Tiles = TileRow<kTiles>;
   struct alignas(16) Memory {
-    A colours[4][kStripPitch<kTiles, 3, sizeof(A)>];
-    int32_t ids[4][kStripPitch<kTiles, 1, 4>];
+    A colors[4][kTilePitch<kTiles, 3, sizeof(A)>];
+    int32_t ids[4][kTilePitch<kTiles, 1, 4>];
     ShLight<T> light;
   };
-  __shared__ Memory memories[kStripWarps];
+  __shared__ Memory memories[kTileWarps];
   Memory& memory = memories[threadIdx.x / kWarp];
-  const Pixels strip(all.first.height, all.first.width);
-  const int64_t n = blockIdx.z, first = strip.before(blockIdx.z);
-  keys = in_global(kept(keys + first)), face_id = in_global(kept(face_id + first)), out = in_global(kept(out + first * 3));
-  const T number = all.coefficients && strip.lane < 27 ? all.coefficients[n * all.light_stride + strip.lane] : T(0);
-  wait_for_previous();
+  const Tiles tiles(all.first.height, all.first.width);
+  const int64_t n = blockIdx.z, first = tiles.first_pixel(blockIdx.z);
+  keys = assume_global(launder(keys + first)), face_id = assume_global(launder(face_id + first)),
+  out = assume_global(launder(out + first * 3));
+  const T number = all.coefficients && tiles.lane < 27 ? all.coefficients[n * all.light_stride + tiles.lane] : T(0);
+  pdl_wait();
   int32_t id[kTiles];
-  const bool seen = strip.sees(keys, id), colourful = seen || all.first.background;
-  if (colourful) {
+  const bool visible = tiles.load_face_ids(keys, id), has_color = visible || all.first.background;
+  if (has_color) {
     UNROLL
-    for (int j = 0; j < kTiles; ++j) memory.ids[strip.row_of(j)][strip.col_of()] = id[j];
+    for (int j = 0; j < kTiles; ++j) memory.ids[tiles.row_of(j)][tiles.col_of()] = id[j];
     __syncwarp();
     FaceView<T, A> view = all.image(n);
-    view.clip = in_global(kept(view.clip)), view.albedo = in_global(kept(view.albedo)), view.faces = in_global(kept(view.faces));
-    const int32_t row = strip.lane / 8, first_col = strip.lane % 8;
-    const auto corners = [&](int32_t face) { return face >= 0 ? begin_load3(view.faces, face) : Loading3<int32_t>{0, 0, 0}; };
+    view.clip = assume_global(launder(view.clip)), view.albedo = assume_global(launder(view.albedo)),
+    view.faces = assume_global(launder(view.faces));
+    const int32_t row = tiles.lane / 8, first_col = tiles.lane % 8;
+    const auto prefetch_corners = [&](int32_t face) {
+      return face >= 0 ? prefetch3(view.faces, face) : Prefetched3<int32_t>{0, 0, 0};
+    };
     int32_t face = kTiles == 1 ? id[0] : memory.ids[row][first_col];
-    Loading3<int32_t> f = corners(face);
-    if (seen && all.coefficients) put_light_by_warp(number, preset, memory.light);
-    const auto go = [&](auto lit) {
+    Prefetched3<int32_t> f = prefetch_corners(face);
+    if (visible && all.coefficients) store_light_by_warp(number, preset, memory.light);
+    const auto shade_tiles = [&](auto lit) {
       constexpr bool kLit = decltype(lit)::value;
-      if constexpr (kLit) view.normals = in_global(kept(view.normals));
-      UNROLL_NOT
-      for (int32_t begin = 0; begin < Pixels::kWide; begin += 8) {
-        const int32_t col = begin + first_col, next = begin + 8 < Pixels::kWide ? memory.ids[row][col + 8] : -1, image_row = strip.row + row, image_col = strip.col + col;
-        const Loading3<int32_t> following = corners(next);  // under way while this tile is shaded
+      if constexpr (kLit) view.normals = assume_global(launder(view.normals));
+      NO_UNROLL
+      for (int32_t begin = 0; begin < Tiles::kWidth; begin += 8) {
+        const int32_t col = begin + first_col, next = begin + 8 < Tiles::kWidth ? memory.ids[row][col + 8] : -1,
+                      image_row = tiles.row + row, image_col = tiles.col + col;
+        const Prefetched3<int32_t> following = prefetch_corners(next);  // in flight while this tile is shaded
         Vec3<T> c{T(0), T(0), T(0)};
         if (face >= 0)
-          c = seen_pixel<kLit>(view, memory.light, end_load3<int32_t>(f, view.faces, face), image_row, image_col);
-        else if (image_row < strip.height && image_col < strip.width)
-          c = background_pixel(view, image_row, image_col);
-        A* const to = memory.colours[row] + 3 * col;
+          c = covered_pixel_color<kLit>(view, memory.light, finish_prefetch3<int32_t>(f, view.faces, face), image_row,
+                                        image_col);
+        else if (image_row < tiles.height && image_col < tiles.width)
+          c = background_color(view, image_row, image_col);
+        A* const to = memory.colors[row] + 3 * col;
         to[0] = A(c.x), to[1] = A(c.y), to[2] = A(c.z);
         face = next, f = following;
       }
     };
-    all.first.normals ? go(std::true_type{}) : go(std::false_type{});
+    all.first.normals ? shade_tiles(std::true_type{}) : shade_tiles(std::false_type{});
     __syncwarp();
   }
-  if (rows) {
-    strip.template put<1>(face_id, memory.ids, seen, -1);
-    strip.template put<3>(out, memory.colours, colourful, A(0.f));
+  if (aligned) {
+    tiles.template store<1>(face_id, memory.ids, visible, -1);
+    tiles.template store<3>(out, memory.colors, has_color, A(0.f));
   } else {
-    UNROLL_NOT
+    NO_UNROLL
     for (int j = 0; j < kTiles; ++j)
-      if (strip.inside(j)) {
-        face_id[strip.pixel(j)] = seen ? memory.ids[strip.row_of(j)][strip.col_of()] : -1;
-        for (int c = 0; c < 3; ++c) out[3 * strip.pixel(j) + c] = colourful ? memory.colours[strip.row_of(j)][3 * strip.col_of() + c] : A(0.f);
+      if (tiles.inside(j)) {
+        face_id[tiles.pixel(j)] = visible ? memory.ids[tiles.row_of(j)][tiles.col_of()] : -1;
+        for (int c = 0; c < 3; ++c)
+          out[3 * tiles.pixel(j) + c] = has_color ? memory.colors[tiles.row_of(j)][3 * tiles.col_of() + c] : A(0.f);
       }
   }
 }
 
-std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optional<Tensor>& normals, const Tensor& albedo,
-                                            const std::optional<Tensor>& coefficients, const Tensor& faces, const std::optional<Tensor>& background,
+std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optional<Tensor>& normals,
+                                            const Tensor& albedo, const std::optional<Tensor>& coefficients,
+                                            const Tensor& faces, const std::optional<Tensor>& background,
                                             int64_t height, int64_t width, int64_t cull, int64_t preset) {
   const RenderInputs in(clip, normals, albedo, coefficients, faces, background, height, width);
   const Device device(in.clip);
@@ -109,17 +132,19 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
   dispatch_attribute(in.clip.scalar_type(), in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    const BatchMesh<T> mesh{data<T>(in.clip), data<int32_t>(in.faces), in.batch, in.num_vertices, in.num_faces, int32_t(height), int32_t(width), cull};
-    Search<T> search(device, in.clip, mesh, false);
-    search.in_parts([&](const BatchMesh<T>& part, int64_t n) {
-      const uint64_t* const keys = search.find(part);
+    const BatchMesh<T> mesh{data<T>(in.clip), data<int32_t>(in.faces), in.batch,       in.num_vertices,
+                            in.num_faces,     int32_t(height),         int32_t(width), cull};
+    VisibilityPass<T> visibility(device, in.clip, mesh, false);
+    visibility.in_parts([&](const BatchMesh<T>& part, int64_t n) {
+      const uint64_t* const keys = visibility.find(part);
       A* const to = mutable_data<A>(image) + n * height * width * 3;
-      by_strips(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
+      launch_by_tiles(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
         constexpr int kTiles = decltype(tiles)::value;
         A* const here = to + first * height * width * 3;
         int32_t* const ids = mutable_data<int32_t>(face_id) + (n + first) * height * width;
-        LAUNCH_AFTER((shade<T, A, kTiles>), grid_of_strips<kTiles>(height, width, images), kStripBlock, device, (BatchView<T, A>(in).part(n + first, images)), sh_preset(preset),
-               keys + first * height * width, here, ids, whole_rows(here, width) && whole_rows(ids, width));
+        LAUNCH_PDL((shade<T, A, kTiles>), grid_for_tiles<kTiles>(height, width, images), kTileBlock, device,
+                   (BatchView<T, A>(in).part(n + first, images)), sh_preset(preset), keys + first * height * width,
+                   here, ids, rows_aligned(here, width) && rows_aligned(ids, width));
       });
       device.launched();
     });
@@ -127,14 +152,15 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
   return {image, face_id};
 }
 
-template <class T, Mode mode>
-struct SumSink {
+// Where covered_pixel_backward puts the gradients of a pixel's corners: into global memory.
+template <class T, SumMode mode>
+struct GlobalSink {
   VertexSums<T> clip_sums, normal_sums, albedo_sums;
   __device__ void clip(int, int32_t v, Vec4<T> g) const { add4<T, mode>(clip_sums, v, g); }
   __device__ void normal(int, int32_t v, Vec3<T> g) const { add3<T, mode>(normal_sums, v, g); }
   __device__ void albedo(int, int32_t v, Vec3<T> g) const { add3<T, mode>(albedo_sums, v, g); }
-  __device__ SumSink image(int64_t n, int64_t vertices, int64_t normals_stride, int64_t albedo_stride) const {
-    SumSink s = *this;
+  __device__ GlobalSink image(int64_t n, int64_t vertices, int64_t normals_stride, int64_t albedo_stride) const {
+    GlobalSink s = *this;
     s.clip_sums.values += n * vertices * 4, s.clip_sums.fixed += n * vertices * 4;
     s.normal_sums.values += n * normals_stride, s.normal_sums.fixed += n * normals_stride;
     s.albedo_sums.values += n * albedo_stride, s.albedo_sums.fixed += n * albedo_stride;
@@ -142,16 +168,17 @@ struct SumSink {
   }
 };
 
-// Into the warp's sums: three numbers of a vertex for each gradient. That of clip has no z, and goes out as it is, four numbers at once, where the pixels are not summed by faces.
-template <int kValues, Mode mode>
+// The same into a warp's staged sums, three numbers per vertex and gradient. The gradient of clip has no z. If it is
+// not staged, because the pixels are not summed by faces, it goes to global memory as one 16-byte atomic.
+template <int kValues, SumMode mode>
 struct WarpSink {
   static constexpr int kClip = 0, kAlbedo = 3, kNormals = 6;
-  WarpSums<kValues, 3>& sums;
+  WarpVertexSums<kValues, 3>& sums;
   const VertexSums<float>& clip_sums;
-  int32_t place;
-  bool clip_waits;
+  int32_t slot;
+  bool stage_clip;
   __device__ void clip(int k, int32_t v, Vec4<float> g) const {
-    if (clip_waits)
+    if (stage_clip)
       put3(k, kClip, {g.x, g.y, g.w});
     else
       add4<float, mode>(clip_sums, v, g);
@@ -160,39 +187,43 @@ struct WarpSink {
   __device__ void normal(int k, int32_t, Vec3<float> g) const {
     if constexpr (kValues > kNormals) put3(k, kNormals, g);
   }
-  __device__ void put3(int k, int at, Vec3<float> g) const { sums.put(place, k, at, g.x), sums.put(place, k, at + 1, g.y), sums.put(place, k, at + 2, g.z); }
+  __device__ void put3(int k, int at, Vec3<float> g) const {
+    sums.put(slot, k, at, g.x), sums.put(slot, k, at + 1, g.y), sums.put(slot, k, at + 2, g.z);
+  }
 };
 
-// The shared memory of a warp: its light, its vertices' sums, and after them the light's.
+// The shared memory of a warp, used first for the sums of vertices and then for the gradient of the light.
 template <class T, int kValues>
 union WarpMemory {
-  WarpSums<kValues, 3> vertices;
-  LightProducts<T> light;
+  WarpVertexSums<kValues, 3> vertices;
+  WarpLightGradient<T> light;
 };
 template <class T>
 union WarpMemory<T, 0> {
-  LightProducts<T> light;
+  WarpLightGradient<T> light;
 };
 
-constexpr int kFewFaces = 16;
+constexpr int kMaxFacesToSort = 16;  // in a warp, up to which it is faster to sum by faces
 
-// Blocks of shade_backward that share a multiprocessor, as far as that takes no spills.
-template <class T, class A, Mode mode, int kValues>
+// Blocks of shade_backward per multiprocessor: as many as possible without register spills.
+template <class T, class A, SumMode mode, int kValues>
 constexpr int backward_blocks() {
   if (sizeof(T) == 8) return 4;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  if (mode == kAdd) return __CUDA_ARCH__ >= 900 && kValues != 6 && sizeof(A) == 4 ? 12 : 10;
+  if (mode == kAtomicAdd) return __CUDA_ARCH__ >= 900 && kValues != 6 && sizeof(A) == 4 ? 12 : 10;
 #endif
   return 8;
 }
 
-// kValues: room for 6 or 9 numbers of a vertex, which a warp sums in shared memory, or only moves to neighbouring lanes; 0 where every pixel adds its own (float64)
-// or nothing is summed but the light.
-template <class T, class A, Mode mode, int kValues>
+// The gradients of all pixels, and the partial sums of the light's gradient, one per block.
+// kValues: staged numbers per vertex: 6, or 9 with normals; 0 if pixels add directly (float64), if only the maximum is
+// searched, or if only the light has a gradient.
+template <class T, class A, SumMode mode, int kValues>
 __global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues>())
-    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, FaceWants wants, int32_t patches, const A* grad, const int32_t* face_id, SumSink<T, mode> sums, T* partial) {
+    shade_backward(BatchView<T, A> all, const __grid_constant__ ShPreset preset, WantedGradients wants, int32_t patches,
+                   const A* grad, const int32_t* face_id, GlobalSink<T, mode> sums, T* partial) {
   constexpr int kWarps = kSumBlock / kWarp;
-  if constexpr (kValues == 0 && mode == kAdd && sizeof(T) == 4) wants = {false, false, false, wants.light};
+  if constexpr (kValues == 0 && mode == kAtomicAdd && sizeof(T) == 4) wants = {false, false, false, wants.light};
   __shared__ ChannelLight<T> lights[kWarps];
   __shared__ WarpMemory<T, kValues> memories[kWarps];
   __shared__ T light_sums[kWarps][kWarp];
@@ -202,38 +233,42 @@ __global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues
   const int64_t V = all.first.num_vertices, pixels = int64_t(height) * width;
   ChannelLight<T>& light = lights[warp];
   WarpMemory<T, kValues>& memory = memories[warp];
-  let_next_start();
+  pdl_trigger();
   for (int64_t n = blockIdx.z; n < all.batch; n += gridDim.z) {
     const int32_t* const image_ids = face_id + n * pixels;
     const A* const image_grad = grad + n * pixels * 3;
     const PatchPixel first = patch_pixel(height, width, patches, 0);
-    uint32_t live = ids.look(patches, image_ids + first.row * width + first.col, kPatchWidth, [&](int k) { return first.row < height && first.col + k * kPatchWidth < width; });
-    // What the first patch that sees a face needs; later that of the next one, while the one before it is summed.
+    uint32_t live = ids.load(patches, image_ids + first.row * width + first.col, kPatchWidth,
+                             [&](int k) { return first.row < height && first.col + k * kPatchWidth < width; });
+    // Inputs of the first patch in which the warp sees a face; later those of the next one, in flight while the
+    // previous one is summed.
     int32_t id = -1;
-    Three<int32_t> face;
-    Three<A> to_colour;
+    Vec3<int32_t> face{};
+    Vec3<A> grad_color{};
     const auto load_next = [&] {
       const int k = __ffs(int(live)) - 1;
       const PatchPixel p = patch_pixel(height, width, patches, k);
       id = ids.at(k);
       if (id < 0 || id >= all.num_faces) return void(id = -1);
-      face.start(all.first.faces + int64_t(id) * 3), to_colour.start(image_grad + (p.row * width + p.col) * 3);
+      face = load3_plain(all.first.faces + int64_t(id) * 3);
+      grad_color = load3_plain(image_grad + (p.row * width + p.col) * 3);
     };
     if (live) load_next();
     if (live && all.coefficients) light.load(all.coefficients + n * all.light_stride, preset);
     light_sums[warp][lane] = T(0);
-    wait_for_previous();
+    pdl_wait();
     const FaceView<T, A> view = all.image(n);
-    const SumSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
-    UNROLL_NOT
+    const GlobalSink<T, mode> sink = sums.image(n, V, all.normals_stride, all.albedo_stride);
+    NO_UNROLL
     while (live) {
-      const Corners f{face.v[0], face.v[1], face.v[2]};
-      const bool seen = id >= 0 && sound(f, V), any = __ballot_sync(kAllLanes, seen);
+      const Corners f{face.x, face.y, face.z};
+      const bool visible = id >= 0 && indices_valid(f, V), any = __ballot_sync(kAllLanes, visible);
       Vec3<T> normal, grad_shading;
-      const auto go = [&](const auto& to) {
+      const auto backward_to = [&](const auto& target) {
         const auto on_light = [&](const Vec3<T>& at, const Vec3<T>& g) { normal = at, grad_shading = g; };
         const PatchPixel p = patch_pixel(height, width, patches, __ffs(int(live)) - 1);
-        if (seen) face_pixel_backward(view, light, wants, f.v, p.row, p.col, to_colour.template get<T>(), to, on_light);
+        if (visible)
+          covered_pixel_backward(view, light, wants, f.v, p.row, p.col, convert3<T>(grad_color), target, on_light);
       };
       PixelOrder order;
       if (any) {
@@ -241,11 +276,12 @@ __global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues
 #ifdef __CUDA_ARCH__
           if (kValues > WarpSink<kValues, mode>::kNormals) __builtin_assume(view.normals != nullptr);
 #endif
-          if (mode == kAdd) order = PixelOrder(seen, id, kFewFaces);
-          memory.vertices.enter(order, seen, f);
-          go(WarpSink<kValues, mode>{memory.vertices, sink.clip_sums, order.place, mode == kFixed || order.ends});
+          if (mode == kAtomicAdd) order = PixelOrder(visible, id, kMaxFacesToSort);
+          memory.vertices.begin(order, visible, f);
+          backward_to(WarpSink<kValues, mode>{memory.vertices, sink.clip_sums, order.slot,
+                                              mode == kFixedPoint || order.face_ends});
         } else {
-          go(sink);
+          backward_to(sink);
         }
       }
       live &= live - 1;
@@ -253,36 +289,40 @@ __global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues
       if (!any) continue;
       __syncwarp();
       if constexpr (kValues > 0) {
-        const WarpSums<kValues, 3>& vertices = memory.vertices;
-        if (mode == kAdd && order.ends) {
-          vertices.by_faces(order.ends, [&](int32_t group, int32_t k, int32_t& stride) -> float* {
+        const WarpVertexSums<kValues, 3>& vertices = memory.vertices;
+        if (mode == kAtomicAdd && order.face_ends) {
+          vertices.sum_by_faces(order.face_ends, [&](int32_t group, int32_t k, int32_t& stride) -> float* {
             stride = group == 0 ? 4 : 3;
             if (group == 0) return wants.clip ? sink.clip_sums.values + (k == 2 ? 3 : k) : nullptr;
             if (group == 1) return wants.albedo ? sink.albedo_sums.values + k : nullptr;
             return wants.normals ? sink.normal_sums.values + k : nullptr;
           });
         } else {
-          T *const to_albedo = kept(sink.albedo_sums.values), *const to_normals = kept(sink.normal_sums.values);
-          vertices.template by_corners<mode == kAdd ? 1 : 0>([&](int group, int32_t k, const int32_t* v, const float* values) {
+          T *const to_albedo = launder(sink.albedo_sums.values), *const to_normals = launder(sink.normal_sums.values);
+          vertices.template sum_by_corners<mode == kAtomicAdd ? 1 : 0>([&](int group, int32_t k, const int32_t* v,
+                                                                           const float* values) {
             if (!(group == 0 ? wants.clip : group == 1 ? wants.albedo : wants.normals)) return;
-            if constexpr (mode == kAdd) {
-              T* const to = kept((group == 1 ? to_albedo : to_normals) + k);
-              for (int i = 0; i < 3; ++i) atomicAdd(in_global(to) + int64_t(kept(v[i])) * 3, values[i]);
+            if constexpr (mode == kAtomicAdd) {
+              T* const to = launder((group == 1 ? to_albedo : to_normals) + k);
+              for (int i = 0; i < 3; ++i) atomicAdd(assume_global(to) + int64_t(launder(v[i])) * 3, values[i]);
             } else {
               const VertexSums<T>& to = group == 0 ? sink.clip_sums : group == 1 ? sink.albedo_sums : sink.normal_sums;
-              for (int i = 0; i < 3; ++i) add_to<T, mode>(to, group == 0 ? int64_t(v[i]) * 4 + (k == 2 ? 3 : k) : int64_t(v[i]) * 3 + k, values[i]);
+              for (int i = 0; i < 3; ++i)
+                add_to<T, mode>(to, group == 0 ? int64_t(v[i]) * 4 + (k == 2 ? 3 : k) : int64_t(v[i]) * 3 + k,
+                                values[i]);
             }
           });
         }
         __syncwarp();
       }
-      if (partial && mode != kMeasure) {
+      if (partial && mode != kFindMax) {
         const Vec3<T> zero{T(0), T(0), T(0)};
-        light_sums[warp][lane] += memory.light.sum(seen ? normal : zero, seen ? grad_shading : zero);
+        light_sums[warp][lane] += memory.light.sum(visible ? normal : zero, visible ? grad_shading : zero);
       }
     }
-    measured_by_warp<T, mode>(sink.clip_sums), measured_by_warp<T, mode>(sink.normal_sums), measured_by_warp<T, mode>(sink.albedo_sums);
-    if (partial && mode != kMeasure) {
+    publish_warp_max<T, mode>(sink.clip_sums), publish_warp_max<T, mode>(sink.normal_sums),
+        publish_warp_max<T, mode>(sink.albedo_sums);
+    if (partial && mode != kFindMax) {
       __syncthreads();
       if (threadIdx.x < 27) {
         T sum = T(0);
@@ -295,19 +335,20 @@ __global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues
   }
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tensor& grad_, const Tensor& clip, const std::optional<Tensor>& normals,
-                                                                     const Tensor& albedo, const std::optional<Tensor>& coefficients, const Tensor& faces,
-                                                                     const Tensor& face_id_, int64_t preset, bool want_clip, bool want_normals,
-                                                                     bool want_albedo, bool want_coefficients, bool deterministic) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(
+    const Tensor& grad_, const Tensor& clip, const std::optional<Tensor>& normals, const Tensor& albedo,
+    const std::optional<Tensor>& coefficients, const Tensor& faces, const Tensor& face_id_, int64_t preset,
+    bool want_clip, bool want_normals, bool want_albedo, bool want_coefficients, bool deterministic) {
   const Tensor grad = as_contiguous(grad_), face_id = as_contiguous(face_id_);
   check_ids(face_id);
   const RenderInputs in(clip, normals, albedo, coefficients, faces, std::nullopt, face_id.size(1), face_id.size(2));
   check_same_device(in.clip, grad, face_id);
-  check(face_id.size(0) == in.batch && grad.numel() == face_id.numel() * 3 && grad.scalar_type() == in.albedo.scalar_type(),
+  check(face_id.size(0) == in.batch && grad.numel() == face_id.numel() * 3 &&
+            grad.scalar_type() == in.albedo.scalar_type(),
         "facerender: render_face_backward got a gradient that does not fit");
   const Device device(in.clip);
   const auto dtype = in.clip.scalar_type();
-  const FaceWants wants{want_clip, want_normals && in.lit, want_albedo, want_coefficients && in.lit};
+  const WantedGradients wants{want_clip, want_normals && in.lit, want_albedo, want_coefficients && in.lit};
   using Sizes = std::vector<int64_t>;
   Tensor grad_clip, grad_normals, grad_albedo;
   const Sizes light_sizes = wants.light ? Sizes{in.coefficients.size(0), 9, 3} : Sizes{0};
@@ -315,10 +356,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
   dispatch_attribute(dtype, in.albedo.scalar_type(), [&](auto geometry, auto attribute) {
     using T = decltype(geometry);
     using A = decltype(attribute);
-    Fills fills;
-    const GradientBuffer<T> clip_out(fills, in.clip, {in.batch, in.num_vertices, 4}, dtype, wants.clip, deterministic, face_id.numel() * 3);
-    const GradientBuffer<T> normals_out(fills, in.clip, {in.normals.size(0), in.num_vertices, 3}, dtype, wants.normals, deterministic, face_id.numel() * 3);
-    const GradientBuffer<T> albedo_out(fills, in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo, deterministic, face_id.numel() * 3);
+    FillList fills;
+    const GradientBuffer<T> clip_out(fills, in.clip, {in.batch, in.num_vertices, 4}, dtype, wants.clip, deterministic,
+                                     face_id.numel() * 3);
+    const GradientBuffer<T> normals_out(fills, in.clip, {in.normals.size(0), in.num_vertices, 3}, dtype, wants.normals,
+                                        deterministic, face_id.numel() * 3);
+    const GradientBuffer<T> albedo_out(fills, in.clip, {in.albedo.size(0), in.num_vertices, 3}, dtype, wants.albedo,
+                                       deterministic, face_id.numel() * 3);
     launch_fill<0>(device, fills);
     if (face_id.numel()) {
       const PatchGrid patches(device, in.height, in.width, in.batch);
@@ -327,13 +371,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cuda(const Tenso
       const ShPreset p = sh_preset(preset);
       const bool summed = wants.clip || wants.normals || wants.albedo, in_order = deterministic && summed;
       const auto run = [&](auto mode_tag, auto values) {
-        constexpr Mode mode = decltype(mode_tag)::mode;
-        LAUNCH_AFTER((shade_backward<T, A, mode, decltype(values)::value>), patches.grid, kSumBlock, device, (BatchView<T, A>(in)), p, wants, patches.patches, data<A>(grad), data<int32_t>(face_id),
-               (SumSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}), wants.light ? mutable_data<T>(partial) : nullptr);
+        constexpr SumMode mode = decltype(mode_tag)::mode;
+        LAUNCH_PDL((shade_backward<T, A, mode, decltype(values)::value>), patches.grid, kSumBlock, device,
+                   (BatchView<T, A>(in)), p, wants, patches.patches, data<A>(grad), data<int32_t>(face_id),
+                   (GlobalSink<T, mode>{clip_out.sums(), normals_out.sums(), albedo_out.sums()}),
+                   wants.light ? mutable_data<T>(partial) : nullptr);
         device.launched();
       };
-      sum_by_warps<T>(in_order, [&](auto mode, auto by_warps) {
-        if constexpr (!decltype(by_warps)::value)
+      accumulate_by_warp<T>(in_order, [&](auto mode, auto staged) {
+        if constexpr (!decltype(staged)::value)
           run(mode, std::integral_constant<int, 0>{});
         else if (!summed)
           run(mode, std::integral_constant<int, 0>{});

@@ -1,4 +1,5 @@
-// The light of one image in shared memory, and the second half of its gradient.
+// The light of one image in shared memory, and the parallel part of its gradient. Read by shading_cuda.cu and
+// fused_cuda.cu; the shading itself is in ../shade.h.
 #pragma once
 
 #include "../shade.h"
@@ -6,48 +7,50 @@
 
 namespace facerender {
 
-// Fills `light` for the whole block; every thread must come.
+// Loads the light for a whole block; every thread of it must call this.
 template <class T>
 __device__ inline void load_light(const T* coefficients, const ShPreset& preset, ShLight<T>& light) {
   const T number = threadIdx.x < 27 ? coefficients[threadIdx.x] : T(0);
-  __syncthreads();  // the light of the image before may still be in use
-  // One round; as an `if` it would be prepared ahead of the caller's loop, and spill registers from sm_100 on.
-  for (unsigned k = threadIdx.x; k < 27; k += blockDim.x) light.k[preset.index[k / 3]][k % 3] = number * T(preset.scale[k / 3]);
+  __syncthreads();  // the light of the previous image may still be in use
+  // A single iteration; an `if` would be hoisted out of the caller's loop, and spill registers from sm_100 on.
+  for (unsigned k = threadIdx.x; k < 27; k += blockDim.x)
+    light.k[preset.index[k / 3]][k % 3] = number * T(preset.scale[k / 3]);
   __syncthreads();
 }
 
-// The same for one warp: `number` is coefficients[lane], if there is one.
+// The same for one warp; `number` is coefficients[lane] for lanes below 27.
 template <class T>
-__device__ inline void put_light_by_warp(T number, const ShPreset& preset, ShLight<T>& light) {
+__device__ inline void store_light_by_warp(T number, const ShPreset& preset, ShLight<T>& light) {
   const unsigned i = threadIdx.x % kWarp;
   if (i < 27) light.k[preset.index[i / 3]][i % 3] = number * T(preset.scale[i / 3]);
   __syncwarp();
 }
 
-// The same for one warp and gradients, by channels: one after the other, they take fewer registers.
+// The light of one warp for gradients, by channels, because computing channel after channel takes fewer registers.
 template <class T>
-struct alignas(16) ChannelLight {  // so that four numbers are loaded at a time
+struct alignas(16) ChannelLight {  // aligned for loads of four numbers
   T k[3][12];
   __device__ T at(int b, int c) const { return k[c][b]; }
   __device__ void load(const T* coefficients, const ShPreset& preset) {
-    const unsigned i = unsigned(kept(int32_t(threadIdx.x % kWarp)));
+    const unsigned i = unsigned(launder(int32_t(threadIdx.x % kWarp)));
     __syncwarp();
     if (i < 27) k[i % 3][preset.index[i / 3]] = coefficients[i] * T(preset.scale[i / 3]);
     __syncwarp();
   }
 };
 
-// The light's gradient over the pixels of a warp, in a fixed order: what it is made of in shared memory, a lane for each of its 27 numbers. That takes a third
-// of the instructions of 27 products in each lane and warp_sums of them.
+// The gradient of the light over the pixels of a warp, in a fixed order: the factors of its 27 products are staged in
+// shared memory, and one lane sums each product over the pixels. This takes a third of the instructions of 27 products
+// per lane and a reduction.
 template <class T>
-struct LightProducts {
-  static constexpr int kRow = 36;  // a multiple of four, so that four pixels are loaded at a time
+struct WarpLightGradient {
+  static constexpr int kRow = 36;  // a multiple of four, for loads of four numbers
   alignas(16) T polynomial[9 * kRow];
   alignas(16) T gradient[3 * kRow];
 
-  // Every lane must come, those that see no face with zeros, and after a __syncwarp if the memory was in use.
+  // Every lane must call it, with zeros if it sees no face, and after a __syncwarp if the memory was in use.
   __device__ T sum(const Vec3<T>& normal, const Vec3<T>& grad_shading) {
-    const int32_t lane = kept(int32_t(threadIdx.x % kWarp));
+    const int32_t lane = launder(int32_t(threadIdx.x % kWarp));
     T p[9];
     sh_polynomials(normal, p);
     UNROLL
@@ -79,27 +82,61 @@ struct LightProducts {
   }
 };
 
+// Transposing reduction over a warp: of 32 numbers per lane, lane l gets the sum of number l. The lanes exchange half
+// of their numbers in every step, which takes 31 shuffles instead of 160.
+template <class T, int kHalf = 16>
+__device__ inline T warp_reduce32(T (&v)[32]) {
+  const bool upper = threadIdx.x & kHalf;
+  UNROLL
+  for (int k = 0; k < kHalf; ++k) {
+    const T mine = upper ? v[k + kHalf] : v[k], theirs = upper ? v[k] : v[k + kHalf];
+    v[k] = mine + __shfl_xor_sync(kAllLanes, theirs, kHalf);
+  }
+  if constexpr (kHalf > 1)
+    return warp_reduce32<T, kHalf / 2>(v);
+  else
+    return v[0];
+}
+
+// Adds up the first 27 numbers of every thread of a block in a fixed order, and writes the sums to `out`. Every thread
+// of the block must call it.
+template <class T>
+__device__ inline void block_reduce27(T (&mine)[32], T* out) {
+  __shared__ T sums[kBlock / kWarp][kWarp];
+  const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  sums[warp][lane] = warp_reduce32(mine);
+  __syncthreads();
+  if (threadIdx.x < 27) {
+    T v = T(0);
+    for (unsigned w = 0; w < kBlock / kWarp; ++w) v += sums[w][threadIdx.x];
+    out[threadIdx.x] = v;
+  }
+  __syncthreads();
+}
+
 constexpr unsigned kLightBlock = 1024;
 
-// Sums of 27 numbers over `count` rows each, in a fixed order: from [rows,count,27] to `out` [rows,27], in the order and scale of the preset if that is asked for. Each
-// warp adds up rows of its own, lane l those of number l.
+// Sums rows of 27 numbers in a fixed order: from [rows,count,27] to `out` [rows,27], if `finished` in the order and
+// scale of the preset. Each warp adds up rows of its own, lane l number l.
 template <class T>
-__global__ void __launch_bounds__(kLightBlock) sum_light_gradients(const T* partial, int64_t count, const __grid_constant__ ShPreset preset, bool finished, T* out) {
-  constexpr int kWarps = kLightBlock / kWarp, kAtOnce = 64 / sizeof(T);
+__global__ void __launch_bounds__(kLightBlock)
+    sum_light_gradients(const T* partial, int64_t count, const __grid_constant__ ShPreset preset, bool finished,
+                        T* out) {
+  constexpr int kWarps = kLightBlock / kWarp, kInFlight = 64 / sizeof(T);
   __shared__ T sums[kWarps][27];
   const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const T* from = partial + int64_t(blockIdx.x) * count * 27;
-  let_next_start();
-  wait_for_previous();
+  pdl_trigger();
+  pdl_wait();
   if (lane < 27) {
     T sum[4] = {};
-    UNROLL_NOT
-    for (int64_t b = warp; b < count; b += kAtOnce * kWarps) {
-      T row[kAtOnce];
+    NO_UNROLL
+    for (int64_t b = warp; b < count; b += kInFlight * kWarps) {
+      T row[kInFlight];
       UNROLL
-      for (int k = 0; k < kAtOnce; ++k) row[k] = b + k * kWarps < count ? from[(b + k * kWarps) * 27 + lane] : T(0);
+      for (int k = 0; k < kInFlight; ++k) row[k] = b + k * kWarps < count ? from[(b + k * kWarps) * 27 + lane] : T(0);
       UNROLL
-      for (int k = 0; k < kAtOnce; ++k) sum[k % 4] += row[k];
+      for (int k = 0; k < kInFlight; ++k) sum[k % 4] += row[k];
     }
     sums[warp][lane] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
   }
@@ -111,13 +148,17 @@ __global__ void __launch_bounds__(kLightBlock) sum_light_gradients(const T* part
   out[int64_t(blockIdx.x) * 27 + k] = finished ? sum * T(preset.scale[k / 3]) : sum;
 }
 
-// partial [N,count,27] to d coefficients [N or 1,9,3].
+// From partial [N,count,27] to d coefficients [N or 1,9,3].
 template <class T>
-void finish_light_gradients(const Device& device, const Tensor& partial, int64_t batch, int64_t count, const ShPreset& preset, const Tensor& out) {
+void finish_light_gradients(const Device& device, const Tensor& partial, int64_t batch, int64_t count,
+                            const ShPreset& preset, const Tensor& out) {
   const bool shared = out.size(0) != batch;
   const Tensor of_images = shared ? empty(out, {batch, 27}, out.scalar_type()) : out;
-  LAUNCH_AFTER((sum_light_gradients<T>), unsigned(batch), kLightBlock, device, data<T>(partial), count, preset, !shared, mutable_data<T>(of_images));
-  if (shared) LAUNCH_AFTER((sum_light_gradients<T>), 1u, kLightBlock, device, data<T>(of_images), batch, preset, true, mutable_data<T>(out));
+  LAUNCH_PDL((sum_light_gradients<T>), unsigned(batch), kLightBlock, device, data<T>(partial), count, preset, !shared,
+             mutable_data<T>(of_images));
+  if (shared)
+    LAUNCH_PDL((sum_light_gradients<T>), 1u, kLightBlock, device, data<T>(of_images), batch, preset, true,
+               mutable_data<T>(out));
   device.launched();
 }
 

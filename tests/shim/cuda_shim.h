@@ -1,7 +1,7 @@
-// Just enough of CUDA to run the kernels of csrc/cuda on the CPU, so that their tests need no GPU. A block's threads are fibers
-// that take turns, first to last in one launch and last to first in the next, so that what needs a barrier and has none shows in one of them; one
-// that waits (a barrier, a ballot, a shuffle) yields until the others have come. Blocks run one after the other. What this cannot show: races that
-// neither order meets, and speed.
+// Just enough of CUDA to run the kernels of csrc/cuda on the CPU, so that their tests need no GPU. A block's threads
+// are fibers that take turns, first to last in one launch and last to first in the next, so that what needs a barrier
+// and has none shows in one of them; one that waits (a barrier, a ballot, a shuffle) yields until the others have come.
+// Blocks run one after the other. What this cannot show: races that neither order meets, and speed.
 #pragma once
 
 #include <ucontext.h>
@@ -69,7 +69,8 @@ inline void run_fiber() {
 }
 
 inline void launch(dim3 grid, dim3 size, const std::function<void()>& body) {
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || size.x == 0 || size.x > 1024) throw std::runtime_error("cuda_shim: invalid launch configuration");
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || size.x == 0 || size.x > 1024)
+    throw std::runtime_error("cuda_shim: invalid launch configuration");
   static bool backwards = true;
   backwards = !backwards;
   grid_size = grid, block_size = size;
@@ -95,7 +96,8 @@ inline void launch(dim3 grid, dim3 size, const std::function<void()>& body) {
     const unsigned warps = unsigned(b.warps.size());
     for (unsigned left = size.x, steps = 0; left;)
       for (unsigned turn = 0; turn < warps; ++turn) {  // each warp as far as it gets without the others
-        const unsigned first = (backwards ? warps - 1 - turn : turn) * 32, last = first + 32 < size.x ? first + 32 : size.x;
+        const unsigned first = (backwards ? warps - 1 - turn : turn) * 32,
+                       last = first + 32 < size.x ? first + 32 : size.x;
         for (bool goes = true; goes;) {
           goes = false;
           for (unsigned lane = first; lane < last; ++lane) {
@@ -105,7 +107,8 @@ inline void launch(dim3 grid, dim3 size, const std::function<void()>& body) {
             swapcontext(&b.scheduler, &f.context);
             left -= f.done;
             goes = goes || !f.waits_for_block;
-            if (++steps > 100000000) throw std::runtime_error("cuda_shim: a kernel's threads wait for each other forever");
+            if (++steps > 100000000)
+              throw std::runtime_error("cuda_shim: a kernel's threads wait for each other forever");
           }
         }
       }
@@ -238,27 +241,30 @@ inline T atomicMax(T* p, T v) {
 }
 
 #define LAUNCH(kernel, grid, block_, stream, ...) cuda_shim::launch(grid, block_, [&] { kernel(__VA_ARGS__); })
-#define LAUNCH_AFTER(kernel, grid, block_, device, ...) (device).launch_after(grid, block_, [&] { kernel(__VA_ARGS__); })
+#define LAUNCH_PDL(kernel, grid, block_, device, ...) (device).launch_pdl(grid, block_, [&] { kernel(__VA_ARGS__); })
 
 namespace facerender {
 inline bool has_waited;
-inline void wait_for_previous() { has_waited = true; }
-inline void let_next_start() {}
+inline void pdl_wait() { has_waited = true; }
+inline void pdl_trigger() {}
 struct Device {
   int stream = 0;
-  mutable bool overlaps = true, chain_began = false;
+  mutable bool allow_pdl = true, chain_started = false;
   explicit Device(const Tensor&) {}
   static int64_t setting(const char* name, int64_t otherwise) {
     const char* wanted = getenv(name);
     return wanted ? atoll(wanted) : otherwise;
   }
-  int64_t multiprocessors() const { return setting("FACERENDER_SHIM_MULTIPROCESSORS", 0); }  // few enough for launches that are for many blocks
+  int64_t multiprocessors() const {
+    return setting("FACERENDER_SHIM_MULTIPROCESSORS", 0);
+  }  // few enough for launches that are for many blocks
   int64_t l2_bytes() const { return setting("FACERENDER_SHIM_L2_BYTES", 1 << 30); }
-  void launch_after(dim3 grid, dim3 size, const std::function<void()>& body) const {
+  void launch_pdl(dim3 grid, dim3 size, const std::function<void()>& body) const {
     has_waited = false;
     cuda_shim::launch(grid, size, body);
-    if (chain_began && !has_waited) throw std::runtime_error("cuda_shim: a kernel of a chain has not waited for the one before");
-    chain_began = true;
+    if (chain_started && !has_waited)
+      throw std::runtime_error("cuda_shim: a kernel of a chain has not waited for the one before");
+    chain_started = true;
   }
   static void launched() {}
 };

@@ -1,3 +1,4 @@
+// The SIMD kernels for the compiler's default instruction set.
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -6,6 +7,6 @@
 
 #include "kernels.h"
 
-#define LEVEL baseline
-#define TABLE kLanesBaseline
+#define ISA baseline
+#define KERNEL_TABLE kLanesBaseline
 #include "table.h"

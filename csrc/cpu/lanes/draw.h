@@ -1,13 +1,13 @@
-// One triangle at a time, of any size and type.
+// Draws one triangle of any size, in float32 or float64. Read by visibility.h and ../visibility_cpu.cpp.
 #pragma once
 
 #include "../../raster.h"
 #include "kernels.h"
 
 namespace facerender {
-LEVEL_BEGIN
+ISA_NAMESPACE_BEGIN
 
-constexpr int kStep = 16;  // pixels of a row that are judged together
+constexpr int kRowStep = 16;  // pixels of a row that are tested together
 
 template <class T>
 HD void vertices_to_screen(const MeshView<T>& mesh, const ScreenArrays<T>& out, int64_t begin, int64_t end) {
@@ -19,8 +19,9 @@ HD void vertices_to_screen(const MeshView<T>& mesh, const ScreenArrays<T>& out, 
   }
 }
 
-// Where a covered pixel goes. Threads that share an image take the minimum by compare-and-swap; a minimum has no order.
-struct Target : KeyBuffer {
+// The visibility keys of an image, and how a covered pixel enters them: by a minimum, which does not depend on the
+// order. Threads that share an image use compare-and-swap.
+struct KeyTarget : KeyBuffer {
   int32_t width;
 
   HD void put(int32_t col, int32_t row, float depth, int32_t face) const {
@@ -32,8 +33,9 @@ struct Target : KeyBuffer {
       if (key < keys[i]) keys[i] = key;
       return;
     }
-    uint64_t seen = __atomic_load_n(keys + i, __ATOMIC_RELAXED);
-    while (key < seen && !__atomic_compare_exchange_n(keys + i, &seen, key, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    uint64_t current = __atomic_load_n(keys + i, __ATOMIC_RELAXED);
+    while (key < current &&
+           !__atomic_compare_exchange_n(keys + i, &current, key, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     }
   }
   template <class Ints, class Floats>
@@ -46,7 +48,7 @@ struct Target : KeyBuffer {
 };
 
 template <class T>
-void draw_homogeneous(const MeshView<T>& mesh, const Target& target, const Corners& f, int32_t face) {
+void draw_homogeneous(const MeshView<T>& mesh, const KeyTarget& target, const Corners& f, int32_t face) {
   HomogeneousVertex v[3];
   for (int i = 0; i < 3; ++i) {
     const Vec4<T> clip = load4(mesh.clip + int64_t(f.v[i]) * 4);
@@ -61,19 +63,19 @@ void draw_homogeneous(const MeshView<T>& mesh, const Target& target, const Corne
       if (setup.covers(col, row, depth)) target.put(col, row, depth, face);
 }
 
-// One triangle, pixels of a row in step.
+// Draws one triangle, kRowStep pixels of a row at once.
 template <class T, class I>
-void draw_rows(const Setup<T, I>& s, const Box& box, const Target& target, int32_t face) {
+void draw_rows(const TriangleSetup<T, I>& s, const Box& box, const KeyTarget& target, int32_t face) {
   if (!s.drawn) return;
   const I left0 = s.e0(), left1 = s.e1, left2 = s.e2;
   for (int32_t row = box.y0; row < box.y1; ++row) {
     const I down = I(row - box.y0) << kSubpixelBits;
     const I r0 = left0 + s.dx0 * down, r1 = left1 + s.dx1 * down, r2 = left2 + s.dx2 * down;
-    for (int32_t col = box.x0; col < box.x1; col += kStep) {
-      I inside[kStep];
-      float depth[kStep];
-      const int32_t lanes = box.x1 - col < kStep ? box.x1 - col : kStep;
-      for (int l = 0; l < kStep; ++l) {
+    for (int32_t col = box.x0; col < box.x1; col += kRowStep) {
+      I inside[kRowStep];
+      float depth[kRowStep];
+      const int32_t lanes = box.x1 - col < kRowStep ? box.x1 - col : kRowStep;
+      for (int l = 0; l < kRowStep; ++l) {
         const I right = I(col - box.x0 + l) << kSubpixelBits;
         const I e0 = r0 - s.dy0 * right, e1 = r1 - s.dy1 * right, e2 = r2 - s.dy2 * right;
         inside[l] = (e0 + s.tie0) | (e1 + s.tie1) | (e2 + s.tie2);
@@ -86,17 +88,18 @@ void draw_rows(const Setup<T, I>& s, const Box& box, const Target& target, int32
 }
 
 template <class T>
-HD ScreenVertex<T> at(const ScreenArrays<T>& screen, int64_t i) {
+HD ScreenVertex<T> screen_vertex_at(const ScreenArrays<T>& screen, int64_t i) {
   return static_cast<const ScreenVertex<T>*>(screen.vertices)[i];
 }
 
 template <class T>
-HD void draw_triangle(const MeshView<T>& mesh, const ScreenArrays<T>& screen, const Target& target, int32_t face) {
+HD void draw_triangle(const MeshView<T>& mesh, const ScreenArrays<T>& screen, const KeyTarget& target, int32_t face) {
   Corners f;
   if (!load_corners(mesh.faces, face, mesh.num_vertices, f)) return;
-  const ScreenVertex<T> a = at(screen, f.v[0]), b = at(screen, f.v[1]), c = at(screen, f.v[2]);
+  const ScreenVertex<T> a = screen_vertex_at(screen, f.v[0]), b = screen_vertex_at(screen, f.v[1]),
+                        c = screen_vertex_at(screen, f.v[2]);
   if (needs_homogeneous(a.cell, b.cell, c.cell)) return draw_homogeneous(mesh, target, f, face);
-  const Box box = centre_box(a.cell, b.cell, c.cell);
+  const Box box = center_box(a.cell, b.cell, c.cell);
   const int32_t wide = max3(a.x, b.x, c.x) - min3(a.x, b.x, c.x), high = max3(a.y, b.y, c.y) - min3(a.y, b.y, c.y);
   if (wide < kNarrow * kSubpixels && high < kNarrow * kSubpixels)
     draw_rows(triangle_setup<T, int32_t>(a, b, c, box, mesh.cull), box, target, face);
@@ -104,5 +107,5 @@ HD void draw_triangle(const MeshView<T>& mesh, const ScreenArrays<T>& screen, co
     draw_rows(triangle_setup<T, int64_t>(a, b, c, box, mesh.cull), box, target, face);
 }
 
-LEVEL_END
+ISA_NAMESPACE_END
 }  // namespace facerender

@@ -1,26 +1,27 @@
-// From visibility keys to what rasterize returns, sixteen pixels at a time.
+// From visibility keys to the outputs of rasterize, sixteen pixels at a time.
 #pragma once
 
 #include "resolve_pixels.h"
 #include "vectors.h"
 
 namespace facerender {
-LEVEL_BEGIN
+ISA_NAMESPACE_BEGIN
 
-static void resolve(const MeshView<float>& mesh, const uint64_t* keys, int64_t begin, int64_t end, int64_t stride, int32_t* face_id, float* bary,
-             float* depth) {
+static void resolve(const MeshView<float>& mesh, const uint64_t* keys, int64_t begin, int64_t end, int64_t stride,
+                    int32_t* face_id, float* bary, float* depth) {
   int64_t i = begin;
   if (stride == 1 && mesh.width >= 16) {
     int32_t first_row = int32_t(begin / mesh.width), first_col = int32_t(begin % mesh.width);
     for (; i + 16 <= end; i += 16) {
-      const Ints face = load_low_halves(keys + i);  // -1 for kEmpty
+      const Ints face = load_low_halves(keys + i);  // -1 for kEmptyKey
       store(face_id + i, face);
       const Ints hit = face >= 0, at = (face & hit) * 3;
       Floats b[3] = {}, d = Floats{} + 1.0f;
-      if (negative(hit)) {
+      if (sign_mask(hit)) {
         const Ints ahead = iota() + first_col, wrapped = ahead >= mesh.width;
         const Ints col = ahead - (wrapped & mesh.width), row = first_row - wrapped;
-        const Vec4<Floats> clip[3] = {gather_quads(mesh.clip, gather(mesh.faces, at)), gather_quads(mesh.clip, gather(mesh.faces + 1, at)),
+        const Vec4<Floats> clip[3] = {gather_quads(mesh.clip, gather(mesh.faces, at)),
+                                      gather_quads(mesh.clip, gather(mesh.faces + 1, at)),
                                       gather_quads(mesh.clip, gather(mesh.faces + 2, at))};
         const Barycentrics<Floats> p(clip, col, row, mesh.width, mesh.height);
         for (int k = 0; k < 3; ++k) b[k] = (Floats)((Ints)p.b[k] & hit);
@@ -35,5 +36,5 @@ static void resolve(const MeshView<float>& mesh, const uint64_t* keys, int64_t b
   resolve_pixels(mesh, keys, i, end, stride, face_id, bary, depth);
 }
 
-LEVEL_END
+ISA_NAMESPACE_END
 }  // namespace facerender

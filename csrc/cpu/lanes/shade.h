@@ -1,11 +1,11 @@
-// Shading and the fused pass, sixteen points at a time.
+// sh_shade and render_face, sixteen points at a time.
 #pragma once
 
 #include "../../fused.h"
 #include "vectors.h"
 
 namespace facerender {
-LEVEL_BEGIN
+ISA_NAMESPACE_BEGIN
 
 static ShLight<float> as_light(const float* k) {
   ShLight<float> light;
@@ -13,8 +13,9 @@ static ShLight<float> as_light(const float* k) {
   return light;
 }
 
-// Points [begin, end); returns where it stopped, at most fifteen before the end.
-static int64_t shade(const float* albedo, const float* normals, const float* light_, int64_t begin, int64_t end, float* out) {
+// Processes points [begin, end); returns the first one not processed, at most fifteen before the end.
+static int64_t shade(const float* albedo, const float* normals, const float* light_, int64_t begin, int64_t end,
+                     float* out) {
   const ShLight<float> light = as_light(light_);
   int64_t i = begin;
   for (; i + 16 <= end; i += 16) {
@@ -27,9 +28,10 @@ static int64_t shade(const float* albedo, const float* normals, const float* lig
   return i;
 }
 
-// Backward, likewise: grad_albedo is added to, grad_normals written, light_gradient [27] added to; each may be null.
-static int64_t shade_backward(const float* grad, const float* albedo, const float* normals, const float* light_, int64_t begin, int64_t end, float* grad_albedo,
-                              float* grad_normals, float* light_gradient) {
+// The backward pass, likewise: adds to grad_albedo and light_gradient [27], writes grad_normals; each may be null.
+static int64_t shade_backward(const float* grad, const float* albedo, const float* normals, const float* light_,
+                              int64_t begin, int64_t end, float* grad_albedo, float* grad_normals,
+                              float* light_gradient) {
   const ShLight<float> light = as_light(light_);
   Floats light_sums[27] = {};
   int64_t i = begin;
@@ -45,12 +47,12 @@ static int64_t shade_backward(const float* grad, const float* albedo, const floa
     }
     if (!grad_normals && !light_gradient) continue;
     load_triples(albedo + 3 * i, a.x, a.y, a.z);
-    const Vec3<Floats> to_shading = {g.x * a.x, g.y * a.y, g.z * a.z};
+    const Vec3<Floats> d_shading = {g.x * a.x, g.y * a.y, g.z * a.z};
     if (grad_normals) {
-      const Vec3<Floats> d = sh_normal_gradient(light, n, to_shading);
+      const Vec3<Floats> d = sh_normal_gradient(light, n, d_shading);
       store_triples(grad_normals + 3 * i, d.x, d.y, d.z);
     }
-    if (light_gradient) sh_light_gradient(n, to_shading, light_sums);
+    if (light_gradient) sh_light_gradient(n, d_shading, light_sums);
   }
   if (light_gradient)
     for (int k = 0; k < 27; ++k)
@@ -59,38 +61,42 @@ static int64_t shade_backward(const float* grad, const float* albedo, const floa
 }
 
 HD Vec3<Floats> interpolate3(const float* attributes, const Ints* corner, const Floats* b, int64_t last) {
-  return gather_triples(attributes, corner[0], last) * b[0] + gather_triples(attributes, corner[1], last) * b[1] + gather_triples(attributes, corner[2], last) * b[2];
+  return gather_triples(attributes, corner[0], last) * b[0] + gather_triples(attributes, corner[1], last) * b[1] +
+         gather_triples(attributes, corner[2], last) * b[2];
 }
 
-// One row of render_face; returns the column where it stopped.
-static int64_t render_row(const float* clip, const float* normals, const float* albedo, const int32_t* faces, const float* background,
-                          int64_t background_step, int32_t height, int32_t width, int64_t num_vertices, const float* light_, const uint64_t* keys,
-                          int64_t row, float* out, int32_t* face_id) {
+// One row of render_face; returns the first column not processed.
+static int64_t render_row(const float* clip, const float* normals, const float* albedo, const int32_t* faces,
+                          const float* background, int64_t background_step, int32_t height, int32_t width,
+                          int64_t num_vertices, const float* light_, const uint64_t* keys, int64_t row, float* out,
+                          int32_t* face_id) {
   const ShLight<float> light = as_light(light_);
   int32_t col = 0;
   for (; col + 16 <= width; col += 16) {
     const int64_t i = row * width + col;
-    const Ints face = load_low_halves(keys + i), hit = face >= 0;  // -1 for kEmpty
+    const Ints face = load_low_halves(keys + i), hit = face >= 0;  // -1 for kEmptyKey
     store(face_id + i, face);
     Vec3<Floats> behind{Floats{}, Floats{}, Floats{}};
     if (background && background_step) load_triples(background + 3 * i, behind.x, behind.y, behind.z);
-    if (background && !background_step) behind = {Floats{} + background[0], Floats{} + background[1], Floats{} + background[2]};
-    if (negative(hit)) {
+    if (background && !background_step)
+      behind = {Floats{} + background[0], Floats{} + background[1], Floats{} + background[2]};
+    if (sign_mask(hit)) {
       const Ints first = (face & hit) * 3;
       const Ints corner[3] = {gather(faces, first), gather(faces + 1, first), gather(faces + 2, first)};
-      const Vec4<Floats> p[3] = {gather_quads(clip, corner[0]), gather_quads(clip, corner[1]), gather_quads(clip, corner[2])};
+      const Vec4<Floats> p[3] = {gather_quads(clip, corner[0]), gather_quads(clip, corner[1]),
+                                 gather_quads(clip, corner[2])};
       const Barycentrics<Floats> b(p, iota() + col, Ints{} + int32_t(row), width, height);
-      Vec3<Floats> colour = interpolate3(albedo, corner, b.b, num_vertices - 1);
+      Vec3<Floats> color = interpolate3(albedo, corner, b.b, num_vertices - 1);
       if (normals) {
         const Vec3<Floats> s = sh_irradiance(light, interpolate3(normals, corner, b.b, num_vertices - 1));
-        colour = {colour.x * s.x, colour.y * s.y, colour.z * s.z};
+        color = {color.x * s.x, color.y * s.y, color.z * s.z};
       }
-      behind = {select(hit, colour.x, behind.x), select(hit, colour.y, behind.y), select(hit, colour.z, behind.z)};
+      behind = {select(hit, color.x, behind.x), select(hit, color.y, behind.y), select(hit, color.z, behind.z)};
     }
     store_triples(out + 3 * i, behind.x, behind.y, behind.z);
   }
   return col;
 }
 
-LEVEL_END
+ISA_NAMESPACE_END
 }  // namespace facerender

@@ -1,3 +1,4 @@
+// The SIMD kernels for x86-64-v3 (AVX2).
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(FACERENDER_SANITIZE)
 #include <immintrin.h>
 
@@ -14,9 +15,9 @@
 #else
 #pragma GCC target("arch=x86-64-v3")
 #endif
-#define LEVEL v3
+#define ISA v3
 #define LANES_AVX2
-#define TABLE kLanesV3
+#define KERNEL_TABLE kLanesV3
 #include "table.h"
 #ifdef __clang__
 #pragma clang attribute pop

@@ -1,11 +1,11 @@
-// Sixteen lanes of int32 and float, on GCC's and Clang's vector types; what has no operator there (gather, mask, compress)
-// uses the instructions at hand.
+// SIMD vectors of sixteen int32 or float lanes, on the vector types of GCC and Clang. Operations without an operator
+// there (gather, masks, compress) use AVX-512 or AVX2 instructions, or loops.
 #pragma once
 
 #include "../../arithmetic.h"
 
 namespace facerender {
-LEVEL_BEGIN
+ISA_NAMESPACE_BEGIN
 
 typedef int32_t Ints __attribute__((vector_size(64)));
 typedef float Floats __attribute__((vector_size(64)));
@@ -36,10 +36,12 @@ HD Ints gather(const int32_t* base, Ints index) {
   return v;
 #endif
 }
-HD Floats gather(const float* base, Ints index) { return (Floats)gather(reinterpret_cast<const int32_t*>(base), index); }
+HD Floats gather(const float* base, Ints index) {
+  return (Floats)gather(reinterpret_cast<const int32_t*>(base), index);
+}
 
-// Bit l is set where lane l is negative.
-HD uint32_t negative(Ints v) {
+// A bit for each lane, set if the lane is negative.
+HD uint32_t sign_mask(Ints v) {
 #ifdef LANES_AVX512
   return _mm512_movepi32_mask((__m512i)v);
 #elif defined(LANES_AVX2)
@@ -55,7 +57,7 @@ HD uint32_t negative(Ints v) {
 #endif
 }
 
-// Writes the lanes of `mask` one after the other; up to 16 elements beyond may be overwritten.
+// Writes the lanes of `mask` one after the other; may overwrite up to 16 elements beyond.
 HD void compress(int32_t* out, Ints v, uint32_t mask) {
 #ifdef LANES_AVX512
   _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(__mmask16(mask), (__m512i)v));
@@ -64,9 +66,9 @@ HD void compress(int32_t* out, Ints v, uint32_t mask) {
 #endif
 }
 
-HD Ints smaller(Ints a, Ints b) { return a < b ? a : b; }
-HD Ints larger(Ints a, Ints b) { return a > b ? a : b; }
-HD int32_t largest(Ints v) {
+HD Ints lane_min(Ints a, Ints b) { return a < b ? a : b; }
+HD Ints lane_max(Ints a, Ints b) { return a > b ? a : b; }
+HD int32_t reduce_max(Ints v) {
   int32_t m = v[0];
   for (int l = 1; l < 16; ++l) m = v[l] > m ? v[l] : m;
   return m;
@@ -119,7 +121,8 @@ HD Ints load_low_halves(const uint64_t* p) {
 HD Vec4<Floats> load_quads(const float* p) {
   const Ints r0 = (Ints)load(p), r1 = (Ints)load(p + 16), r2 = (Ints)load(p + 32), r3 = (Ints)load(p + 48);
   const Ints even{0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29}, odd = even + 2;
-  const Ints xy01 = shuffle(r0, r1, even), xy23 = shuffle(r2, r3, even), zw01 = shuffle(r0, r1, odd), zw23 = shuffle(r2, r3, odd);
+  const Ints xy01 = shuffle(r0, r1, even), xy23 = shuffle(r2, r3, even), zw01 = shuffle(r0, r1, odd),
+             zw23 = shuffle(r2, r3, odd);
   const Ints lower{0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}, upper = lower + 8;
   return {(Floats)shuffle(xy01, xy23, lower), (Floats)shuffle(xy01, xy23, upper), (Floats)shuffle(zw01, zw23, lower),
           (Floats)shuffle(zw01, zw23, upper)};
@@ -146,8 +149,8 @@ HD Vec4<Floats> gather_rows(const float* p, Ints index) {
   const __m512 r0 = rows(0), r1 = rows(1), r2 = rows(2), r3 = rows(3);
   const __m512d xy0 = _mm512_castps_pd(_mm512_unpacklo_ps(r0, r1)), zw0 = _mm512_castps_pd(_mm512_unpackhi_ps(r0, r1));
   const __m512d xy1 = _mm512_castps_pd(_mm512_unpacklo_ps(r2, r3)), zw1 = _mm512_castps_pd(_mm512_unpackhi_ps(r2, r3));
-  return {(Floats)_mm512_unpacklo_pd(xy0, xy1), (Floats)_mm512_unpackhi_pd(xy0, xy1), (Floats)_mm512_unpacklo_pd(zw0, zw1),
-          (Floats)_mm512_unpackhi_pd(zw0, zw1)};
+  return {(Floats)_mm512_unpacklo_pd(xy0, xy1), (Floats)_mm512_unpackhi_pd(xy0, xy1),
+          (Floats)_mm512_unpacklo_pd(zw0, zw1), (Floats)_mm512_unpackhi_pd(zw0, zw1)};
 #else
   alignas(64) float quads[64];
   for (int l = 0; l < 16; ++l) memcpy(quads + 4 * l, p + stride * int64_t(i[l]), 16);
@@ -155,12 +158,13 @@ HD Vec4<Floats> gather_rows(const float* p, Ints index) {
 #endif
 }
 
-// p[4i .. 4i+3] for the sixteen i of `index`: sixteen loads of 16 bytes and a transposition, where a gather would be 64 loads.
+// p[4i .. 4i+3] for the sixteen i of `index`, by sixteen loads of 16 bytes and a transposition; a gather would take 64
+// loads.
 HD Vec4<Floats> gather_quads(const float* p, Ints index) { return gather_rows<4>(p, index); }
 
-// p[3i .. 3i+2] for the sixteen i of `index`, of which the largest that exists is `last`: likewise, reading one float beyond.
+// p[3i .. 3i+2] for the sixteen i of `index`, likewise, which reads one float beyond. last: the largest valid i.
 HD Vec3<Floats> gather_triples(const float* p, Ints index, int64_t last) {
-  if (negative(index >= int32_t(last))) {  // nothing lies beyond that one
+  if (sign_mask(index >= int32_t(last))) {  // must not read beyond that one
     const Ints at = index * 3;
     return {gather(p, at), gather(p + 1, at), gather(p + 2, at)};
   }
@@ -176,5 +180,5 @@ HD void add_quad(float* out, const float* q) {
   memcpy(out, &sum, 16);
 }
 
-LEVEL_END
+ISA_NAMESPACE_END
 }  // namespace facerender
