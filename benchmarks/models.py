@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from facemodels import MorphableModel, load_model
 from facemodels.core.alignment import similarity
+from facemodels.core.landmarks import INNER
 from facemodels.core.surface import ClosestPoints, closest_points, interpolate_faces
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.fitting.photo import fit_image
@@ -32,7 +33,6 @@ from facemodels.fitting.scan import fit_mesh
 from . import common
 
 SEED = 20231
-INNER = slice(17, 68)  # landmarks but the contour, whose places differ between models
 
 
 def main(arguments=None) -> dict:

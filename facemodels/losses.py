@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from facemodels.core.landmarks import INNER_LIPS, NOSE_RIDGE, NUM_LANDMARKS
+
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -53,9 +55,9 @@ def _mean(values: Tensor) -> Tensor:
 
 def deep3d_landmark_weights(device: torch.device | str | None = None) -> Tensor:
     """[68]: 20 for the ridge of the nose below its root (28..30) and the inner lips (60..67), 1 for the others (Deng et al. 2019, released code)."""
-    weights = torch.ones(68, device=device)
-    weights[28:31] = 20
-    weights[60:68] = 20
+    weights = torch.ones(NUM_LANDMARKS, device=device)
+    weights[NOSE_RIDGE] = 20
+    weights[INNER_LIPS] = 20
     return weights
 
 
@@ -185,7 +187,7 @@ ARCFACE_POINTS = ((38.7946, 52.1963), (74.0318, 52.0014), (56.5252, 72.2366), (4
 def face_crop(images: Tensor, points: Tensor, size: int = 112) -> Tensor:
     """The crop that ArcFace networks take: [N,3,size,size], -1..1, black beyond the image.
 
-    images: [N,H,W,3], 0..1. points: [N,5,2] pixels (centre of the first pixel at 0.5), see `five_points`; the similarity, without reflection, that takes them to
+    images: [N,H,W,3], 0..1. points: [N,5,2] pixels (centre of the first pixel at 0.5), see `facemodels.core.landmarks.five_points`; the similarity, without reflection, that takes them to
     `ARCFACE_POINTS` with the least squares. No gradient flows to the points (nor in Deng et al. 2019). Five equal points give one colour.
     """
     if points.shape[1:] != (5, 2):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from facemodels import losses as L
+from facemodels.core.landmarks import five_points
 from facerender import camera
 
 F64 = torch.float64
@@ -381,7 +382,7 @@ def test_five_points_are_eyes_nose_and_mouth_corners():
         landmarks[:, 48],
         landmarks[:, 54],
     ]
-    torch.testing.assert_close(L.five_points(landmarks), torch.stack(want, 1))
+    torch.testing.assert_close(five_points(landmarks), torch.stack(want, 1))
 
 
 def test_perceptual_loss_is_one_minus_the_cosine_and_trains_only_the_rendered_image():

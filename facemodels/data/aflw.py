@@ -14,7 +14,7 @@ moved by -0.14 to 0.11 crop pixels, -0.04 on average; half a pixel of the origin
 by pixels.) The boxes were square, and the crops are black where they reached out of the image; but in the labels, boxes are clipped to it. A box that is not
 square is therefore extended: downwards where it is too low, to the left where it is too narrow, the sides on which such boxes end at the image's border.
 
-The points are `augment.NAMES[21]`: "left" is left as seen in the picture. They are few, noisy and in two dimensions.
+The points are `facemodels.core.landmarks.NAMES[21]`. They are few, noisy and in two dimensions.
 """
 
 import io

@@ -1,6 +1,6 @@
 """AFLW, 21 points: the visible ones of 21 landmarks on faces in the wild, the second benchmark of 3DDFA (Zhu et al. 2016).
 
-* The 21 points are means of groups of the 68 predicted ones (`GROUPS`); those that are not labelled, or hidden, do not count.
+* The 21 points are means of groups of the 68 predicted ones (`AFLW_21`); those that are not labelled, or hidden, do not count.
 * NME: mean distance by sqrt(width * height) of the box of the 68 points of a fitted face, not of the 21. The fitted points are in 3DDFA's files; where they are not there,
   the side of the crop divided by sqrt(2) stands for them: the crops were cut out so that it is the larger side of that box. The root of its area is 3 to 6 % less, so the
   errors come out smaller by that (measured on the boxes of AFLW2000-3D by yaw: 0.969, 0.972 and 0.943).
@@ -20,6 +20,7 @@ import torch
 
 from facemodels.core.crops import cut
 from facemodels.core.errors import InputError, one_line
+from facemodels.core.landmarks import AFLW_21
 from facemodels.data.aflw import CROP, aflw_files, labeled_points, points_in_crops
 from facemodels.data.cache import load_in_threads, name_list
 from facemodels.evaluation import applied
@@ -29,11 +30,6 @@ from facemodels.evaluation.report import FOUND, Report
 from facemodels.io.files import input_error, read_npz, take_arrays
 from facemodels.io.images import read_picture
 
-# Of AFLW's 21 points, those of iBUG's 68 (from 1) whose mean each is.
-GROUPS = (
-    (18,), (20,), (22,), (23,), (25,), (27,), (37,), (37, 38, 39, 40, 41, 42), (40,), (43,), (43, 44, 45, 46, 47, 48), (46,),
-    (3,), (32,), (31,), (36,), (15,), (49,), (61, 62, 63, 64, 65, 66, 67, 68), (55,), (9,),
-)  # fmt: skip
 WHOLE = 21_080
 FAILURE = 10.0  # percent of NME
 PUBLISHED = [
@@ -73,7 +69,7 @@ Only visible points count. NME is by the box of the fitted 68 points, which 3DDF
 
 def twenty_one(points: np.ndarray) -> np.ndarray:
     """AFLW's 21 points [N,21,D] of 68 [N,68,D]."""
-    return np.stack([points[:, [k - 1 for k in group]].mean(1) for group in GROUPS], 1)
+    return np.stack([points[:, list(group)].mean(1) for group in AFLW_21], 1)
 
 
 def run(method, data, options) -> Report:

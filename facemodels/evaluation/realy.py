@@ -24,7 +24,7 @@ from torch import Tensor
 
 from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import SEVEN
+from facemodels.core.landmarks import BROWS, MOUTH, NOSE, SEVEN, indices
 from facemodels.evaluation.report import Report
 from facemodels.evaluation.scans import (
     Pairs,
@@ -40,10 +40,10 @@ from facemodels.io.files import existing_file, input_error
 from facemodels.io.images import picture_files
 
 REGIONS = {
-    "nose": range(27, 36),
-    "mouth": range(48, 68),
-    "forehead": range(17, 27),
-    "cheek": range(0),
+    "nose": indices(NOSE),
+    "mouth": indices(MOUTH),
+    "forehead": indices(BROWS),
+    "cheek": (),
 }  # and their keypoints
 KEYPOINTS = 85
 STIFFNESS = 50.0  # of neighbours that move differently, against one vertex that is off

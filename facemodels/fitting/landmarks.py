@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from facemodels.core.camera import POSE, Camera, camera_from_points
+from facemodels.core.contour import moving_contour
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import AFLW_21, EAR_LOBES, NUM_CONTOUR, NUM_LANDMARKS, landmark_means, moving_contour
+from facemodels.core.landmarks import AFLW_21, EAR_LOBES, NUM_CONTOUR, NUM_LANDMARKS, landmark_means
 from facemodels.core.surface import gather_points
 from facemodels.fitting.least_squares import Layout, ModelPart, bounded_step
 from facemodels.models.morphable import MorphableModel

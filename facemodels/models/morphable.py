@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facemodels.core.landmarks import NUM_CONTOUR, contour_lines, moving_contour
+from facemodels.core.contour import contour_lines, moving_contour
+from facemodels.core.landmarks import CONTOUR, INNER, OUTER_CORNERS
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import gather_points
 from facemodels.models.model_data import ModelData
@@ -95,7 +96,7 @@ class MorphableModel(nn.Module):
         self._buffer("landmark_weights", data.landmark_weights)
         contour = data.contour
         has = None if data.landmark_index is None else data.landmark_weights.sum(1) != 0
-        if contour is None and has is not None and has[:NUM_CONTOUR].all() and has[[36, 45, 48, 54]].all():
+        if contour is None and has is not None and has[CONTOUR].all() and has[list(OUTER_CORNERS)].all():
             contour = contour_lines(data.mean, data.faces, data.landmark_index, data.landmark_weights)
         self._buffer("contour", contour)
         self._buffer("has_landmark", has)
@@ -227,7 +228,7 @@ class MorphableModel(nn.Module):
         chosen = moving_contour(vertices, self.contour, rotation)
         moved = vertices[torch.arange(len(vertices), device=vertices.device)[:, None], chosen]
         static = chosen == self.contour[:, 0]
-        return torch.cat([torch.where(static[..., None], points[:, :NUM_CONTOUR], moved), points[:, NUM_CONTOUR:]], 1)
+        return torch.cat([torch.where(static[..., None], points[:, CONTOUR], moved), points[:, INNER]], 1)
 
     def _coefficients(self, name, value, modes):
         if value is None:

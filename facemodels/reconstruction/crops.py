@@ -8,6 +8,7 @@ import torch
 
 from facemodels.core.crops import Box, landmark_box
 from facemodels.core.errors import InputError
+from facemodels.core.landmarks import FIVE_OF
 from facemodels.core.parameters import FaceParameters
 from facemodels.data.augment import rotate_light
 from facemodels.reconstruction.face import Face
@@ -55,14 +56,6 @@ def leaning(points: np.ndarray) -> float:
     return turn if abs(turn) > ASKEW else 0.0
 
 
-# Of 68 and 21 landmarks those of the left eye, the right eye, the nose and the corners of the mouth.
-_FIVE = {
-    68: (range(36, 42), range(42, 48), (30,), (48,), (54,)),
-    21: (range(6, 9), range(9, 12), (14,), (17,), (19,)),
-    5: ((0,), (1,), (2,), (3,), (4,)),
-}
-
-
 # Eyes, nose and mouth are less than a face: their crop is this much larger, and lies this much lower (in its own sides).
 _OF_FIVE = 2.1, 0.09
 
@@ -73,9 +66,9 @@ def around_landmarks(picture: int, points: np.ndarray) -> "View":
     Raises:
         InputError: another number of landmarks, or fewer than two that are known.
     """
-    if len(points) not in _FIVE:
-        raise InputError(f"landmarks of a face are {', '.join(map(str, _FIVE))} points, got {len(points)}")
-    turn = leaning(np.array([points[list(some)].mean(0) for some in _FIVE[len(points)]]))
+    if len(points) not in FIVE_OF:
+        raise InputError(f"landmarks of a face are {', '.join(map(str, FIVE_OF))} points, got {len(points)}")
+    turn = leaning(np.array([points[list(some)].mean(0) for some in FIVE_OF[len(points)]]))
     crop = turned_box(points, turn, *(_OF_FIVE if len(points) == 5 else (1.0, 0.0)))
     return View(picture, crop, turn, crop, 1.0)
 

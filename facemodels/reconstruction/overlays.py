@@ -15,7 +15,7 @@ from torch import Tensor
 
 import facerender as fr
 from facemodels.core.drawing import CLAY
-from facemodels.core.landmarks import LANDMARK_LINES
+from facemodels.core.landmarks import LANDMARK_LINES, NOSE
 from facemodels.fitting.photo import face_triangles
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
@@ -169,7 +169,7 @@ def pose(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> n
     draw = ImageDraw.Draw(image)
     for face in faces:
         side = face.crop[2] - face.crop[0]
-        middle = face.landmarks[27:36, :2].mean(0)
+        middle = face.landmarks[NOSE, :2].mean(0)
         for axis, colour in enumerate(((230, 60, 50), (70, 190, 70), (60, 110, 240))):
             tip = middle + 0.35 * side * face.rotation[:2, axis] * torch.tensor([1.0, -1.0])
             draw.line([tuple(middle.tolist()), tuple(tip.tolist())], fill=colour, width=max(2, round(side / 90)))

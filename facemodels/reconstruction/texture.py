@@ -9,6 +9,7 @@ import facerender as fr
 from facemodels.core.crops import cut
 from facemodels.core.drawing import to_bytes
 from facemodels.core.errors import InputError
+from facemodels.core.landmarks import CONTOUR
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.overlays import _painted
@@ -106,7 +107,7 @@ def textured(picture: np.ndarray, before: Face, face: Face, model: MorphableMode
 
 def _pushed(picture, before, face, model):
     """The picture moved as the vertices at the rim of the face do, less and less with the distance from them."""
-    rim = model.landmark_index[:17].long()[:, 0]
+    rim = model.landmark_index[CONTOUR].long()[:, 0]
     old, new = (
         f.camera(picture.shape[:2]).pixels(f.vertices(model)[None, rim])[0].double().numpy() for f in (before, face)
     )

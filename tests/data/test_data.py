@@ -470,11 +470,11 @@ def test_the_real_points_lie_in_their_crops_and_in_the_order_of_their_names(tmp_
     frontal = points[np.isin(np.sort(names[some]), names[some[30:]])].nanmean(0)
     frontal = dict(zip(NAMES[21], frontal))
     for part in ("brow", "eye", "mouth", "nose", "ear"):
-        assert frontal[f"{part}_left"][0] < 60 < frontal[f"{part}_right"][0], part
-    heights = [frontal[name][1] for name in ("brow_left", "eye_left", "nose_tip", "mouth", "chin")]
+        assert frontal[f"{part}_right"][0] < 60 < frontal[f"{part}_left"][0], part
+    heights = [frontal[name][1] for name in ("brow_right", "eye_right", "nose_tip", "mouth", "chin")]
     assert (
         heights == sorted(heights)
-        and frontal["eye_outer_left"][0] < frontal["eye_left"][0] < frontal["eye_inner_left"][0]
+        and frontal["eye_outer_right"][0] < frontal["eye_right"][0] < frontal["eye_inner_right"][0]
     )
 
 
@@ -712,7 +712,10 @@ def test_quarter_turns_are_anticlockwise_and_exact():
     got = warp_faces(faces, *numbers(6, angle=np.pi / 2))
     torch.testing.assert_close(got.image, faces.image.rot90(1, (-2, -1)), rtol=0, atol=1e-3)
     torch.testing.assert_close(
-        warp_faces(faces, *numbers(6, shift=(5.0, -3.0))).image[:, :, :-3, 5:], faces.image[:, :, 3:, :-5], rtol=0, atol=1e-3
+        warp_faces(faces, *numbers(6, shift=(5.0, -3.0))).image[:, :, :-3, 5:],
+        faces.image[:, :, 3:, :-5],
+        rtol=0,
+        atol=1e-3,
     )
 
 
@@ -789,7 +792,10 @@ def test_the_camera_and_light_of_a_mirrored_face_are_those_of_the_mirrored_head(
     vertices, albedo = model.shape(faces.identity, faces.expression), model.albedo(faces.albedo)
     known = replace(faces, identity=None, expression=None, albedo=None)
     how = numbers(4, angle=0.3, scale=0.9, shift=(4.0, -6.0), mirrored=True)
-    got, inside = warp_faces(known, *how), warp_faces(replace(known, mask=torch.ones_like(faces.mask)), *how).mask > 0.999
+    got, inside = (
+        warp_faces(known, *how),
+        warp_faces(replace(known, mask=torch.ones_like(faces.mask)), *how).mask > 0.999,
+    )
     topology = fr.Topology(model.faces[:, [0, 2, 1]].contiguous(), vertices.shape[1])
     vertices = vertices * torch.tensor([-1.0, 1, 1])
     clip = fr.camera.weak_perspective(vertices, got.scale, got.rotation, got.translation, (96, 96))

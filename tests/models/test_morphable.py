@@ -9,7 +9,7 @@ import torch
 
 import facerender as fr
 from facemodels import InputError, ModelData, MorphableModel, Skeleton
-from facemodels.core.landmarks import contour_lines
+from facemodels.core.contour import contour_lines
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.models.model_data import truncated
 from facemodels.models.morphable import blend, skin

@@ -4,8 +4,9 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.spatial import cKDTree
 
+from facemodels.core.landmarks import NOSE_TIP
+
 FACE_RADIUS = 95.0  # mm around the nose tip: the crop of the MICC Florence protocol
-NOSE_TIP = 30
 
 
 def points(column, scale: float) -> np.ndarray:
