@@ -27,7 +27,7 @@ from facemodels.core.errors import InputError
 from facemodels.evaluation.aflw2000 import AFLW2000, evaluate, located
 from facemodels.methods.cycle import CYCLES, MODES
 from facemodels.methods.dasl import SCHEMES
-from facemodels.methods.registry import load_method, method
+from facemodels.methods.registry import load_method, method_class
 from facemodels.training.checkpoint import checkpoints
 from facemodels.training.config import configured
 from facemodels.training.loop import train
@@ -172,9 +172,9 @@ def main(arguments=None) -> dict:
 
 def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
     """(last checkpoint, what it says of held-out faces) of a run, which is made, finished or found."""
-    kind = method(name)
+    kind = method_class(name)
     config = configured(
-        kind.Config,
+        kind.config_class,
         kind.PRESETS["ablation"] | changes | {"seed": seed, "output": str(folder)},
         settings=tuple(settings),
     )
@@ -183,7 +183,7 @@ def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
     if (
         not steps and getattr(config, "wild", "synthetic") != "synthetic"
     ):  # a finished run has read no photographs, and some are held out
-        trained.prepare()
+        trained.prepare_data()
     with torch.no_grad():
         return checkpoints(folder / "checkpoints")[-1], {
             k: float(v) for k, v in trained.validate(next(trained.parameters()).device).items()

@@ -40,7 +40,7 @@ from torch.profiler import ProfilerActivity, profile
 import facerender as fr
 from facemodels.core.errors import InputError
 from facemodels.data.synthetic import Synthetic
-from facemodels.methods.registry import METHODS, method
+from facemodels.methods.registry import METHODS, method_class
 from facemodels.networks import Trunk
 from facemodels.training.config import configured
 from facemodels.training.loop import train
@@ -84,7 +84,7 @@ def main(arguments=None) -> dict:
     device = torch.device(options.device)
     chosen, left_out = [], []
     for name in options.methods:
-        for preset in method(name).PRESETS:
+        for preset in method_class(name).PRESETS:
             if preset in (options.presets or [preset]):
                 big = device.type == "cpu" and preset in BIG and not options.presets
                 (left_out if big else chosen).append((name, preset))
@@ -106,8 +106,8 @@ def main(arguments=None) -> dict:
 
 def measure(name, preset, options, device) -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        kind = method(name)
-        config = configured(kind.Config, kind.PRESETS[preset] | {"output": folder, "device": str(device)})
+        kind = method_class(name)
+        config = configured(kind.config_class, kind.PRESETS[preset] | {"output": folder, "device": str(device)})
         run = {"method": name, "preset": preset, "precision": config.precision, "batch": config.batch}
         first = round(options.at * max(0, config.steps - WARM - options.steps))
         quick = dict(
@@ -191,8 +191,8 @@ def from_step(kind, first):
         def batch(self, step, indices, device):
             return super().batch(first + step, indices, device)
 
-        def forward(self, player, batch, step):
-            return super().forward(player, batch, first + step)
+        def forward(self, group, batch, step, shared):
+            return super().forward(group, batch, first + step, shared)
 
     return Later
 
@@ -211,11 +211,11 @@ def clocked(kind, clock):
             with clock("data"):
                 return super().batch(step, indices, device)
 
-        def forward(self, player, batch, step):
+        def forward(self, group, batch, step, shared):
             if not self.training:
-                return super().forward(player, batch, step)
+                return super().forward(group, batch, step, shared)
             with clock("loss"):
-                parts = super().forward(player, batch, step)
+                parts = super().forward(group, batch, step, shared)
             clock.begin("backward")  # until the optimizer's step
             return parts
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from facemodels.core.errors import InputError
-from facemodels.methods import registry as weights
+from facemodels.methods import registry
 from facemodels.models.formats import model_files, read
 
 # What may be missing: the name for pip, the name it is installed under, and what needs it.
@@ -159,8 +159,8 @@ def examine(folders: list[Path]) -> dict:
         "works": _works(),
         "optional": [{"package": package, "version": _version(name), "for": use} for package, name, use in OPTIONAL],
         "weights": [
-            {"name": name, "megabytes": round((weights.FOLDER / name / "weights.safetensors").stat().st_size / 1e6, 2)}
-            for name in weights.names()
+            {"name": name, "megabytes": round((registry.WEIGHTS_FOLDER / name / "weights.safetensors").stat().st_size / 1e6, 2)}
+            for name in registry.weight_names()
         ],
         "searched": [{"folder": str(f), "exists": f.is_dir()} for f in folders],
         "models": models,

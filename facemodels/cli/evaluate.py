@@ -9,7 +9,7 @@ from pathlib import Path
 from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
 from facemodels.evaluation.report import Report, table, write_curve
-from facemodels.methods import registry as weights
+from facemodels.methods import registry
 from facemodels.methods.registry import load_method
 from facemodels.reconstruction.refine import ITERATIONS, Refined
 
@@ -124,7 +124,7 @@ def _loaded(options):
     """(the method in eval mode, what to call it, where its weights are from)."""
     device = parse_device(options.device)
     if options.checkpoint is None:
-        name = options.method or weights.default()
+        name = options.method or registry.default_weights()
         return load_method(name, device), name, f"the weights that ship as {name}"
     method = load_method(options.checkpoint, device)
     if options.method and options.method != method.name:

@@ -19,7 +19,7 @@ from facemodels.io.files import atomic_write, check_writable
 from facemodels.io.images import PICTURE_SUFFIXES, read_picture
 from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
 from facemodels.io.video import VIDEO_SUFFIXES, crop_to_even, open_video, video_writers
-from facemodels.methods import registry as weights
+from facemodels.methods import registry
 from facemodels.reconstruction.detect import check_detector
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.files import DEFAULT, FILES, WORDS, check_words
@@ -68,7 +68,7 @@ read and has a face; each that was not or has none is named, and the others are 
     parser.add_argument(
         "--method",
         metavar="METHOD",
-        help=f"weights that ship ({', '.join(weights.names())}), or a checkpoint's folder (default: the best of them)",
+        help=f"weights that ship ({', '.join(registry.weight_names())}), or a checkpoint's folder (default: the best of them)",
     )
     parser.add_argument(
         "--refine",

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from facemodels.core.errors import InputError
-from facemodels.methods.registry import METHODS, method
+from facemodels.methods.registry import METHODS, method_class
 from facemodels.training.checkpoint import checkpoints
 from facemodels.training.config import configured
 from facemodels.training.loop import train
@@ -42,12 +42,12 @@ panels/ (pictures) and checkpoints/ (weights as safetensors; the best and the la
 
 
 def run(options) -> int:
-    chosen = method(options.method)
+    chosen = method_class(options.method)
     if options.preset not in chosen.PRESETS:
         raise InputError(
             f"there is no preset {options.preset!r} of {options.method}; there are {', '.join(chosen.PRESETS)}"
         )
-    config = configured(chosen.Config, chosen.PRESETS[options.preset], options.config, tuple(options.settings))
+    config = configured(chosen.config_class, chosen.PRESETS[options.preset], options.config, tuple(options.settings))
     train(chosen, config, options.resume)
     if int(os.environ.get("RANK", 0)) == 0:
         print(

@@ -459,7 +459,7 @@ class Prediction(NamedTuple):
 
 
 class Cycle(FaceMethod):
-    name, Config, PRESETS = "cycle", CycleConfig, PRESETS
+    name, config_class, PRESETS = "cycle", CycleConfig, PRESETS
     monitor = "photometric"
 
     def __init__(self, config: CycleConfig):
@@ -490,7 +490,7 @@ class Cycle(FaceMethod):
         self.source = SyntheticClips(m, self.size, 2, GAP, self.randomization)
         self.frames = None  # a store that batches are taken from; None for faces that are new in every step
 
-    def prepare(self):
+    def prepare_data(self):
         c = self.config
         if c.frames != "synthetic":
             self.frames = clips(c.frames, self.size, gap=GAP)
@@ -544,7 +544,7 @@ class Cycle(FaceMethod):
             + (first.scale / second.scale).log().square()
         ).mean()
 
-    def forward(self, player, batch, step) -> dict[str, Tensor]:
+    def forward(self, group, batch, step, shared) -> dict[str, Tensor]:
         c = self.config
         images = batch.image.permute(0, 2, 3, 1).contiguous()
         said = self.network(batch.image).each(Tensor.float)
@@ -739,7 +739,7 @@ class Cycle(FaceMethod):
             ]
         )
 
-    def panel(self, batch) -> Tensor:
+    def visualize(self, batch) -> Tensor:
         """Rows: first frames, second ones, rendering of the first; of each cycle, what was injected, what came back, and how far that is from the first frame."""
         images = batch.image[:12].permute(0, 2, 3, 1).contiguous()
         said = self.network(batch.image[:12]).each(Tensor.float)

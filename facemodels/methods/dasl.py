@@ -344,7 +344,7 @@ class Batch(NamedTuple):
 
 
 class DASL(FaceMethod):
-    name, Config, PRESETS = "dasl", DASLConfig, PRESETS
+    name, config_class, PRESETS = "dasl", DASLConfig, PRESETS
     given = "the picture alone; the landmark channel holds those of the network's own first pass"
     monitor = "nme_percent"
     size = SIZE
@@ -384,11 +384,11 @@ class DASL(FaceMethod):
             None  # stores that batches are taken from; None for faces that are new in every step
         )
 
-    def begin(self):
+    def initialize(self):
         """Whitening, from the labels that are trained on, or with the weights of `start`, of a run that may have had other schemes."""
         c = self.config
         if c.start:
-            return super().begin()
+            return super().initialize()
         if c.labelled == "synthetic":
             raw = torch.cat([self._raw(self.source.labels(c.seed, k, range(256))) for k in range(8)])
         else:
@@ -418,13 +418,13 @@ class DASL(FaceMethod):
         ]
         return PointBasis(rows[0], *bases)
 
-    def players(self):
+    def parameter_groups(self):
         return {"network": list(self.network.parameters())} | (
             {"critic": list(self.critic.parameters())} if self.critic else {}
         )
 
-    def plays(self, player, step):
-        return player != "critic" or step >= self.config.stage1
+    def is_active(self, group, step):
+        return group != "critic" or step >= self.config.stage1
 
     # ---------------------------------------------------------------------------------------------------------------------------- data
 
@@ -441,7 +441,7 @@ class DASL(FaceMethod):
                 )
             self.labelled = Shuffled(faces)
 
-    def prepare(self):
+    def prepare_data(self):
         """Of photographs in the wild, `held_out` are kept for validation, the same ones in every run."""
         c = self.config
         if c.labelled != "synthetic":
@@ -498,10 +498,10 @@ class DASL(FaceMethod):
 
     # -------------------------------------------------------------------------------------------------------------------------- losses
 
-    def forward(self, player, batch, step) -> dict[str, Tensor]:
+    def forward(self, group, batch, step, shared) -> dict[str, Tensor]:
         labelled, wild, blank = batch
-        if player == "critic":
-            return self._criticised(labelled, wild)
+        if group == "critic":
+            return self._criticised(labelled, wild, shared["parameters"])
         c, n, given = self.config, len(labelled), [f for f in (labelled, wild) if f is not None]
         both = torch.cat([f.image for f in given])
         targets = [
@@ -519,7 +519,7 @@ class DASL(FaceMethod):
         parts["loss"] = parts["l3d_labelled"]
         if wild is None:
             return parts
-        self.predicted = q[n:].detach()  # for the critic's turn
+        shared["parameters"] = q[n:].detach()  # for the critic
         goal, seen = targets[1]
         if c.extra and wild.landmarks.shape[1] == 68:
             goal, seen = center_depth(wild.landmarks), wild.visible
@@ -567,9 +567,9 @@ class DASL(FaceMethod):
         x, y, _ = projected_points(self.whitening.raw(q), self._reduced(self.lobe_rows)).unbind(-1)
         return torch.cat([points, torch.stack([x, SIZE - y], -1), y68[:, 8:9, :2]], 1)
 
-    def _criticised(self, labelled, wild):
+    def _criticised(self, labelled, wild, predicted):
         true = self.whitening.whitened(self._raw(labelled))
-        return {"loss": critic_loss(self.critic(labelled.image, true), self.critic(wild.image, self.predicted))}
+        return {"loss": critic_loss(self.critic(labelled.image, true), self.critic(wild.image, predicted))}
 
     def _landmarks(self, q):
         """(of the head itself [N,68,3] mm, in the picture [N,68,3] pixels with y down) of whitened parameters."""
@@ -662,7 +662,7 @@ class DASL(FaceMethod):
         results = {"nme_percent": error} | ({"nme_taught_percent": taught} if taught else {})
         return totals | {name: torch.cat(values).nanmean() * 100 / (SIZE / 2**0.5) for name, values in results.items()}
 
-    def panel(self, batch) -> Tensor:
+    def visualize(self, batch) -> Tensor:
         """Rows: pictures (labelled, then in the wild) with their known points; the face that is predicted without them, on the picture; its landmarks."""
         some = [f[: 6 // (1 + (batch.wild is not None))] for f in batch[:2] if f is not None]
         image, given = (

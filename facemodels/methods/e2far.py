@@ -142,7 +142,7 @@ class Network(nn.Module):
 
 
 class E2FAR(FaceMethod):
-    name, Config, PRESETS = "e2far", E2FARConfig, PRESETS
+    name, config_class, PRESETS = "e2far", E2FARConfig, PRESETS
     monitor = "error_mm2"
 
     def __init__(self, config: E2FARConfig):
@@ -164,12 +164,12 @@ class E2FAR(FaceMethod):
         )
         self.size, self.cached = round(self.network.size * AROUND), None
 
-    def begin(self):
-        super().begin()
+    def initialize(self):
+        super().initialize()
         if self.config.weights:
             load_weights(self.network.trunk, self.config.weights, skip=("fc",))
 
-    def prepare(self):
+    def prepare_data(self):
         if self.config.cache:
             self.cached = Cached(self.source, self.config.seed, self.config.cache)
 
@@ -179,7 +179,7 @@ class E2FAR(FaceMethod):
         faces = self.cached(self.config.seed, step * self.config.batch, indices).to(device)
         return augment(faces, self.config.seed, step, indices, GENTLE)
 
-    def forward(self, player, faces: FaceBatch, step) -> dict[str, Tensor]:
+    def forward(self, group, batch: FaceBatch, step, shared) -> dict[str, Tensor]:
         image = faces.image.contiguous(memory_format=torch.channels_last) if self.config.channels_last else faces.image
         identity, expression, landmarks = self.network(image)
         id_error = gram_loss(identity, faces.identity, self.identity_gram)
@@ -244,7 +244,7 @@ class E2FAR(FaceMethod):
             sums += torch.stack([*neutral, *moved, error * len(identity)])
         return dict(zip(names, (sums / self.config.held_out).tolist()))
 
-    def panel(self, faces: FaceBatch) -> Tensor:
+    def visualize(self, faces: FaceBatch) -> Tensor:
         """Columns: picture, true shape, predicted shape; both without pose."""
         n = min(6, len(faces))
         identity, expression = self.predict(faces.image[:n])

@@ -1,6 +1,5 @@
 """What the methods have in common: each is trained about one morphable model."""
 
-import torch
 from torch import Tensor
 
 from facemodels.core.errors import InputError
@@ -25,9 +24,9 @@ class FaceMethod(Method):
             raise InputError(
                 f"{config.model}: training needs a model with 68 landmarks and a region named face, and {model.name} lacks some of them"
             )
-        object.__setattr__(self, "model", model)
+        self.set_unregistered("model", model)
 
-    def begin(self):
+    def initialize(self):
         """Takes the weights of `config.start`; those of parts in `optional` where it has them."""
         if not self.config.start:
             return
@@ -45,11 +44,6 @@ class FaceMethod(Method):
                 f"{path}: {wrong[0]} is missing or of another shape there; start must be a checkpoint of {self.name} with the same networks"
             )
         self.load_state_dict({k: its.get(k, v) for k, v in mine.items()})
-
-    def _apply(self, move, *args, **kwargs):
-        moved = super()._apply(move, *args, **kwargs)
-        self.model.to(next(self.parameters(), torch.empty(0)).device)
-        return moved
 
     def reconstruct(self, image: Tensor) -> FaceParameters:
         """Faces of pictures [N,3,S,S], sRGB in 0..1, cropped as `data.crops.landmark_box` does; S is `size`.

@@ -246,7 +246,7 @@ def carried(image: Tensor, here: Tensor, there: Tensor, topology: fr.Topology) -
 
 
 class PGN(FaceMethod):
-    name, Config, PRESETS = "pgn", PGNConfig, PRESETS
+    name, config_class, PRESETS = "pgn", PGNConfig, PRESETS
     monitor = "dense_nme_percent"
 
     def __init__(self, config: PGNConfig):
@@ -284,7 +284,7 @@ class PGN(FaceMethod):
         self.size = self.network.size
         inside = torch.zeros(m.num_vertices, dtype=torch.bool)
         inside[face] = True
-        object.__setattr__(self, "face_topology", fr.Topology(m.faces[inside[m.faces.long()].all(1)], m.num_vertices))
+        self.face_topology = fr.Topology(m.faces[inside[m.faces.long()].all(1)], m.num_vertices)
         randomization = RandomizationConfig(yaw=config.yaw, box=(1.3, 1.55))
         self.source, self.groups = Synthetic(m, self.size, randomization), SyntheticGroups(m, self.size, 2, randomization)
         self.labelled = self.frames = (
@@ -293,12 +293,12 @@ class PGN(FaceMethod):
 
     def _apply(self, move, *args, **kwargs):
         moved = super()._apply(move, *args, **kwargs)
-        object.__setattr__(self, "face_topology", self.face_topology.to(self.rows.device))
+        self.face_topology = self.face_topology.to(self.rows.device)
         return moved
 
     # ---------------------------------------------------------------------------------------------------------------------------- data
 
-    def prepare(self):
+    def prepare_data(self):
         c = self.config
         if c.labelled != "synthetic":
             self.labelled = Shuffled(lp300w(Path(c.labelled), self.size, c.model))
@@ -358,7 +358,7 @@ class PGN(FaceMethod):
             points, target = points[..., :2], target[..., :2]
         return landmark_loss(points, target, torch.ones(points.shape[1], device=points.device))
 
-    def forward(self, player, batch, step) -> dict[str, Tensor]:
+    def forward(self, group, batch, step, shared) -> dict[str, Tensor]:
         labelled, frames = batch
         c, n = self.config, len(labelled)
         heads = self.network(torch.cat([f.image for f in batch if f is not None]))
@@ -501,7 +501,7 @@ class PGN(FaceMethod):
                 totals[name] = totals.get(name, 0) + value.sum() / (4 * people)
         return totals
 
-    def panel(self, batch) -> Tensor:
+    def visualize(self, batch) -> Tensor:
         """Rows: pictures with the landmarks that the head sees; the posed face on them; of frames, the other frame of the person carried over."""
         labelled, frames = batch
         image = labelled.image[:6] if frames is None else torch.cat([labelled.image[:3], frames.image[:4]])

@@ -16,7 +16,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 import shutil
 import signal
 import time
@@ -32,6 +31,7 @@ from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
 
+from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
 from facemodels.core.seeding import seed_everything
 from facemodels.networks.norm import SharedBatchNorm, share_batch_norms
@@ -76,21 +76,12 @@ def train(
 
 
 def _device(config) -> torch.device:
-    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", wanted):
-        raise InputError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {wanted!r}")
-    if wanted.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise InputError(f"device {wanted}: torch finds no CUDA device here; use device=cpu")
-        if wanted == "cuda" and "LOCAL_RANK" in os.environ:
-            wanted = f"cuda:{os.environ['LOCAL_RANK']}"
-        index = int(wanted[5:] or 0)
-        if index >= torch.cuda.device_count():
-            raise InputError(
-                f"device {wanted}: there are {torch.cuda.device_count()} CUDA devices here, counted from 0"
-            )
-        torch.cuda.set_device(index)  # which takes no "cuda" without a number
-    return torch.device(wanted)
+    device = parse_device(config.device)
+    if device.type == "cuda":
+        if device.index is None and "LOCAL_RANK" in os.environ:
+            device = parse_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(device.index or 0)  # which takes no "cuda" without a number
+    return device
 
 
 # Settings that a resumed run may have otherwise than the one before it.
@@ -126,7 +117,7 @@ class _Run:
             self.losses = nn.parallel.DistributedDataParallel(
                 self.losses, find_unused_parameters=True, broadcast_buffers=False
             )
-        self.optimizers = {name: _optimizer(parameters, config) for name, parameters in self.method.players().items()}
+        self.optimizers = {name: _optimizer(parameters, config) for name, parameters in self.method.parameter_groups().items()}
         self.average = {k: v.detach().clone() for k, v in self.method.state_dict().items()} if config.ema else None
         self.step, self.best, self.best_step, self.waited = 0, math.inf, None, 0
 
@@ -137,7 +128,7 @@ class _Run:
     def go(self, resume, after_step):
         self._begin(resume)
         if self.step < self.config.steps:
-            self.method.prepare()
+            self.method.prepare_data()
         stop = False
         bar = tqdm(
             total=self.config.steps,
@@ -215,20 +206,20 @@ class _Run:
         """One step of every player in turn. Returns the parts of their losses."""
         seed_everything(self.config.seed, self.step, self.rank)
         self.method.train()
-        logged = {}
-        everyone = [p for parameters in self.method.players().values() for p in parameters]
+        logged, shared = {}, {}
+        everyone = [p for parameters in self.method.parameter_groups().values() for p in parameters]
         for name, optimizer in self.optimizers.items():
-            if not self.method.plays(name, self.step):
+            if not self.method.is_active(name, self.step):
                 continue
             for group in optimizer.param_groups:
                 group["lr"] = self._rate(self.step)
             optimizer.zero_grad(set_to_none=True)
             if len(self.optimizers) > 1:  # only this player's parameters move, and only they are waited for
-                mine = {id(p) for p in self.method.players()[name]}
+                mine = {id(p) for p in self.method.parameter_groups()[name]}
                 for p in everyone:
                     p.requires_grad_(id(p) in mine)
             with _compiler_errors() if self.config.compile else nullcontext():
-                loss, parts = self.losses(name, batch, self.step)
+                loss, parts = self.losses(name, batch, self.step, shared)
             parts = self._mean_parts(parts)
             loss.backward()
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -323,7 +314,7 @@ class _Run:
         if not self.chief:
             return
         with self._averaged():
-            picture = self.method.panel(batch)
+            picture = self.method.visualize(batch)
         if picture is not None:
             import imageio.v3 as iio
 
@@ -420,7 +411,7 @@ class _Run:
             self.best_step = state["results"]["best_step"] if state["results"]["best_step"] >= 0 else None
             torch.set_rng_state(state["rng"]["cpu"])
         if start is None:
-            self.method.begin()
+            self.method.initialize()
             for value in (
                 self.method.state_dict().values() if self.world > 1 else ()
             ):  # machines may compute what it computed otherwise
@@ -453,8 +444,8 @@ class _Losses(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, player, batch, step):
-        parts = self.method(player, batch, step)
+    def forward(self, group, batch, step, shared):
+        parts = self.method(group, batch, step, shared)
         return parts["loss"], {k: v.detach() for k, v in parts.items()}
 
 

@@ -67,12 +67,12 @@ def test_the_summary_is_mean_and_deviation_over_seeds():
 
 
 def test_settings_of_all_variants_exist():
-    from facemodels.methods.registry import method
+    from facemodels.methods.registry import method_class
 
     for name, variants in VARIANTS.items():
         assert name in METHODS
         for changes in variants.values():
-            configured(method(name).Config, method(name).PRESETS["ablation"] | changes)
+            configured(method_class(name).config_class, method_class(name).PRESETS["ablation"] | changes)
 
 
 def test_a_variant_of_another_method_is_refused():

@@ -28,8 +28,7 @@ from facemodels.evaluation import aflw21, aflw2000, aflw2000_dense, pose
 from facemodels.evaluation.aflw2000 import evaluate, located, predictions, scores
 from facemodels.evaluation.metrics import by_yaw, cumulative_curve, failure_rate, nme, nme_3d
 from facemodels.evaluation.report import HEIGHT, WIDTH, Report, curve, table
-from facemodels.methods import registry as methods
-from facemodels.methods import registry as weights
+from facemodels.methods import registry
 from facemodels.training.checkpoint import save_checkpoint
 from facemodels.training.config import Config
 from facemodels.training.method import Method
@@ -787,11 +786,11 @@ class Blind(Method):
 
 @pytest.fixture
 def toys(monkeypatch):
-    module = ModuleType("facemodels.methods.registry.toy")
+    module = ModuleType("facemodels.methods.toy")
     module.Toy, module.Blind = Toy, Blind
     for name in ("toy", "blind"):
         monkeypatch.setitem(sys.modules, f"facemodels.methods.{name}", module)
-    monkeypatch.setattr(methods, "METHODS", {"toy": "Toy", "blind": "Blind"})
+    monkeypatch.setattr(registry, "METHODS", {"toy": "Toy", "blind": "Blind"})
 
 
 def checkpoint(folder, method=Toy, average=False, **settings):
@@ -838,7 +837,7 @@ def test_the_command_prints_both_means_and_writes_flat_json_pictures_and_every_e
 
 
 def test_the_averaged_weights_are_what_is_scored(toys, tmp_path):
-    plain, averaged = (methods.load_method(checkpoint(tmp_path / str(a), average=a)) for a in (False, True))
+    plain, averaged = (registry.load_method(checkpoint(tmp_path / str(a), average=a)) for a in (False, True))
     assert plain.points[0, 0] == 24 and averaged.points[0, 0] == 12 and not averaged.training
 
 
@@ -883,7 +882,7 @@ def test_weights_that_ship_are_taken_by_name_or_the_best_of_them_without(toys, t
     out = tmp_path / "a.json"
     assert main(["evaluate", "aflw2000", "--data", str(data), "--json", str(out)]) == 0
     assert main(["evaluate", "aflw2000", "--method", "toy-small", "--data", str(data)]) == 0
-    assert asked == [weights.default(), "toy-small"] and "ship" in json.loads(out.read_text())["checkpoint"]
+    assert asked == [registry.default_weights(), "toy-small"] and "ship" in json.loads(out.read_text())["checkpoint"]
     assert "\n> toy-small" in capsys.readouterr().out
 
 
@@ -907,7 +906,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_sentence(toys, tmp_path, capsys
     (broken / "config.json").write_text("{")
     for arguments, words in (
         ({"--checkpoint": blind}, "gives no pose"),
-        ({"--checkpoint": tmp_path / "run"}, "the last one in it is"),
+        ({"--checkpoint": tmp_path / "run"}, "the last checkpoint in it is"),
         ({"--checkpoint": tmp_path / "missing"}, "not a checkpoint"),
         ({"--checkpoint": broken}, "config.json"),
         ({"--method": "dasl"}, "not of dasl"),

@@ -90,7 +90,7 @@ def losses(method, batch, *answers, step=0, **settings):
     network, config = method.network, method.config
     method.network, method.config = FixedNetwork(*answers), small(config.output, **settings)
     try:
-        return method("network", batch, step)
+        return method("network", batch, step, {})
     finally:
         method.network, method.config = network, config
 
@@ -608,7 +608,7 @@ def test_a_step_with_cycles_remembers_the_frames_alone(method, known):
     for cycles in ((), CYCLES):
         method.load_state_dict(start)
         method.config = small(config.output, cycles=cycles)
-        method.train()("network", batch, 0)
+        method.train()("network", batch, 0, {})
         kept.append({k: v.clone() for k, v in method.state_dict().items() if "running" in k})
     method.config = config
     method.eval().load_state_dict(start)

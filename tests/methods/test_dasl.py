@@ -46,7 +46,7 @@ def small(folder, **changes):
 def trained(tmp_path_factory):
     """A method as it begins."""
     method = DASL(small(tmp_path_factory.mktemp("run"), stage1=0)).eval()
-    method.begin()
+    method.initialize()
     return method
 
 
@@ -247,7 +247,7 @@ def losses(method, batch, first, second):
     network, method.network = method.network, FixedNetwork(first, second)
     method.critic.eval()
     try:
-        return method("network", batch, 0), method.network.shown
+        return method("network", batch, 0, {}), method.network.shown
     finally:
         method.network = network
 
@@ -305,7 +305,7 @@ def test_the_cycle_reaches_the_first_pass_through_a_soft_channel_only(tmp_path, 
     batch = method.batch(0, range(2), torch.device("cpu"))
     passes = []
     method.network.register_forward_hook(lambda m, i, o: passes.append(o))
-    cycle = method("network", batch, 0)["cycle"]
+    cycle = method("network", batch, 0, {})["cycle"]
     first, second = torch.autograd.grad(cycle, passes, allow_unused=True)
     assert second.abs().max() > 0
     assert (first is None or first.abs().max() == 0) == (channel == "hard")
@@ -314,7 +314,7 @@ def test_the_cycle_reaches_the_first_pass_through_a_soft_channel_only(tmp_path, 
 def test_the_loss_is_the_weighted_sum(trained):
     batch = trained.batch(3, range(4), torch.device("cpu"))
     torch.manual_seed(1)
-    parts = trained("network", batch, 3)
+    parts = trained("network", batch, 3, {})
     assert set(parts) == {"loss", "l3d_labelled", *SCHEMES}
     total = (
         parts["l3d_labelled"] + 0.005 * parts["l2d"] + 0.005 * parts["l3d"] + parts["cycle"] + 0.005 * parts["critic"]
@@ -323,13 +323,14 @@ def test_the_loss_is_the_weighted_sum(trained):
 
 
 def test_critic_and_network_are_trained_in_turn(trained):
-    players = trained.players()
-    assert {id(p) for p in players["network"]}.isdisjoint({id(p) for p in players["critic"]})
-    batch = trained.batch(0, range(4), torch.device("cpu"))
-    trained("network", batch, 0)
-    loss = trained("critic", batch, 0)["loss"]
-    gradients = torch.autograd.grad(loss, [*players["critic"], *players["network"]], allow_unused=True)
-    count = len(players["critic"])
+    groups = trained.parameter_groups()
+    assert list(groups) == ["network", "critic"]
+    assert {id(p) for p in groups["network"]}.isdisjoint({id(p) for p in groups["critic"]})
+    batch, shared = trained.batch(0, range(4), torch.device("cpu")), {}
+    trained("network", batch, 0, shared)
+    loss = trained("critic", batch, 0, shared)["loss"]
+    gradients = torch.autograd.grad(loss, [*groups["critic"], *groups["network"]], allow_unused=True)
+    count = len(groups["critic"])
     assert all(g is not None for g in gradients[:count]) and all(g is None for g in gradients[count:])
 
 
@@ -337,9 +338,9 @@ def test_stage_1_sees_labelled_faces_alone(tmp_path):
     method = DASL(small(tmp_path, stage1=2))
     batch = method.batch(1, range(4), torch.device("cpu"))
     assert batch.wild is None and method.batch(2, range(4), torch.device("cpu")).wild is not None
-    parts = method("network", batch, 1)
+    parts = method("network", batch, 1, {})
     assert set(parts) == {"loss", "l3d_labelled"}
-    assert not method.plays("critic", 1) and method.plays("critic", 2) and method.plays("network", 1)
+    assert not method.is_active("critic", 1) and method.is_active("critic", 2) and method.is_active("network", 1)
 
 
 def test_labels_in_three_dimensions_stay_out_of_the_faces_in_the_wild(trained):
@@ -353,7 +354,7 @@ def test_labelled_faces_are_judged_by_the_wpdc(trained):
     q = true + 0.1
     network, trained.network = trained.network, FixedNetwork(q)
     try:
-        got = trained("network", Batch(labelled, None, blank[:4]), 0)["loss"]
+        got = trained("network", Batch(labelled, None, blank[:4]), 0, {})["loss"]
     finally:
         trained.network = network
     whole = wpdc_loss(q, true, trained.whitening, trained.points(slice(None)))
@@ -412,7 +413,7 @@ def pictures(folder, count):
 
 def test_photographs_in_the_wild_are_held_out_for_validation(tmp_path):
     method = DASL(small(tmp_path / "run", stage1=0, wild=str(pictures(tmp_path / "wild", 12)), held_out=5))
-    method.prepare()
+    method.prepare_data()
     held = {im.numpy().tobytes() for im in method.held.image}
     used = {im.numpy().tobytes() for im in method.wild.faces.image[method.wild.places]}
     assert len(held) == 5 and len(used) == 7 and not held & used
@@ -420,10 +421,10 @@ def test_photographs_in_the_wild_are_held_out_for_validation(tmp_path):
     for k in range(12):
         np.savetxt(tmp_path / "wild" / f"{k}.txt", np.random.default_rng(k).random((5, 2)) * 40 + 20)
     with pytest.raises(InputError, match="pictures with 5 landmarks"):
-        DASL(small(tmp_path / "run", wild=str(tmp_path / "wild"), held_out=2)).prepare()
+        DASL(small(tmp_path / "run", wild=str(tmp_path / "wild"), held_out=2)).prepare_data()
     few = DASL(small(tmp_path / "run", wild=str(pictures(tmp_path / "few", 12)), held_out=12))
     with pytest.raises(InputError, match="12 pictures, of which 12 would be held out"):
-        few.prepare()
+        few.prepare_data()
 
 
 def test_smoke_training_from_nothing_and_from_a_checkpoint(tmp_path):
@@ -440,12 +441,12 @@ def test_smoke_training_from_nothing_and_from_a_checkpoint(tmp_path):
     assert list((out / "panels").glob("*.png"))
     last = checkpoints(out / "checkpoints")[-1]
     begun = DASL(small(tmp_path / "next", schemes="cycle", start=str(last)))
-    begun.begin()
+    begun.initialize()
     for key, value in load_method(last).state_dict().items():
         assert key.startswith("critic.") or torch.equal(value, begun.state_dict()[key]), key
     (last / "config.json").write_text((last / "config.json").read_text().replace('"light"', '"resnet50"'))
     with pytest.raises(InputError, match="another configuration"):
-        DASL(small(tmp_path / "other", start=str(last))).begin()
+        DASL(small(tmp_path / "other", start=str(last))).initialize()
 
 
 def test_a_resumed_run_is_the_run(tmp_path):
@@ -487,7 +488,7 @@ def test_start_is_a_checkpoint_of_the_same_model(trained, tmp_path):
     other = DASL(small(tmp_path / "run", start=str(checkpoint)))
     other.config.model = "another.safetensors"
     with pytest.raises(InputError, match="with the model builtin; start must be one of dasl with another.safetensors"):
-        other.begin()
+        other.initialize()
 
 
 @pytest.mark.parametrize(
@@ -511,7 +512,7 @@ def test_chin_and_ear_lobes_are_learnt_from_where_they_are_known(tmp_path):
     """With labels that are the model's own, l2d is 0; moving a known lobe or the chin raises it, moving one that is hidden does not."""
     method = DASL(small(tmp_path, extra="true", schemes="l2d"))
     q = 0.3 * torch.randn(2, 62, generator=torch.Generator().manual_seed(3))
-    method.begin()
+    method.initialize()
     _, y68 = method._landmarks(q)
     compared = method._compared(q, y68, torch.zeros(2, 21, 2))
     assert compared.shape == (2, 21, 2) and torch.equal(compared[:, 20], y68[:, 8, :2])
@@ -528,7 +529,7 @@ def test_chin_and_ear_lobes_are_learnt_from_where_they_are_known(tmp_path):
 def test_all_68_landmarks_are_learnt_from_and_their_depth_where_it_is_known(tmp_path):
     """With 68 landmarks that are the model's own, l2d is 0, wherever their depth begins; one that moves in any direction raises it, unless it is hidden."""
     method = DASL(small(tmp_path, extra="true", schemes="l2d", channel="hard")).eval()
-    method.begin()
+    method.initialize()
     image = torch.rand(2, 3, 120, 120, generator=torch.Generator().manual_seed(4))
     labelled = method.source(0, 0, range(2))
     blank = torch.ones(4, dtype=torch.bool)
@@ -542,7 +543,7 @@ def test_all_68_landmarks_are_learnt_from_and_their_depth_where_it_is_known(tmp_
         visible = torch.ones(2, 68, dtype=torch.bool)
         visible[0, 3] = seen
         wild = FaceBatch(image, points, visible)
-        return method("network", Batch(labelled, wild, blank), 0)["l2d"].item()
+        return method("network", Batch(labelled, wild, blank), 0, {})["l2d"].item()
 
     assert l2d() < 1e-8 and l2d(depth=500.0) < 1e-6
     for moved in ((5, 0, 0), (0, 5, 0), (0, 0, 5)):
@@ -560,7 +561,7 @@ def test_photographs_from_the_side_are_taken_more_often(tmp_path):
     counts = []
     for profiles in (1, 4):
         method = DASL(small(tmp_path / f"run{profiles}", wild=str(tmp_path), held_out="2", profiles=str(profiles)))
-        method.prepare()
+        method.prepare_data()
         places = method.wild.places
         hidden = (~method.wild.faces.visible[places]).float().mean(1) > 0.3
         counts.append((int(hidden.sum()), int((~hidden).sum())))
@@ -573,7 +574,7 @@ def test_distances_of_landmarks_may_weigh_as_they_are(tmp_path):
     values = {}
     for squared in ("true", "false"):
         method = DASL(small(tmp_path / squared, schemes="l2d", squared=squared, trunk="light")).eval()
-        method.begin()
+        method.initialize()
         batch = method.batch(5, range(4), torch.device("cpu"))
         with torch.no_grad():
             q = method.network(
@@ -582,7 +583,7 @@ def test_distances_of_landmarks_may_weigh_as_they_are(tmp_path):
             )
             seen = method._landmarks(q[4:])[1]
         wild = FaceBatch(batch.wild.image, seen[..., :2] + torch.tensor([3.0, 4.0]), torch.ones(4, 68, dtype=torch.bool))
-        values[squared] = method.forward("network", Batch(batch.labelled, wild, torch.ones(8, dtype=torch.bool)), 5)[
+        values[squared] = method.forward("network", Batch(batch.labelled, wild, torch.ones(8, dtype=torch.bool)), 5, {})[
             "l2d"
         ].item()
     assert values["true"] == pytest.approx(25 / 144, rel=1e-3) and values["false"] == pytest.approx(5 / 12, rel=1e-3)
@@ -593,7 +594,7 @@ def test_a_prior_weighs_the_shapes_of_pictures_in_the_wild_alone(tmp_path):
     held = DASL(small(tmp_path / "b", schemes="cycle", weight_prior="2"))
     held.load_state_dict(plain.state_dict())
     batch = plain.eval().batch(5, range(4), torch.device("cpu"))
-    before, after = plain.forward("network", batch, 5), held.eval().forward("network", batch, 5)
+    before, after = plain.forward("network", batch, 5, {}), held.eval().forward("network", batch, 5, {})
     assert "prior" not in before and after["prior"] > 0
     assert torch.allclose(after["loss"], before["loss"] + 2 * after["prior"], rtol=1e-5)
 
@@ -644,7 +645,7 @@ def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
     assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", str(middle), "--views", "1"]) == 0
     assert f"{int((off <= middle).sum())} of 12 photographs" in capsys.readouterr().out
     method = DASL(small(tmp_path / "run", wild=str(tmp_path), teacher=str(file), extra="true", held_out=4, profiles=2))
-    method.prepare()
+    method.prepare_data()
     assert torch.equal(
         method.held.landmarks,
         faces[torch.randperm(12, generator=torch.Generator().manual_seed(HELD_OUT))[:4]].landmarks,
@@ -661,14 +662,14 @@ def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
     write_teacher_labels(file, landmarks, faces)
     assert read_teacher_labels(file, faces).isnan().flatten(1).all(1).sum() == 8
     with pytest.raises(InputError, match="seen.npz: nothing was seen in the photographs that are trained on"):
-        method.prepare()
+        method.prepare_data()
     (tmp_path / "less").mkdir()
     for k in range(11):
         for name in (f"{k:02}.png", f"{k:02}.txt"):
             (tmp_path / "less" / name).write_bytes((tmp_path / name).read_bytes())
     other = DASL(small(tmp_path / "other", wild=str(tmp_path / "less"), teacher=str(file), extra="true", held_out=4))
     with pytest.raises(InputError, match="seen.npz: .*a file made of 12 others; make it anew"):
-        other.prepare()
+        other.prepare_data()
     with pytest.raises(InputError, match="give wild=PATH and extra=true"):
         small(tmp_path, teacher=str(file))
     with pytest.raises(InputError, match="give one of them with it, got schemes=l3d"):

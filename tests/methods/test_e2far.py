@@ -11,7 +11,7 @@ from facemodels.core.alignment import similarity
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.losses import shape_alone, vertex_loss
 from facemodels.methods.e2far import E2FAR, HELD_OUT, PRESETS, E2FARConfig, Network
-from facemodels.methods.registry import method
+from facemodels.methods.registry import method_class
 from facemodels.training.checkpoint import checkpoints
 from facemodels.training.config import configured
 
@@ -81,7 +81,7 @@ def test_no_head_of_the_light_network_begins_dead():
 def test_the_loss_is_that_of_the_vertices(light):
     faces = light.batch(0, range(3), torch.device("cpu"))
     light.eval()
-    parts = light("network", faces, 0)
+    parts = light("network", faces, 0, {})
     identity, expression, landmarks = light.network(faces.image)
     region = light.model.regions["face"]
     bases = [
@@ -169,10 +169,10 @@ def test_what_does_not_exist_is_named(tmp_path, capsys):
     assert main(["train", "e2far", "--preset", "smoke", "--set", "trnk=vgg"]) == 1
     assert "close to it are trunk" in capsys.readouterr().err
     with pytest.raises(InputError, match="there is no method 'prnet'"):
-        method("prnet")
+        method_class("prnet")
     config = small(tmp_path, weights=str(tmp_path / "missing.mat"))
     with pytest.raises(InputError, match="missing.mat"):
-        E2FAR(config).begin()
+        E2FAR(config).initialize()
 
 
 def test_a_face_is_placed_by_the_landmarks_of_the_light_trunk(tmp_path):

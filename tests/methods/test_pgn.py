@@ -65,7 +65,7 @@ def losses(method, batch, *heads):
     joined = Heads(*(None if h[0] is None else torch.cat(h) for h in zip(*heads)))
     network, method.network = method.network, FixedNetwork(joined)
     try:
-        return method("network", batch, 0)
+        return method("network", batch, 0, {})
     finally:
         method.network = network
 

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from facemodels import InputError, load_method
-from facemodels.methods import registry as weights
-from facemodels.methods.registry import METHODS, method
+from facemodels.methods import registry
+from facemodels.methods.pack import pack
+from facemodels.methods.registry import METHODS, method_class
 from facemodels.training.config import configured
 from facemodels.training.loop import train
 
@@ -16,18 +17,18 @@ from facemodels.training.loop import train
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    kind = method("dasl")
+    kind = method_class("dasl")
     train(
         kind,
         configured(
-            kind.Config, kind.PRESETS["smoke"] | {"steps": 2, "stage1": 1, "output": str(folder), "device": "cpu"}
+            kind.config_class, kind.PRESETS["smoke"] | {"steps": 2, "stage1": 1, "output": str(folder), "device": "cpu"}
         ),
     )
     return folder / "checkpoints" / "step-000000002"
 
 
 def test_packed_weights_say_what_the_checkpoint_says_at_half_the_size(checkpoint, tmp_path):
-    folder = weights.pack(checkpoint, tmp_path / "small")
+    folder = pack(checkpoint, tmp_path / "small")
     full, small = load_method(checkpoint), load_method(folder)
     image = torch.rand(3, 3, 120, 120, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(full.landmarks(image), small.landmarks(image), atol=0.05) and not small.training
@@ -46,17 +47,17 @@ def test_packed_weights_say_what_the_checkpoint_says_at_half_the_size(checkpoint
 
 
 def test_training_begins_with_packed_weights_but_does_not_resume_from_them(checkpoint, tmp_path):
-    folder = weights.pack(checkpoint, tmp_path / "small")
-    kind = method("dasl")
+    folder = pack(checkpoint, tmp_path / "small")
+    kind = method_class("dasl")
     settings = kind.PRESETS["smoke"] | {"steps": 2, "stage1": 1, "output": str(tmp_path / "run"), "device": "cpu"}
-    train(kind, configured(kind.Config, settings | {"start": str(folder)}))
+    train(kind, configured(kind.config_class, settings | {"start": str(folder)}))
     with pytest.raises(InputError, match="critic.* is nothing there"):
-        train(kind, configured(kind.Config, settings | {"output": str(tmp_path / "other")}), str(folder))
+        train(kind, configured(kind.config_class, settings | {"output": str(tmp_path / "other")}), str(folder))
 
 
-@pytest.mark.parametrize("name", weights.names())
+@pytest.mark.parametrize("name", registry.weight_names())
 def test_weights_that_ship_load_by_name_and_have_a_card(name):
-    folder = weights.FOLDER / name
+    folder = registry.WEIGHTS_FOLDER / name
     assert (folder / "weights.safetensors").stat().st_size <= 10_000_000
     card = (folder / "README.md").read_text()
     for word in ("Data", "Licence", "Command", "Commit", "Scores"):
@@ -68,10 +69,10 @@ def test_weights_that_ship_load_by_name_and_have_a_card(name):
 
 
 def test_what_is_loaded_without_a_name_is_there():
-    assert weights.default() in weights.names()
-    assert load_method().config == load_method(weights.default()).config
+    assert registry.default_weights() in registry.weight_names()
+    assert load_method().config == load_method(registry.default_weights()).config
 
 
 def test_a_name_that_is_none_is_one_sentence_with_those_that_are():
-    with pytest.raises(InputError, match="no name of weights that ship .*dasl"):
+    with pytest.raises(InputError, match="not the name of shipped weights .*dasl"):
         load_method("dazl")

@@ -42,7 +42,7 @@ class ToyConfig(Config):
 class Toy(Method):
     """Regression of a fixed linear map, with dropout, so that random numbers matter."""
 
-    name, Config, monitor = "toy", ToyConfig, "error"
+    name, config_class, monitor = "toy", ToyConfig, "error"
 
     def __init__(self, config):
         super().__init__(config)
@@ -63,9 +63,9 @@ class Toy(Method):
         )
         self.head = nn.Linear(4, 1) if config.late >= 0 else None
 
-    def players(self):
+    def parameter_groups(self):
         if self.critic is None:
-            return super().players()
+            return super().parameter_groups()
         return {"critic": list(self.critic.parameters()), "network": list(self.body.parameters())}
 
     def batch(self, step, indices, device):
@@ -80,8 +80,8 @@ class Toy(Method):
     def target(self, x):
         return torch.stack([x.sum(1), x[:, 0] - x[:, 1]], 1)
 
-    def forward(self, player, x, step):
-        if player == "critic":
+    def forward(self, group, x, step, shared):
+        if group == "critic":
             return {
                 "loss": (self.critic(self.body(x).detach()) ** 2).mean()
                 + ((self.critic(self.target(x)) - 1) ** 2).mean()
@@ -100,7 +100,7 @@ class Toy(Method):
         x = self.batch(10**6, range(64), device)
         return {"error": float((self.body(x) - self.target(x)).square().mean())}
 
-    def panel(self, batch):
+    def visualize(self, batch):
         return torch.rand(8, 8, 3)
 
 
@@ -435,8 +435,8 @@ dist.init_process_group("gloo")
 torch.save([t.normalised(t.SHARES[rank], *kind) for kind in t.NORMS], os.path.join(folder, f"norms{rank}.pt"))
 
 class Half(t.Toy):
-    def forward(self, player, x, step):
-        parts = super().forward(player, x, step)
+    def forward(self, group, x, step, shared):
+        parts = super().forward(group, x, step, shared)
         return parts | {"loss": parts["loss"] / 0 if step == 13 and rank == 1 else parts["loss"]}
 
 try:
@@ -554,8 +554,8 @@ def test_seeds_differ_between_neighbours():
 
 def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path):
     class Poisoned(Toy):
-        def forward(self, player, x, step):
-            parts = super().forward(player, x, step)
+        def forward(self, group, x, step, shared):
+            parts = super().forward(group, x, step, shared)
             return parts | {
                 "loss": parts["loss"] + ((self.body(x) * 0).sum().abs().sqrt() if step == 14 else 0)
             }  # finite, with an infinite slope
@@ -791,20 +791,20 @@ def test_the_renderer_within_a_batch_is_not_counted_as_data(monkeypatch):
 ])  # fmt: skip
 def test_on_a_cuda_device_a_step_mixes_no_devices_and_waits_for_its_outcome_alone(tmp_path, name, changes, waits):
     """Once for each player, and once for each singular value decomposition, which looks whether it converged; making a batch does not wait at all."""
-    from facemodels.methods.registry import method
+    from facemodels.methods.registry import method_class
     from tests.pretended import CUDA, pretended_cuda
 
-    kind = method(name)
+    kind = method_class(name)
     with pretended_cuda() as waited:
         run = training._Run(
             kind,
-            configured(kind.Config, kind.PRESETS["smoke"] | {"output": str(tmp_path), "ema": 0.9} | changes),
+            configured(kind.config_class, kind.PRESETS["smoke"] | {"output": str(tmp_path), "ema": 0.9} | changes),
             CUDA,
             0,
             1,
         )
         run._begin("never")
-        run.method.prepare()
+        run.method.prepare_data()
         run._one(run._batch(0))  # what is made on the device once and kept
         run.step = 1
         waited.clear()
