@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_build_info_tells_what_was_built():
     info = fr.build_info()
-    assert set(info) == {"torch", "cuda", "archs", "sanitize", "commit", "cuda_kernels", "cpu_level"}
+    assert set(info) == {"version", "torch", "cuda", "archs", "sanitize", "commit", "cuda_kernels", "cpu_level"}
     assert info["cuda_kernels"] == (info["cuda"] is not None)
+    assert info["version"] == fr.__version__
     assert info["cpu_level"] in ("baseline", "x86-64-v3", "x86-64-v4")
 
 
@@ -32,6 +33,54 @@ def test_the_library_asks_for_no_symbol_outside_the_stable_abi():
     ).stdout
     assert "aoti_torch" in names or "torch_" in names  # it does ask for something
     assert [line for line in names.splitlines() if "at::" in line or "c10::" in line or "torch::" in line] == []
+
+
+def test_the_library_needs_nothing_of_python_but_its_module_function():
+    """So that one library serves every Python: it is built under the limited API."""
+    if shutil.which("nm") is None:
+        pytest.skip("nm is not on the path")
+    assert library().name == "_C.abi3.so"
+    names = subprocess.run(["nm", "-D", "--undefined-only", str(library())], capture_output=True, text=True, check=True)
+    python = [line.split()[-1] for line in names.stdout.splitlines() if line.split()[-1].startswith(("Py", "_Py"))]
+    assert python == ["PyModule_Create2"]
+
+
+def test_the_ops_need_torch_and_numpy_alone():
+    """The modules that an import and a call load, outside the standard library, torch and what torch requires."""
+    program = """
+import sys, torch, numpy
+before = set(sys.modules)
+import facerender as fr
+faces = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+fr.rasterize(torch.rand(1, 3, 4), fr.Topology(faces, 3), (4, 4))
+loaded = {name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
+print(*sorted(loaded - {"torch", "numpy"}))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["facerender"]
+
+
+@pytest.mark.skipif(not (ROOT / "setup.py").is_file(), reason="the source tree is not here")
+@pytest.mark.parametrize("question", [["--version"], ["egg_info", "-e", "."], ["-q", "sdist"]])
+def test_setup_py_asked_for_metadata_needs_no_torch_and_leaves_the_source_tree_alone(tmp_path, question):
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    for package in ("facerender", "facemodels/weights/dasl-aflw"):
+        (tmp_path / package).mkdir(parents=True)
+    (tmp_path / "facerender" / "__init__.py").touch()
+    shutil.copy(ROOT / "facemodels/weights/dasl-aflw/LICENSE", tmp_path / "facemodels/weights/dasl-aflw")
+    before = sorted(tmp_path.rglob("*"))
+    program = "import sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; exec(open('setup.py').read())"
+    run = subprocess.run(
+        [sys.executable, "-c", f"__file__ = {str(tmp_path / 'setup.py')!r}; {program}", "setup.py", *question],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    made = [p.relative_to(tmp_path).parts[0] for p in sorted(tmp_path.rglob("*")) if p not in before]
+    assert set(made) <= {"facerender.egg-info", "dist"}
+    if question == ["--version"]:
+        assert made == [] and run.stdout.split() == [fr.__version__]
 
 
 def run_in_copy(tmp_path, prepare, program="import facerender"):
