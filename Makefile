@@ -15,7 +15,7 @@ VENV   ?= .venv
 JOBS   ?= auto
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install -q --disable-pip-version-check
-CXX_FILES = $(sort $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*/*.cpp csrc/*/*/*.h tests/shim/*.h))
+CXX_FILES = $(sort $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh csrc/*/*/*.cpp csrc/*/*/*.h tests/shim/*.h))
 
 .PHONY: demo test check format docs sanitize wheels clean
 .DELETE_ON_ERROR:
