@@ -1,5 +1,5 @@
-// Ops that run once per mesh, on the CPU: the adjacency of a face list and an order along a space-filling curve. And the
-// instruction set that the CPU kernels use.
+// Ops that run once per mesh, on the CPU: the adjacency of a face list and an order along a space-filling curve. And
+// the instruction set that the CPU kernels use.
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
@@ -19,7 +19,8 @@ std::tuple<Tensor, Tensor> vertex_corners(const Tensor& faces_, int64_t num_vert
   const Tensor faces = as_contiguous(faces_);
   const int64_t n = faces.numel();
   const int32_t* v = data<int32_t>(faces);
-  check(std::all_of(v, v + n, [&](int32_t i) { return i >= 0 && i < num_vertices; }), "facerender: a face index is out of range");
+  check(std::all_of(v, v + n, [&](int32_t i) { return i >= 0 && i < num_vertices; }),
+        "facerender: a face index is out of range");
   Tensor offsets = zeros(faces, {num_vertices + 1}, ScalarType::Int), corners = empty(faces, {n}, ScalarType::Int);
   int32_t *o = mutable_data<int32_t>(offsets), *out = mutable_data<int32_t>(corners);
   for (int64_t c = 0; c < n; ++c) ++o[v[c] + 1];
@@ -29,7 +30,8 @@ std::tuple<Tensor, Tensor> vertex_corners(const Tensor& faces_, int64_t num_vert
   return {offsets, corners};
 }
 
-// int32 [F,3]: the face across the edge opposite each corner, -1 at a border or where more than two faces share the edge.
+// int32 [F,3]: the face across the edge opposite each corner, -1 at a border or where more than two faces share the
+// edge.
 Tensor face_neighbours(const Tensor& faces_) {
   check_faces(faces_);
   const Tensor faces = as_contiguous(faces_);
@@ -69,7 +71,8 @@ int64_t host_cpu_level() { return cpu_level(); }
 
 // int64 [P]: the order of points, float64 [P,3], along a Morton curve; equal codes keep their order.
 Tensor morton_order(const Tensor& points_) {
-  check(points_.dim() == 2 && points_.size(1) == 3 && points_.scalar_type() == ScalarType::Double, "facerender: points must be float64 [P,3]");
+  check(points_.dim() == 2 && points_.size(1) == 3 && points_.scalar_type() == ScalarType::Double,
+        "facerender: points must be float64 [P,3]");
   const Tensor points = as_contiguous(points_);
   const int64_t n = points.size(0);
   const double* p = data<double>(points);
@@ -100,9 +103,7 @@ STABLE_TORCH_LIBRARY_IMPL(facerender, CPU, m) {
 }
 
 // Without a tensor among its arguments, an op has no back end to choose.
-STABLE_TORCH_LIBRARY_IMPL(facerender, CompositeExplicitAutograd, m) {
-  m.impl("cpu_level", TORCH_BOX(&host_cpu_level));
-}
+STABLE_TORCH_LIBRARY_IMPL(facerender, CompositeExplicitAutograd, m) { m.impl("cpu_level", TORCH_BOX(&host_cpu_level)); }
 
 }  // namespace
 }  // namespace facerender
