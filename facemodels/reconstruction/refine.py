@@ -6,13 +6,14 @@ it explains more of what the model cannot show, shadows and hair, by shape.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import facerender as fr
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
 from facemodels.fitting.photo import PRESET, Weights, fit_image
 from facemodels.methods.face_method import FaceMethod
+from facemodels.models.morphable import MorphableModel
 
 ITERATIONS = 70  # of the descent
 # Chosen on synthetic scans of people that no table counts. What the model cannot show is alike in neighbouring pixels and pulls at the shape, which so needs a strong prior; light and albedo are to give
@@ -21,29 +22,34 @@ WEIGHTS = Weights(picture=16.0, landmarks=0.2, shape=8.0, outline=4.0)
 FARTHEST = 0.1  # that landmarks may move on average, in sides of the square around them: beyond, the fit has lost the face, and what the network said stays
 
 
-class Refined:
-    """`unrefined`, a method, but each face that it reconstructs is fitted to its picture in `iterations` steps, about a second a face. All else is the method's own.
+class Refined(FaceMethod):
+    """A method whose faces are fitted to their pictures, about a second a face; everything else is the method's own.
+
+    Args:
+        method: The method whose network finds the faces; `unrefined` afterwards.
+        iterations: Steps of the fit.
 
     Raises:
-        InputError: the method's model has joints, which a `FaceParameters` does not tell. ValueError: iterations below 1.
+        InputError: The method's model has joints, which `FaceParameters` do not hold.
+        ValueError: iterations is below 1.
     """
 
-    def __init__(self, method: FaceMethod, iterations: int = ITERATIONS):
+    def __init__(self, method: FaceMethod, iterations: int = ITERATIONS) -> None:
         if iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {iterations}")
         if method.model.joints:
             raise InputError(
-                f"faces of {method.model.name} cannot be refined: a fit would turn its joints; use a method of a model without"
+                f"faces of {method.model.name} cannot be refined: a fit would turn its joints; use a method of a model"
+                " without joints"
             )
+        nn.Module.__init__(self)  # not FaceMethod's, which would load the model once more
+        self.config, self.name, self.size, self.given = method.config, method.name, method.size, method.given
         self.unrefined, self.iterations = method, iterations
 
-    def __getattr__(self, name):
-        if name == "unrefined":  # while a copy is made
-            raise AttributeError(name)
-        return getattr(self.unrefined, name)
-
-    def landmarks(self, image: Tensor) -> Tensor:
-        return self.reconstruct(image).landmarks
+    @property
+    def model(self) -> MorphableModel:
+        """The method's morphable model."""
+        return self.unrefined.model
 
     def reconstruct(self, image: Tensor) -> FaceParameters:
         """As `FaceMethod.reconstruct`, with albedo and light. A face that cannot be fitted (turned away, or hidden) is what the network says."""

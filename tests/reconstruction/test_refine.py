@@ -13,6 +13,7 @@ from facemodels.cli.main import main
 from facemodels.core.camera import Camera
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
+from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.refine import Refined
@@ -212,3 +213,13 @@ def test_a_picture_is(tmp_path, model):
     assert main([*arguments, str(tmp_path / "a")]) == 0 and main([*arguments, str(tmp_path / "b"), "--refine"]) == 0
     plain, refined = (np.load(tmp_path / folder / "photo_0.npz") for folder in "ab")
     assert "albedo" in refined and "albedo" not in plain and not np.array_equal(plain["identity"], refined["identity"])
+
+
+def test_a_refined_method_is_a_method_that_a_reconstructor_takes(model):
+    network = load_method("pgn")
+    refined = Refined(network, 1)
+    assert isinstance(refined, FaceMethod) and (refined.name, refined.size) == (network.name, network.size)
+    assert refined.model is network.model and next(refined.parameters()) is next(network.parameters())
+    image = np.full((60, 60, 3), 90, np.uint8)
+    (face,) = Reconstructor(refined)([image], boxes=[[(10.0, 10.0, 50.0, 50.0)]])[0]
+    assert face.identity.shape == (refined.model.num_identity,) and face.light is not None
