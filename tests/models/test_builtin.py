@@ -12,14 +12,16 @@ import pytest
 import torch
 
 import facerender as fr
-from facemodels.models.builtin import anthropometry, template
+from facemodels.models.builtin import anthropometry
+from facemodels.models.builtin.eyes import EYE, EYE_RADIUS, LID_MARGIN_RING
+from facemodels.models.builtin.template import build
 
 identity = import_module("facemodels.models.builtin.identity")
 
 
 @pytest.fixture(scope="module")
 def head():
-    return template.build()
+    return build()
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +60,7 @@ def test_triangles_face_outwards(head):
     for side, sign in (("left", 1), ("right", -1)):
         ball = np.isin(head.faces, head.parts[f"{side} eye"]).all(1)
         t = head.vertices[head.faces[ball]]
-        assert (
-            (np.cross(t[:, 1] - t[:, 0], t[:, 2] - t[:, 0]) * (t.mean(1) - template.EYE * [sign, 1, 1])).sum(1) > 0
-        ).all()
+        assert ((np.cross(t[:, 1] - t[:, 0], t[:, 2] - t[:, 0]) * (t.mean(1) - EYE * [sign, 1, 1])).sum(1) > 0).all()
 
 
 def test_the_head_is_its_own_mirror_image(head):
@@ -162,7 +162,7 @@ def test_named_directions_do_what_they_say(head, person):
 
 def test_lids_stay_on_the_eyeballs_of_all_identities(head, person):
     rng = np.random.default_rng(5)
-    margin = head.rings["left eye"][len(template._EYE_RINGS)]
+    margin = head.rings["left eye"][LID_MARGIN_RING]
     ball = head.parts["left eye"]
     for _ in range(20):
         a = rng.standard_normal(len(person.modes)).clip(-2.5, 2.5)
@@ -170,15 +170,14 @@ def test_lids_stay_on_the_eyeballs_of_all_identities(head, person):
         shift = (v[ball] - head.vertices[ball]).mean(0)
         assert (
             np.abs(
-                np.linalg.norm(v[ball] - template.EYE - shift, axis=1)
-                - np.linalg.norm(head.vertices[ball] - template.EYE, axis=1)
+                np.linalg.norm(v[ball] - EYE - shift, axis=1) - np.linalg.norm(head.vertices[ball] - EYE, axis=1)
             ).max()
             < 0.35
         )  # moved, not deformed (a linear turn stretches a little)
-        distance = np.linalg.norm(v[margin] - (template.EYE + shift), axis=1)
-        assert distance.min() > template.EYE_RADIUS, "a lid cuts into the eyeball"
-        middle = np.argsort(np.abs(head.vertices[margin, 0] - template.EYE[0]))[:12]
-        assert distance[middle].max() < template.EYE_RADIUS + 2.6, "a lid stands off the eyeball"
+        distance = np.linalg.norm(v[margin] - (EYE + shift), axis=1)
+        assert distance.min() > EYE_RADIUS, "a lid cuts into the eyeball"
+        middle = np.argsort(np.abs(head.vertices[margin, 0] - EYE[0]))[:12]
+        assert distance[middle].max() < EYE_RADIUS + 2.6, "a lid stands off the eyeball"
 
 
 def test_asymmetry_is_there_and_small(head, person):

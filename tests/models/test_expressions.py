@@ -5,13 +5,10 @@ import pytest
 from scipy.spatial.distance import pdist
 
 from facemodels.models.builtin.expressions import NAMES, expressions
-from facemodels.models.builtin.template import _EYE_RINGS, _MOUTH_RINGS, EYE, build
+from facemodels.models.builtin.eyes import EYE, LID_MARGIN_RING
+from facemodels.models.builtin.mouth import LIP_BORDER_RING, LIP_CONTACT_RING
+from facemodels.models.builtin.template import build
 
-MARGIN, BORDER, CONTACT = (
-    len(_EYE_RINGS),
-    len(_MOUTH_RINGS),
-    -6,
-)  # rings of the lid margin, of the lips' border, of the line where they touch
 BLINKS = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -79,9 +76,9 @@ def skin_faces(head):
             "right nostril end",
         )
     ]
-    hidden.append(head.rings["mouth"][CONTACT + 1 :].ravel())
+    hidden.append(head.rings["mouth"][LIP_CONTACT_RING + 1 :].ravel())
     for side in ("left", "right"):
-        hidden += [head.rings[f"{side} eye"][MARGIN + 1 :].ravel(), head.rings[f"{side} nostril"][2:].ravel()]
+        hidden += [head.rings[f"{side} eye"][LID_MARGIN_RING + 1 :].ravel(), head.rings[f"{side} nostril"][2:].ravel()]
     return head.faces[~np.isin(head.faces, np.concatenate(hidden)).any(1)]
 
 
@@ -129,13 +126,13 @@ def test_lids_stay_outside_the_eyeball_on_the_whole_way(head, offsets, name, amo
     rings = head.rings["left eye"]
     still = clearance(head, v[rings])
     assert still.min() > 0
-    skin = head.faces[np.isin(head.faces, rings[: MARGIN + 1]).all(1)]
+    skin = head.faces[np.isin(head.faces, rings[: LID_MARGIN_RING + 1]).all(1)]
     assert clearance(head, v[skin].mean(1)).min() > 0  # nor does the ball come through between the vertices
 
 
 def test_blink_closes_the_fissure(head, offsets):
     v = posed(head, offsets, eyeBlinkLeft=1)
-    upper, lower = halves(head, head.rings["left eye"][MARGIN])
+    upper, lower = halves(head, head.rings["left eye"][LID_MARGIN_RING])
     x = np.linspace(v[lower[0], 0] + 0.2, v[lower[-1], 0] - 0.2, 200)
     gap = at_x(v[upper], x) - at_x(v[lower], x)
     assert gap[:, 0].max() < 0.15 and gap[:, 0].min() > -1  # seen from the front
@@ -166,7 +163,7 @@ def test_gaze_turns_the_ball_about_its_centre_by_25_to_30_degrees(head, offsets,
 
 
 def test_looking_down_the_upper_lid_covers_the_iris_no_more_than_looking_ahead(head, offsets):
-    ball, margin = head.parts["left eye"], halves(head, head.rings["left eye"][MARGIN])[0]
+    ball, margin = head.parts["left eye"], halves(head, head.rings["left eye"][LID_MARGIN_RING])[0]
     middle = margin[np.abs(head.vertices[margin, 0] - EYE[0]).argmin()]
 
     def lid_above_pupil(v):
@@ -202,7 +199,7 @@ def test_jaw_opening_parts_the_lips_and_leaves_skull_and_upper_lip_in_place(head
 
 def test_lower_lip_and_chin_go_with_the_lower_teeth(head, offsets):
     """Half open too, so that the teeth do not come through the lip."""
-    teeth, contact = head.parts["lower teeth"], head.rings["mouth"][CONTACT]
+    teeth, contact = head.parts["lower teeth"], head.rings["mouth"][LIP_CONTACT_RING]
     front = teeth[head.vertices[teeth, 2].argmax()]
     middle = contact[(np.abs(head.vertices[contact, 0]) < 3) & (offsets["jawOpen"][contact, 1] < -10)]
     for amount in (0.5, 1.0):
@@ -213,7 +210,7 @@ def test_lower_lip_and_chin_go_with_the_lower_teeth(head, offsets):
 
 
 def test_closed_lips_meet_and_do_not_cross_while_the_jaw_is_open(head, offsets):
-    upper, lower = halves(head, head.rings["mouth"][CONTACT])
+    upper, lower = halves(head, head.rings["mouth"][LIP_CONTACT_RING])
     for amount in (0.5, 1.0):
         v = posed(head, offsets, jawOpen=amount, mouthClose=amount)
         x = np.linspace(-22, 22, 90)
@@ -258,7 +255,7 @@ def test_lips_stay_closed(head, offsets, name):
     both = {name: 1, name.replace("Left", "Right"): 1}
     v = posed(head, offsets, **both)
     x = np.linspace(-16, 16, 60)
-    lips = [halves(head, ring) for ring in head.rings["mouth"][BORDER : CONTACT + 2]]
+    lips = [halves(head, ring) for ring in head.rings["mouth"][LIP_BORDER_RING : LIP_CONTACT_RING + 2]]
     low = np.min([at_x(v[upper], x)[:, 0] for upper, _ in lips], 0)
     high = np.max([at_x(v[lower], x)[:, 0] for _, lower in lips], 0)
     assert (low - high).max() < 0.4
@@ -268,8 +265,8 @@ def test_lips_stay_closed(head, offsets, name):
 def test_rolled_lips_show_little_of_their_red(head, offsets, name, half):
     """Between its border with the skin and the edge of the other lip."""
     edge, touching = (
-        halves(head, head.rings["mouth"][BORDER])[half],
-        halves(head, head.rings["mouth"][CONTACT])[1 - half],
+        halves(head, head.rings["mouth"][LIP_BORDER_RING])[half],
+        halves(head, head.rings["mouth"][LIP_CONTACT_RING])[1 - half],
     )
     red = [
         np.abs(at_x(v[edge], [0.0]) - at_x(v[touching], [0.0]))[0, 0]
@@ -286,7 +283,7 @@ def test_rolled_lips_show_little_of_their_red(head, offsets, name, half):
 def test_no_triangle_of_the_skin_turns_over(head, offsets, name):
     faces = skin_faces(head)
     if name in ("eyeBlinkLeft", "eyeLookDownLeft"):
-        faces = faces[~np.isin(faces, head.rings["left eye"][MARGIN // 2 : MARGIN + 1]).all(1)]
+        faces = faces[~np.isin(faces, head.rings["left eye"][LID_MARGIN_RING // 2 : LID_MARGIN_RING + 1]).all(1)]
     before, after = normals(head.vertices, faces), normals(posed(head, offsets, **{name: 1}), faces)
     assert ((before * after).sum(1) > 0).all()
 

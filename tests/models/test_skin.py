@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from facemodels.models.builtin import skin as module
-from facemodels.models.builtin import template as drawing
+from facemodels.models.builtin.eyes import EYE, IRIS, LID_MARGIN_RING
+from facemodels.models.builtin.mouth import LIP_BORDER_RING, LIP_CONTACT_RING
 from facemodels.models.builtin.skin import hair_reflectance, skin, skin_reflectance
+from facemodels.models.builtin.template import build
 
 SIDES = ("left", "right")
 
 
 @pytest.fixture(scope="module")
 def template():
-    return drawing.build()
+    return build()
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +35,13 @@ def places(template):
     def near(point, radius):
         return outside[np.linalg.norm(p[outside] - point, axis=1) < radius]
 
-    mouth, border = template.rings["mouth"], len(drawing._MOUTH_RINGS)
-    lips = mouth[border + 1 : -6]
+    mouth, border = template.rings["mouth"], LIP_BORDER_RING
+    lips = mouth[border + 1 : LIP_CONTACT_RING]
     upper = v[mouth[border], 1] > mark[54, 1]
     middle = np.abs(v[mouth[border], 0]) < 15
     ball = np.concatenate([template.parts[f"{side} eye"] for side in SIDES])
-    off = p[ball] - drawing.EYE
-    radius = np.where(off[:, 2] > 0, np.hypot(off[:, 0], off[:, 1]), np.inf) / drawing.IRIS
+    off = p[ball] - EYE
+    radius = np.where(off[:, 2] > 0, np.hypot(off[:, 0], off[:, 1]), np.inf) / IRIS
     brow = (mark[23] + mark[24] + mark[25]) / 3
     return {
         "forehead": near((mark[22] + mark[24]) / 2 + [0, 24, 0], 9),
@@ -57,9 +59,7 @@ def places(template):
         "iris": ball[(radius > 0.5) & (radius < 0.85)],
         "rim of the iris": ball[(radius > 0.93) & (radius < 1.0)],
         "white": ball[(radius > 1.15) & (radius < 1.5)],
-        "lash line": template.rings["left eye"][len(drawing._EYE_RINGS)][
-            v[template.rings["left eye"][len(drawing._EYE_RINGS)], 1] > 2
-        ],
+        "lash line": template.rings["left eye"][LID_MARGIN_RING][v[template.rings["left eye"][LID_MARGIN_RING], 1] > 2],
         "nostril": np.concatenate([template.rings[f"{side} nostril"][-2:].ravel() for side in SIDES]),
         "ear canal": np.concatenate([template.parts[f"{side} ear end"] for side in SIDES]),
         "throat": template.parts["mouth end"],
@@ -251,8 +251,11 @@ def test_cavities_are_dark_and_the_mouth_is_red_with_off_white_teeth(colours, pl
 
 def test_there_is_no_hard_edge_on_the_skin(template, colours):
     # Between neighbours; what is inside of lids, lips, nostrils and ears is bounded by form, not by colour.
-    lids = np.concatenate([template.rings[f"{side} eye"][len(drawing._EYE_RINGS) - 1 :].ravel() for side in SIDES])
-    hidden = [template.parts[n] for n in template.parts if n != "crown"] + [template.rings["mouth"][-7:].ravel(), lids]
+    lids = np.concatenate([template.rings[f"{side} eye"][LID_MARGIN_RING - 1 :].ravel() for side in SIDES])
+    hidden = [template.parts[n] for n in template.parts if n != "crown"] + [
+        template.rings["mouth"][LIP_CONTACT_RING - 1 :].ravel(),
+        lids,
+    ]
     hidden += [template.rings[f"{side} {what}"].ravel() for side in SIDES for what in ("ear", "nostril")]
     seen = np.ones(len(colours.mean), bool)
     seen[np.concatenate(hidden)] = False

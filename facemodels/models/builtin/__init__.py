@@ -13,7 +13,8 @@ from facemodels.models.builtin.expressions import expressions as _expressions
 from facemodels.models.builtin.identity import Identity
 from facemodels.models.builtin.identity import identity as _identity
 from facemodels.models.builtin.skin import skin as _skin
-from facemodels.models.builtin.template import Template, build, regions
+from facemodels.models.builtin.regions import regions
+from facemodels.models.builtin.template import Template, build
 from facemodels.models.model_data import ModelData
 
 __all__ = ["builtin_data", "directions"]

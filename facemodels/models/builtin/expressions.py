@@ -20,18 +20,18 @@ import numpy as np
 from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.sparse import coo_matrix, diags
 
-from facemodels.models.builtin.template import (
-    _EYE_RINGS,
-    _MOUTH_RINGS,
+from facemodels.models.builtin.eyes import (
     CANTHI,
     EYE,
     EYE_RADIUS,
+    EYE_RINGS,
+    LID_MARGIN_RING,
     LID_THICKNESS,
-    Template,
-    _soft_max,
-    _step,
     lid_margin,
 )
+from facemodels.models.builtin.mouth import LIP_BORDER_RING, LIP_CONTACT_RING
+from facemodels.models.builtin.smooth import smooth_max, smoothstep
+from facemodels.models.builtin.template import Template
 
 HINGE = np.array([0, -10.0, 8.0])  # on the axis through both condyles of the jaw
 OPENING = {
@@ -65,13 +65,13 @@ class _Head:
         self.skin = np.ones(len(v), bool)
         self.skin[np.concatenate(hidden)] = False
         # Muscles pull on the skin of the face, not on that of the skull's back, and not on the lids, which `lids` moves.
-        self.pulled = self.skin * _step(v[:, 2], 8, 40) * (1 - self.on_lid)
+        self.pulled = self.skin * smoothstep(v[:, 2], 8, 40) * (1 - self.on_lid)
         self._jaw_weights()
 
     # ---------------------------------------------------------------------------------------------------------------- coordinates
 
     def _eye_coordinates(self):
-        self.margin = len(_EYE_RINGS)
+        self.margin = LID_MARGIN_RING
         self.eye = self.t.rings["left eye"]
         p = self.v[self.eye[self.margin]]
         self.across = np.clip(
@@ -80,8 +80,10 @@ class _Head:
         between = CANTHI[0] + self.across[:, None] * (CANTHI[1] - CANTHI[0])
         self.canthal_z = between[:, 2]
         self.is_upper_lid = p[:, 1] > between[:, 1]
-        self.ring_place = np.concatenate([[0], _EYE_RINGS])  # of the rings of skin: 0 far from the lid, 1 at its margin
-        self.lid_share = _step(self.ring_place, 0.25, 1.0)  # of the margin's motion that a ring of skin makes with it
+        self.ring_place = np.concatenate([[0], EYE_RINGS])  # of the rings of skin: 0 far from the lid, 1 at its margin
+        self.lid_share = smoothstep(
+            self.ring_place, 0.25, 1.0
+        )  # of the margin's motion that a ring of skin makes with it
         self.on_lid = np.zeros(len(self.v))
         for side in ("left", "right"):
             rings = self.t.rings[f"{side} eye"]
@@ -89,8 +91,8 @@ class _Head:
             self.on_lid[rings[self.margin + 1 :]] = 1
 
     def _mouth_coordinates(self):
-        v, self.mouth, self.border = self.v, self.t.rings["mouth"], len(_MOUTH_RINGS)
-        self.contact = len(self.mouth) - 6
+        v, self.mouth, self.border = self.v, self.t.rings["mouth"], LIP_BORDER_RING
+        self.contact = LIP_CONTACT_RING
         p = v[self.mouth[self.border]]
         left, right = p[:, 0].argmax(), p[:, 0].argmin()
         self.along = p[:, 0] / p[left, 0]  # -1 at the right corner, 1 at the left
@@ -108,7 +110,7 @@ class _Head:
         q = v[self.around_lips]
         distance = np.linalg.norm(q[:, None] - p, axis=2)
         weights = 1 / (distance**3 + 1e-3)
-        nose = _step(q[:, 1], -53, -41) * (1 - _step(np.abs(q[:, 0]), 15, 27))
+        nose = smoothstep(q[:, 1], -53, -41) * (1 - smoothstep(np.abs(q[:, 0]), 15, 27))
         fade = np.maximum(1 - (distance.min(1) / 42) ** 2, 0) ** 2 * (1 - nose)
         self.lip_weights = weights * (fade / weights.sum(1))[:, None]
 
@@ -124,7 +126,7 @@ class _Head:
         self.below_jaw = np.where(self.skin, below, -20)
         skull = (rise > -14) | (z < -4) | ((y > -46) & (np.abs(x) < 18))
         chin = (np.abs(x) < 24) & (y < -80) & (below < -6) & self.skin
-        start = np.where(skull, 0, np.where(chin, 1, (1 - _step(rise, -50, -20)) * _step(z, -4, 38)))
+        start = np.where(skull, 0, np.where(chin, 1, (1 - smoothstep(rise, -50, -20)) * smoothstep(z, -4, 38)))
         start, fixed = np.stack([start, start], 1), np.stack([skull | chin] * 2, 1)
         lips, touching = self.mouth[self.border :], self.mouth[self.border : self.contact + 2]
         power = np.interp(np.arange(len(lips)), [self.contact - self.border, len(lips) - 1], [0.55, 0.2])[:, None]
@@ -243,17 +245,17 @@ class _Head:
         # On a chord the margin would come closer to the eyeball than it was: it ends as much farther out.
         swing = np.abs(raised) / LID_RADIUS if closed is None else (high - low) * (1 - closed) / LID_RADIUS
         lift = 1.3 * LID_RADIUS * (1 / np.cos(swing / 2) - 1)
-        behind = np.where(self.is_upper_lid, 0, 0.2 * _step(lift, 0, 0.4))
+        behind = np.where(self.is_upper_lid, 0, 0.2 * smoothstep(lift, 0, 0.4))
         at_margin = np.zeros_like(p)
         at_margin[:, 1] = raised
         at_margin[:, 2] = self._lid_z(p[:, 0], p[:, 1] + raised, LID_RADIUS + lift - behind) - self._lid_z(
             p[:, 0], p[:, 1], LID_RADIUS
         )
-        opens = self.is_upper_lid * _step(-raised, 0, 7)  # of the upper lid's fold
+        opens = self.is_upper_lid * smoothstep(-raised, 0, 7)  # of the upper lid's fold
         out = np.zeros_like(self.v)
         for k, ring in enumerate(self.eye):
             if k <= m:
-                share, rise, floor = self.lid_share[k], _step(self.ring_place[k], 0.2, 0.6), LID_RADIUS + 0.3
+                share, rise, floor = self.lid_share[k], smoothstep(self.ring_place[k], 0.2, 0.6), LID_RADIUS + 0.3
             else:  # behind the margin, lagging, so that they may stay closer to the ball
                 share, rise, floor = [
                     (0.5, 1.0, LID_RADIUS - 0.5),
@@ -264,8 +266,8 @@ class _Head:
             r0 = np.linalg.norm(start, axis=1)
             r1 = (
                 r0
-                + _soft_max(r0, floor + lift, 1.0)
-                - _soft_max(r0, floor, 1.0)
+                + smooth_max(r0, floor + lift, 1.0)
+                - smooth_max(r0, floor, 1.0)
                 + (k < m) * opens * np.maximum(floor - r0, 0)
             )
             moved = start + share * at_margin
@@ -277,7 +279,7 @@ class _Head:
     def _lid_z(self, x, y, radius):
         """Depth of a lid that rests on a ball about the eye's centre, and near the canthi on the line between them."""
         inside = radius**2 - (x - EYE[0]) ** 2 - (y - EYE[1]) ** 2
-        return _soft_max(EYE[2] + np.sqrt(np.maximum(inside, 0)), self.canthal_z, 1.2)
+        return smooth_max(EYE[2] + np.sqrt(np.maximum(inside, 0)), self.canthal_z, 1.2)
 
     def gaze(self, up=0.0, out=0.0):
         """Both eyeballs turned about their centres, upwards and outwards, degrees."""
@@ -295,8 +297,8 @@ class _Head:
         below = np.maximum(self.below_jaw, 0)
         d = self.v - HINGE + below[:, None] * [0, 0.86, 0.508]
         out = _turned(_turned(d, [1.0, 0, 0], turn), [0, 1.0, 0], yaw) - d + np.array(glide, float)
-        out[:, 1] -= 0.3 * turn * _step(below, 0, 30) * np.exp(-((self.v[:, 0] / 34) ** 4))
-        fade = np.stack([1 - _step(self.below_jaw, *span) for span in ((0, 70), (0, 75), (-10, 44))], 1)
+        out[:, 1] -= 0.3 * turn * smoothstep(below, 0, 30) * np.exp(-((self.v[:, 0] / 34) ** 4))
+        fade = np.stack([1 - smoothstep(self.below_jaw, *span) for span in ((0, 70), (0, 75), (-10, 44))], 1)
         return weights[:, None] * fade * out
 
 
@@ -416,7 +418,7 @@ def _tongue_out(h: _Head):
     tongue = h.t.parts["tongue"]
     x, y, z = h.v[tongue].T
     middle = np.polyval(np.polyfit(z, y, 2), z)  # of its thickness
-    out = _step(z, z.min(), z.max())
+    out = smoothstep(z, z.min(), z.max())
     ahead = z + 33 * out
     path = PchipInterpolator([30, 62, 80, 95, 105, 122], [-76, -73, -65, -61.8, -63.5, -71.5])(ahead)
     offsets = np.zeros_like(h.v)
@@ -440,7 +442,7 @@ def expressions(template: Template) -> np.ndarray:
     h = _Head(template)
     shapes = {name: (offsets + h.mirror(offsets)) / 2 for name, offsets in _whole(h).items()}
     for name, (offsets, width) in _pairs(h).items():
-        left = _step(h.v[:, :1], -width, width) * (offsets + h.mirror(offsets)) / 2
+        left = smoothstep(h.v[:, :1], -width, width) * (offsets + h.mirror(offsets)) / 2
         shapes[name + "Left"], shapes[name + "Right"] = left, h.mirror(left)
     for name, left in _sideways(h).items():
         shapes[name + "Left"], shapes[name + "Right"] = left, h.mirror(left)

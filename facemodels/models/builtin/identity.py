@@ -13,7 +13,8 @@ import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 
 from facemodels.models.builtin import anthropometry
-from facemodels.models.builtin.template import _EYE_RINGS, EYE, EYE_RADIUS, Template
+from facemodels.models.builtin.eyes import EYE, EYE_RADIUS, EYE_RINGS, LID_MARGIN_RING
+from facemodels.models.builtin.template import Template
 
 MODES = 100
 # Width of the kernel and standard deviation of the field, mm; how much of it there is outside the face.
@@ -118,8 +119,8 @@ def _eye_features(template):
     for side, sign in (("left", 1), ("right", -1)):
         centre = EYE * [sign, 1, 1]
         rings = template.rings[f"{side} eye"]
-        margin = v[rings[len(_EYE_RINGS)]]
-        share = np.concatenate([[0], _EYE_RINGS, np.ones(len(rings) - 1 - len(_EYE_RINGS))])
+        margin = v[rings[LID_MARGIN_RING]]
+        share = np.concatenate([[0], EYE_RINGS, np.ones(len(rings) - 1 - LID_MARGIN_RING)])
         inner, outer = margin[np.abs(margin[:, 0]).argmin()], margin[np.abs(margin[:, 0]).argmax()]
         along = (margin[:, 0] - inner[0]) / (outer[0] - inner[0])
         upper = margin[:, 1] > inner[1] + along * (outer[1] - inner[1])

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
-from facemodels.models.builtin.template import _EYE_RINGS, _MOUTH_RINGS, CANTHI, EYE, EYE_RADIUS, IRIS, Template, _step
+from facemodels.models.builtin.eyes import CANTHI, EYE, EYE_RADIUS, IRIS, LID_MARGIN_RING
+from facemodels.models.builtin.mouth import LIP_BORDER_RING, LIP_CONTACT_RING, TEETH_A_SIDE, TEETH_ARCH
+from facemodels.models.builtin.smooth import smoothstep
+from facemodels.models.builtin.template import Template
 
 # ---------------------------------------------------------------------------------------------------------------------- pigments
 
@@ -90,7 +93,6 @@ _HAIRLINE = [
 # Upper and lower border of the beard, likewise.
 _BEARD_TOP = [(0, -45), (8, -47), (15, -53), (22, -60), (32, -60), (42, -54), (54, -42), (64, -27), (74, -10), (90, -4)]
 _BEARD_END = [(0, -124), (30, -122), (50, -112), (65, -94), (80, -74), (90, -56)]
-_ARCH = 1.35  # radians, half the angle over which `template` bends the row of teeth
 
 
 class _Maps:
@@ -128,11 +130,11 @@ class _Maps:
         """Lids, rims, lashes, inner corners."""
         rim, wet, lash = (np.zeros(self.count) for _ in range(3))
         for side in ("left", "right"):
-            rings, k = t.rings[f"{side} eye"], len(_EYE_RINGS)
+            rings, k = t.rings[f"{side} eye"], LID_MARGIN_RING
             q = self.p[rings[k]]
             along = np.clip((q[:, 0] - CANTHI[0, 0]) / (CANTHI[1, 0] - CANTHI[0, 0]), 0, 1)
             upper = q[:, 1] > CANTHI[0, 1] + along * (CANTHI[1, 1] - CANTHI[0, 1])
-            lashes = _step(along, 0.05, 0.35)  # none at the inner corner, longest and densest outwards
+            lashes = smoothstep(along, 0.05, 0.35)  # none at the inner corner, longest and densest outwards
             rim[rings[k]], rim[rings[k - 1]] = 1.0, 0.5
             wet[rings[k + 1 :]] = 1.0
             for row, share in ((k - 1, 0.35), (k, 1.0), (k + 1, 0.75)):
@@ -150,14 +152,14 @@ class _Maps:
 
     def _mouth(self, t):
         """Lips (1 on the vermilion, falling off at its border), and what is inside."""
-        rings, k, contact = t.rings["mouth"], len(_MOUTH_RINGS), len(t.rings["mouth"]) - 6
+        rings, k, contact = t.rings["mouth"], LIP_BORDER_RING, LIP_CONTACT_RING
         corner, middle = self.p[rings[k], 0].max(), self.landmark[54][1]
         self.lip, self.upper_lip, self.mucosa, self.throat = (np.zeros(self.count) for _ in range(4))
         upper = self.p[rings[k], 1] > middle  # columns; the line where the lips touch is too level to tell
         for row in range(k - 1, contact + 2):
             ids = rings[row]
             border = (0.12, 0.55, 0.92)[row - k + 1] if row < k + 2 else 1.0
-            self.lip[ids] = border * (1 - 0.3 * _step(self.p[ids, 0], 0.82 * corner, 1.02 * corner))
+            self.lip[ids] = border * (1 - 0.3 * smoothstep(self.p[ids, 0], 0.82 * corner, 1.02 * corner))
             self.upper_lip[ids] = self.lip[ids] * upper
         for row in range(contact, len(rings)):
             self.mucosa[rings[row]] = min(1.0, (row - contact) / 2)
@@ -171,11 +173,11 @@ class _Maps:
         for name, sign in (("upper teeth", 1), ("lower teeth", -1)):
             q = self.p[t.parts[name]]
             height = sign * q[:, 1]
-            enamel.append(1 - _step(height - height.min(), 8.5, 11.5))  # crowns of 10 mm, gums beyond
-            share = np.arcsin(np.clip(q[:, 0] / q[:, 0].max(), 0, 1) * math.sin(_ARCH)) / _ARCH
-            between = (1 - np.abs(np.sin(7 * np.pi * share))) ** 2  # seven teeth a side
+            enamel.append(1 - smoothstep(height - height.min(), 8.5, 11.5))  # crowns of 10 mm, gums beyond
+            share = np.arcsin(np.clip(q[:, 0] / q[:, 0].max(), 0, 1) * math.sin(TEETH_ARCH)) / TEETH_ARCH
+            between = (1 - np.abs(np.sin(TEETH_A_SIDE * np.pi * share))) ** 2
             shine.append(
-                (1 - 0.3 * between) * (0.45 + 0.55 * _step(q[:, 2], 62, 88))
+                (1 - 0.3 * between) * (0.45 + 0.55 * smoothstep(q[:, 2], 62, 88))
             )  # little light reaches those at the back
         self.enamel, self.shine = np.concatenate(enamel), np.concatenate(shine)
 
@@ -193,7 +195,7 @@ class _Maps:
                 cavity[ear[row]] = (0.12, 0.45, 0.9)[row - n + 3]
             self.helix[ear[3:7]] = 1.0
             cavity[t.parts[f"{side} nostril end"]] = cavity[t.parts[f"{side} ear end"]] = 1.0
-        cavity[t.rings["mouth"][-6]] = 0.25  # where the lips touch
+        cavity[t.rings["mouth"][LIP_CONTACT_RING]] = 0.25  # where the lips touch
         self.light = 1 - 0.93 * np.clip(cavity + self.throat, 0, 1)
 
     def _complexion(self):
@@ -206,25 +208,25 @@ class _Maps:
         p = self.p
         self.nose = np.clip(blob(tip + [0, -1, -4], (10, 8, 14)) + 0.8 * blob((14.5, -38, 98), (5, 5.5, 8)), 0, 1)
         self.cheek = np.clip(blob((38, -28, 88), (12, 11, 26)) + 0.75 * blob((48, -34, 70), (12, 15, 26)), 0, 1)
-        self.forehead = _step(p[:, 1], 24, 48) * _step(p[:, 2], 20, 60)
+        self.forehead = smoothstep(p[:, 1], 24, 48) * smoothstep(p[:, 2], 20, 60)
         self.chin = blob(self.landmark[8] + [0, 12, 8], (12, 9, 16))
-        neck = _step(-p[:, 1], 100, 125)
+        neck = smoothstep(-p[:, 1], 100, 125)
         thin = self.lids = np.clip(self.upper_lid + self.under_eye, 0, 1)
         wing = blob((19.5, -38.5, 94), (3.2, 5.5, 8))
         self.blood = (
             0.42 * self.nose + 0.40 * self.cheek + 0.38 * self.ear + 0.25 * self.helix + 0.18 * self.chin - 0.25 * self.forehead
-            + 0.20 * thin + 0.45 * wing + 0.9 * self.rim + 0.4 * self.caruncle - 0.08 * self.around_mouth + 0.05 * neck - 0.22 * _step(-p[:, 2], 0, 60)
+            + 0.20 * thin + 0.45 * wing + 0.9 * self.rim + 0.4 * self.caruncle - 0.08 * self.around_mouth + 0.05 * neck - 0.22 * smoothstep(-p[:, 2], 0, 60)
         )  # fmt: skip
-        below_chin = _step(-p[:, 1], 98, 116) * _step(p[:, 2], 0, 50)
+        below_chin = smoothstep(-p[:, 1], 98, 116) * smoothstep(p[:, 2], 0, 50)
         self.melanin = (
             0.06 * self.forehead + 0.10 * self.upper_lid + 0.10 * self.under_eye + 0.07 * self.around_mouth - 0.10 * below_chin
             + 0.05 * blob((0, -8, 100), (8, 16, 16)) - 0.05 * self.cheek + 0.04 * neck
         )  # fmt: skip
         self.yellow = 0.2 * self.forehead - 0.1 * self.cheek - 0.1 * self.nose - 0.2 * thin
         self.oxygen = -0.30 * self.under_eye - 0.12 * self.upper_lid
-        front = _step(p[:, 2], -10, 30)
+        front = smoothstep(p[:, 2], -10, 30)
         self.freckled = np.clip(blob((26, -20, 95), (22, 13, 30)) + blob((0, -14, 106), (12, 12, 20)), 0, 1)
-        self.face = front * _step(-p[:, 1], -62, -50) * (1 - self.mucosa) * self.is_head
+        self.face = front * smoothstep(-p[:, 1], -62, -50) * (1 - self.mucosa) * self.is_head
         self.tanned = np.clip(
             0.9 * self.forehead + self.nose + blob((40, -20, 80), (16, 14, 40)) + 0.6 * blob((0, 5, 95), (12, 20, 30)),
             0,
@@ -260,18 +262,18 @@ class _Maps:
         self.above_hairline = (y - line(turn)) / np.hypot(1, line(turn, 1) / arc) + wavy
         self.scalp = self.is_head * (1 - self.ear)
         self.temple = np.exp(-0.5 * ((turn - 42) / 13) ** 2)
-        self.top = _step(self.above_hairline, 0, 40) * _step(y, 30, 80)
+        self.top = smoothstep(self.above_hairline, 0, 40) * smoothstep(y, 30, 80)
         self.crown = self.blob((0, 104, -38), (42, 40, 44))
-        self.sideburn = np.exp(-0.5 * ((turn - 80) / 9) ** 2) * _step(-y, -30, 0)
+        self.sideburn = np.exp(-0.5 * ((turn - 80) / 9) ** 2) * smoothstep(-y, -30, 0)
         # Ears cover the sides of these angles.
         top, end = (PchipInterpolator(*np.array(b, float).T, extrapolate=False) for b in (_BEARD_TOP, _BEARD_END))
         at = np.minimum(turn, 90)
         below = (top(at) - y) / np.hypot(1, top(at, 1) / arc)
         above = (y - end(at)) / np.hypot(1, end(at, 1) / arc)
         inside = (
-            _step(below, -3, 5)
-            * _step(above, -12, 12)
-            * _step(-turn, -98, -80)
+            smoothstep(below, -3, 5)
+            * smoothstep(above, -12, 12)
+            * smoothstep(-turn, -98, -80)
             * self.is_head
             * (1 - self.ear)
             * (1 - self.mucosa)
@@ -283,7 +285,7 @@ class _Maps:
             blob((0, lower[1] - 22, 92), (15, 11, 30)) + 0.5 * blob(lower + [0, -4, 0], (4, 6, 20)), 0, 1
         )
         bare = blob(lower + [14, -3, -3], (7, 6, 20))  # beside the tuft below the lip
-        jaw = inside * (1 - 0.6 * bare) * (0.5 + 0.3 * _step(-y, 55, 85)) * (1 - 0.5 * _step(-y, 105, 122))
+        jaw = inside * (1 - 0.6 * bare) * (0.5 + 0.3 * smoothstep(-y, 55, 85)) * (1 - 0.5 * smoothstep(-y, 105, 122))
         self.beard = np.clip(jaw + 0.75 * self.moustache + 0.6 * self.goatee, 0, 1)
 
 
@@ -340,7 +342,7 @@ class _Patterns:
 
     def __init__(self, m: _Maps):
         rng = np.random.default_rng(1)
-        hairless = m.face * (1 - m.scalp * _step(m.above_hairline, -8, 0))
+        hairless = m.face * (1 - m.scalp * smoothstep(m.above_hairline, -8, 0))
         self.smooth = _fields(m, _ALIKE, _OPPOSED)
         self.melanin_mottle = np.stack([_mottle(m, 7.0, rng) for _ in range(_PATTERNS)])
         self.blood_mottle = np.stack([_mottle(m, 9.0, rng) for _ in range(_PATTERNS)])
@@ -459,7 +461,7 @@ def _scalp_cover(m, dev):
     inside = m.above_hairline - 1.4 * dev("high hairline") - m.temple * (2 + 1.8 * dev("receding temples"))
     density = 0.94 + 0.018 * dev("dense hair") - 0.25 * m.sideburn
     thin = (0.16 + 0.075 * dev("thin on top")) * m.top + (0.10 + 0.06 * dev("bald crown")) * m.crown
-    return np.clip(m.scalp * _step(inside, -9, 11) * density * (1 - thin), 0, 1)
+    return np.clip(m.scalp * smoothstep(inside, -9, 11) * density * (1 - thin), 0, 1)
 
 
 def _beard_cover(m, dev):
@@ -486,9 +488,9 @@ def _brow_cover(m, dev):
     profile = np.exp(-math.log(2) * (across / half) ** 2)
     tail = 1.04 + 0.03 * dev("long brows")
     ends = (
-        (0.35 + 0.65 * _step(along, -0.04, 0.22))
-        * _step(along, -0.10, 0.06)
-        * (1 - _step(along, tail - 0.18, tail + 0.12))
+        (0.35 + 0.65 * smoothstep(along, -0.04, 0.22))
+        * smoothstep(along, -0.10, 0.06)
+        * (1 - smoothstep(along, tail - 0.18, tail + 0.12))
     )
     between = (0.03 + 0.03 * dev("joined brows")) * np.exp(-0.5 * (m.p[m.brow, 0] / 7) ** 2 - 0.5 * (across / 4) ** 2)
     return np.clip((0.82 + 0.065 * dev("dense brows")) * profile * ends + between, 0, 1)
@@ -501,15 +503,17 @@ def _eyeball(d, dev):
     sideways = np.abs(d[:, 0]) / r
     # White: the conjunctiva's vessels thicken towards the corners; lids and lashes keep light from the upper and lower edge.
     white = np.array([0.52, 0.475, 0.445]) + dev("eye whites") * np.array([0.022, 0.035, 0.045])
-    red = _step(sideways, 0.45, 0.95)[:, None] * (0.55 + 0.15 * dev("red eyes"))
+    red = smoothstep(sideways, 0.45, 0.95)[:, None] * (0.55 + 0.15 * dev("red eyes"))
     colour = (
-        white * (1 - red * np.array([0.22, 0.48, 0.46])) * (1 - 0.25 * _step(np.abs(d[:, 1]) / r, 0.25, 0.75))[:, None]
+        white
+        * (1 - red * np.array([0.22, 0.48, 0.46]))
+        * (1 - 0.25 * smoothstep(np.abs(d[:, 1]) / r, 0.25, 0.75))[:, None]
     )
     # Iris: melanin over a stroma that scatters blue, or green where it holds yellow pigment; more melanin about the pupil; a rim where white
     # and stroma meet.
     turn = np.arctan2(d[:, 1], d[:, 0])
     streaks = 1 + 0.10 * np.cos(9 * turn) + 0.06 * np.cos(14 * turn + 1)
-    about_pupil = 1 - _step(rho, 0.40, 0.75)
+    about_pupil = 1 - smoothstep(rho, 0.40, 0.75)
     melanin = math.exp(0.45 - 0.3 * dev("skin tone") - 0.6 * dev("light eyes")) * streaks * (1 + 0.25 * about_pupil)
     yellow = 0.5 * math.exp(-0.5 * dev("light eyes"))
     stroma = np.array([0.14, 0.20, 0.32]) * np.exp(
@@ -518,8 +522,8 @@ def _eyeball(d, dev):
     iris = 0.010 + stroma * np.exp(-melanin[:, None] * np.array([0.45, 1.1, 2.0]))
     rim = (0.55 + 0.12 * dev("rim of the iris")) * np.exp(-0.5 * ((rho - 0.98) / 0.10) ** 2)
     iris = iris * (1 - rim)[:, None]
-    colour += (1 - _step(rho, 0.97, 1.09))[:, None] * (iris - colour)
-    colour += (1 - _step(rho, 0.30, 0.47))[:, None] * (0.003 - colour)
+    colour += (1 - smoothstep(rho, 0.97, 1.09))[:, None] * (iris - colour)
+    colour += (1 - smoothstep(rho, 0.30, 0.47))[:, None] * (0.003 - colour)
     return colour
 
 
