@@ -1,6 +1,6 @@
 """Mesh files for the command line: OBJ, PLY and GLB, read by trimesh.
 
-Importing this file needs torch and numpy alone; reading a mesh needs trimesh.
+Importing this file needs torch and numpy alone; reading a mesh needs trimesh and pillow.
 """
 
 import importlib
@@ -89,8 +89,8 @@ def load_mesh(path: Path) -> Mesh:
         The mesh, with the file's vertex colors or texture, or else the color of skin.
 
     Raises:
-        MeshError: the file is missing, of another kind, damaged, or holds no triangles; or trimesh, which reads it, is
-            not installed.
+        MeshError: the file is missing, of another kind, damaged, or holds no triangles; or trimesh or pillow, which
+            read it, is not installed.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -100,6 +100,7 @@ def load_mesh(path: Path) -> Mesh:
         raise MeshError(f"{path}: only .obj, .ply and .glb files can be read")
     if path.stat().st_size == 0:
         raise MeshError(f"{path}: the file is empty")
+    need("PIL", "reading meshes")  # without it trimesh would leave textures out, and say nothing
     loaded = _load(need("trimesh", "reading meshes"), path)
     faces = np.asarray(getattr(loaded, "faces", np.zeros((0, 3))))
     vertices = np.asarray(getattr(loaded, "vertices", np.zeros((0, 3))), np.float32)

@@ -42,6 +42,7 @@ def test_the_command_says_which_package_it_needs(tmp_path):
     mesh.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
     for missing, words in (
         ("trimesh", "reading meshes needs trimesh. Run: pip install trimesh"),
+        ("PIL", "reading meshes needs pillow. Run: pip install pillow"),
         ("imageio", "writing pictures needs imageio. Run: pip install imageio"),
         ("tqdm", "drawing a turntable needs tqdm. Run: pip install tqdm"),
     ):
