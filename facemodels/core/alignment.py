@@ -1,37 +1,53 @@
-"""core.alignment: TODO."""
+"""Similarities between corresponding points (Umeyama, Least-squares estimation of transformation parameters between two
+point patterns, PAMI 1991) and nearest rotations, with gradients that stay finite.
+"""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
 class Similarity(NamedTuple):
-    """x -> scale * rotation @ x + translation."""
+    """x -> scale * rotation @ x + translation.
 
-    scale: Tensor  # [...]
-    rotation: Tensor  # [...,3,3]
-    translation: Tensor  # [...,3]
+    Attributes:
+        scale: [...].
+        rotation: [...,3,3].
+        translation: [...,3].
+    """
+
+    scale: Tensor
+    rotation: Tensor
+    translation: Tensor
 
     def __call__(self, points: Tensor) -> Tensor:
-        """points [...,P,3] -> [...,P,3]."""
+        """Transform points [...,P,3]."""
         return self.scale[..., None, None] * (points @ self.rotation.transpose(-1, -2)) + self.translation[..., None, :]
 
     def inverse(self) -> "Similarity":
+        """The similarity that undoes this one."""
         rotation = self.rotation.transpose(-1, -2)
-        return Similarity(
-            1 / self.scale, rotation, -(rotation @ self.translation[..., None])[..., 0] / self.scale[..., None]
-        )
+        translation = -(rotation @ self.translation[..., None])[..., 0] / self.scale[..., None]
+        return Similarity(1 / self.scale, rotation, translation)
 
 
 def similarity(source: Tensor, target: Tensor, weights: Tensor | None = None, scale: bool = True) -> Similarity:
-    """The similarity (or, with scale=False, the rigid motion) that takes source to target with the least sum of weighted squares (Umeyama 1991).
+    """Find the similarity, or the rigid motion, that takes source to target with the least weighted squares.
 
-    source, target: [...,P,3], points that belong together; weights [...,P], not negative; points without weight may be NaN. Never a reflection. Differentiable, with
-    the stable gradient of `nearest_rotation`.
+    It is never a reflection. It is differentiable, with the stable gradient of `nearest_rotation`. Degenerate
+    configurations give a finite result without a gradient in what they leave open: points on a line may turn about it;
+    where all source points coincide or have no weight, the scale is 0 (1 without any weight) and the rotation
+    arbitrary.
 
-    Points that do not decide it leave what is open finite, without a gradient: points on a line may turn about it, and where all source points coincide, or have
-    no weight, scale is 0 or 1 (of no points) and the rotation is any.
+    Args:
+        source: [...,P,3] points.
+        target: [...,P,3], where they belong.
+        weights: [...,P], not negative; points of weight 0 may be NaN. None: all equal.
+        scale: whether the size may change; False gives a rigid motion.
+
+    Returns:
+        The `Similarity`, of the leading dimensions of source.
     """
     w = torch.ones_like(source[..., 0]) if weights is None else weights.to(source.dtype).expand(source.shape[:-1])
     if weights is not None:
@@ -50,35 +66,38 @@ def similarity(source: Tensor, target: Tensor, weights: Tensor | None = None, sc
 
 
 def nearest_rotation(matrix: Tensor) -> Tensor:
-    """The rotation R [...,3,3] with the largest trace(R^T M) of matrices M [...,3,3] (orthogonal Procrustes without reflection: Kabsch 1976, Umeyama 1991).
+    """Find the rotation R [...,3,3] of largest trace(R^T M) for matrices M [...,3,3].
 
-    Its gradient is written down in closed form: with M = U S V^T and signed singular values s, turning in the plane of axes i and j is resisted by s_i + s_j, whereas
-    differentiating the decomposition itself divides by s_i - s_j, which for a face seen from anywhere may be 0. Where s_i + s_j is below 1e-6 of s_1, the
-    turn is not decided by M, and gets no gradient.
+    This is the orthogonal Procrustes problem without reflections (Kabsch 1976, Umeyama 1991).
+
+    The gradient is in closed form. With M = U S V^T and signed singular values s, a rotation in the plane of axes i and
+    j is divided by s_i + s_j. Differentiating the decomposition itself would divide by s_i - s_j, which may be 0 for a
+    face seen from anywhere. Where s_i + s_j is below 1e-6 of s_1, M does not determine that rotation, and its gradient
+    is 0.
     """
     return _NearestRotation.apply(matrix)[0]
 
 
 class _NearestRotation(torch.autograd.Function):
     @staticmethod
-    def forward(matrix):
+    def forward(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         u, s, vt = torch.linalg.svd(matrix)
         sign = torch.ones_like(s)
         sign[..., 2] = torch.where(torch.linalg.det(u) * torch.linalg.det(vt) < 0, -1.0, 1.0)
         return (u * sign[..., None, :]) @ vt, vt, s * sign
 
     @staticmethod
-    def setup_context(ctx, inputs, outputs):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, Tensor, Tensor]) -> None:
         rotation, vt, s = outputs
         ctx.mark_non_differentiable(vt, s)
         ctx.save_for_backward(rotation, vt, s)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad, *_):
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Tensor:
         rotation, vt, s = ctx.saved_tensors
-        seen = vt @ rotation.mT @ grad @ vt.mT
+        turned = vt @ rotation.mT @ grad @ vt.mT  # in the axes of M
         resistance = s[..., :, None] + s[..., None, :]
         decided = resistance > 1e-6 * s[..., :1, None]
-        turn = torch.where(decided, (seen - seen.mT) / torch.where(decided, resistance, 1), 0)
+        turn = torch.where(decided, (turned - turned.mT) / torch.where(decided, resistance, 1), 0)
         return rotation @ vt.mT @ turn @ vt

@@ -1,8 +1,8 @@
 """The contour landmarks of a posed head: "landmark marching" (Zhu et al., High-fidelity pose and expression
 normalization, CVPR 2015).
 
-In a photo that is not frontal, the 17 landmarks along the jaw lie on the outline of the face, not at fixed places of the
-head. Each of them is therefore looked for on a line of candidate vertices, from the static landmark over the cheek.
+In a photo that is not frontal, the 17 landmarks along the jaw lie on the outline of the face, not at fixed places of
+the head. Each of them is therefore looked for on a line of candidate vertices, from the static landmark over the cheek.
 """
 
 import numpy as np

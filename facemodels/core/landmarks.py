@@ -101,8 +101,8 @@ FIVE_OF = {
     5: ((0,), (1,), (2,), (3,), (4,)),
 }
 
-# 2DASL's 18 points (Tu et al. 2019): AFLW's 21 without the lobes of the ears and the chin. Here the middle of an eye or of
-# the mouth is the mean of two points.
+# 2DASL's 18 points (Tu et al. 2019): AFLW's 21 without the lobes of the ears and the chin. Here the middle of an eye or
+# of the mouth is the mean of two points.
 EIGHTEEN = (
     *((17,), (19,), (21,)),
     *((22,), (24,), (26,)),
@@ -214,5 +214,8 @@ def _eighteen_ends(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def center_depth(points: Tensor) -> Tensor:
-    """Points [N,P,2] or [N,P,3], their depths relative to the mean of those that are not NaN: a picture has no zero of depth."""
+    """Points [N,P,2] or [N,P,3], with depths relative to their mean: a picture does not say where depth is zero.
+
+    NaN do not count in the mean.
+    """
     return torch.cat([points[..., :2], points[..., 2:] - points[..., 2:].nanmean(1, keepdim=True)], -1)

@@ -1,4 +1,4 @@
-"""core.rotation: TODO."""
+"""Rotation vectors (axis-angle); Euler angles are in `facerender.camera`."""
 
 import torch
 from torch import Tensor
