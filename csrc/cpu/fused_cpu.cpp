@@ -107,6 +107,7 @@ struct RangeSink {
   void normal(int, int32_t v, Vec3<T> g) const { add3(normals_out, v, g); }
   void albedo(int, int32_t v, Vec3<T> g) const { add3(albedo_out, v, g); }
 };
+
 // Returns (d clip [N,V,4], d normals [N or 1,V,3], d albedo [N or 1,V,3], d coefficients [N or 1,9,3]) in the
 // geometry's dtype; those that are not wanted are empty.
 std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(
@@ -139,7 +140,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(
     using A = decltype(attribute);
     const ShPreset p = sh_preset(preset);
     std::vector<T> partial(wants.light ? size_t(in.batch * bands * 27) : 0, T(0));
-    const auto for_band = [&](int64_t n, int64_t band, const WantedGradients& now, T* light_gradient,
+    const auto for_band = [&](int64_t n, int64_t band, const WantedGradients& band_wants, T* light_gradient,
                               const RangeSink<T>& sink) {
       const FaceView<T, A> view = in.view<T, A>(n);
       const ShLight<T> light = in.light<T>(n, p);
@@ -149,18 +150,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(
         const A* g = data<A>(grad) + 3 * first;
         int64_t col = 0;
         if constexpr (std::is_same_v<A, float>)
-          col =
-              lanes().render_row_backward(view.clip, view.normals, view.albedo, view.faces, view.height, view.width,
-                                          light.k[0], row, ids, g, {in.num_faces, V, sink.v0, sink.v1},
-                                          now.clip ? sink.clip_out : nullptr, now.normals ? sink.normals_out : nullptr,
-                                          now.albedo ? sink.albedo_out : nullptr, now.light ? light_gradient : nullptr);
+          col = lanes().render_row_backward(
+              view.clip, view.normals, view.albedo, view.faces, view.height, view.width, light.k[0], row, ids, g,
+              {in.num_faces, V, sink.v0, sink.v1}, band_wants.clip ? sink.clip_out : nullptr,
+              band_wants.normals ? sink.normals_out : nullptr, band_wants.albedo ? sink.albedo_out : nullptr,
+              band_wants.light ? light_gradient : nullptr);
         for (; col < in.width; ++col) {
           Corners f;
           if (!visible_corners(view.faces, ids[col], in.num_faces, V, f)) continue;
-          if (!now.light && !(sink.in_range(f.v[0]) || sink.in_range(f.v[1]) || sink.in_range(f.v[2]))) continue;
-          covered_pixel_backward(view, light, now, f.v, int32_t(row), int32_t(col), load3<T>(g + 3 * col), sink,
-                                 [&](const Vec3<T>& normal, const Vec3<T>& to_shading) {
-                                   if (now.light) sh_light_gradient(normal, to_shading, light_gradient);
+          if (!band_wants.light && !(sink.in_range(f.v[0]) || sink.in_range(f.v[1]) || sink.in_range(f.v[2]))) continue;
+          covered_pixel_backward(view, light, band_wants, f.v, int32_t(row), int32_t(col), load3<T>(g + 3 * col), sink,
+                                 [&](const Vec3<T>& normal, const Vec3<T>& grad_shading) {
+                                   if (band_wants.light) sh_light_gradient(normal, grad_shading, light_gradient);
                                  });
         }
       }
@@ -183,10 +184,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> render_face_backward_cpu(
         clear(sink.clip_out, 4, v0, v1);
         if (n == n0 || in.normals.size(0) > 1) clear(sink.normals_out, 3, v0, v1);
         if (n == n0 || in.albedo.size(0) > 1) clear(sink.albedo_out, 3, v0, v1);
-        WantedGradients now = wants;
-        now.light = wants.light && !ranges;
+        WantedGradients band_wants = wants;
+        band_wants.light = wants.light && !ranges;
         for (int64_t band = 0; band < bands; ++band)
-          for_band(n, band, now, now.light ? partial.data() + (n * bands + band) * 27 : nullptr, sink);
+          for_band(n, band, band_wants, band_wants.light ? partial.data() + (n * bands + band) * 27 : nullptr, sink);
       }
     });
     if (wants.light)

@@ -41,7 +41,7 @@ struct WarpTriangles {
   static constexpr uint32_t kBeside = 0x100, kBelow = 0x200;
   uint16_t work_list[kWorkList];
 
-  static __device__ PackedVertex<T> at(const char* block, uint32_t offset) {
+  static __device__ PackedVertex<T> vertex_at(const char* block, uint32_t offset) {
     return *reinterpret_cast<const PackedVertex<T>*>(block + offset);
   }
   static __device__ uint32_t cell_at(const char* block, uint32_t offset) {
@@ -151,7 +151,7 @@ struct WarpTriangles {
 
   // Draws `count` <= 32 queued triangles, one per lane, 2x2 pixels at a time.
   template <class V>
-  __device__ void draw_queued(const BatchMesh<T>& mesh, Orientation drawn, const V& to, int32_t first, int32_t count,
+  __device__ void draw_queued(const BatchMesh<T>& mesh, Orientation drawn, const V& keys, int32_t first, int32_t count,
                               int32_t lane) {
     __syncwarp();
     if (lane < count) {
@@ -175,8 +175,8 @@ struct WarpTriangles {
           NO_UNROLL
           for (; covered; covered &= covered - 1) {
             const int32_t i = __ffs(int(covered)) - 1, below = i >> 1, beside = i & 1;
-            to.claim(pixel + uint32_t(below * mesh.width + right + beside),
-                     t.depth(g1 + below * down1 - beside * right1, g2 + below * down2 - beside * right2), t.face);
+            keys.claim(pixel + uint32_t(below * mesh.width + right + beside),
+                       t.depth(g1 + below * down1 - beside * right1, g2 + below * down2 - beside * right2), t.face);
           }
         }
       }
@@ -192,25 +192,26 @@ struct WarpTriangles {
     const uint32_t below = lanemask_lt();
     NO_UNROLL
     for (int32_t t = lane; t < count + lane; t += int32_t(kWarp)) {
-      const CornerOffsets of = corner[t];
-      const uint32_t ca = cell_at(block, of.first_two & 0xFFFF), cb = cell_at(block, of.first_two >> 16),
-                     cc = cell_at(block, of.third);
+      const CornerOffsets offsets = corner[t];
+      const uint32_t ca = cell_at(block, offsets.first_two & 0xFFFF), cb = cell_at(block, offsets.first_two >> 16),
+                     cc = cell_at(block, offsets.third);
       const uint32_t size = max3_halves(ca, cb, cc) - min3_halves(ca, cb, cc), rows = size >> 16;
       uint32_t pixels = (size & 0xFFFF) * rows;
       if (outside) {  // rare
         const bool homogeneous = needs_homogeneous(int32_t(ca), int32_t(cb), int32_t(cc));
         if (homogeneous ||
-            (pixels && !narrow(at(block, of.first_two & 0xFFFF), at(block, of.first_two >> 16), at(block, of.third)))) {
-          if (of.third != of.first_two >> 16) deferred.defer(n, first + t);
+            (pixels && !narrow(vertex_at(block, offsets.first_two & 0xFFFF), vertex_at(block, offsets.first_two >> 16),
+                               vertex_at(block, offsets.third)))) {
+          if (offsets.third != offsets.first_two >> 16) deferred.defer(n, first + t);
           pixels = 0;
         }
       }
       const bool some = pixels - 1 < 2, two = pixels == 2, more = pixels > 2;
       const uint32_t with_some = __ballot_sync(kAllLanes, some), with_two = __ballot_sync(kAllLanes, two),
                      with_more = __ballot_sync(kAllLanes, more);
-      uint16_t* const to = work_list + int32_t(listed & 0xFFFF) + __popc(with_some & below) + __popc(with_two & below);
-      if (some) to[0] = uint16_t(t);
-      if (two) to[1] = uint16_t(uint32_t(t) + rows * kBeside);
+      uint16_t* const out = work_list + int32_t(listed & 0xFFFF) + __popc(with_some & below) + __popc(with_two & below);
+      if (some) out[0] = uint16_t(t);
+      if (two) out[1] = uint16_t(uint32_t(t) + rows * kBeside);
       if (more) work_list[kWorkList - 1 - int32_t(listed >> 16) - int32_t(__popc(with_more & below))] = uint16_t(t);
       listed += uint32_t(__popc(with_some)) + uint32_t(__popc(with_two)) + (uint32_t(__popc(with_more)) << 16);
     }
@@ -221,14 +222,14 @@ struct WarpTriangles {
   // Draws queued triangles as long as a queue holds one for every lane, or until both are empty if `all`. Takes and
   // returns the lengths of the queues, that of larger boxes in the upper half.
   template <class V>
-  __device__ uint32_t drain_queues(const BatchMesh<T>& mesh, Orientation drawn, const V& to, uint32_t queued, bool all,
-                                   int32_t lane) {
+  __device__ uint32_t drain_queues(const BatchMesh<T>& mesh, Orientation drawn, const V& keys, uint32_t queued,
+                                   bool all, int32_t lane) {
     while ((queued & 0x200020u) || (all && queued)) {
       const bool upper = (queued & 0x20u) == 0 && ((queued & 0x200000u) || (queued & 0xFFFF) == 0);
       const int32_t length = int32_t(upper ? queued >> 16 : queued & 0xFFFF),
-                    now = length < int32_t(kWarp) ? length : int32_t(kWarp);
-      draw_queued(mesh, drawn, to, upper ? kQueue - length : length - now, now, lane);
-      queued -= upper ? uint32_t(now) << 16 : uint32_t(now);
+                    batch = length < int32_t(kWarp) ? length : int32_t(kWarp);
+      draw_queued(mesh, drawn, keys, upper ? kQueue - length : length - batch, batch, lane);
+      queued -= upper ? uint32_t(batch) << 16 : uint32_t(batch);
     }
     return queued;
   }
@@ -236,7 +237,7 @@ struct WarpTriangles {
   // Draws the `count` triangles of a meshlet in one image, except for those that stay queued; takes and returns the
   // lengths of the queues.
   template <class V>
-  __device__ uint32_t draw_meshlet(const BatchMesh<T>& mesh, const char* block, Orientation drawn, const V& to,
+  __device__ uint32_t draw_meshlet(const BatchMesh<T>& mesh, const char* block, Orientation drawn, const V& keys,
                                    const DeferredMask& deferred, int32_t image, int32_t first, int32_t count,
                                    bool outside, uint32_t queued, int32_t lane) {
     const uint32_t first_pixel = uint32_t(image) * uint32_t(mesh.height * mesh.width),
@@ -244,27 +245,27 @@ struct WarpTriangles {
     NO_UNROLL
     for (int32_t i = lane; i < int32_t(listed & 0xFFFF); i += int32_t(kWarp)) {
       const uint32_t entry = work_list[i], t = entry & (kBeside - 1);
-      const CornerOffsets of = corner[t];
-      const PackedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16),
-                            c = at(block, of.third);
+      const CornerOffsets offsets = corner[t];
+      const PackedVertex<T> a = vertex_at(block, offsets.first_two & 0xFFFF),
+                            b = vertex_at(block, offsets.first_two >> 16), c = vertex_at(block, offsets.third);
       const uint32_t pixel = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) +
                              (entry & kBeside) / kBeside + (entry & kBelow) * (0x10000 / kBelow);
-      draw_single_pixel(mesh, drawn, a, b, c, pixel, first_pixel, first + int32_t(t), to);
+      draw_single_pixel(mesh, drawn, a, b, c, pixel, first_pixel, first + int32_t(t), keys);
     }
     const int32_t more = int32_t(listed >> 16);
     NO_UNROLL
     for (int32_t begin = 0; begin < more; begin += int32_t(kWarp)) {
-      const bool mine = begin + lane < more;
-      const int32_t t = mine ? work_list[kWorkList - 1 - begin - lane] : 0;
-      const CornerOffsets of = corner[t];
-      const PackedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16),
-                            c = at(block, of.third);
+      const bool active = begin + lane < more;
+      const int32_t t = active ? work_list[kWorkList - 1 - begin - lane] : 0;
+      const CornerOffsets offsets = corner[t];
+      const PackedVertex<T> a = vertex_at(block, offsets.first_two & 0xFFFF),
+                            b = vertex_at(block, offsets.first_two >> 16), c = vertex_at(block, offsets.third);
       const uint32_t low = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)),
                      size = max3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) - low;
-      const bool large = mine && (size & kLargeBox), waits = mine && !large,
-                 larger = waits && ((size - 0x10001u) & 0xFFFEFFFEu) != 0;
-      const uint32_t few = __ballot_sync(kAllLanes, waits && !larger), many = __ballot_sync(kAllLanes, larger);
-      if (waits) {
+      const bool large = active && (size & kLargeBox), queue_it = active && !large,
+                 larger = queue_it && ((size - 0x10001u) & 0xFFFEFFFEu) != 0;
+      const uint32_t few = __ballot_sync(kAllLanes, queue_it && !larger), many = __ballot_sync(kAllLanes, larger);
+      if (queue_it) {
         const int32_t before = int32_t(__popc((larger ? many : few) & lanemask_lt())),
                       at = larger ? kQueue - 1 - int32_t(queued >> 16) - before : int32_t(queued & 0xFFFF) + before;
         const int32_t ox = int32_t(low << kSubpixelBits & 0xFFFF00u) + kSubpixels / 2,
@@ -279,24 +280,24 @@ struct WarpTriangles {
       }
       queued += uint32_t(__popc(few)) | uint32_t(__popc(many)) << 16;
       for (uint32_t left = __ballot_sync(kAllLanes, large); left; left &= left - 1)
-        draw_large(mesh, block, to.image(image, int64_t(mesh.height) * mesh.width), deferred, image, first,
+        draw_large(mesh, block, keys.image(image, int64_t(mesh.height) * mesh.width), deferred, image, first,
                    __shfl_sync(kAllLanes, t, __ffs(int(left)) - 1), lane);
-      queued = drain_queues(mesh, drawn, to, queued, false, lane);
+      queued = drain_queues(mesh, drawn, keys, queued, false, lane);
     }
     __syncwarp();
     return queued;
   }
   template <class V>
-  __device__ void draw_large(const BatchMesh<T>& mesh, const char* block, const V& to, const DeferredMask& deferred,
+  __device__ void draw_large(const BatchMesh<T>& mesh, const char* block, const V& keys, const DeferredMask& deferred,
                              int64_t n, int32_t first, int32_t t, int32_t lane) {
-    const CornerOffsets of = corner[t];
-    const PackedVertex<T> a = at(block, of.first_two & 0xFFFF), b = at(block, of.first_two >> 16),
-                          c = at(block, of.third);
+    const CornerOffsets offsets = corner[t];
+    const PackedVertex<T> a = vertex_at(block, offsets.first_two & 0xFFFF),
+                          b = vertex_at(block, offsets.first_two >> 16), c = vertex_at(block, offsets.third);
     const Box box = center_box(a.cell, b.cell, c.cell);
     if (narrow(a, b, c))
       draw_box_by_warp(
           mesh, TriangleSetup<T, int32_t>(a.x, a.y, a.z, b.x, b.y, b.z, c.x, c.y, c.z, box.x0, box.y0, mesh.cull), box,
-          first + t, to, lane);
+          first + t, keys, lane);
     else if (lane == 0)
       deferred.defer(n, first + t);
   }

@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(kSumBlock, backward_blocks<T, A, mode, kValues
     const PatchPixel first = patch_pixel(height, width, patches, 0);
     uint32_t live = ids.load(patches, image_ids + first.row * width + first.col, kPatchWidth,
                              [&](int k) { return first.row < height && first.col + k * kPatchWidth < width; });
-    // Inputs of the first patch in which the warp sees a face; later those of the next one, in flight while the
+    // Inputs of the first patch in which the warp has a visible face; later those of the next one, in flight while the
     // previous one is summed.
     int32_t id = -1;
     Vec3<int32_t> face{};

@@ -65,8 +65,8 @@ __device__ inline void store_by_warp(T* out, const Vec3<T>& v, const PatchPixel&
     return;
   }
   constexpr int32_t kChunks = 24 * int32_t(sizeof(T)) / 16;  // per row
-  __shared__ Chunk16 of_warps[kSumBlock / kWarp][4 * kChunks];
-  Chunk16* const chunks = of_warps[threadIdx.x / kWarp];
+  __shared__ Chunk16 per_warp[kSumBlock / kWarp][4 * kChunks];
+  Chunk16* const chunks = per_warp[threadIdx.x / kWarp];
   const int32_t lane = int32_t(threadIdx.x % kWarp);
   T* const mine = reinterpret_cast<T*>(chunks) + 3 * lane;
   mine[0] = v.x, mine[1] = v.y, mine[2] = v.z;
@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kSumBlock, kValues ? 16 : 12)
     const int64_t first = n * s.pixels + mine;
     const A* const a = attributes + n * s.attribute_stride;
     uint32_t live = ids.load(patches, face_id + first, kPatchWidth, inside);
-    // Inputs of the first patch in which the warp sees a face; later those of the next one, in flight while the
+    // Inputs of the first patch in which the warp has a visible face; later those of the next one, in flight while the
     // previous one is summed.
     int32_t next = -1;
     Vec3<int32_t> face{};

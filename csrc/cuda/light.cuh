@@ -48,7 +48,7 @@ struct WarpLightGradient {
   alignas(16) T polynomial[9 * kRow];
   alignas(16) T gradient[3 * kRow];
 
-  // Every lane must call it, with zeros if it sees no face, and after a __syncwarp if the memory was in use.
+  // Every lane must call it, with zeros if it has no visible face, and after a __syncwarp if the memory was in use.
   __device__ T sum(const Vec3<T>& normal, const Vec3<T>& grad_shading) {
     const int32_t lane = launder(int32_t(threadIdx.x % kWarp));
     T p[9];

@@ -154,8 +154,8 @@ constexpr int fragment_blocks(bool staged) {
   return staged ? 14 : 8;
 }
 
-// The gradient of clip for those of barycentrics and depth. kStaged: a warp that sees few faces sums by faces, and
-// reproducible sums add by corners (warp_sums.cuh). A warp that sees many adds four numbers with one 16-byte atomic.
+// The gradient of clip, given those of barycentrics and depth. kStaged: a warp with few visible faces sums by faces,
+// and reproducible sums add by corners (warp_sums.cuh). A warp with many adds four numbers with one 16-byte atomic.
 template <class T, SumMode mode, bool kStaged>
 __global__ void __launch_bounds__(kSumBlock, fragment_blocks(kStaged))
     fragments_backward(BatchMesh<T> mesh, int32_t patches, const T* grad_bary, const T* grad_depth,
@@ -172,8 +172,8 @@ __global__ void __launch_bounds__(kSumBlock, fragment_blocks(kStaged))
       uint32_t live = ids.load(patches, face_id + at, kPatchWidth * layers, [&](int k) {
         return first.row < mesh.height && first.col + k * kPatchWidth < mesh.width;
       });
-      // Inputs of the first patch in which the warp sees a face; later those of the next one, in flight while the
-      // previous one is summed.
+      // Inputs of the first patch in which the warp has a visible face; later those of the next one, in flight while
+      // the previous one is summed.
       int32_t next = -1;
       Vec3<int32_t> face{};
       Vec3<T> pixel_grad_bary{};

@@ -76,7 +76,7 @@ __device__ inline float depth_at(const TriangleSetup<T, I>& s, I e1, I e2) {
 template <class T, class V>
 __device__ inline void draw_single_pixel(const BatchMesh<T>& mesh, Orientation drawn, const PackedVertex<T>& a,
                                          const PackedVertex<T>& b, const PackedVertex<T>& c, uint32_t at,
-                                         uint32_t first_pixel, int32_t face, const V& to) {
+                                         uint32_t first_pixel, int32_t face, const V& keys) {
   const int32_t abx = b.x - a.x, aby = b.y - a.y, acx = c.x - a.x, acy = c.y - a.y, signed_area = abx * acy - aby * acx;
   const int32_t col = int32_t(at & 0xFFFF), row = int32_t(at >> 16), s = drawn.sign(signed_area);
   const int32_t px = s * ((col << kSubpixelBits) + kSubpixels / 2 - a.x),
@@ -88,15 +88,15 @@ __device__ inline void draw_single_pixel(const BatchMesh<T>& mesh, Orientation d
                       (e2 + tie_break(s * abx, s * aby))) < 0)
       return;
   }
-  to.claim(first_pixel + uint32_t(row * mesh.width + col),
-           float(plane_depth(a.z, b.z - a.z, c.z - a.z, reciprocal(T(area)), e1, e2)), face);
+  keys.claim(first_pixel + uint32_t(row * mesh.width + col),
+             float(plane_depth(a.z, b.z - a.z, c.z - a.z, reciprocal(T(area)), e1, e2)), face);
 }
 
 // Draws a triangle by a whole warp, 8x4 pixels at a time. `stripes` warps may share one triangle; this is number
 // `stripe` of them.
 template <class T, class I, class V>
 __device__ void draw_box_by_warp(const BatchMesh<T>& mesh, const TriangleSetup<T, I>& s, const Box& box, int32_t face,
-                                 const V& to, int32_t lane, int32_t stripe = 0, int32_t stripes = 1) {
+                                 const V& keys, int32_t lane, int32_t stripe = 0, int32_t stripes = 1) {
   if (!s.drawn) return;
   for (int32_t y = stripe * 4 + lane / 8; y < box.y1 - box.y0; y += 4 * stripes) {
     NO_UNROLL
@@ -104,14 +104,14 @@ __device__ void draw_box_by_warp(const BatchMesh<T>& mesh, const TriangleSetup<T
       const I right = I(x) << kSubpixelBits, down = I(y) << kSubpixelBits;
       const I e1 = s.e1 + s.dx1 * down - s.dy1 * right, e2 = s.e2 + s.dx2 * down - s.dy2 * right, e0 = s.area - e1 - e2;
       if (((e0 + s.tie0) | (e1 + s.tie1) | (e2 + s.tie2)) >= 0)
-        to.claim(uint32_t((box.y0 + y) * mesh.width + box.x0 + x), depth_at(s, e1, e2), face);
+        keys.claim(uint32_t((box.y0 + y) * mesh.width + box.x0 + x), depth_at(s, e1, e2), face);
     }
   }
 }
 
 // The same over the whole image, for a triangle that needs the homogeneous path.
 template <class T, class V>
-__device__ void draw_homogeneous_by_warp(const BatchMesh<T>& mesh, const Vec4<T>* clip, int32_t face, const V& to,
+__device__ void draw_homogeneous_by_warp(const BatchMesh<T>& mesh, const Vec4<T>* clip, int32_t face, const V& keys,
                                          int32_t lane, int32_t stripe, int32_t stripes) {
   HomogeneousVertex v[3];
   for (int i = 0; i < 3; ++i) v[i] = homogeneous_vertex(clip[i], mesh.width, mesh.height);
@@ -120,7 +120,7 @@ __device__ void draw_homogeneous_by_warp(const BatchMesh<T>& mesh, const Vec4<T>
   const int32_t pixels = mesh.height * mesh.width;
   for (int32_t i = stripe * int32_t(kWarp) + lane; i < pixels; i += stripes * int32_t(kWarp)) {
     float depth;
-    if (s.covers(i % mesh.width, i / mesh.width, depth)) to.claim(uint32_t(i), depth, face);
+    if (s.covers(i % mesh.width, i / mesh.width, depth)) keys.claim(uint32_t(i), depth, face);
   }
 }
 

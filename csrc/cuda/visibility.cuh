@@ -38,13 +38,13 @@ struct WorkItems {
 
 template <class T, bool kPeel>
 __global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kPeel : 4)
-    draw(BatchMesh<T> mesh, Orientation drawn, VisibilityKeys<kPeel> to, DeferredMask deferred, WorkItems items) {
+    draw(BatchMesh<T> mesh, Orientation drawn, VisibilityKeys<kPeel> keys, DeferredMask deferred, WorkItems items) {
   constexpr int32_t kWarps = kDrawBlock / kWarp;
-  __shared__ WarpTriangles<T> of_warps[kWarps];
-  static_assert(sizeof(of_warps) < 1 << 16, "corners say in 16 bits where vertices lie");
+  __shared__ WarpTriangles<T> per_warp[kWarps];
+  static_assert(sizeof(per_warp) < 1 << 16, "corners say in 16 bits where vertices lie");
   pdl_trigger();
-  const char* const block = reinterpret_cast<const char*>(of_warps);
-  WarpTriangles<T>& s = of_warps[threadIdx.x / kWarp];
+  const char* const block = reinterpret_cast<const char*>(per_warp);
+  WarpTriangles<T>& s = per_warp[threadIdx.x / kWarp];
   const int32_t lane = int32_t(threadIdx.x % kWarp);
   const uint32_t warps = gridDim.x * kWarps;
   uint32_t queued = 0;
@@ -75,13 +75,13 @@ __global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kPe
         const bool outside =
             s.project(mesh, launder(mesh.clip + int64_t(image) * mesh.num_vertices * 4), vertex, vertices, lane);
         pdl_wait();
-        queued = s.draw_meshlet(mesh, block, drawn, to, deferred, image, first, count, outside, queued, lane);
+        queued = s.draw_meshlet(mesh, block, drawn, keys, deferred, image, first, count, outside, queued, lane);
       }
       first += count;
     }
     item = warps + 1 + __shfl_sync(kAllLanes, next, 0);
   }
-  s.drain_queues(mesh, drawn, to, queued, true, lane);
+  s.drain_queues(mesh, drawn, keys, queued, true, lane);
   pdl_wait();
 }
 
@@ -95,15 +95,16 @@ __global__ void __launch_bounds__(kBlock)
   pdl_trigger();
   pdl_wait();
   for (int64_t first = global_thread_id() - lane; first < mesh.batch * pairs; first += int64_t(gridDim.x) * kBlock) {
-    const unsigned long long mine = first + lane < mesh.batch * pairs
+    const unsigned long long bits = first + lane < mesh.batch * pairs
                                         ? ~reinterpret_cast<const unsigned long long*>(deferred.bits)[first + lane]
                                         : 0;
-    for (uint32_t lanes = __ballot_sync(kAllLanes, mine != 0); lanes; lanes &= lanes - 1) {
+    for (uint32_t lanes = __ballot_sync(kAllLanes, bits != 0); lanes; lanes &= lanes - 1) {
       const int32_t owner = __ffs(int(lanes)) - 1;
       const int64_t n = (first + owner) / pairs;
-      const VisibilityKeys<kPeel> to = all.image(n, pixels);
-      for (unsigned long long waiting = __shfl_sync(kAllLanes, mine, owner); waiting; waiting &= waiting - 1) {
-        const int32_t face = int32_t((first + owner - n * pairs) * 64) + (__ffsll(int64_t(waiting)) - 1);
+      const VisibilityKeys<kPeel> keys = all.image(n, pixels);
+      for (unsigned long long faces_left = __shfl_sync(kAllLanes, bits, owner); faces_left;
+           faces_left &= faces_left - 1) {
+        const int32_t face = int32_t((first + owner - n * pairs) * 64) + (__ffsll(int64_t(faces_left)) - 1);
         Corners f;
         load_corners(mesh.faces, face, mesh.num_vertices, f);
         Vec4<T> clip[3];
@@ -114,10 +115,10 @@ __global__ void __launch_bounds__(kBlock)
         }
         if (v[0].cell == kInvalidCell || v[1].cell == kInvalidCell || v[2].cell == kInvalidCell) continue;
         if (needs_homogeneous(v[0].cell, v[1].cell, v[2].cell)) {
-          draw_homogeneous_by_warp(mesh, clip, face, to, lane, stripe, stripes);
+          draw_homogeneous_by_warp(mesh, clip, face, keys, lane, stripe, stripes);
         } else {
           const Box box = center_box(v[0].cell, v[1].cell, v[2].cell);
-          draw_box_by_warp(mesh, triangle_setup<T, int64_t>(v[0], v[1], v[2], box, mesh.cull), box, face, to, lane,
+          draw_box_by_warp(mesh, triangle_setup<T, int64_t>(v[0], v[1], v[2], box, mesh.cull), box, face, keys, lane,
                            stripe, stripes);
         }
       }
@@ -130,7 +131,7 @@ template <class T>
 __global__ void __launch_bounds__(kBlock)
     prepare(const __grid_constant__ FillList fills, BatchMesh<T> mesh, WorkItems items, Meshlet* built) {
   constexpr int32_t kWarps = kBlock / kWarp;
-  __shared__ MeshletBuilder of_warps[kWarps];
+  __shared__ MeshletBuilder per_warp[kWarps];
   pdl_trigger();
   pdl_wait();
   const int32_t builders = (items.meshlets + kWarps - 1) / kWarps;
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(kBlock)
     return fill_ranges<~0u>(fills, int32_t(blockIdx.x) - builders, int32_t(gridDim.x) - builders);
   const int32_t run = int32_t(blockIdx.x * kWarps + threadIdx.x / kWarp), first = run * items.triangles_each;
   if (run < items.meshlets)
-    of_warps[threadIdx.x / kWarp].build(
+    per_warp[threadIdx.x / kWarp].build(
         mesh, first,
         mesh.num_faces - first < items.triangles_each ? int32_t(mesh.num_faces) - first : items.triangles_each,
         built[run], int32_t(threadIdx.x % kWarp));
@@ -229,16 +230,16 @@ class VisibilityPass {
   Meshlet* meshlets_;
 
   template <bool kPeel>
-  void launch(const BatchMesh<T>& part, const VisibilityKeys<kPeel>& to, const DeferredMask& deferred,
+  void launch(const BatchMesh<T>& part, const VisibilityKeys<kPeel>& keys, const DeferredMask& deferred,
               const WorkItems& items) {
     if (items.count == 0) return;
     constexpr int64_t kWarps = kDrawBlock / kWarp;
     LAUNCH_PDL((draw<T, kPeel>), unsigned((std::min<int64_t>(items.count, warps_) + kWarps - 1) / kWarps), kDrawBlock,
-               device_, part, Orientation(part.cull), to, deferred, items);
+               device_, part, Orientation(part.cull), keys, deferred, items);
     dim3 grid = grid_for(words_ * part.batch, 1);
     grid.x = std::min(grid.x, unsigned(std::max<int64_t>(2 * device_.multiprocessors(), 1)));
     grid.z = unsigned(std::clamp<int64_t>(pixels_ >> 16, 1, 16));
-    LAUNCH_PDL((draw_deferred<T, kPeel>), grid, kBlock, device_, part, to, deferred);
+    LAUNCH_PDL((draw_deferred<T, kPeel>), grid, kBlock, device_, part, keys, deferred);
     device_.launched();
   }
 };

@@ -4,11 +4,11 @@
 // With one atomic per pixel, corner and number, a backward pass over small triangles spends most of its time on
 // atomics; with large triangles, thousands of pixels contend for one address. So each pixel stages its numbers in
 // shared memory, from where they leave in the cheaper of two ways:
-//   By faces, where the pixels of a warp see few: staged in the order of their faces, each of the numbers of a face's
-//   three vertices is summed by one lane, which issues one atomic per face.
-//   By corners: each pixel's numbers are added separately, but neighboring lanes add neighboring numbers of one vertex,
-//   because simultaneous atomics to one sector cost as much as one. (Finding the vertices that pixels share would take
-//   a warp longer than adding twice.)
+//   By faces, if few are visible at the warp's pixels: the pixels are staged in the order of their faces, and each of
+//   the numbers of a face's three vertices is summed by one lane, which issues one atomic per face. By corners: each
+//   pixel's numbers are added separately, but neighboring lanes add neighboring numbers of one vertex, because
+//   simultaneous atomics to one sector cost as much as one. (Finding the vertices that pixels share would take a warp
+//   longer than adding twice.)
 // Warps do not wait for each other. The order of a float sum, and so its last bits, may differ between runs.
 #pragma once
 
@@ -17,7 +17,7 @@
 namespace facerender {
 
 // Blocks have two warps only, so that few wait for a slower one at their end. A block works on a patch of 16x4 pixels,
-// half of it per warp, or, in large images, on several patches side by side: most see no face.
+// half of it per warp, or, in large images, on several patches side by side: most have no visible face.
 constexpr unsigned kSumBlock = 64;
 constexpr int kPatches = 4;
 constexpr int64_t kManyPatches = 96;  // per multiprocessor: above, a block takes kPatches of them
@@ -49,8 +49,8 @@ __device__ inline PatchPixel patch_pixel(int32_t height, int32_t width, int32_t 
 struct PatchIds {
   int32_t ids[kPatches][kSumBlock];
 
-  // Loads the ids of all patches at once; returns a bit for each patch in which the warp sees a face. first: the id in
-  // the first patch, with `step` numbers between patches; inside(k): whether the pixel of patch k exists.
+  // Loads the ids of all patches at once; returns a bit for each patch in which the warp has a visible face. first: the
+  // id in the first patch, with `step` numbers between patches; inside(k): whether the pixel of patch k exists.
   template <class F>
   __device__ uint32_t load(int32_t patches, const int32_t* first, int64_t step, const F& inside) {
     int32_t loaded[kPatches];
@@ -102,7 +102,7 @@ struct WarpVertexSums {
   float values[kValues * kNumber];
   int32_t vertex[3 * kWarp];
 
-  // Protocol, for all lanes of a warp, at least one of which sees a face: begin; then `put` of the lanes that see one;
+  // Protocol, for all lanes of a warp, at least one of which has a visible face: begin; then `put` by those lanes;
   // __syncwarp; sum_by_faces or sum_by_corners; __syncwarp before the next `begin`. Pixels without a face contribute
   // zeros, or nothing, to the vertices of another pixel.
   __device__ void begin(const PixelOrder& order, bool visible, const Corners& f) {
