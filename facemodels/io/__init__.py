@@ -1,1 +1,9 @@
-"""TODO: map."""
+"""Files of others, in and out. Each way in which a file can be wrong ends in one `InputError` that names it.
+
+* `files`: what the readers and writers share: existing files, checked arrays, .npz, atomic writes.
+* `images`: pictures.
+* `landmarks`: landmark files of photos and meshes.
+* `matfile`: numeric arrays of MATLAB files.
+* `pickles`: pickles and object arrays, without running what is in them.
+* `video`: videos and webcams.
+"""

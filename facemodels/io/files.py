@@ -1,24 +1,37 @@
-"""Opening files that may be anything: each way in which one can be wrong ends in one `InputError` sentence that names the file, what was expected
-and what was found.
+"""What readers and writers of files share.
 
-Every reader goes through these, so that a size that a file declares is compared with the file's length before memory is taken for it, and no
-object array (which would be a pickle inside) is ever loaded.
+Files may hold anything. Each way in which one can be wrong ends in one `InputError` that names the file, what was
+expected and what was found. A size that a file declares is compared with the length of the file before memory is
+allocated for it, and no object array (a pickle inside) is ever loaded.
 """
 
 import os
 import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from facemodels.core.errors import InputError, one_line
 
-DEFLATE_LIMIT = 1032  # what deflate can shrink at most, to 1
+DEFLATE_LIMIT = 1032  # the largest ratio by which deflate compresses
+_LONGEST = 300  # characters of a message that quote the file
+
+Shape = tuple[int | str | None, ...]
 
 
-def existing_file(path, expected: str) -> Path:
-    """The path of a file that is there and not empty; expected names it in the message."""
+def existing_file(path: str | Path, expected: str) -> Path:
+    """Return the path of a file that exists and is not empty.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the message.
+
+    Raises:
+        InputError: there is no such file, or it is a folder or empty.
+    """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: expected {expected}, found a folder")
@@ -29,34 +42,48 @@ def existing_file(path, expected: str) -> Path:
     return path
 
 
-def input_error(path, expected: str, found: str) -> InputError:
-    """The error to raise. What was found may be the file's own words: it is cut to one printable line."""
+def input_error(path: str | Path, expected: str, found: str) -> InputError:
+    """Return the error for a file that is not what was expected.
+
+    `found` may quote the file: it is cut to one printable line.
+    """
     line = "".join(c if c.isprintable() else " " for c in found)
-    return InputError(f"{path}: expected {expected}, found {line if len(line) <= 300 else line[:300] + ' ...'}")
+    return InputError(
+        f"{path}: expected {expected}, found {line if len(line) <= _LONGEST else line[:_LONGEST] + ' ...'}"
+    )
 
 
-def take_arrays(path, arrays: dict, shapes: dict, expected: str) -> list:
-    """The arrays of the named keys, in order, their shapes checked.
+def take_arrays(
+    path: str | Path, arrays: Mapping[str, Any], shapes: Mapping[str, Shape | None], expected: str
+) -> list[np.ndarray]:
+    """Return the named arrays of a file, after checking that they hold numbers and have the right shapes.
 
-    shapes: key -> shape, whose entries are numbers, None for any, or letters: the same letter is the same size in all arrays ("V" and "3V" are
-    those of the vertices). A shape of None stands for any.
+    Args:
+        path: the file, for the message.
+        arrays: what the file holds, by name.
+        shapes: name -> shape. Its entries are numbers, None for any size, or letters: a letter stands for the same size
+            in all arrays. "V" and "3V", numbers of vertices and of their coordinates, may not be 0. A shape of None is
+            not checked.
+        expected: what the file should be, for the message.
+
+    Raises:
+        InputError: an array is missing, holds no numbers, or has another shape.
     """
     missing = [k for k in shapes if k not in arrays]
     if missing:
         present = ", ".join(sorted(map(str, arrays))[:12]) or "nothing"
         raise input_error(path, f"{expected} with {', '.join(shapes)}", f"no {', '.join(missing)} among {present}")
-    sizes = {}
+    sizes: dict[int | str | None, int] = {}
     for key, shape in shapes.items():
         value = arrays[key]
         if not isinstance(value, np.ndarray):
-            raise input_error(
-                path, f"{key} to be an array", value if isinstance(value, str) else f"a {type(value).__name__}"
-            )
+            found = value if isinstance(value, str) else f"a {type(value).__name__}"
+            raise input_error(path, f"{key} to be an array", found)
         if value.dtype.kind not in "fiu":
             raise input_error(path, f"{key} to hold numbers", f"{value.dtype}")
         if shape is None:
             continue
-        # A size that is seen for the first time is what its letter stands for from then on; no model has 0 vertices.
+        # The first array with a letter decides what the letter stands for.
         known = [sizes.get(want, want) for want in shape]
         fits = value.ndim == len(shape) and all(
             got == want or want is None or isinstance(want, str) for want, got in zip(known, value.shape)
@@ -71,33 +98,55 @@ def take_arrays(path, arrays: dict, shapes: dict, expected: str) -> list:
     return [arrays[key] for key in shapes]
 
 
-def read_npz(path, expected: str) -> dict:
-    """All arrays of an .npz file; none of objects."""
+def read_npz(path: str | Path, expected: str) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the message.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds objects.
+    """
     path = existing_file(path, expected)
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 with archive.open(entry) as member:
-                    version = np.lib.format.read_magic(member)
-                    shape, _, dtype = {
-                        (1, 0): np.lib.format.read_array_header_1_0,
-                        (2, 0): np.lib.format.read_array_header_2_0,
-                    }[version](member)
+                    shape, _, dtype = read_npy_header(member)
                     declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
                 if declared > entry.file_size or entry.file_size > DEFLATE_LIMIT * path.stat().st_size:
                     raise ValueError(f"{entry.filename} declares {declared} bytes of {entry.file_size}")
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except Exception as error:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except Exception as error:  # whatever zipfile and numpy raise on a damaged file
         raise input_error(path, expected, f"a file that does not read as .npz ({one_line(error)})") from error
 
 
-def write_atomically(files: dict[Path, bytes]):
-    """Writes files, each under its name only when all of them are complete."""
+def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read the header of an .npy file: its shape, whether it is in Fortran order, its dtype.
+
+    Raises:
+        Exception: whatever numpy raises on a damaged header, or KeyError for an unknown version.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    return read(stream)
+
+
+def write_atomically(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together; each gets its name only when all are complete.
+
+    Args:
+        files: path -> content.
+
+    Raises:
+        InputError: a folder does not exist.
+    """
     for path in files:
         if not path.parent.is_dir():
             raise InputError(f"{path}: the folder {path.parent} does not exist")
-    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
+    parts = {path: _part(path) for path in files}
     try:
         for path, content in files.items():
             parts[path].write_bytes(content)
@@ -109,9 +158,9 @@ def write_atomically(files: dict[Path, bytes]):
 
 
 @contextmanager
-def atomic_write(path: Path):
-    """A file that is written under another name until it is complete."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; what was written is renamed to `path` if no error occurred, and removed otherwise."""
+    part = _part(path)
     try:
         yield part
         os.replace(part, path)
@@ -119,8 +168,13 @@ def atomic_write(path: Path):
         part.unlink(missing_ok=True)
 
 
-def check_writable(folder: Path):
-    """Makes a folder, where it is not there, and tries whether files can be made in it.
+def _part(path: Path) -> Path:
+    """The name of a file until it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder if there is none, and check that files can be made in it.
 
     Raises:
         InputError: they cannot.

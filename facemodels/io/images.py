@@ -1,4 +1,4 @@
-"""io.images: TODO."""
+"""Pictures: which files are some, and their pixels."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -8,29 +8,11 @@ from PIL import Image, ImageOps
 
 from facemodels.core.errors import InputError, one_line
 
-
-def read_picture(file: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
-    """uint8 [h,w,3] sRGB of a picture file, turned as its EXIF tag says; the first frame of an animation. name: for the message; default the file's.
-
-    Raises:
-        InputError: not a picture that can be read, or a damaged one.
-    """
-    try:
-        with Image.open(file) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-            return np.asarray(image.convert("RGB"))
-    except Exception as error:  # whatever a decoder throws at a damaged file
-        detail = one_line(error)
-        raise InputError(f"{name or file}: not a readable picture ({detail})") from None
-
-
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def picture_files(path: Path) -> list[Path]:
-    """The pictures in a folder and those below it, by name; none whose name begins with a dot."""
+    """The pictures in a folder and in the folders below it, by name; without those whose names begin with a dot."""
     return sorted(
         f
         for f in path.rglob("*")
@@ -38,11 +20,37 @@ def picture_files(path: Path) -> list[Path]:
     )
 
 
-def as_rgb(image: np.ndarray) -> np.ndarray:
-    """A picture as uint8 [h,w,3]: grey ones and those with transparency too.
+def read_picture(file: str | Path | BinaryIO, name: str | None = None) -> np.ndarray:
+    """Read a picture, rotated as its EXIF tag says; of an animation, the first frame.
+
+    Args:
+        file: the file, or a stream.
+        name: what to call it in messages; None: the file's name.
+
+    Returns:
+        uint8 [h,w,3], sRGB.
 
     Raises:
-        InputError: another shape or type.
+        InputError: not a picture, or a damaged one.
+    """
+    try:
+        with Image.open(file) as opened:
+            image: Image.Image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I"):  # 16-bit gray, which Pillow's conversion would clip at 255
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # whatever a decoder raises on a damaged file
+        raise InputError(f"{name or file}: not a readable picture ({one_line(error)})") from None
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """Turn a picture in memory into uint8 [h,w,3]: gray is repeated, transparency dropped.
+
+    Args:
+        image: uint8 [h,w], [h,w,1], [h,w,3] or [h,w,4].
+
+    Raises:
+        InputError: another shape or dtype.
     """
     if (
         image.dtype != np.uint8

@@ -140,7 +140,10 @@ def read_header(data: Bytes, order: str) -> tuple[int, tuple[int, ...], str, int
 
 
 def read_variable(data: Bytes, order: str, keys: Collection[str] | None) -> tuple[str, np.ndarray | str | None]:
-    """Name and value of a matrix element: an array, text that says what else it is, or None if it is not among the keys."""
+    """Name and value of a matrix element.
+
+    The value is an array, or text that says what else it is, or None if its name is not among the keys.
+    """
     word, shape, name, at = read_header(data, order)
     if keys is not None and name not in keys:
         return name, None

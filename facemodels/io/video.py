@@ -1,70 +1,80 @@
-"""Videos and webcams in, videos out: frames one after the other, through ffmpeg as imageio carries it; cameras through OpenCV."""
+"""Videos and webcams in, videos out, frame by frame: videos through imageio's ffmpeg, webcams through OpenCV."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import imageio.v2
 import numpy as np
 
 from facemodels.core.errors import InputError, one_line
 
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
-def crop_to_even(picture: np.ndarray) -> np.ndarray:
-    """With an even number of rows and columns, as the video codec wants it."""
-    return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+# Frames per second, about how many frames there are or None, and the frames, uint8 [h,w,3].
+Video = tuple[float, int | None, Iterator[np.ndarray]]
+
+_FRAME_RATE = 25.0  # where a file or camera declares none
 
 
-def open_video(clip) -> tuple[float, int | None, Iterator[np.ndarray]]:
-    """(frames a second, about how many or None, frames uint8 [h,w,3]).
+def open_video(clip: str | Path) -> Video:
+    """Open a video or a webcam.
+
+    Args:
+        clip: the path of a video; or a string, "webcam" or "webcam:1": the number of a camera.
+
+    Returns:
+        The `Video`. Its frames raise `InputError` where the file is damaged, and at its end if at least a tenth of it
+        is missing.
 
     Raises:
-        InputError: not a video, ffmpeg or OpenCV is needed and missing; while it is read: where it is damaged, and at its end where a tenth of it or more is missing.
+        InputError: not a video, no such camera, or ffmpeg or OpenCV is needed and not installed.
     """
     if isinstance(clip, str):
-        return _webcam(int(clip.partition(":")[2] or 0))
-    video = None
+        return _open_webcam(int(clip.partition(":")[2] or 0))
+    video: Any = None
     try:
-        video = imageio.v2.get_reader(
-            clip, format="FFMPEG"
-        )  # the newer interface would start ffmpeg twice, and wait for the end of the first
+        # imageio's v3 interface would start ffmpeg twice, and wait for the first to end.
+        video = imageio.v2.get_reader(clip, format="FFMPEG")
         about = video.get_meta_data()
     except ImportError:
         raise InputError(f"{clip}: videos need ffmpeg: pip install imageio-ffmpeg") from None
-    except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
+    except Exception as error:  # whatever ffmpeg's reader raises on a damaged file
         if video is not None:
             video.close()
         raise InputError(f"{clip}: not a readable video ({one_line(error)})") from None
-    rate, seconds = float(about.get("fps") or 25.0), float(about.get("duration") or 0)
+    rate, seconds = float(about.get("fps") or _FRAME_RATE), float(about.get("duration") or 0)
+    count = round(rate * seconds) or None
 
-    def frames():
+    def frames() -> Iterator[np.ndarray]:
         number = 0
         try:
             with video:
-                for number, frame in enumerate(video.iter_data(), 1):
+                for frame in video.iter_data():
+                    number += 1
                     yield np.asarray(frame)
         except Exception as error:
             raise InputError(f"{clip}: damaged after frame {number} ({one_line(error)})") from None
 
-        if count and number < 0.9 * count - 2:  # ffmpeg ends without a word where a file is cut off
+        if count and number < 0.9 * count - 2:  # ffmpeg reports no error where a file is cut off
             raise InputError(f"{clip}: ends after frame {number} of about {count}")
 
-    count = round(rate * seconds) or None
     return rate, count, frames()
 
 
-def _webcam(number: int):
+def _open_webcam(number: int) -> Video:
     try:
         import cv2
     except ImportError:
         raise InputError("webcam: needs OpenCV: pip install opencv-python") from None
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would tell of every way it has tried
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it reports every backend that it tries
     camera = cv2.VideoCapture(number)
     if not camera.isOpened():
         raise InputError(f"webcam:{number}: there is no such camera, or another program uses it")
 
-    def frames():
+    def frames() -> Iterator[np.ndarray]:
         try:
             while (got := camera.read())[0]:
                 yield np.ascontiguousarray(got[1][..., ::-1])
@@ -72,16 +82,29 @@ def _webcam(number: int):
             camera.release()
 
     rate = camera.get(cv2.CAP_PROP_FPS)
-    return (rate if 1 <= rate <= 240 else 25.0), None, frames()
+    return (rate if 1 <= rate <= 240 else _FRAME_RATE), None, frames()
+
+
+def crop_to_even(picture: np.ndarray) -> np.ndarray:
+    """The picture [h,w,3] without the last row or column if their number is odd: the video codec needs even sizes."""
+    return picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
 
 
 @contextmanager
-def video_writers(paths: list[Path], rate: float):
-    """Video files to append frames to; under their names only when complete."""
+def video_writers(paths: list[Path], rate: float) -> Iterator[list[Any]]:
+    """Open video files for writing, all at the same frame rate; they get their names only when complete.
+
+    Args:
+        paths: .mp4 files.
+        rate: frames per second.
+
+    Yields:
+        imageio's writers; `append_data(frame)` adds a frame, uint8 [h,w,3] of even sides.
+    """
     parts = [p.with_name(f".{p.stem}.{os.getpid()}.part.mp4") for p in paths]
-    out = []
+    writers: list[Any] = []
     try:
-        out = [
+        writers = [
             imageio.v2.get_writer(
                 part,
                 format="FFMPEG",
@@ -93,17 +116,14 @@ def video_writers(paths: list[Path], rate: float):
             )
             for part in parts
         ]
-        yield out
-        for writer in out:
+        yield writers
+        for writer in writers:
             writer.close()
         for part, path in zip(parts, paths):
             if part.is_file():
                 os.replace(part, path)
     finally:
-        for writer in out:
+        for writer in writers:
             writer.close()
         for part in parts:
             part.unlink(missing_ok=True)
-
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
