@@ -15,7 +15,8 @@ class Op(torch.autograd.Function):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Store the signature of `forward`: torch asks for it at every call, and computing it is slow."""
         super().__init_subclass__(**kwargs)
-        cls.forward.__signature__ = inspect.signature(cls.forward)  # type: ignore[attr-defined]  # functions take attributes
+        signature = inspect.signature(cls.forward)
+        cls.forward.__signature__ = signature  # type: ignore[attr-defined]  # functions take attributes
 
     @classmethod
     def call(cls, *arguments: Any) -> Any:
