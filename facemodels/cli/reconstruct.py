@@ -24,7 +24,7 @@ from facemodels.reconstruction.detect import check_detector
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.files import DEFAULT, FILES, WORDS, check_words
 from facemodels.reconstruction.overlays import PICTURES
-from facemodels.reconstruction.reconstructor import EVERY, Reconstructor
+from facemodels.reconstruction.reconstructor import DETECT_EVERY, Reconstructor
 from facemodels.reconstruction.refine import ITERATIONS
 from facemodels.reconstruction.texture import photo_texture
 from facemodels.reconstruction.tracking import smoothed
@@ -100,9 +100,9 @@ read and has a face; each that was not or has none is named, and the others are 
     parser.add_argument(
         "--every",
         type=int,
-        default=EVERY,
+        default=DETECT_EVERY,
         metavar="N",
-        help=f"frames of a video from one search for faces to the next (default: {EVERY})",
+        help=f"frames of a video from one search for faces to the next (default: {DETECT_EVERY})",
     )
     parser.add_argument(
         "--smooth",

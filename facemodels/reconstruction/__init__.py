@@ -1,1 +1,8 @@
-"""TODO: map."""
+"""Photographs and videos in, faces out.
+
+* `reconstructor`: `reconstruct` and `Reconstructor`, the main job from end to end.
+* `detect`: the face detector. `views`: crops for the network and the way back into the picture.
+* `face`: `Face`, the result. `tracking`: faces over the frames of a video.
+* `refine`: predictions fitted to their pictures.
+* `overlays`, `texture`, `files`: what is drawn and written of faces.
+"""

@@ -1,89 +1,104 @@
-"""Faces in photographs and videos: found, cropped, given to a method, and put back into the picture they came from.
+"""Faces of photographs and videos: detected, cropped, given to a method, and put back into the whole picture.
 
-`reconstruct` does it in one call; `Reconstructor` keeps the network for many calls, and follows faces through the frames of a video. What a network says of a crop
-becomes a `Face` in the pixels of the whole picture.
+`reconstruct` does it in one call. `Reconstructor` keeps the networks for many calls, and follows faces through the
+frames of a video.
 
-Heads that stand askew are turned upright before the network sees them, as far as networks are seldom trained on such pictures, and what it says is turned back.
-
-A face is cropped twice: first by the detector's box, then around the landmarks that were seen in it, as the crops are that methods are trained on (3DDFA calls this two-step
-initialisation). In a video the second crop of a frame is the first of the next one, so that a frame takes one pass of the network, and the detector looks for new faces, and for
-whether the old ones are still there, every few frames.
+A face is cropped twice: first by the detector's box, then around the landmarks that were predicted there, as the
+training crops of the methods are (3DDFA calls this two-step initialization). In a video, the second crop of a frame is
+the first of the next one, so a frame takes one pass of the network; every few frames the detector looks for new faces
+and checks the old ones.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from facemodels.core.crops import cut_rotated
+from facemodels.core.crops import Box, cut_rotated
 from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
 from facemodels.io.images import as_rgb, read_picture
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
 from facemodels.models.load import load_model
-from facemodels.reconstruction.crops import View, around_landmarks, closer, leaning, to_picture
 from facemodels.reconstruction.detect import find_faces, first_crop
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.refine import Refined
-from facemodels.reconstruction.tracking import _inside, _matched
+from facemodels.reconstruction.tracking import is_inside, match_boxes
+from facemodels.reconstruction.views import (
+    View,
+    recrop,
+    roll_angle,
+    to_picture,
+    view_of_landmarks,
+)
 
 BATCH = 32  # crops that go through the network together
-EVERY = 10  # frames of a video from one search for faces to the next
+DETECT_EVERY = 10  # frames of a video from one search for faces to the next
 
 
 def reconstruct(
-    images,
+    images: Any,
     method: str | Path | FaceMethod | None = None,
-    boxes: Sequence | None = None,
-    landmarks: Sequence | None = None,
+    boxes: Sequence[Any] | None = None,
+    landmarks: Sequence[Any] | None = None,
     device: str = "cpu",
     threshold: float = 0.5,
     refine: int = 0,
-):
-    """Faces of photographs, in one call.
+) -> Any:
+    """Reconstruct the faces of one or several pictures.
 
     Args:
-        images: a picture or several: paths, or uint8 arrays [h,w,3] sRGB.
-        method: a `FaceMethod`, the name of weights that ship, or a checkpoint's folder; None takes the best that ship.
-        boxes, landmarks: what is known of the faces, a list for each picture: boxes (x0, y0, x1, y1) of upright faces as a detector gives them, or landmarks [L,2], 68, 21 or 5
-            pixel places. Without either, faces are searched.
-        threshold: least score of a face that is found.
-        refine: so many steps of a fit to the picture follow what the network says (see `refine.Refined`); 0 for none.
+        images: A picture or a sequence of them: paths, or uint8 arrays [h,w,3] in sRGB.
+        method: A `FaceMethod`, the name of weights that ship, or the folder of a checkpoint; None is the best of the
+            weights that ship.
+        boxes: Boxes (x0, y0, x1, y1) of upright faces in pixels, as a detector gives them: a list for each picture.
+        landmarks: Landmarks [L,2] in pixels, L = 68, 21 or 5, of faces: a list for each picture. Without boxes or
+            landmarks, faces are detected.
+        device: "cpu", "cuda", "cuda:1" ..., or "auto".
+        threshold: Least score of a detected face, 0..1.
+        refine: Steps of a fit to the picture after the network (see `Refined`); 0 for none.
 
     Returns:
-        For each picture the list of its `Face`s, the largest first, or in the order of boxes or landmarks; for a single picture that list itself.
+        A list of `Face` for each picture: the largest first, or in the order of boxes or landmarks. For a single
+        picture, that list alone.
 
     Raises:
-        InputError: a picture that cannot be read, a method or a device that is not there; boxes and landmarks both.
+        InputError: A picture that cannot be read, a method or a device that does not exist, or both boxes and
+            landmarks.
     """
     if boxes is not None and landmarks is not None:
         raise InputError("give boxes or landmarks, not both")
     single = isinstance(images, (str, Path, np.ndarray))
     pictures = [images] if single else list(images)
-    given = (
-        [None] * len(pictures)
-        if boxes is None and landmarks is None
-        else [boxes if boxes is not None else landmarks]
-        if single
-        else list(boxes if boxes is not None else landmarks)
-    )
+    known = boxes if boxes is not None else landmarks
+    given = [None] * len(pictures) if known is None else [known] if single else list(known)
     if len(given) != len(pictures):
         raise InputError(
             f"boxes or landmarks must be a list for each of the {len(pictures)} pictures, got {len(given)}"
         )
     worker = Reconstructor(method, device, threshold, refine)
     arrays = [as_rgb(picture if isinstance(picture, np.ndarray) else read_picture(picture)) for picture in pictures]
-    found = worker(
-        arrays, given if boxes is not None else None, given if boxes is None and landmarks is not None else None
-    )
+    found = worker(arrays, given if boxes is not None else None, given if landmarks is not None else None)
     return found[0] if single else found
 
 
 class Reconstructor:
-    """A method and a detector, ready to be used again and again. ``Reconstructor("dasl")([image])`` gives the faces of a picture. refine: as `reconstruct` has it, for pictures alone."""
+    """A method and a detector, ready for many pictures: ``Reconstructor("dasl")([image])``.
+
+    Args:
+        method: See `reconstruct`.
+        device: See `reconstruct`.
+        threshold: Least score of a detected face, 0..1.
+        refine: Steps of a fit to each picture; 0 for none. The frames of videos are never refined.
+
+    Attributes:
+        method: The method, on its device.
+        model: Its morphable model, on the CPU, where pictures and files of faces are made.
+    """
 
     def __init__(
         self,
@@ -91,47 +106,55 @@ class Reconstructor:
         device: str = "cpu",
         threshold: float = 0.5,
         refine: int = 0,
-    ):
+    ) -> None:
         self.method = method.eval() if isinstance(method, FaceMethod) else load_method(method, parse_device(device))
         self.refined = Refined(self.method, refine) if refine else None
         self.threshold = threshold
-        # What is made of faces is made on the CPU.
-        self.model = (
-            self.method.model if self.method.model.mean.device.type == "cpu" else load_model(self.method.config.model)
-        )
+        own = self.method.model
+        self.model = own if own.mean.device.type == "cpu" else load_model(self.method.config.model)
 
     def __call__(
-        self, images: Sequence[np.ndarray], boxes: Sequence | None = None, landmarks: Sequence | None = None
+        self,
+        images: Sequence[np.ndarray],
+        boxes: Sequence[Any] | None = None,
+        landmarks: Sequence[Any] | None = None,
     ) -> list[list[Face]]:
-        """The faces of pictures, uint8 [h,w,3], the largest first; of boxes or landmarks, a list for each picture (None: searched; landmarks go before boxes), in their order."""
-        views, exact = [], []  # of all faces of all pictures
+        """Reconstruct the faces of pictures.
+
+        Args:
+            images: uint8 [h,w,3], sRGB.
+            boxes: For each picture a list of boxes (x0, y0, x1, y1), pixels, or None: faces are detected.
+            landmarks: For each picture a list of landmarks [L,2], pixels, or None. Landmarks take precedence.
+
+        Returns:
+            The faces of each picture: the largest first, or in the order of landmarks or boxes.
+        """
+        views: list[View] = []
+        exact: list[bool] = []  # whether the crop lies around landmarks that are given
         for n, image in enumerate(images):
-            given = landmarks is not None and landmarks[n] is not None
-            if given:
-                found = [around_landmarks(n, np.asarray(p, np.float64)[:, :2]) for p in landmarks[n]]
-            elif boxes is not None and boxes[n] is not None:
-                found = [View(n, first_crop(b), 0.0, tuple(map(float, b)), 1.0) for b in boxes[n]]
-            else:
-                found = [
-                    View(n, first_crop(d.box), leaning(d.points), d.box, d.score)
-                    for d in find_faces(image, self.threshold)
-                ]
-            views, exact = views + found, exact + [given and len(p) == 68 for p in (landmarks[n] if given else found)]
-        faces = self.see(images, views)
-        again = [k for k, known in enumerate(exact) if not known]
+            points = None if landmarks is None else landmarks[n]
+            given = None if boxes is None else boxes[n]
+            if points is not None:
+                views += [view_of_landmarks(n, np.asarray(p, np.float64)[:, :2]) for p in points]
+                exact += [len(p) == 68 for p in points]
+                continue
+            found = self._detected(n, image) if given is None else [_view_of_box(n, box) for box in given]
+            views, exact = views + found, exact + [False] * len(found)
+        faces = self.predict(images, views)
+        again: Sequence[int] = [k for k, known in enumerate(exact) if not known]
         for k in again:
-            views[k] = closer(faces[k], views[k])
+            views[k] = recrop(faces[k], views[k])
         if self.refined is not None:
             again = range(len(views))
-        for k, face in zip(again, self.see(images, [views[k] for k in again], self.refined)):
+        for k, face in zip(again, self.predict(images, [views[k] for k in again], self.refined)):
             faces[k] = face
         return [[face for face, view in zip(faces, views) if view.picture == n] for n in range(len(images))]
 
-    def see(self, images: Sequence[np.ndarray], views: list["View"], method: Refined | None = None) -> list[Face]:
+    def predict(self, images: Sequence[np.ndarray], views: list[View], method: FaceMethod | None = None) -> list[Face]:
         """One pass of the network, or of another method, over crops of pictures."""
         method = method or self.method
-        faces, size = [], self.method.size
-        device = next(self.method.parameters()).device
+        size, device = self.method.size, next(self.method.parameters()).device
+        faces: list[Face] = []
         for k in range(0, len(views), BATCH):
             some = views[k : k + BATCH]
             pixels = torch.from_numpy(np.stack([cut_rotated(images[v.picture], v.crop, size, v.turn) for v in some]))
@@ -140,19 +163,24 @@ class Reconstructor:
             faces += [to_picture(found.select(slice(n, n + 1)), size, view) for n, view in enumerate(some)]
         return faces
 
-    def follow(self, frames: Iterable[np.ndarray], every: int = EVERY) -> Iterator[list[Face]]:
-        """The faces of each frame of a video, `track` telling who is who."""
+    def follow(self, frames: Iterable[np.ndarray], every: int = DETECT_EVERY) -> Iterator[list[Face]]:
+        """Reconstruct the faces of each frame of a video.
+
+        Args:
+            frames: uint8 [h,w,3], sRGB.
+            every: Frames from one search for faces to the next.
+
+        Yields:
+            The faces of each frame; `Face.track` tells who is who.
+        """
         tracks: dict[int, Face] = {}
-        missed: set[int] = set()  # that the last search did not find: one search may fail
+        missed: set[int] = set()  # tracks that the last search did not find: a single search may fail
         count = 0
         for number, image in enumerate(frames):
             if number % every == 0 or not tracks:
                 numbers = list(tracks)
-                found = [
-                    View(0, first_crop(d.box), leaning(d.points), d.box, d.score)
-                    for d in find_faces(image, self.threshold, longest=640)
-                ]
-                pairs = _matched([v.crop for v in found], [tracks[t].crop for t in numbers])
+                found = self._detected(0, image, longest=640)
+                pairs = match_boxes([v.crop for v in found], [tracks[t].crop for t in numbers])
                 lost = {numbers[j] for j in set(range(len(numbers))) - {j for _, j in pairs}}
                 kept = {t: tracks[t] for t in lost - missed}
                 missed = set(kept)
@@ -160,17 +188,23 @@ class Reconstructor:
                     numbers[j]: replace(tracks[numbers[j]], box=found[i].box, score=found[i].score) for i, j in pairs
                 }
                 for i in sorted(set(range(len(found))) - {i for i, _ in pairs}):
-                    tracks[count], count = self.see([image], [found[i]])[0], count + 1
+                    tracks[count], count = self.predict([image], [found[i]])[0], count + 1
             numbers = sorted(tracks)
-            seen = self.see(
-                [image],
-                [
-                    closer(tracks[t], View(0, tracks[t].crop, tracks[t].turn, tracks[t].box, tracks[t].score))
-                    for t in numbers
-                ],
-            )
-            tracks = {t: replace(face, track=t) for t, face in zip(numbers, seen) if _inside(face, image.shape)}
+            views = [
+                recrop(face, View(0, face.crop, face.turn, face.box, face.score))
+                for face in (tracks[t] for t in numbers)
+            ]
+            predicted = self.predict([image], views)
+            tracks = {t: replace(face, track=t) for t, face in zip(numbers, predicted) if is_inside(face, image.shape)}
             yield list(tracks.values())
 
+    def _detected(self, picture: int, image: np.ndarray, longest: int = 960) -> list[View]:
+        return [
+            View(picture, first_crop(d.box), roll_angle(d.points), d.box, d.score)
+            for d in find_faces(image, self.threshold, longest=longest)
+        ]
 
-# ------------------------------------------------------------------------------------------------------------------------------- time
+
+def _view_of_box(picture: int, box: Box) -> View:
+    x0, y0, x1, y1 = map(float, box)
+    return View(picture, first_crop((x0, y0, x1, y1)), 0.0, (x0, y0, x1, y1), 1.0)

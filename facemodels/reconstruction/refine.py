@@ -1,8 +1,9 @@
-"""A method whose faces are fitted to the picture: the landmarks that its network sees in a crop are where `fit_image` begins.
+"""Refinement: faces that a network predicts, fitted to their pictures by rendering.
 
-A network that has learnt from landmarks says little of a person's shape; what the skin looks like says more. So the landmarks that it sees hold the face in place and give its expression, while camera,
-identity, light and albedo are moved until the rendered face looks like the picture and ends where it ends (analysis by synthesis, Blanz and Vetter 1999). The descent is stopped early: with every further step
-it explains more of what the model cannot show, shadows and hair, by shape.
+A network that has learnt from landmarks says little about a person's shape; the colors of the skin say more. So the
+predicted landmarks hold the face in place and give its expression, while camera, identity, light and albedo are moved
+until the rendered face looks like the picture and ends where the face in it ends (analysis by synthesis, Blanz and
+Vetter 1999). The descent is stopped early: further steps explain shadows and hair, which the model lacks, by shape.
 """
 
 import torch
@@ -15,11 +16,14 @@ from facemodels.fitting.photo import PRESET, Weights, fit_image
 from facemodels.methods.face_method import FaceMethod
 from facemodels.models.morphable import MorphableModel
 
-ITERATIONS = 70  # of the descent
-# Chosen on synthetic scans of people that no table counts. What the model cannot show is alike in neighbouring pixels and pulls at the shape, which so needs a strong prior; light and albedo are to give
-# way first. It also bends mouths, so the expression stays what the landmarks say. The outline says more of where a cheek ends than landmarks do.
+ITERATIONS = 70  # steps of the descent
+# What the model cannot show is correlated over neighboring pixels and pulls at the shape, which therefore needs a strong
+# prior: light and albedo are to give way first. It also bends mouths, so the expression stays that of the landmarks. The
+# outline says more about where a cheek ends than landmarks do. How these were chosen: docs/notes/refine.md.
 WEIGHTS = Weights(picture=16.0, landmarks=0.2, shape=8.0, outline=4.0)
-FARTHEST = 0.1  # that landmarks may move on average, in sides of the square around them: beyond, the fit has lost the face, and what the network said stays
+# Largest mean landmark displacement, relative to the box of the landmarks; above it the fit has lost the face and the
+# network's prediction is kept.
+MAX_DISPLACEMENT = 0.1
 
 
 class Refined(FaceMethod):
@@ -52,21 +56,29 @@ class Refined(FaceMethod):
         return self.unrefined.model
 
     def reconstruct(self, image: Tensor) -> FaceParameters:
-        """As `FaceMethod.reconstruct`, with albedo and light. A face that cannot be fitted (turned away, or hidden) is what the network says."""
+        """Predict and fit faces.
+
+        A face that cannot be fitted (turned away, or hidden) stays as the network predicts it.
+
+        Args:
+            image: [N,3,S,S], sRGB in 0..1; see `FaceMethod.reconstruct`.
+
+        Returns:
+            The faces, with albedo and light.
+        """
         with torch.no_grad():
-            said = self.unrefined.reconstruct(image)
-        fitted = [self._fitted(picture, said.select(slice(n, n + 1))) for n, picture in enumerate(image)]
+            prediction = self.unrefined.reconstruct(image)
+        fitted = [self._fit(picture, prediction.select(slice(n, n + 1))) for n, picture in enumerate(image)]
         return FaceParameters.stack(fitted).map(lambda value: value.to(image))
 
-    def _fitted(self, picture: Tensor, said: FaceParameters) -> FaceParameters:
-        model = self.unrefined.model
-        seen = said.landmarks[0, :, :2]
+    def _fit(self, picture: Tensor, prediction: FaceParameters) -> FaceParameters:
+        points = prediction.landmarks[0, :, :2]
         try:
             with torch.enable_grad():
                 fit = fit_image(
                     picture.permute(1, 2, 0),
-                    seen,
-                    model,
+                    points,
+                    self.model,
                     contour="static",
                     iterations=self.iterations,
                     weights=WEIGHTS,
@@ -74,44 +86,46 @@ class Refined(FaceMethod):
                     progress=False,
                 )
         except InputError:
-            return self._whole(said)
-        camera, points = fit.camera, fit.face(model).landmarks
-        depth = (points @ camera.rotation.transpose(-1, -2))[..., 2:] * camera.scale[:, None, None]
-        landmarks = torch.cat([camera.pixels(points), depth], -1)
-        moved = (landmarks[0, :, :2] - seen).norm(dim=-1).mean() / (seen.amax(0) - seen.amin(0)).mean()
-        if not moved < FARTHEST:
-            return self._whole(said)
-        translation = camera.pixels(torch.zeros(1, 1, 3).to(camera.rotation))[:, 0]
+            return self._padded(prediction)
+        camera, at_rest = fit.camera, fit.face(self.model).landmarks
+        assert camera is not None and at_rest is not None and fit.light is not None  # of a fit to a picture
+        depth = (at_rest @ camera.rotation.transpose(-1, -2))[..., 2:] * camera.scale[:, None, None]
+        landmarks = torch.cat([camera.pixels(at_rest), depth], -1)
+        displacement = (landmarks[0, :, :2] - points).norm(dim=-1).mean() / (points.amax(0) - points.amin(0)).mean()
+        if not displacement < MAX_DISPLACEMENT:
+            return self._padded(prediction)
         return FaceParameters(
             fit.identity,
             fit.expression,
             camera.rotation,
             camera.scale,
-            translation,
+            camera.pixels(torch.zeros(1, 1, 3).to(camera.rotation))[:, 0],
             landmarks,
             fit.albedo,
             fr.lighting.convert(fit.light, PRESET, "deep3d"),
         )
 
-    def _whole(self, said: FaceParameters) -> FaceParameters:
-        """What the network says, with as many coefficients as a fit has, and with albedo and light: without its own the mean albedo, and light from everywhere."""
-        model, light = self.unrefined.model, said.light
+    def _padded(self, prediction: FaceParameters) -> FaceParameters:
+        """The network's prediction with as many coefficients as a fit has, and with albedo and light.
+
+        Where the method predicts neither, the albedo is the mean and the light comes from everywhere.
+        """
+        model, light, albedo = self.model, prediction.light, prediction.albedo
         if light is None:
             light = fr.lighting.ambient_and_directional(
-                *said.identity.new_tensor([[[0.7] * 3], [[0.0, 0.0, 1.0]], [[0.0] * 3]]).unbind(0)
+                *prediction.identity.new_tensor([[[0.7] * 3], [[0.0, 0.0, 1.0]], [[0.0] * 3]]).unbind(0)
             )
-        albedo = (
-            None if model.num_albedo == 0 else said.identity.new_zeros(1, 0) if said.albedo is None else said.albedo
-        )
-        counts = {
-            "identity": (said.identity, model.num_identity),
-            "expression": (said.expression, model.num_expression),
-            "albedo": (albedo, model.num_albedo),
-        }
-        return said._replace(
+        if model.num_albedo == 0:
+            albedo = None
+        elif albedo is None:
+            albedo = prediction.identity.new_zeros(1, 0)
+        return prediction._replace(
             light=light,
-            **{
-                name: None if value is None else torch.nn.functional.pad(value, (0, count - value.shape[1]))
-                for name, (value, count) in counts.items()
-            },
+            identity=_pad(prediction.identity, model.num_identity),
+            expression=_pad(prediction.expression, model.num_expression),
+            albedo=None if albedo is None else _pad(albedo, model.num_albedo),
         )
+
+
+def _pad(coefficients: Tensor, count: int) -> Tensor:
+    return torch.nn.functional.pad(coefficients, (0, count - coefficients.shape[1]))

@@ -25,11 +25,11 @@ from facemodels.reconstruction import files as face_files
 from facemodels.reconstruction import overlays
 from facemodels.reconstruction import reconstructor as reconstruction
 from facemodels.reconstruction import texture as texture_module
-from facemodels.reconstruction.crops import ASKEW, View, closer, leaning
 from facemodels.reconstruction.detect import Detection, first_crop
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.tracking import overlap, smoothed
+from facemodels.reconstruction.views import MAX_ROLL, View, recrop, roll_angle
 from facemodels.training.config import Config
 
 HEIGHT, WIDTH = 240, 320
@@ -146,13 +146,13 @@ def test_given_landmarks_are_the_crop_and_nothing_is_searched(seer, monkeypatch)
 
 @pytest.mark.parametrize("count", [68, 21, 5])
 def test_the_crop_of_given_landmarks_is_that_of_the_face_also_where_it_leans(seer, count):
-    """Of the mean face, leaning by 50 degrees: the same place and size, whichever landmarks are known."""
+    """Of the mean face, roll_angle by 50 degrees: the same place and size, whichever landmarks are known."""
     from facemodels.core.landmarks import EIGHTEEN, EIGHTEEN_OF_AFLW
 
     points = seer.model.landmarks(seer.model.mean[None])[0, :, :2].double().numpy() * [1, -1]
     turn = np.radians(50)
     points = points @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) + 300
-    whole = reconstruction.around_landmarks(0, points)
+    whole = reconstruction.view_of_landmarks(0, points)
     if count == 21:
         some = np.full((21, 2), np.nan)
         some[list(EIGHTEEN_OF_AFLW)] = [points[list(group)].mean(0) for group in EIGHTEEN]
@@ -164,7 +164,7 @@ def test_the_crop_of_given_landmarks_is_that_of_the_face_also_where_it_leans(see
             if count == 68
             else np.array([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
         )
-    view = reconstruction.around_landmarks(0, some)
+    view = reconstruction.view_of_landmarks(0, some)
     side = whole.crop[2] - whole.crop[0]
     assert view.turn == pytest.approx(turn, abs=0.03) and whole.turn == pytest.approx(turn, abs=0.03)
     assert np.abs(np.array(view.crop) - whole.crop).max() < {68: 1e-9, 21: 0.25, 5: 0.12}[count] * side
@@ -220,8 +220,8 @@ def test_the_crop_stays_where_landmarks_lie_elsewhere(seer):
     (face,) = facemodels.reconstruct(ramps(), seer, boxes=[(110, 60, 210, 190)])
     far = View(0, (0.0, 0.0, 20.0, 20.0), 0.0, face.box, 1.0)
     near = far._replace(crop=(100.0, 60.0, 220.0, 180.0))
-    assert closer(face, far) == far and np.allclose(
-        closer(face, near).crop, landmark_box(face.landmarks[:, :2].numpy())
+    assert recrop(face, far) == far and np.allclose(
+        recrop(face, near).crop, landmark_box(face.landmarks[:, :2].numpy())
     )
 
 
@@ -279,7 +279,7 @@ def test_small_leaning_is_left_to_the_network(degrees):
     turn = np.radians(degrees)
     upright = np.array([[-1.0, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
     leant = upright @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    assert leaning(leant) == pytest.approx(turn if abs(turn) > ASKEW else 0)
+    assert roll_angle(leant) == pytest.approx(turn if abs(turn) > MAX_ROLL else 0)
 
 
 def test_overlap_is_intersection_over_union():
@@ -309,7 +309,7 @@ def test_faces_are_followed_and_a_new_one_gets_a_new_number(seer, monkeypatch):
         "find_faces",
         lambda image, threshold, longest: [Detection(b, 0.9, np.zeros((5, 2))) for b in next(searched)],
     )
-    monkeypatch.setattr(reconstruction, "closer", lambda face, view: view)  # this network sees its face from everywhere
+    monkeypatch.setattr(reconstruction, "recrop", lambda face, view: view)  # this network sees its face from everywhere
     frames = list(Reconstructor(seer).follow([ramps()] * 9, every=4))
     assert [sorted(f.track for f in faces) for faces in frames] == [[0]] * 4 + [[0, 1]] * 5
 
@@ -491,7 +491,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_done(seer, tmp_path, monke
     monkeypatch.setattr(
         reconstruction,
         "find_faces",
-        lambda image, threshold: found_at((110, 60, 210, 190))(image) if image.shape[0] == HEIGHT else [],
+        lambda image, threshold, longest: found_at((110, 60, 210, 190))(image) if image.shape[0] == HEIGHT else [],
     )
     folder = tmp_path / "in"
     (folder / "deeper").mkdir(parents=True)
@@ -749,15 +749,15 @@ def test_a_video_that_breaks_off_is_done_up_to_there(seer, tmp_path, monkeypatch
 def test_a_frame_that_cannot_be_seen_ends_a_video_there(seer, tmp_path, monkeypatch, capsys):
     video(tmp_path / "clip.mp4")
     monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
-    see, calls = Reconstructor.see, []
+    see, calls = Reconstructor.predict, []
 
-    def seven(self, images, views):
+    def seven(self, images, views, method=None):
         calls.append(1)
         if len(calls) > 8:  # the first frame is looked at twice
             raise InputError("a crop is too large")
         return see(self, images, views)
 
-    monkeypatch.setattr(Reconstructor, "see", seven)
+    monkeypatch.setattr(Reconstructor, "predict", seven)
     assert command(seer, monkeypatch, tmp_path / "clip.mp4", "-o", tmp_path / "out", "--write", "overlay,pose") == 1
     assert "a crop is too large; the 7 frames before are done" in capsys.readouterr().err
     assert (

@@ -52,20 +52,15 @@ def drawn(model, identity, yaw):
 class Network:
     """Says where the landmarks are, and that everybody has the mean face."""
 
-    size = SIZE
+    size, name, given, config = SIZE, "stub", "the picture alone", None
 
     def __init__(self, model, cameras, identities, shift=0.0):
         self.model, self.calls = model, 0
         points = [model.landmarks(model.shape(i)) for i in identities]
         marks = [torch.cat([c.pixels(p) + shift, torch.zeros(1, 68, 1)], -1) for c, p in zip(cameras, points)]
-        place = torch.stack(
-            [
-                c.pixels(torch.zeros(1, 1, 3))[0, 0]
-                for c in cameras
-            ]
-        )
+        place = torch.stack([c.pixels(torch.zeros(1, 1, 3))[0, 0] for c in cameras])
         n = len(cameras)
-        self.said = FaceParameters(
+        self.prediction = FaceParameters(
             torch.zeros(n, 5),
             torch.zeros(n, 3),
             torch.cat([c.rotation for c in cameras]),
@@ -76,8 +71,8 @@ class Network:
 
     def reconstruct(self, image):
         self.calls += 1
-        assert len(image) == len(self.said.identity)
-        return self.said
+        assert len(image) == len(self.prediction.identity)
+        return self.prediction
 
 
 def error(model, found, identity):
@@ -104,17 +99,10 @@ def test_it_comes_nearer_to_the_person_and_keeps_the_pose(model):
         assert (
             abs(float(found.scale[n] / camera.scale) - 1) < 0.08
         )  # a large head far away looks like a small one nearby
-        # The camera that is told is that of the landmarks that are told.
-        points = (
-            model.landmarks(model.shape(found.identity[n : n + 1], found.expression[n : n + 1]))[0]
-            @ found.rotation[n].T
-            * found.scale[n]
-        )
-        pixels = torch.stack(
-            [found.translation[n, 0] + points[:, 0], SIZE - found.translation[n, 1] - points[:, 1], points[:, 2]], -1
-        )
+        one = found.select(slice(n, n + 1))  # camera and landmarks say the same
+        pixels = one.pixels(model.landmarks(model.shape(one.identity, one.expression)))[0]
         torch.testing.assert_close(found.landmarks[n], pixels, rtol=0, atol=2e-3)
-        assert (found.landmarks[n, :, :2] - network.said.landmarks[n, :, :2]).norm(dim=1).mean() < 1.5
+        assert (found.landmarks[n, :, :2] - network.prediction.landmarks[n, :, :2]).norm(dim=1).mean() < 1.5
     brightness = (
         fr.lighting.sh_basis(torch.tensor([0.0, 0.0, 1.0])) @ found.light
     )  # what falls on a surface that faces the camera, in the preset that is promised
@@ -126,8 +114,8 @@ def test_where_there_is_no_face_to_fit_the_network_has_the_last_word(model):
     identity = torch.zeros(1, 1)
     image, camera = drawn(model, identity, 0.0)
     for network in (Network(model, [camera], [identity], shift=5 * SIZE), Network(model, [camera], [identity])):
-        if network.said.landmarks.max() < 2 * SIZE:
-            network.said = network.said._replace(landmarks=network.said.landmarks * 1e-3)
+        if network.prediction.landmarks.max() < 2 * SIZE:
+            network.prediction = network.prediction._replace(landmarks=network.prediction.landmarks * 1e-3)
         found = Refined(network).reconstruct(image)
         assert (
             found.identity.shape == (1, model.num_identity)
@@ -135,19 +123,19 @@ def test_where_there_is_no_face_to_fit_the_network_has_the_last_word(model):
             and found.light.shape == (1, 9, 3)
             and found.albedo.shape == (1, model.num_albedo)
         )
-        torch.testing.assert_close(found.landmarks, network.said.landmarks)
-        torch.testing.assert_close(found.rotation, network.said.rotation)
+        torch.testing.assert_close(found.landmarks, network.prediction.landmarks)
+        torch.testing.assert_close(found.rotation, network.prediction.rotation)
 
 
 def test_all_else_is_the_networks(model):
     image, camera = drawn(model, torch.zeros(1, 1), 0.0)
     network = Network(model, [camera], [torch.zeros(1, 1)])
     refined = Refined(network, 3)
-    assert refined.size == SIZE and refined.model is model and refined.calls == 0
+    assert refined.size == SIZE and refined.model is model and network.calls == 0
     torch.testing.assert_close(refined.landmarks(image), refined.reconstruct(image).landmarks)
     with pytest.raises(ValueError, match="at least 1"):
         Refined(network, 0)
-    assert copy.copy(refined).size == SIZE
+    assert copy.deepcopy(refined).size == SIZE
     network.model = SimpleNamespace(name="flame", joints=("jaw",))
     with pytest.raises(InputError, match="flame cannot be refined"):
         Refined(network)
@@ -157,9 +145,9 @@ def test_faces_of_pictures_are_refined_once(model, monkeypatch):
     """The first look, which finds the crop, is the network's; the last one is fitted, also where landmarks are given."""
     worker = Reconstructor("dasl-aflw", refine=4)
     seen = []
-    fitted = Refined._fitted
+    fitted = Refined._fit
     monkeypatch.setattr(
-        Refined, "_fitted", lambda self, picture, said: seen.append(picture.shape) or fitted(self, picture, said)
+        Refined, "_fit", lambda self, picture, said: seen.append(picture.shape) or fitted(self, picture, said)
     )
     image, camera = drawn(model, torch.zeros(1, 1), 0.2)
     photo = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
@@ -178,8 +166,8 @@ def test_protocols_with_scans_refine_the_second_look(model, monkeypatch):
     image, camera = drawn(model, torch.zeros(1, 1), 0.2)
     photo = scans.Photo("photo", (image[0].permute(1, 2, 0) * 255).byte().numpy(), (0.0, 0.0, float(SIZE), float(SIZE)))
     method, seen = load_method("dasl-aflw"), []
-    fitted = Refined._fitted
-    monkeypatch.setattr(Refined, "_fitted", lambda self, picture, said: seen.append(1) or fitted(self, picture, said))
+    fitted = Refined._fit
+    monkeypatch.setattr(Refined, "_fit", lambda self, picture, said: seen.append(1) or fitted(self, picture, said))
     (plain,), (refined,) = (list(scans.reconstructions(m, [photo])) for m in (method, Refined(method, 4)))
     assert len(seen) == 1 and plain.albedo is None and refined.albedo is not None
     assert (plain.landmarks - refined.landmarks)[..., :2].norm(dim=-1).mean() < 4
