@@ -14,10 +14,11 @@ from torch import Tensor
 
 import facerender as fr
 from facemodels.core.drawing import CLAY, portrait, tile, to_bytes
-from facemodels.core.errors import InputError, one_line
+from facemodels.core.errors import InputError
 from facemodels.core.surface import ClosestPoints
 from facemodels.fitting.photo import PRESET, Fit, cut_out, face_triangles, fit_image, linear_photo
 from facemodels.fitting.scan import fit_mesh
+from facemodels.io.images import read_picture
 from facemodels.io.landmarks import LANDMARK_SUFFIXES, Landmarks, check_inside, read_landmarks, sidecar
 from facemodels.models.morphable import MorphableModel
 from facerender.color import to_linear
@@ -134,17 +135,11 @@ def fit_a_photo(options, model: MorphableModel) -> int:
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """uint8 [H,W,3] sRGB, turned as its EXIF tag says.
-
-    Raises:
-        InputError: not a picture that can be read.
-    """
+    """Read a photo as `read_picture` does; the message for a file that is none says what meshes end in, too."""
     try:
-        image = np.asarray(iio.imread(path, plugin="pillow", mode="RGB", rotate=True, index=0))
-    except Exception as error:  # whatever a decoder throws at a damaged file
-        detail = one_line(error)
-        raise InputError(f"{path}: not a readable picture ({detail}); meshes end in {', '.join(MESHES)}") from None
-    return image
+        return read_picture(path)
+    except InputError as error:
+        raise InputError(f"{error}; meshes end in {', '.join(MESHES)}") from None
 
 
 def photo_pictures(
