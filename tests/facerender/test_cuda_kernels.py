@@ -1,4 +1,7 @@
-"""The CUDA kernels, run thread by thread on the CPU (shim/cuda_shim.h), against the CPU back end; and compiled by nvcc where it is."""
+"""The CUDA kernels against the CPU back end.
+
+They run thread by thread on the CPU (tests/shim/cuda_shim.h), and are compiled by nvcc where it is installed.
+"""
 
 import shutil
 import subprocess
@@ -69,13 +72,13 @@ def test_rasterize_has_the_same_bits(kernels, dtype, cull, layers, kind):
 
 
 @pytest.mark.parametrize(
-    "images, multiprocessors", [(5, 0), (8, 1), (5, 1)], ids=["runs of 124", "runs of 60", "runs of 28"]
+    "images, multiprocessors", [(5, 0), (8, 1), (5, 1)], ids=["meshlets of 124", "meshlets of 60", "meshlets of 28"]
 )
 @pytest.mark.parametrize(
     "order", ["by rows", "shuffled"]
-)  # shuffled, a run of 124 has more vertices than there is room for
-def test_triangles_that_share_vertices_have_the_same_bits(kernels, dtype, images, multiprocessors, order, monkeypatch):
-    """A surface in small triangles, whose corners begin anywhere, in several images: the vertices of a run are found once, and few are its own."""
+)  # shuffled, a meshlet of 124 triangles has more vertices than fit
+def test_meshlets_have_the_same_bits(kernels, dtype, images, multiprocessors, order, monkeypatch):
+    """A surface of small triangles with rotated corners in several images, whose meshlets share vertices."""
     monkeypatch.setenv("FACERENDER_SHIM_MULTIPROCESSORS", str(multiprocessors))
     rows, columns = 18, 24
     g = torch.Generator().manual_seed(3)
@@ -102,7 +105,7 @@ def test_triangles_that_share_vertices_have_the_same_bits(kernels, dtype, images
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_few_large_triangles_have_the_same_bits(kernels, dtype, batch):
-    """Runs of four, because a warp draws such triangles one by one."""
+    """Work items of four triangles, because a warp draws large ones one by one."""
     clip, topology = scene(dtype, batch=batch, vertices=30, faces=25)
     clip[..., 3] = 1
     size = (70, 90)
@@ -111,11 +114,12 @@ def test_few_large_triangles_have_the_same_bits(kernels, dtype, batch):
     same(got, want)
 
 
-@pytest.mark.parametrize(
-    "batch", BLOCK
-)  # with one image a block takes fewer triangles, and does not look for vertices that they share
-def test_blocks_of_triangles_have_the_same_bits(kernels, dtype, batch):
-    """Several blocks, the last one not full, and triangles of every queue: of a pixel, of a few, of hundreds, wider than 120 pixels, across the camera, without a vertex."""
+@pytest.mark.parametrize("batch", BLOCK)  # with one image, work items are smaller and no meshlets are built
+def test_triangles_of_all_sizes_have_the_same_bits(kernels, dtype, batch):
+    """Several blocks, the last one incomplete, with triangles of every kind.
+
+    They cover a pixel, a few or hundreds, are wider than 120 pixels, cross the camera plane or have an invalid index.
+    """
     clip, _ = scene(dtype, batch=batch, vertices=900, faces=1)
     clip[..., 3] = clip[..., 3].abs()
     clip[:, :3, 3] = -0.3
@@ -130,8 +134,8 @@ def test_blocks_of_triangles_have_the_same_bits(kernels, dtype, batch):
     faces[::200] = torch.randint(0, 900, (7, 3), generator=g).int()
     faces[5::300, 2] = -7
     size = (90, 150)
-    sound = torch.where((faces < 0).any(1, keepdim=True), faces[:, :1].expand(-1, 3), faces).contiguous()
-    got, want = kernels.rasterize(clip, faces, *size, 0, 2), CPU.rasterize(clip, sound, *size, 0, 2)
+    valid = torch.where((faces < 0).any(1, keepdim=True), faces[:, :1].expand(-1, 3), faces).contiguous()
+    got, want = kernels.rasterize(clip, faces, *size, 0, 2), CPU.rasterize(clip, valid, *size, 0, 2)
     assert want[0].unique().numel() > 100
     same(got, want)
 
@@ -151,7 +155,7 @@ def test_rasterize_backward(kernels, dtype, deterministic):
 def test_interpolate(kernels, dtype, batch, deterministic):
     clip, topology = scene(dtype, batch=3, vertices=40, faces=60)
     face_id, bary, _ = CPU.rasterize(clip, topology.faces, *SIZE, 0, 2)
-    channels = 5 if batch == 1 else 19  # what a block sums at a time, and more
+    channels = 5 if batch == 1 else 19  # fewer than the kernel stages at a time, and more
     attributes, background = random((batch, 40, channels), dtype, "cpu", 1), random((channels,), dtype, "cpu", 2)
     for fill in (None, background):
         same(
@@ -165,7 +169,7 @@ def test_interpolate(kernels, dtype, batch, deterministic):
 
 
 @pytest.mark.parametrize("shape", [(3, 500, 1), (3, 1, 500), (3, 7, 70)])
-def test_interpolate_at_points_in_no_picture(kernels, shape):
+def test_interpolate_at_points_without_an_image(kernels, shape):
     clip, topology = scene(batch=3, vertices=40, faces=60)
     g = torch.Generator().manual_seed(2)
     face_id = torch.randint(-1, 60, shape, generator=g, dtype=torch.int32)
@@ -176,8 +180,8 @@ def test_interpolate_at_points_in_no_picture(kernels, shape):
 
 
 @pytest.mark.parametrize("lit", [True, False])
-def test_sums_where_warps_see_one_face(kernels, lit):
-    """Two triangles and a background: warps that see one face add up before they enter it, others do not."""
+def test_sums_of_warps_with_one_visible_face(kernels, lit):
+    """Two triangles and a background: warps with one visible face sum before their atomics, others do not."""
     corners = torch.tensor([[-0.9, -0.8], [0.9, -0.7], [0.8, 0.9], [-0.7, 0.8]])
     clip = torch.cat([corners, torch.zeros(4, 1), torch.tensor([[1.0], [1.2], [0.9], [1.1]])], 1)[None].repeat(2, 1, 1)
     clip[1, :, 0] *= 0.5
@@ -189,8 +193,8 @@ def test_sums_where_warps_see_one_face(kernels, lit):
     )
     size = (40, 70)
     face_id, bary, depth = CPU.rasterize(clip, faces, *size, 0, 1)
-    seen, grad = face_id[..., 0].contiguous(), random((2, *size, 3), torch.float32, "cpu", 4)
-    assert all((seen == f).sum() > 300 for f in (-1, 0, 1))
+    visible, grad = face_id[..., 0].contiguous(), random((2, *size, 3), torch.float32, "cpu", 4)
+    assert all((visible == f).sum() > 300 for f in (-1, 0, 1))
     for wants in (
         (True, True, True, True),
         (True, False, False, False),
@@ -205,7 +209,7 @@ def test_sums_where_warps_see_one_face(kernels, lit):
             albedo,
             light if lit else None,
             faces,
-            seen,
+            visible,
             1,
             *wants,
             False,
@@ -223,7 +227,7 @@ def test_sums_where_warps_see_one_face(kernels, lit):
 
 
 def grid(rows, columns):
-    """A sheet of triangles over the whole picture, in two images, with its vertices in no order."""
+    """A sheet of triangles over the whole image, in two images, with shuffled vertices."""
     y, x = torch.meshgrid(torch.linspace(-0.98, 0.98, rows), torch.linspace(-0.96, 0.96, columns), indexing="ij")
     bent = 0.3 * torch.sin(3 * x) * y
     corner = (torch.arange(rows - 1)[:, None] * columns + torch.arange(columns - 1)).reshape(-1, 1)
@@ -235,7 +239,7 @@ def grid(rows, columns):
 
 
 def fan(triangles):
-    """Triangles around one vertex, which every one of them names."""
+    """Triangles around one vertex, which all of them share."""
     angle = torch.arange(triangles) * (2 * torch.pi / triangles)
     ring = torch.stack([angle.cos(), angle.sin(), 0 * angle, 1 + 0 * angle], 1)
     clip = torch.cat([torch.tensor([[0.1, 0.05, 0.2, 1.1]]), ring])
@@ -244,7 +248,7 @@ def fan(triangles):
 
 
 def faces_in_a_warp(face_id):
-    """The most faces that eight by four pixels see."""
+    """The largest number of faces that are visible in 8x4 pixels."""
     blocks = (
         face_id[:, : face_id.shape[1] // 4 * 4, : face_id.shape[2] // 8 * 8]
         .unfold(1, 4, 4)
@@ -254,20 +258,20 @@ def faces_in_a_warp(face_id):
     return max(row[row >= 0].unique().numel() for row in blocks)
 
 
-@pytest.mark.parametrize("multiprocessors", [0, 1000])  # four patches for a warp, and one
+@pytest.mark.parametrize("multiprocessors", [0, 1000])  # four patches per block, and one
 @pytest.mark.parametrize(
     "mesh,size",
     [(grid(50, 90), (28, 76)), (grid(6, 9), (28, 76)), (fan(500), (40, 40))],
     ids=["sub-pixel", "large", "fan"],
 )
 def test_sums_of_warps(kernels, mesh, size, multiprocessors, monkeypatch):
-    """Warps that see many faces sum by corners, those that see few by faces; all faces of the fan name one vertex."""
+    """Warps with many visible faces sum by corners, others by faces; all faces of the fan share one vertex."""
     monkeypatch.setenv("FACERENDER_SHIM_MULTIPROCESSORS", str(multiprocessors))
     clip, faces = mesh
     vertices = clip.shape[1]
     face_id, bary, depth = CPU.rasterize(clip, faces, *size, 0, 1)
-    seen, grad = face_id[..., 0].contiguous(), random((2, *size, 3), torch.float32, "cpu", 4)
-    assert faces_in_a_warp(seen) <= 10 if vertices == 54 else faces_in_a_warp(seen) > 25
+    visible, grad = face_id[..., 0].contiguous(), random((2, *size, 3), torch.float32, "cpu", 4)
+    assert faces_in_a_warp(visible) <= 10 if vertices == 54 else faces_in_a_warp(visible) > 25
     normals, light = random((2, vertices, 3), torch.float32, "cpu", 1), random((2, 9, 3), torch.float32, "cpu", 3)
     for shared in BLOCK[:1] + (2,):
         albedo = random((shared, vertices, 3), torch.float32, "cpu", 2)
@@ -286,7 +290,7 @@ def test_sums_of_warps(kernels, mesh, size, multiprocessors, monkeypatch):
                     albedo,
                     light if lit else None,
                     faces,
-                    seen,
+                    visible,
                     1,
                     *wants,
                     False,
@@ -352,7 +356,7 @@ def test_sums_that_are_not_finite_stay_so(kernels, mesh, size):
 
 
 def test_positions_at_any_address(kernels, dtype):
-    """The kernels load 16 bytes at a time, and tensors may begin anywhere."""
+    """The kernels load 16 bytes at a time, but a tensor may begin at any address."""
     clip, topology = scene(dtype, batch=2, vertices=40, faces=60)
     moved = torch.empty(clip.numel() + 1, dtype=dtype)[1:].view_as(clip).copy_(clip)
     assert moved.data_ptr() % 16
@@ -362,21 +366,19 @@ def test_positions_at_any_address(kernels, dtype):
         kernels.rasterize_backward(bary, depth, moved, topology.faces, face_id, False),
         CPU.rasterize_backward(bary, depth, clip, topology.faces, face_id, False),
     )
-    albedo, grad, seen = (
+    albedo, grad, visible = (
         random((2, 40, 3), dtype, "cpu", 1),
         random((2, *SIZE, 3), dtype, "cpu", 2),
         face_id[..., 0].contiguous(),
     )
-    for ops, c in ((kernels, moved), (CPU, clip)):
-        found = ops.render_face(c, None, albedo, None, topology.faces, None, *SIZE, 0, 1)[0]
-        found = (
-            found,
-            *ops.render_face_backward(
-                grad, c, None, albedo, None, topology.faces, seen, 1, True, False, True, False, False
-            ),
-        )
-        found = *found, ops.edge_gradients_backward(grad, found[0], c, topology.faces, topology.neighbours, seen, False)
-        close(found, want) if ops is CPU else (want := found)
+    results = []
+    for ops, c in ((CPU, clip), (kernels, moved)):
+        image = ops.render_face(c, None, albedo, None, topology.faces, None, *SIZE, 0, 1)[0]
+        arguments = (grad, c, None, albedo, None, topology.faces, visible, 1, True, False, True, False, False)
+        gradients = ops.render_face_backward(*arguments)
+        edges = ops.edge_gradients_backward(grad, image, c, topology.faces, topology.neighbours, visible, False)
+        results.append((image, *gradients, edges))
+    close(results[1], results[0])
 
 
 @pytest.mark.parametrize("attribute", [torch.float16, torch.bfloat16])
@@ -396,7 +398,7 @@ def test_attributes_of_16_bits(kernels, attribute):
 
 @pytest.mark.parametrize(
     "batch", [1, 3, 8]
-)  # a thread takes its vertex through one image, and through several, the last of which may be missing
+)  # a thread computes one image, or several, of which the last may be missing
 def test_vertex_normals_have_the_same_bits(kernels, dtype, batch):
     _, topology = scene(dtype, vertices=300, faces=500)
     v, g = random((batch, 300, 3), dtype, "cpu", 1), random((batch, 300, 3), dtype, "cpu", 2)
@@ -451,10 +453,10 @@ def test_render_face(kernels, dtype, shared, deterministic):
         close(kernels.render_face_backward(*arguments), CPU.render_face_backward(*arguments))
 
 
-@pytest.mark.parametrize("multiprocessors", [0, 1000])  # four tiles for a warp, and one
+@pytest.mark.parametrize("multiprocessors", [0, 1000])  # four tiles per warp, and one
 @pytest.mark.parametrize("size", [(21, 104), (16, 83), (14, 40)])
-def test_strips_have_the_same_bits(kernels, dtype, size, multiprocessors, monkeypatch):
-    """Strips of pixels that see no face, few and many faces; over the right edge and the lower one; in rows that begin at multiples of 16 bytes and in others."""
+def test_tiles_have_the_same_bits(kernels, dtype, size, multiprocessors, monkeypatch):
+    """Rows of tiles with no, few and many visible faces, across the image's border, aligned to 16 bytes and not."""
     monkeypatch.setenv("FACERENDER_SHIM_MULTIPROCESSORS", str(multiprocessors))
     clip, topology = scene(dtype, batch=3, vertices=60, faces=50)
     clip[..., 3] = 1
@@ -488,13 +490,16 @@ def test_strips_have_the_same_bits(kernels, dtype, size, multiprocessors, monkey
                     want = CPU.render_face(*arguments)
                     same(kernels.render_face(*arguments), want)
     padded = torch.nn.functional.pad((want[1] >= 0).float(), (0, -size[1] % 32, 0, -size[0] % 4))
-    strips = torch.nn.functional.max_pool2d(padded, (4, 32))
-    assert strips[:2].max() == 1 and strips[:2].min() == 0 and strips[2].max() == 0
+    tiles = torch.nn.functional.max_pool2d(padded, (4, 32))
+    assert tiles[:2].max() == 1 and tiles[:2].min() == 0 and tiles[2].max() == 0
 
 
 @pytest.mark.parametrize("images", [1, 2])
 def test_batches_in_parts_have_the_same_bits(kernels, dtype, images, monkeypatch):
-    """Where the cache holds the keys of so many images only, each part has its own vertices, normals, albedo, light and background, and writes to its own place."""
+    """If the cache holds the keys of a few images only, a batch is processed in parts.
+
+    Each part has its own vertices, normals, albedo, light and background, and writes its own images.
+    """
     monkeypatch.setenv("FACERENDER_SHIM_L2_BYTES", str(2 * images * 8 * SIZE[0] * SIZE[1] + 100))
     clip, topology = scene(dtype, batch=5, vertices=60, faces=150)
     for layers in (1, 3):
@@ -532,23 +537,23 @@ def test_edge_gradients(kernels, dtype, deterministic):
     close(got, CPU.edge_gradients_backward(*arguments))
 
 
-def test_faces_that_name_no_vertex_are_left_out(kernels, dtype):
+def test_faces_with_invalid_indices_are_skipped(kernels, dtype):
     clip, topology = scene(dtype, batch=2, vertices=40, faces=60)
     broken = topology.faces.clone()
     broken[::3, 1] = torch.tensor([40, -1, 2**31 - 1, -(2**31)] * 5, dtype=torch.int32)
-    sound = torch.where(
+    valid = torch.where(
         (torch.arange(60) % 3 == 0)[:, None], topology.faces[:, :1].expand(-1, 3), topology.faces
-    )  # without area instead
-    got, want = kernels.rasterize(clip, broken, *SIZE, 0, 1), CPU.rasterize(clip, sound.contiguous(), *SIZE, 0, 1)
+    )  # no area instead
+    got, want = kernels.rasterize(clip, broken, *SIZE, 0, 1), CPU.rasterize(clip, valid.contiguous(), *SIZE, 0, 1)
     same(got, want)
     grad = kernels.rasterize_backward(
         got[1], got[2], clip, broken, torch.full_like(got[0], 70), False
-    )  # ids that no face has
+    )  # ids out of range
     assert (grad == 0).all()
 
 
-def test_kernels_without_work_wait_for_the_one_before(kernels, dtype):
-    """Or what comes after the call begins too early: the shim raises where none of a kernel's threads waits."""
+def test_kernels_without_work_wait_for_the_previous_one(kernels, dtype):
+    """Otherwise later work of the stream starts too early; the shim raises if no thread of a kernel waits."""
     faces = torch.arange(90, dtype=torch.int32).reshape(-1, 3)
     for vertices in (0, 90):
         clip = torch.full((2, vertices, 4), 3.0, dtype=dtype)
@@ -559,7 +564,7 @@ def test_kernels_without_work_wait_for_the_one_before(kernels, dtype):
             torch.zeros(2, 9, 3, dtype=dtype),
             torch.ones(2, *SIZE, 3, dtype=dtype),
         )
-        image, seen = kernels.render_face(clip, normals, normals, light, faces, None, *SIZE, 0, 1)
+        image, visible = kernels.render_face(clip, normals, normals, light, faces, None, *SIZE, 0, 1)
         assert (image == 0).all()
         for deterministic in (False, True):
             kernels.rasterize_backward(bary, depth, clip, faces, face_id, deterministic)
@@ -567,14 +572,16 @@ def test_kernels_without_work_wait_for_the_one_before(kernels, dtype):
                 grad[:, :, :, None].expand(-1, -1, -1, 2, -1), normals, faces, face_id, bary, True, True, deterministic
             )
             found = kernels.render_face_backward(
-                grad, clip, normals, normals, light, faces, seen, 1, True, True, True, True, deterministic
+                grad, clip, normals, normals, light, faces, visible, 1, True, True, True, True, deterministic
             )
             assert all((g == 0).all() for g in found)
-            kernels.edge_gradients_backward(grad, image, clip, faces, torch.full_like(faces, -1), seen, deterministic)
+            kernels.edge_gradients_backward(
+                grad, image, clip, faces, torch.full_like(faces, -1), visible, deterministic
+            )
 
 
 def test_deterministic_sums_do_not_depend_on_order(kernels):
-    """The shim runs threads in order; running the images of a batch in another order changes float sums, but not these."""
+    """The shim runs threads in order, so reordering a batch changes float sums, but not fixed-point sums."""
     clip, topology = scene(batch=6, vertices=8, faces=30)
     attributes = random((1, 8, 3), torch.float32, "cpu", 1)
     face_id, bary, _ = CPU.rasterize(clip, topology.faces, *SIZE, 0, 1)
@@ -633,10 +640,16 @@ def test_compiles_with_nvcc_without_spills(source, standard, arch):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("nvcc is not on the path")
-    command = [
-        nvcc, f"-std={standard}", f"-arch={arch}", "-O3", "--fmad=false", "-Xptxas", "-v,-warn-spills", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020b000000000000",
-        f"-I{Path(torch.__file__).parent / 'include'}", "-c", str(source), "-o", "/dev/null",
-    ]  # fmt: skip
+    include = Path(torch.__file__).parent / "include"
+    flags = [
+        "-O3",
+        "--fmad=false",
+        "-Xptxas",
+        "-v,-warn-spills",
+        "-DUSE_CUDA",
+        "-DTORCH_TARGET_VERSION=0x020b000000000000",
+    ]
+    command = [nvcc, f"-std={standard}", f"-arch={arch}", *flags, f"-I{include}", "-c", str(source), "-o", "/dev/null"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
     assert "Registers are spilled" not in run.stderr and "warning" not in run.stderr, [

@@ -1,4 +1,4 @@
-"""Builds the CUDA sources as C++ against cuda_shim.h, once a session, as ops of the library ``facerender_shim``."""
+"""Builds the CUDA sources as C++ against cuda_shim.h, once per session, as ops of the library ``facerender_shim``."""
 
 import functools
 import shutil
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @functools.cache
 def load():
-    """torch.ops.facerender_shim, whose ops take CPU tensors and run the CUDA kernels thread by thread."""
+    """Return torch.ops.facerender_shim, whose ops take CPU tensors and run the CUDA kernels thread by thread."""
     compiler = shutil.which("g++")
     if compiler is None:
         raise FileNotFoundError("g++")

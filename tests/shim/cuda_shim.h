@@ -1,7 +1,9 @@
-// Just enough of CUDA to run the kernels of csrc/cuda on the CPU, so that their tests need no GPU. A block's threads
-// are fibers that take turns, first to last in one launch and last to first in the next, so that what needs a barrier
-// and has none shows in one of them; one that waits (a barrier, a ballot, a shuffle) yields until the others have come.
-// Blocks run one after the other. What this cannot show: races that neither order meets, and speed.
+// Just enough of CUDA to run the kernels of csrc/cuda on the CPU, so that their tests need no GPU. Included by
+// csrc/cuda/launch.h in place of CUDA's headers.
+//
+// The threads of a block are fibers that take turns, first to last in one launch and last to first in the next, so that
+// a missing barrier shows in one of the two. A fiber that waits (at a barrier, a ballot, a shuffle) yields until the
+// others have arrived. Blocks run one after the other. This cannot show races that neither order meets, nor speed.
 #pragma once
 
 #include <ucontext.h>
@@ -35,7 +37,7 @@ struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack{new char[1 << 16]};
   bool done = false, waits_for_block = false;
-  unsigned generation = 0;  // of the block's barrier, while it waits for that
+  unsigned generation = 0;  // of the block's barrier, while the fiber waits there
 };
 struct Block {
   ucontext_t scheduler;
@@ -43,7 +45,7 @@ struct Block {
   std::function<void()> body;
   Barrier all;
   std::vector<Barrier> warps;
-  std::vector<uint64_t> mailbox;  // one for each thread, for ballots and shuffles
+  std::vector<uint64_t> mailbox;  // one per thread, for ballots and shuffles
   unsigned current = 0;
 };
 inline Block* block = nullptr;
@@ -95,7 +97,7 @@ inline void launch(dim3 grid, dim3 size, const std::function<void()>& body) {
     }
     const unsigned warps = unsigned(b.warps.size());
     for (unsigned left = size.x, steps = 0; left;)
-      for (unsigned turn = 0; turn < warps; ++turn) {  // each warp as far as it gets without the others
+      for (unsigned turn = 0; turn < warps; ++turn) {  // runs each warp as far as it gets without the others
         const unsigned first = (backwards ? warps - 1 - turn : turn) * 32,
                        last = first + 32 < size.x ? first + 32 : size.x;
         for (bool goes = true; goes;) {
@@ -139,7 +141,7 @@ inline void __syncthreads() {
 
 inline void __syncwarp() { cuda_shim::wait(cuda_shim::block->warps[cuda_shim::block->current / 32]); }
 
-// Every lane of a warp sends 8 bytes, then reads one lane's.
+// Exchanges up to 8 bytes between the lanes of a warp: returns those of all 32 lanes.
 template <class T>
 inline std::vector<uint64_t> exchange(T value) {
   using cuda_shim::block;
@@ -255,9 +257,8 @@ struct Device {
     const char* wanted = getenv(name);
     return wanted ? atoll(wanted) : otherwise;
   }
-  int64_t multiprocessors() const {
-    return setting("FACERENDER_SHIM_MULTIPROCESSORS", 0);
-  }  // few enough for launches that are for many blocks
+  // None by default, so that every launch has many blocks per multiprocessor.
+  int64_t multiprocessors() const { return setting("FACERENDER_SHIM_MULTIPROCESSORS", 0); }
   int64_t l2_bytes() const { return setting("FACERENDER_SHIM_L2_BYTES", 1 << 30); }
   void launch_pdl(dim3 grid, dim3 size, const std::function<void()>& body) const {
     has_waited = false;
