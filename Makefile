@@ -53,8 +53,8 @@ format: $(VENV)/installed
 	$(VENV)/bin/clang-format -i $(CXX_FILES)
 
 docs: $(VENV)/installed
-	$(PIP) --no-build-isolation -e ".[docs]"
-	$(PY) -m mkdocs build --strict
+	$(PIP) "facerender[docs]"
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 # Built in a copy, so that the real library stays.
 SANITIZED := build/sanitized
