@@ -22,7 +22,12 @@ from facemodels.io.video import VIDEO_SUFFIXES, crop_to_even, open_video, video_
 from facemodels.methods import registry
 from facemodels.reconstruction.detect import check_detector
 from facemodels.reconstruction.face import Face
-from facemodels.reconstruction.files import DEFAULT, FILES, WORDS, check_words
+from facemodels.reconstruction.files import (
+    DEFAULT_OUTPUTS,
+    FILES,
+    OUTPUTS,
+    check_outputs,
+)
 from facemodels.reconstruction.overlays import PICTURES
 from facemodels.reconstruction.reconstructor import DETECT_EVERY, Reconstructor
 from facemodels.reconstruction.refine import ITERATIONS
@@ -41,7 +46,7 @@ def configure(parser):
   facemodels reconstruct photo.jpg -o out --landmarks photo.pts        68, 21 or 5 points in place of the search for faces
   facemodels reconstruct webcam -o out                                 what it shows until Ctrl-C, kept as webcam.mp4
 
---write, separated by commas (default: {",".join(DEFAULT)}); of a video, pictures become a video and tables have a row a frame:
+--write, separated by commas (default: {",".join(DEFAULT_OUTPUTS)}); of a video, pictures become a video and tables have a row a frame:
   overlay, landmarks, depth, normals, pose    pictures; landmarks and pose (degrees) as files too
   obj, ply, glb, viewer                       meshes, millimetres (GLB: metres), with the photograph as texture, hidden sides by symmetry; viewer: one HTML page
   texture                                     that texture as a picture
@@ -64,7 +69,7 @@ read and has a face; each that was not or has none is named, and the others are 
         metavar="FOLDER",
         help="where the results go; made if it is not there",
     )
-    parser.add_argument("--write", default=",".join(DEFAULT), metavar="WORDS", help=f"of {', '.join(WORDS)}")
+    parser.add_argument("--write", default=",".join(DEFAULT_OUTPUTS), metavar="WORDS", help=f"of {', '.join(OUTPUTS)}")
     parser.add_argument(
         "--method",
         metavar="METHOD",
@@ -123,7 +128,7 @@ def run(options) -> int:
     known = GivenFaces(options.landmarks, options.boxes)
     worker = Reconstructor(options.method, options.device, options.threshold, options.refine)
     carry = CoefficientTransfer(worker.model, options.model)
-    check_words(words, carry.model)
+    check_outputs(words, carry.model)
     check_writable(options.output)
     photos, clips, failed = sorted_inputs(options.inputs)
     if clips and options.refine:

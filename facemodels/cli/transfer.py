@@ -19,7 +19,7 @@ from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.files import write_curves
 from facemodels.reconstruction.reconstructor import Reconstructor
-from facemodels.reconstruction.texture import UNLIT, photo_texture, textured
+from facemodels.reconstruction.texture import UNLIT, draw_textured, photo_texture
 from facemodels.reconstruction.tracking import smoothed
 
 
@@ -179,7 +179,7 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
     faces = [onto.with_parameters(expression=e) for e in expressions]
     texture, name = photo_texture(photo, onto, worker.model), f"{target.stem}_transfer"
     pictures = (
-        textured(photo, onto, f, worker.model, texture)
+        draw_textured(photo, onto, f, worker.model, texture)
         for f in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=None if video else True, leave=False)
     )
     paths = [output / f"{name}.mp4" if video else output / f"{name}.png"]

@@ -49,7 +49,7 @@ class Face:
 
     @property
     def light(self) -> Tensor | None:
-        """[9,3] spherical harmonics of the preset "deep3d" in camera space; None where the method does not estimate it."""
+        """[9,3] spherical harmonics of the preset "deep3d" in camera space; None where the method estimates none."""
         return None if self.parameters.light is None else self.parameters.light[0]
 
     @property

@@ -1,12 +1,13 @@
-"""What is made of reconstructed faces: pictures of them in their photograph, and files of each.
+"""Pictures of reconstructed faces in their photograph: overlay, landmarks, depth, normals, pose.
 
-`PICTURES` are functions (picture uint8 [h,w,3], faces, model) -> uint8 [h,w,3], for photographs and for the frames of videos; `FILES` write a face, or a face of a video over all its
-frames, to files that begin with a name. Both by the words that `facemodels reconstruct --write` takes.
+`PICTURES` maps the words of `facemodels reconstruct --write` to functions
+(picture uint8 [h,w,3], faces, model) -> uint8 [h,w,3], for photographs and for the frames of videos alike.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +22,20 @@ from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facerender.color import to_srgb
 
-COVER = 0.85  # of an overlay
-
-
-# ---------------------------------------------------------------------------------------------------------------------------- pictures
+OPACITY = 0.85  # of the overlay
 
 
 @dataclass
-class Drawn:
-    """A face as pixels of its picture. where: slices of rows and columns; clip [1,V,4]: for an image of these; vertices [V,3] mm, without pose."""
+class DrawnFace:
+    """A face rasterized into the part of its picture that it covers.
+
+    Attributes:
+        where: The slices of the picture's rows and columns.
+        clip: [1,V,4], clip positions for an image of these slices' size.
+        vertices: [V,3] millimeters, without pose.
+        face: The face.
+        model: Its morphable model.
+    """
 
     where: tuple[slice, slice]
     clip: Tensor
@@ -39,40 +45,53 @@ class Drawn:
 
     @property
     def size(self) -> tuple[int, int]:
-        return tuple(s.stop - s.start for s in self.where)
+        """(H, W) of the part."""
+        rows, columns = self.where
+        return rows.stop - rows.start, columns.stop - columns.start
 
     @functools.cached_property
     def fragments(self) -> fr.Fragments:
+        """Triangles and barycentric coordinates of the pixels."""
         return fr.rasterize(self.clip, self.model.topology, self.size)
 
     @functools.cached_property
     def face_id(self) -> np.ndarray:
-        """int32 [h,w], -1 beside the head."""
+        """int32 [h,w], -1 outside the head."""
         return self.fragments.face_id[0].numpy()
 
     def interpolate(self, values: Tensor) -> Tensor:
-        """Vertex attributes [V,C] as [h,w,C]."""
+        """Interpolate vertex attributes [V,C] over the pixels: [h,w,C]."""
         return fr.interpolate(values[None].contiguous(), self.model.topology, self.fragments)[0]
 
-    def coloured(self, colours: Tensor) -> Tensor:
-        """Colours of vertices [V,3] as [h,w,3]; that alone is drawn faster than by fragments."""
+    def interpolate_colors(self, colors: Tensor) -> Tensor:
+        """Interpolate vertex colors [V,3] over the pixels: [h,w,3]; faster than by `fragments` where they suffice."""
         image, face_id = fr.render_face(
-            self.clip, None, colours[None].contiguous(), None, self.model.topology, self.size
+            self.clip, None, colors[None].contiguous(), None, self.model.topology, self.size
         )
         self.face_id = face_id[0].numpy()
         return image[0]
 
     def normals(self) -> Tensor:
-        """[V,3] in camera space."""
+        """Vertex normals [V,3] in camera space."""
         return fr.vertex_normals(self.vertices[None], self.model.topology)[0] @ self.face.rotation.T
 
 
-def drawn(face: Face, model: MorphableModel, size: tuple[int, int], whole: bool = True) -> Drawn | None:
-    """A face in its picture of `size` (H, W): the piece that holds the whole head, or the part of it that `_shown` names; None where that lies outside."""
+def draw_face(face: Face, model: MorphableModel, size: tuple[int, int], whole: bool = True) -> DrawnFace | None:
+    """Rasterize a face into its picture.
+
+    Args:
+        face: The face.
+        model: Its morphable model.
+        size: (H, W) of the picture.
+        whole: The part covers the whole head; otherwise the face alone (`visible_parts`).
+
+    Returns:
+        None where the part lies outside the picture.
+    """
     vertices = face.vertices(model)
     clip = face.camera(size).clip(vertices[None])
     pixels = fr.camera.to_pixels(clip, size)[0]
-    inside = pixels if whole else pixels[_shown(model)[1]]
+    inside = pixels if whole else pixels[visible_parts(model)[1]]
     if not torch.isfinite(pixels).all():
         return None
     low, high = (inside.amin(0).floor().long() - 1).tolist(), (inside.amax(0).ceil().long() + 1).tolist()
@@ -80,24 +99,38 @@ def drawn(face: Face, model: MorphableModel, size: tuple[int, int], whole: bool 
     if x0 >= x1 or y0 >= y1:
         return None
     x, y = pixels.unbind(-1)
-    clip = torch.stack(
-        [(x - x0) * (2 / (x1 - x0)) - 1, 1 - (y - y0) * (2 / (y1 - y0)), clip[0, :, 2], clip[0, :, 3]], -1
-    )[None]  # weak perspective: w is 1
-    return Drawn((slice(y0, y1), slice(x0, x1)), clip, vertices, face, model)
+    # Under weak perspective w is 1.
+    ndc = [(x - x0) * (2 / (x1 - x0)) - 1, 1 - (y - y0) * (2 / (y1 - y0)), clip[0, :, 2], clip[0, :, 3]]
+    return DrawnFace((slice(y0, y1), slice(x0, x1)), torch.stack(ndc, -1)[None], vertices, face, model)
 
 
-def _painted(picture, faces, model, colours, cover, whole=False):
-    """The picture with something of each face over it. colours(Drawn) -> [h,w,3] in 0..255, or [h,w,4] with how much of it; whole: the head and not its face alone."""
+def blend_faces(
+    picture: np.ndarray,
+    faces: Sequence[Face],
+    model: MorphableModel,
+    colors: Callable[[DrawnFace], Any],
+    opacity: float,
+    whole: bool = False,
+) -> np.ndarray:
+    """Blend something of each face over the picture, the largest face last.
+
+    Args:
+        picture: uint8 [h,w,3].
+        faces: The faces.
+        model: Their morphable model.
+        colors: What is drawn: [h,w,3] in 0..255, or [h,w,4] with an opacity in 0..255.
+        opacity: 0..1, of everything.
+        whole: Draw the head, and not the face alone.
+    """
     picture = picture.copy()
-    shown = np.append(
-        np.ones(len(model.faces), bool) if whole else _shown(model)[0], False
-    )  # at its end for -1, the background
-    for face in sorted(faces, key=lambda f: f.scale):  # the nearest last
-        piece = drawn(face, model, picture.shape[:2], whole)
+    parts = np.ones(len(model.faces), bool) if whole else visible_parts(model)[0]
+    drawn = np.append(parts, False)  # its last entry is for -1, the background
+    for face in sorted(faces, key=lambda f: f.scale):
+        piece = draw_face(face, model, picture.shape[:2], whole)
         if piece is None:
             continue
-        old, new = picture[piece.where].astype(np.float32), np.asarray(colours(piece), np.float32)
-        share = np.float32(cover) * shown[piece.face_id][..., None]
+        old, new = picture[piece.where].astype(np.float32), np.asarray(colors(piece), np.float32)
+        share = np.float32(opacity) * drawn[piece.face_id][..., None]
         if new.shape[2] == 4:
             share = share * (new[..., 3:] / 255)
         picture[piece.where] = np.rint(old + share * (new[..., :3] - old)).astype(np.uint8)
@@ -105,8 +138,8 @@ def _painted(picture, faces, model, colours, cover, whole=False):
 
 
 @functools.lru_cache(4)
-def _shown(model):
-    """(triangles of the face, with eyes and mouth where the model has them, bool [F]; their vertices)."""
+def visible_parts(model: MorphableModel) -> tuple[np.ndarray, Tensor]:
+    """The triangles of the face, with eyes and mouth where the model has them, bool [F]; and their vertices."""
     inside = face_triangles(model)
     member = torch.zeros(model.num_vertices, dtype=torch.bool)
     for region in {"eyeballs", "mouth", "teeth", "tongue", "lips"} & model.regions.keys():
@@ -119,46 +152,46 @@ def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -
     """The faces as clay, lit from the front, over the picture."""
     light = 1.25 * fr.lighting.studio()
 
-    def clay(piece):  # shaded at vertices, which are a few pixels apart
+    def clay(piece: DrawnFace) -> Tensor:  # shaded at the vertices, which are a few pixels apart
         lit = fr.sh_shade(
             torch.tensor(CLAY).expand(1, model.num_vertices, 3).contiguous(), piece.normals()[None].contiguous(), light
         )[0]
-        return piece.coloured(255 * to_srgb(lit.clamp(0, 1)))
+        return piece.interpolate_colors(255 * to_srgb(lit.clamp(0, 1)))
 
-    return _painted(picture, faces, model, clay, COVER)
+    return blend_faces(picture, faces, model, clay, OPACITY)
 
 
 def normals(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
-    """Normals in camera space as colours, 127.5 (n + 1): red to the right, green up, blue towards the viewer; black elsewhere."""
+    """Normals n in camera space as colors 127.5 (n + 1): red right, green up, blue to the viewer; else black."""
 
-    def coloured(piece):
+    def encoded(piece: DrawnFace) -> Tensor:
         return (127.5 * (torch.nn.functional.normalize(piece.interpolate(piece.normals()), dim=-1) + 1)).round()
 
-    return _painted(np.zeros_like(picture), faces, model, coloured, 1.0, whole=True)
+    return blend_faces(np.zeros_like(picture), faces, model, encoded, 1.0, whole=True)
 
 
 def depth(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
-    """Depth of each face as grey, its nearest point white and a point 200 mm behind it black, as the background."""
+    """Depth of each face in gray: its nearest point is white; 200 mm behind it, and the background, are black."""
 
-    def grey(piece):
+    def gray(piece: DrawnFace) -> Tensor:
         z = piece.vertices @ piece.face.rotation[2]
         return (255 + (piece.interpolate(z[:, None]) - z.max()) * (255 / 200)).clamp(1, 255).byte().expand(-1, -1, 3)
 
-    return _painted(np.zeros_like(picture), faces, model, grey, 1.0, whole=True)
+    return blend_faces(np.zeros_like(picture), faces, model, gray, 1.0, whole=True)
 
 
 def landmarks(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
-    """The 68 landmarks, joined."""
+    """The 68 landmarks, joined by lines."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     for face in faces:
         points = face.landmarks[:, :2].tolist()
-        thick = max(1, round((face.crop[2] - face.crop[0]) / 250))
+        width = max(1, round((face.crop[2] - face.crop[0]) / 250))
         for numbers, closed in LANDMARK_LINES:
             line = [tuple(points[k]) for k in numbers]
-            draw.line(line + line[:1] if closed else line, fill=(70, 200, 255), width=thick)
+            draw.line(line + line[:1] if closed else line, fill=(70, 200, 255), width=width)
         for x, y in points:
-            r = 1.2 * thick
+            r = 1.2 * width
             draw.ellipse([x - r, y - r, x + r, y + r], fill=(255, 255, 255))
     return np.asarray(image)
 
@@ -169,10 +202,10 @@ def pose(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> n
     draw = ImageDraw.Draw(image)
     for face in faces:
         side = face.crop[2] - face.crop[0]
-        middle = face.landmarks[NOSE, :2].mean(0)
-        for axis, colour in enumerate(((230, 60, 50), (70, 190, 70), (60, 110, 240))):
-            tip = middle + 0.35 * side * face.rotation[:2, axis] * torch.tensor([1.0, -1.0])
-            draw.line([tuple(middle.tolist()), tuple(tip.tolist())], fill=colour, width=max(2, round(side / 90)))
+        center = face.landmarks[NOSE, :2].mean(0)
+        for axis, color in enumerate(((230, 60, 50), (70, 190, 70), (60, 110, 240))):
+            tip = center + 0.35 * side * face.rotation[:2, axis] * torch.tensor([1.0, -1.0])
+            draw.line([tuple(center.tolist()), tuple(tip.tolist())], fill=color, width=max(2, round(side / 90)))
         text = "pitch {:.0f}  yaw {:.0f}  roll {:.0f}".format(*face.degrees)
         size = max(11, round(side / 14))
         x, y = max(face.crop[0], 2), min(face.crop[3], picture.shape[0] - size - 4)
@@ -182,10 +215,10 @@ def pose(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> n
     return np.asarray(image)
 
 
-PICTURES = {"overlay": overlay, "landmarks": landmarks, "depth": depth, "normals": normals, "pose": pose}
-
-
-# ----------------------------------------------------------------------------------------------------------------------------- texture
-
-
-# ------------------------------------------------------------------------------------------------------------------------------- files
+PICTURES: dict[str, Callable[[np.ndarray, Sequence[Face], MorphableModel], np.ndarray]] = {
+    "overlay": overlay,
+    "landmarks": landmarks,
+    "depth": depth,
+    "normals": normals,
+    "pose": pose,
+}

@@ -17,9 +17,9 @@ from facemodels.methods.face_method import FaceMethod
 from facemodels.models.morphable import MorphableModel
 
 ITERATIONS = 70  # steps of the descent
-# What the model cannot show is correlated over neighboring pixels and pulls at the shape, which therefore needs a strong
-# prior: light and albedo are to give way first. It also bends mouths, so the expression stays that of the landmarks. The
-# outline says more about where a cheek ends than landmarks do. How these were chosen: docs/notes/refine.md.
+# What the model cannot show is correlated over neighboring pixels and pulls at the shape, which therefore needs a
+# strong prior: light and albedo are to give way first. It also bends mouths, so the expression stays that of the
+# landmarks. The outline says more about where a cheek ends than landmarks do. See docs/notes/refine.md.
 WEIGHTS = Weights(picture=16.0, landmarks=0.2, shape=8.0, outline=4.0)
 # Largest mean landmark displacement, relative to the box of the landmarks; above it the fit has lost the face and the
 # network's prediction is kept.

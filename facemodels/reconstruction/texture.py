@@ -1,4 +1,4 @@
-"""reconstruction.texture: TODO."""
+"""The colors of a photograph on a face: baked into the model's texture, and drawn again with another expression."""
 
 import numpy as np
 import torch
@@ -12,38 +12,43 @@ from facemodels.core.errors import InputError
 from facemodels.core.landmarks import CONTOUR
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
-from facemodels.reconstruction.overlays import _painted
+from facemodels.reconstruction.overlays import DrawnFace, blend_faces
 from facerender.color import to_linear
 
-TEXTURE = 1024  # texels a side
+TEXTURE_SIZE = 1024  # texels a side
+# Factor on a photograph's colors in meshes: they were lit already, and whoever shows the mesh lights them again.
+UNLIT = 0.7
+MAX_PIXELS = 1024  # pixels a side of the part of a photograph that a texture is taken from
 
 
-UNLIT = (
-    0.7  # of a photograph's colours, for meshes: they were lit already, and whoever shows the mesh lights them again
-)
+def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: int = TEXTURE_SIZE) -> Tensor:
+    """Bake the face's colors in a photograph, as they are lit there, into the model's texture.
 
+    Texels that the photograph does not show are taken from the other half of the face, where the model knows its
+    symmetry; the rest from the model's own colors, made as bright as the visible ones.
 
-LARGEST = 1024  # pixels a side of the piece of a photograph that a texture is taken from
+    Args:
+        picture: uint8 [h,w,3], sRGB.
+        face: The face.
+        model: Its morphable model.
+        size: Texels a side.
 
-
-def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: int = TEXTURE) -> Tensor:
-    """The face's colours in a photograph, as they are lit there, over the model's texture coordinates: linear [size,size,3], row 0 at the top.
-
-    What the photograph does not show is taken from the other half of the face, where the model knows which that is; what shows neither, from the model's own colours, made as
-    bright as what was seen.
+    Returns:
+        Linear colors [size,size,3], row 0 at the top.
 
     Raises:
-        InputError: the model has no texture coordinates.
+        InputError: The model has no texture coordinates.
     """
     if model.uv is None:
         raise InputError(
-            f"the model {model.name} has no texture coordinates; write meshes with vertex colours instead, or use another model"
+            f"the model {model.name} has no texture coordinates; write meshes with vertex colors instead, or use"
+            " another model"
         )
     vertices = face.vertices(model)[None]
     x0, y0, x1, y1 = face.crop
     camera, side = face.camera(picture.shape[:2]), 1.5 * (x1 - x0)
     offset = ((x0 + x1 - side) / 2, (y0 + y1 - side) / 2)
-    pixels = min(LARGEST, max(64, round(side)))
+    pixels = min(MAX_PIXELS, max(64, round(side)))
     camera = camera.resampled(pixels / side, offset, (pixels, pixels))
     cropped = cut(picture, (offset[0], offset[1], offset[0] + side, offset[1] + side), pixels)
     image = to_linear(torch.tensor(cropped).float() / 255)[None]
@@ -51,8 +56,8 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
     known = torch.zeros(size, size)
     texture = torch.zeros(size, size, 3)
     halves = [slice(None)] if model.symmetry is None else [slice(None), model.symmetry.long()]
-    for half in halves:  # its own colours, then those of the other half
-        colours, weight = fr.texture.bake_texture(
+    for half in halves:  # the half's own colors, then those of the other half
+        colors, weight = fr.texture.bake_texture(
             image,
             clip[:, half].contiguous(),
             model.topology,
@@ -62,12 +67,10 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
             turned[:, half].contiguous(),
             tolerance=1e-2,
         )
-        weight = gaussian_filter(
-            ((weight[0].numpy() - 0.2) / 0.4).clip(0, 1), size / 256
-        )  # what is seen at a slant is smeared; and no hard edges
-        weight = torch.from_numpy(weight)
-        share = weight * (1 - known)
-        texture, known = texture + share[..., None] * colours[0], known + share
+        # Surfaces seen at a slant are smeared and weigh less; the blur leaves no hard edges.
+        smooth = gaussian_filter(((weight[0].numpy() - 0.2) / 0.4).clip(0, 1), size / 256)
+        share = torch.from_numpy(smooth) * (1 - known)
+        texture, known = texture + share[..., None] * colors[0], known + share
     fragments = fr.texture.rasterize_uv(model.uv, model.uv_faces, (size, size))
     albedo = (
         model.albedo(None if face.albedo is None else face.albedo[None])
@@ -90,23 +93,35 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
     return texture[row, column].clamp(0, 1)
 
 
-def textured(picture: np.ndarray, before: Face, face: Face, model: MorphableModel, texture: Tensor) -> np.ndarray:
-    """The picture with a face in its texture, which fades where it turns away from the viewer; the picture around it is moved along with the outline from where the face `before` lay."""
+def draw_textured(picture: np.ndarray, before: Face, face: Face, model: MorphableModel, texture: Tensor) -> np.ndarray:
+    """Draw a changed face with its texture into its picture.
 
-    def coloured(piece):
-        uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, piece.fragments)
-        there = fr.vertex_normals(before.vertices(model)[None], model.topology)[0] @ before.rotation.T
-        facing = torch.nn.functional.normalize(piece.interpolate(there), dim=-1)[..., 2:]
-        share = ((facing - 0.3) / 0.3).clamp(0, 1) * 255
-        return np.concatenate(
-            [to_bytes(fr.texture.sample_texture(texture[None], uv)[0].clamp(0, 1)), share.round().byte().numpy()], -1
-        )
+    The texture fades where the face turned away from the viewer; the picture around it moves along with the outline.
 
-    return _painted(_pushed(picture, before, face, model), [face], model, coloured, 1.0)
+    Args:
+        picture: uint8 [h,w,3], sRGB.
+        before: The face as it is in the picture.
+        face: The changed face.
+        model: Their morphable model.
+        texture: Linear colors [size,size,3], see `photo_texture`.
+    """
+    assert model.uv is not None and model.uv_faces is not None  # or there would be no texture
+    uv, uv_faces = model.uv, model.uv_faces
+
+    def colors(piece: DrawnFace) -> np.ndarray:
+        places = fr.interpolate(uv[None].contiguous(), uv_faces, piece.fragments)
+        normals = fr.vertex_normals(before.vertices(model)[None], model.topology)[0] @ before.rotation.T
+        facing = torch.nn.functional.normalize(piece.interpolate(normals), dim=-1)[..., 2:]
+        opacity = ((facing - 0.3) / 0.3).clamp(0, 1) * 255
+        sampled = fr.texture.sample_texture(texture[None], places)[0].clamp(0, 1)
+        return np.concatenate([to_bytes(sampled), opacity.round().byte().numpy()], -1)
+
+    return blend_faces(_warp_around(picture, before, face, model), [face], model, colors, 1.0)
 
 
-def _pushed(picture, before, face, model):
-    """The picture moved as the vertices at the rim of the face do, less and less with the distance from them."""
+def _warp_around(picture: np.ndarray, before: Face, face: Face, model: MorphableModel) -> np.ndarray:
+    """Move the picture as the rim of the face moves, less with the distance from it."""
+    assert model.landmark_index is not None
     rim = model.landmark_index[CONTOUR].long()[:, 0]
     old, new = (
         f.camera(picture.shape[:2]).pixels(f.vertices(model)[None, rim])[0].double().numpy() for f in (before, face)

@@ -417,7 +417,7 @@ def test_a_texture_drawn_on_its_face_gives_the_photograph_back(seer, face):
 
     picture = ramps()
     texture = texture_module.photo_texture(picture, face, seer.model, 512)
-    piece, model = overlays.drawn(face, seer.model, picture.shape[:2]), seer.model
+    piece, model = overlays.draw_face(face, seer.model, picture.shape[:2]), seer.model
     where, fragments = piece.where, piece.fragments
     per_corner = fr.Fragments(fragments.face_id, fragments.bary, fragments.depth)
     uv = fr.interpolate(model.uv[None].contiguous(), model.uv_faces, per_corner)
@@ -425,7 +425,7 @@ def test_a_texture_drawn_on_its_face_gives_the_photograph_back(seer, face):
     normals = torch.nn.functional.normalize(piece.interpolate(piece.normals()), dim=-1)
     sure = (
         (fragments.face_id[0] >= 0)
-        & torch.from_numpy(overlays._shown(model)[0])[fragments.face_id[0].clamp(min=0).long()]
+        & torch.from_numpy(overlays.visible_parts(model)[0])[fragments.face_id[0].clamp(min=0).long()]
         & (normals[..., 2] > 0.75)
     )
     wanted = to_linear(torch.from_numpy(picture[where].copy()).float() / 255)
@@ -437,7 +437,7 @@ def test_every_file_of_a_photograph_is_written(seer, tmp_path, monkeypatch, caps
     monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
     Image.fromarray(ramps()).save(tmp_path / "one.png")
     assert (
-        command(seer, monkeypatch, tmp_path / "one.png", "-o", tmp_path / "out", "--write", ",".join(face_files.WORDS))
+        command(seer, monkeypatch, tmp_path / "one.png", "-o", tmp_path / "out", "--write", ",".join(face_files.OUTPUTS))
         == 0
     )
     got = {p.name for p in (tmp_path / "out").iterdir()}
