@@ -10,8 +10,11 @@ Packages, each of which imports only from those below it:
 * `reconstruction`: photographs and videos in, faces out.
 * `methods`: UH-E2FAR, 2DASL, the pose guidance network and cycle-consistency, and the registry that loads them.
 * `training`: the loop, its settings and its checkpoints.
-* `data`: sources of training and test images. `export`: mesh files and the viewer. `fitting`: models fitted to photos
-  and scans. `networks`: backbones. `losses`: losses that methods share.
+* `data`: sources of training and test images.
+* `fitting`: models fitted to photos and scans.
+* `export`: mesh files and the viewer.
+* `networks`: backbones.
+* `losses`: losses that methods share.
 * `models`: morphable models: the built-in one, and readers for the families of others.
 * `io`: images, videos, landmark files, `.mat` files, pickles.
 * `core`: what all of them share: errors, seeding, devices, geometry, landmarks, parameters, drawing.
@@ -77,3 +80,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(f"facemodels.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,3 +1,5 @@
+"""`python -m facemodels COMMAND`: the same as `facemodels COMMAND`."""
+
 import sys
 
 from facemodels.cli.main import main

@@ -9,12 +9,15 @@ def load_model(model: str | Path | MorphableModel = "builtin") -> MorphableModel
     """Load a morphable model.
 
     Args:
-        model: "builtin" is the model that ships; anything else is the file or folder of one of the families that
-            `facemodels convert --help` lists. A `MorphableModel` is returned as it is.
+        model: "builtin" for the model that ships, or the file or folder of one of the families that `facemodels convert
+            --help` lists. A `MorphableModel` is returned as it is.
+
+    Returns:
+        The model, on the CPU; its vertices are in millimeters.
 
     Raises:
-        InputError: The file is missing, damaged or of no known family. The message names it, what was expected and
-            what was found.
+        InputError: the file is missing, damaged or of no known family. The message names it, what was expected and what
+            was found.
     """
     if isinstance(model, MorphableModel):
         return model

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from facemodels.models.morphable import MorphableModel
 
-# Faces that people make, as activations of ARKit's blend shapes; a name without a side stands for both.
+# Expressions that people make, as activations of ARKit's blend shapes; a name without a side stands for both sides.
 EXPRESSIONS = {
     "smile": {"mouthSmile": 0.75, "cheekSquint": 0.4, "eyeSquint": 0.2, "mouthDimple": 0.2},
     "laugh": {"mouthSmile": 0.85, "jawOpen": 0.4, "cheekSquint": 0.6, "eyeSquint": 0.4, "mouthUpperUp": 0.3},
@@ -29,59 +29,81 @@ EXPRESSIONS = {
 
 @dataclass(frozen=True)
 class Coefficients:
-    identity: Tensor  # [N,I]
-    expression: Tensor  # [N,E]
-    albedo: Tensor | None  # [N,A]
+    """Coefficients of N faces of a morphable model.
+
+    Attributes:
+        identity: [N,I].
+        expression: [N,E].
+        albedo: [N,A]; None for a model without colors.
+    """
+
+    identity: Tensor
+    expression: Tensor
+    albedo: Tensor | None
 
 
 def random_coefficients(
     model: MorphableModel, count: int, generator: torch.Generator | None = None, expressions: bool = True
 ) -> Coefficients:
-    """`count` people, each with a random expression, or a neutral one if `expressions` is false. Same generator state, same people.
+    """Draw random people. The same state of the generator gives the same people.
 
-    Identity and albedo are normal, cut off at 2.5 standard deviations. Expressions of a blend-shape model mix two of `EXPRESSIONS` and a
-    little of everything, within 0..1; those of other models are normal with a deviation of 0.8.
+    Identity and albedo are normal, clamped at 2.5 standard deviations. Expressions of a blend-shape model mix two of
+    `EXPRESSIONS` and a little of everything, within 0..1; those of other models are normal with a deviation of 0.8.
+
+    Args:
+        model: the model.
+        count: N.
+        generator: on the CPU; None: torch's global one.
+        expressions: whether each has a random expression; False: all are neutral.
+
+    Returns:
+        Coefficients on the model's device.
     """
     device = model.mean.device
 
-    def normal(modes):
+    def normal(modes: int) -> Tensor:
         return torch.randn(count, modes, generator=generator).clamp(-2.5, 2.5).to(device)
 
     identity, albedo = normal(model.num_identity), normal(model.num_albedo) if model.num_albedo else None
     if not expressions:
         expression = torch.zeros(count, model.num_expression, device=device)
     elif model.blendshapes:
-        expression = _mixed(model, count, generator).to(device)
+        pick = torch.randint(len(EXPRESSIONS), (count, 2), generator=generator)
+        strength = torch.rand(count, 2, generator=generator)
+        little = torch.rand(count, model.num_expression, generator=generator)
+        expression = mixed_expressions(model, pick, strength, little).to(device)
     else:
         expression = 0.8 * normal(model.num_expression)
     return Coefficients(identity, expression, albedo)
 
 
-def _mixed(model, count, generator):
-    pick = torch.randint(len(EXPRESSIONS), (count, 2), generator=generator)
-    return mixed_expressions(
-        model,
-        pick,
-        torch.rand(count, 2, generator=generator),
-        torch.rand(count, model.num_expression, generator=generator),
-    )
-
-
 def mixed_expressions(model: MorphableModel, pick: Tensor, strength: Tensor, little: Tensor) -> Tensor:
-    """Activations [N,E] of a blend-shape model: two of `EXPRESSIONS`, pick [N,2], the first up to 0.9 strong and the second up to 0.35
-    (strength [N,2], uniform in 0..1), and a little of everything (little [N,E], uniform)."""
+    """Mix two of `EXPRESSIONS` and a little of everything.
+
+    Args:
+        model: a blend-shape model.
+        pick: int64 [N,2], which two.
+        strength: [N,2], uniform in 0..1. The first expression gets up to 0.9 of its activations, the second up to 0.35.
+        little: [N,E], uniform in 0..1, of everything.
+
+    Returns:
+        Activations [N,E] in 0..1.
+    """
     table = torch.stack([activations(model, e) for e in EXPRESSIONS.values()])
     strength = strength * torch.tensor([0.9, 0.35])
     mixed = ((table[pick] * strength[..., None]).sum(1) + little**6 * 0.3).clamp(0, 1)
     names = model.expression_names
-    if "mouthClose" in names and "jawOpen" in names:  # it closes the lips of an open jaw, and means nothing more
+    if "mouthClose" in names and "jawOpen" in names:  # it closes the lips of an open jaw, and has no meaning beyond
         close, open_ = names.index("mouthClose"), names.index("jawOpen")
         mixed[:, close] = torch.minimum(mixed[:, close], mixed[:, open_])
     return mixed
 
 
 def activations(model: MorphableModel, expression: dict[str, float]) -> Tensor:
-    """Coefficients [E] of named activations; names that the model does not have are left out, one without a side sets both sides."""
+    """Coefficients [E] of named activations.
+
+    A name without a side sets both sides. Names that the model does not have are left out.
+    """
     out = torch.zeros(model.num_expression)
     index = {name: k for k, name in enumerate(model.expression_names)}
     for name, value in expression.items():
