@@ -48,13 +48,13 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cpu(const Tensor& clip_, const Tens
                              int32_t(width),
                              cull};
       for (int64_t k = 0; k < layers; ++k) {
-        uint64_t* now = scratch.keys.get() + (k % 2) * pixels;
+        uint64_t* keys = scratch.keys.get() + (k % 2) * pixels;
         const uint32_t index =
-            find_visible(mesh, scratch.screen, k ? scratch.keys.get() + ((k + 1) % 2) * pixels : nullptr, now, split);
+            find_visible(mesh, scratch.screen, k ? scratch.keys.get() + ((k + 1) % 2) * pixels : nullptr, keys, split);
         if (int64_t(index) >= num_vertices) largest = index;
         for_chunks(pixels, 8192, split, [&](int64_t begin, int64_t end) {
           const int64_t o = n * pixels * layers + k;
-          resolve(mesh, now, begin, end, layers, mutable_data<int32_t>(face_id) + o,
+          resolve(mesh, keys, begin, end, layers, mutable_data<int32_t>(face_id) + o,
                   want_bary ? mutable_data<T>(bary) + 3 * o : nullptr, mutable_data<T>(depth) + o);
         });
       }
@@ -83,42 +83,41 @@ Tensor rasterize_backward_cpu(const std::optional<Tensor>& grad_bary_, const std
   Tensor out = empty(clip, {batch, num_vertices, 4}, clip.scalar_type());
   dispatch_geometry(clip.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    for_vertices(batch, false,
-                 VertexWorkload{data<int32_t>(face_id), data<int32_t>(faces), pixels * layers, num_faces, num_vertices},
-                 [&](int64_t n, int64_t, int64_t v0, int64_t v1) {
-                   const T* positions = data<T>(clip) + n * num_vertices * 4;
-                   T* total = mutable_data<T>(out) + n * num_vertices * 4;
-                   clear(total, 4, v0, v1);
-                   const auto in_range = [&](int32_t v) { return v >= v0 && v < v1; };
-                   for (int64_t row = 0; row < height; ++row) {
-                     const int64_t first = (n * height + row) * width * layers;
-                     const int32_t* ids = data<int32_t>(face_id) + first;
-                     const T* bary_grad = grad_bary_ ? data<T>(grad_bary) + 3 * first : nullptr;
-                     const T* depth_grad = grad_depth_ ? data<T>(grad_depth) + first : nullptr;
-                     int64_t i = 0;
-                     if constexpr (std::is_same_v<T, float>) {
-                       if (layers == 1)
-                         i = lanes().rasterize_row_backward(positions, data<int32_t>(faces), int32_t(height),
-                                                            int32_t(width), row, ids, bary_grad, depth_grad,
-                                                            {num_faces, num_vertices, v0, v1}, total);
-                     }
-                     for (; i < width * layers; ++i) {
-                       Corners f;
-                       if (!visible_corners(data<int32_t>(faces), ids[i], num_faces, num_vertices, f)) continue;
-                       if (!in_range(f.v[0]) && !in_range(f.v[1]) && !in_range(f.v[2])) continue;
-                       Vec4<T> grad[3];
-                       fragment_backward(positions, f.v, int32_t(row), int32_t(i / layers), int32_t(height),
-                                         int32_t(width),
-                                         bary_grad ? load3<T>(bary_grad + 3 * i) : Vec3<T>{T(0), T(0), T(0)},
-                                         depth_grad ? depth_grad[i] : T(0), grad);
-                       for (int c = 0; c < 3; ++c) {
-                         if (!in_range(f.v[c])) continue;
-                         T* o = total + int64_t(f.v[c]) * 4;
-                         o[0] += grad[c].x, o[1] += grad[c].y, o[2] += grad[c].z, o[3] += grad[c].w;
-                       }
-                     }
-                   }
-                 });
+    const VertexWorkload workload{data<int32_t>(face_id), data<int32_t>(faces), pixels * layers, num_faces,
+                                  num_vertices};
+    for_vertices(batch, false, workload, [&](int64_t n, int64_t, int64_t v0, int64_t v1) {
+      const T* positions = data<T>(clip) + n * num_vertices * 4;
+      T* total = mutable_data<T>(out) + n * num_vertices * 4;
+      clear(total, 4, v0, v1);
+      const auto in_range = [&](int32_t v) { return v >= v0 && v < v1; };
+      for (int64_t row = 0; row < height; ++row) {
+        const int64_t first = (n * height + row) * width * layers;
+        const int32_t* ids = data<int32_t>(face_id) + first;
+        const T* row_grad_bary = grad_bary_ ? data<T>(grad_bary) + 3 * first : nullptr;
+        const T* row_grad_depth = grad_depth_ ? data<T>(grad_depth) + first : nullptr;
+        int64_t i = 0;
+        if constexpr (std::is_same_v<T, float>) {
+          if (layers == 1)
+            i = lanes().rasterize_row_backward(positions, data<int32_t>(faces), int32_t(height), int32_t(width), row,
+                                               ids, row_grad_bary, row_grad_depth, {num_faces, num_vertices, v0, v1},
+                                               total);
+        }
+        for (; i < width * layers; ++i) {
+          Corners f;
+          if (!visible_corners(data<int32_t>(faces), ids[i], num_faces, num_vertices, f)) continue;
+          if (!in_range(f.v[0]) && !in_range(f.v[1]) && !in_range(f.v[2])) continue;
+          Vec4<T> grad[3];
+          fragment_backward(positions, f.v, int32_t(row), int32_t(i / layers), int32_t(height), int32_t(width),
+                            row_grad_bary ? load3<T>(row_grad_bary + 3 * i) : Vec3<T>{T(0), T(0), T(0)},
+                            row_grad_depth ? row_grad_depth[i] : T(0), grad);
+          for (int c = 0; c < 3; ++c) {
+            if (!in_range(f.v[c])) continue;
+            T* o = total + int64_t(f.v[c]) * 4;
+            o[0] += grad[c].x, o[1] += grad[c].y, o[2] += grad[c].z, o[3] += grad[c].w;
+          }
+        }
+      }
+    });
   });
   return out;
 }

@@ -140,11 +140,11 @@ std::tuple<Tensor, Tensor> render_face_cuda(const Tensor& clip, const std::optio
       A* const to = mutable_data<A>(image) + n * height * width * 3;
       launch_by_tiles(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
         constexpr int kTiles = decltype(tiles)::value;
-        A* const here = to + first * height * width * 3;
+        A* const batch_image = to + first * height * width * 3;
         int32_t* const ids = mutable_data<int32_t>(face_id) + (n + first) * height * width;
         LAUNCH_PDL((shade<T, A, kTiles>), grid_for_tiles<kTiles>(height, width, images), kTileBlock, device,
                    (BatchView<T, A>(in).part(n + first, images)), sh_preset(preset), keys + first * height * width,
-                   here, ids, rows_aligned(here, width) && rows_aligned(ids, width));
+                   batch_image, ids, rows_aligned(batch_image, width) && rows_aligned(ids, width));
       });
       device.launched();
     });

@@ -1,5 +1,5 @@
 // Sums of per-pixel gradients into vertices in global memory: by float atomics, or reproducibly in fixed point. Read by
-// every backward kernel; warp_sums.cuh adds up within a warp before it comes here.
+// every backward kernel; warp_sums.cuh adds up within a warp first.
 #pragma once
 
 #include "launch.h"

@@ -68,8 +68,8 @@ __device__ inline void store_by_warp(T* out, const Vec3<T>& v, const PatchPixel&
   __shared__ Chunk16 per_warp[kSumBlock / kWarp][4 * kChunks];
   Chunk16* const chunks = per_warp[threadIdx.x / kWarp];
   const int32_t lane = int32_t(threadIdx.x % kWarp);
-  T* const mine = reinterpret_cast<T*>(chunks) + 3 * lane;
-  mine[0] = v.x, mine[1] = v.y, mine[2] = v.z;
+  T* const staged = reinterpret_cast<T*>(chunks) + 3 * lane;
+  staged[0] = v.x, staged[1] = v.y, staged[2] = v.z;
   __syncwarp();
   Chunk16* const first = reinterpret_cast<Chunk16*>(out + (int64_t(p.row - lane / 8) * width + (p.col - lane % 8)) * 3);
   const int32_t pitch = width / 8 * kChunks;  // of the image, in chunks
@@ -91,12 +91,12 @@ __global__ void __launch_bounds__(kSumBlock, kValues ? 16 : 12)
   constexpr int kMaxFacesToSort = 10;
   __shared__ PatchIds ids;
   const PatchPixel p = patch_pixel(rows, width, patches, 0);
-  const int64_t C = kValues == 3 ? 3 : s.channels, mine = int64_t(p.row) * width + p.col;
+  const int64_t C = kValues == 3 ? 3 : s.channels, pixel = int64_t(p.row) * width + p.col;
   const auto inside = [&](int k) {
-    return p.row < rows && p.col + k * kPatchWidth < width && mine + k * kPatchWidth < s.pixels;
+    return p.row < rows && p.col + k * kPatchWidth < width && pixel + k * kPatchWidth < s.pixels;
   };
   for (int64_t n = blockIdx.z; n < s.batch; n += gridDim.z) {
-    const int64_t first = n * s.pixels + mine;
+    const int64_t first = n * s.pixels + pixel;
     const A* const a = attributes + n * s.attribute_stride;
     uint32_t live = ids.load(patches, face_id + first, kPatchWidth, inside);
     // Inputs of the first patch in which the warp has a visible face; later those of the next one, in flight while the

@@ -101,15 +101,15 @@ __device__ inline T warp_reduce32(T (&v)[32]) {
 // Adds up the first 27 numbers of every thread of a block in a fixed order, and writes the sums to `out`. Every thread
 // of the block must call it.
 template <class T>
-__device__ inline void block_reduce27(T (&mine)[32], T* out) {
+__device__ inline void block_reduce27(T (&v)[32], T* out) {
   __shared__ T sums[kBlock / kWarp][kWarp];
   const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  sums[warp][lane] = warp_reduce32(mine);
+  sums[warp][lane] = warp_reduce32(v);
   __syncthreads();
   if (threadIdx.x < 27) {
-    T v = T(0);
-    for (unsigned w = 0; w < kBlock / kWarp; ++w) v += sums[w][threadIdx.x];
-    out[threadIdx.x] = v;
+    T sum = T(0);
+    for (unsigned w = 0; w < kBlock / kWarp; ++w) sum += sums[w][threadIdx.x];
+    out[threadIdx.x] = sum;
   }
   __syncthreads();
 }

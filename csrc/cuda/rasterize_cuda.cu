@@ -130,12 +130,12 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_cuda(const Tensor& clip_, const Ten
         launch_by_tiles(device, height, width, part.batch, [&](auto tiles, int64_t first, int64_t images) {
           constexpr int kTiles = decltype(tiles)::value;
           const int64_t at = o + first * pixels * layers;
-          BatchMesh<T> here = part;
-          here.clip += first * part.num_vertices * 4;
+          BatchMesh<T> mesh_part = part;
+          mesh_part.clip += first * part.num_vertices * 4;
           int32_t* const ids = mutable_data<int32_t>(face_id) + at;
-          T *const to = want_bary ? mutable_data<T>(bary) + 3 * at : nullptr, *const depths =
-                                                                                  mutable_data<T>(depth) + at;
-          LAUNCH_PDL((resolve<T, kTiles>), grid_for_tiles<kTiles>(height, width, images), kTileBlock, device, here,
+          T* const to = want_bary ? mutable_data<T>(bary) + 3 * at : nullptr;
+          T* const depths = mutable_data<T>(depth) + at;
+          LAUNCH_PDL((resolve<T, kTiles>), grid_for_tiles<kTiles>(height, width, images), kTileBlock, device, mesh_part,
                      keys + first * pixels, layers, k, ids, to, depths,
                      layers == 1 && rows_aligned(ids, width) && rows_aligned(to, width) && rows_aligned(depths, width));
         });

@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kPe
     draw(BatchMesh<T> mesh, Orientation drawn, VisibilityKeys<kPeel> keys, DeferredMask deferred, WorkItems items) {
   constexpr int32_t kWarps = kDrawBlock / kWarp;
   __shared__ WarpTriangles<T> per_warp[kWarps];
-  static_assert(sizeof(per_warp) < 1 << 16, "corners say in 16 bits where vertices lie");
+  static_assert(sizeof(per_warp) < 1 << 16, "CornerOffsets has 16 bits per offset");
   pdl_trigger();
   const char* const block = reinterpret_cast<const char*>(per_warp);
   WarpTriangles<T>& s = per_warp[threadIdx.x / kWarp];
@@ -54,20 +54,20 @@ __global__ void __launch_bounds__(kDrawBlock, sizeof(T) == 4 ? kDrawBlocks - kPe
       pdl_wait();
       if (lane == 0) next = items.take();
     }
-    const int32_t image = int32_t(item / uint32_t(items.meshlets)), run = int32_t(item) - image * items.meshlets,
-                  begin = run * items.triangles_each;
+    const int32_t image = int32_t(item / uint32_t(items.meshlets)), meshlet = int32_t(item) - image * items.meshlets,
+                  begin = meshlet * items.triangles_each;
     const int32_t end =
         mesh.num_faces - begin < items.triangles_each ? int32_t(mesh.num_faces) : begin + items.triangles_each;
-    bool together = items.use_meshlets;
+    bool use_meshlet = items.use_meshlets;
     for (int32_t first = begin; first < end;) {
       uint32_t vertex[WarpTriangles<T>::kGroups];
       int32_t count = end - first, vertices = 0;
-      if (together) {
+      if (use_meshlet) {
         pdl_wait();
-        vertices = s.load_meshlet(items.built[run], block, count, vertex, lane);
-        together = vertices <= kMeshletVertices;
+        vertices = s.load_meshlet(items.built[meshlet], block, count, vertex, lane);
+        use_meshlet = vertices <= kMeshletVertices;
       }
-      if (!together) {
+      if (!use_meshlet) {
         count = count < int32_t(kWarp) ? count : int32_t(kWarp);
         vertices = s.load_triangles(mesh, block, first, count, vertex, lane);
       }
@@ -137,12 +137,12 @@ __global__ void __launch_bounds__(kBlock)
   const int32_t builders = (items.meshlets + kWarps - 1) / kWarps;
   if (int32_t(blockIdx.x) >= builders)
     return fill_ranges<~0u>(fills, int32_t(blockIdx.x) - builders, int32_t(gridDim.x) - builders);
-  const int32_t run = int32_t(blockIdx.x * kWarps + threadIdx.x / kWarp), first = run * items.triangles_each;
-  if (run < items.meshlets)
+  const int32_t meshlet = int32_t(blockIdx.x * kWarps + threadIdx.x / kWarp), first = meshlet * items.triangles_each;
+  if (meshlet < items.meshlets)
     per_warp[threadIdx.x / kWarp].build(
         mesh, first,
         mesh.num_faces - first < items.triangles_each ? int32_t(mesh.num_faces) - first : items.triangles_each,
-        built[run], int32_t(threadIdx.x % kWarp));
+        built[meshlet], int32_t(threadIdx.x % kWarp));
 }
 
 constexpr int64_t kMinImagesForMeshlets = 3;  // with fewer images, building meshlets costs more than it saves
