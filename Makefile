@@ -38,7 +38,7 @@ demo: $(VENV)/installed
 
 # One process a core, each with one thread.
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
 check: $(VENV)/installed
 	$(PY) -m ruff format --check .
