@@ -1,10 +1,20 @@
-"""Readers of morphable model files: one file a family, each returns `ModelData` in this library's conventions.
+"""Readers of morphable model files, one file a family. Each returns `ModelData` in this library's conventions.
 
 `read` finds the family from a file's name and content, or from what a folder holds.
+
+* `basel2009`: the Basel Face Model of 2009: the original, Deep3DFaceRecon's, 300W-LP's.
+* `basel2017`: the Basel Face Models of 2017 and 2019.
+* `flame`: FLAME.
+* `ict`: ICT-FaceKit light.
+* `native`: this library's own format.
+* `surrey`: the Surrey Face Model and others in eos's format.
+* `tddfa_v2`: 3DDFA_V2's Basel model.
+* `build`, `layout`, `obj`: what the readers share.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +25,16 @@ from facemodels.io.pickles import read_pickle
 from facemodels.models.formats import basel2009, basel2017, flame, ict, native, surrey, tddfa_v2
 from facemodels.models.model_data import ModelData
 
-__all__ = ["FAMILIES", "Family", "read"]
+__all__ = ["FAMILIES", "Family", "model_files", "read"]
 
 
 class Family(NamedTuple):
-    """given: the file or folder to give, for people. files: patterns of the main file's name. What a reader looks for beside it stands in its own file."""
+    """A family of model files.
+
+    Attributes:
+        given: the file or folder to give, for people; what is read beside it is in the reader's docstring.
+        files: patterns of the main file's name.
+    """
 
     given: str
     files: tuple[str, ...]
@@ -43,7 +58,8 @@ FAMILIES = {
     "Basel 2017": Family("model2017-1_*.h5 (pip install h5py)", ("model2017*.h5",)),
     "Basel 2019": Family("model2019_*.h5 (pip install h5py)", ("model2019*.h5",)),
     "FLAME 2019, 2020, 2023": Family(
-        "generic_model.pkl, flame2023.pkl ... (with landmark_embedding.npy or *static_embedding*.pkl beside it for landmarks)",
+        "generic_model.pkl, flame2023.pkl ... "
+        "(with landmark_embedding.npy or *static_embedding*.pkl beside it for landmarks)",
         ("generic_model.pkl", "FLAME*.pkl", "flame2*.pkl"),
     ),
     "Surrey": Family(
@@ -65,14 +81,17 @@ _HINTS = {
 _NOT_MODELS = ("FLAME_masks.pkl", "FLAME_texture.pkl")  # side files whose names are like a model's
 
 
-@np.errstate(
-    all="ignore"
-)  # numbers that overflow are found, and told with the file's name, by the checks of `ModelData`
-def read(path) -> ModelData:
-    """Reads a model of any family; which one, its name and content tell.
+# Overflowing numbers are found by the checks of `ModelData`, whose errors name the file.
+@np.errstate(all="ignore")
+def read(path: str | Path) -> ModelData:
+    """Read a model of any family; its name and content tell which one.
+
+    Args:
+        path: the file, or a folder with one model in it.
 
     Raises:
-        InputError: the file or folder is missing, damaged or of no known kind; one sentence that names it, what was expected and what was found.
+        InputError: the file or folder is missing, damaged or of no known kind. The message names it, what was expected
+            and what was found.
     """
     path = Path(path)
     if path.is_dir():
@@ -89,25 +108,26 @@ def read(path) -> ModelData:
         return basel2017.read_basel2017(path)
     if kind == ".bin":
         if path.name == "Exp_Pca.bin":
-            raise input_error(
-                existing_file(path, expected),
-                expected,
-                "the expressions alone; give 01_MorphableModel.mat, which belongs beside it",
-            )
+            existing_file(path, expected)
+            found = "the expressions alone; give 01_MorphableModel.mat, which belongs beside it"
+            raise input_error(path, expected, found)
         return surrey.read_surrey(path)
     if kind == ".mat":
         keys = read_mat(path, expected, [*_MAT, *_HINTS])
-        return _chosen(path, _MAT, keys, expected)(path)
+        return _choose(path, _MAT, keys, expected)(path)
     if kind == ".pkl":
         content = read_pickle(path, expected)
         if not isinstance(content, dict):
             raise input_error(path, expected, f"a pickle of one {type(content).__name__}")
-        return _chosen(path, _PKL, content, expected)(path, content)
+        return _choose(path, _PKL, content, expected)(path, content)
     existing_file(path, expected)
     raise input_error(path, expected, f"a file ending in {kind}" if kind else "a file without an ending")
 
 
-def _chosen(path, readers, content, expected):
+def _choose(
+    path: Path, readers: Mapping[str, Callable[..., ModelData]], content: Mapping[str, Any], expected: str
+) -> Callable[..., ModelData]:
+    """The reader whose key is in the content."""
     for key, reader in readers.items():
         if key in content:
             return reader
@@ -116,23 +136,20 @@ def _chosen(path, readers, content, expected):
 
 
 def model_files(folder: Path) -> dict[Path, str]:
-    """The models that a folder holds, by their names: what to give to `read` -> family. ICT-FaceKit's is the folder itself."""
+    """The models in a folder, by their names: what to give to `read` -> family. ICT-FaceKit's is the folder itself."""
     found = {}
     for family, (_, patterns) in FAMILIES.items():
-        for path in sorted(
-            p for pattern in patterns for p in folder.glob(pattern) if p.is_file() and p.name not in _NOT_MODELS
-        ):
+        paths = (p for pattern in patterns for p in folder.glob(pattern))
+        for path in sorted(p for p in paths if p.is_file() and p.name not in _NOT_MODELS):
             found[folder if path.suffix == ".obj" else path] = family
     return found
 
 
-def _read_folder(folder):
+def _read_folder(folder: Path) -> ModelData:
     found = list(model_files(folder))
     if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none of " + ", ".join(
-            pattern for family in FAMILIES.values() for pattern in family.files
-        )
-        raise InputError(
-            f"{folder}: expected a folder with one model in it, found {names}{'; give the file itself' if found else ''}"
-        )
+        patterns = ", ".join(pattern for family in FAMILIES.values() for pattern in family.files)
+        names = ", ".join(p.name for p in found) or f"none of {patterns}"
+        advice = "; give the file itself" if found else ""
+        raise InputError(f"{folder}: expected a folder with one model in it, found {names}{advice}")
     return ict.read_ict_folder(folder) if found[0] == folder else read(found[0])

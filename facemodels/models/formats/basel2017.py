@@ -1,24 +1,29 @@
 """The Basel Face Models of 2017 and 2019 (Gerig et al. 2018): HDF5 files of the statismo layout, read through h5py.
 
-`{shape,expression,color}/model/{mean,pcaBasis,pcaVariance}`: means [3V], x y z of a vertex together, unit-length components [3V,K] and their variances [K];
-`shape/representer/cells` [3,F], 0-based. Millimetres. The mean face is the mean of the shapes and of the expressions together. Colours are 0..1, sRGB. Of
-the named points in `metadata/landmarks/json` those that are one of the iBUG landmarks without doubt are used, each at its nearest vertex.
+`{shape,expression,color}/model/{mean,pcaBasis,pcaVariance}` hold means [3V], x y z of a vertex together, components of
+unit length [3V,K] and their variances [K]; `shape/representer/cells` [3,F], 0-based. Millimeters. The mean face is the
+mean of the shapes plus that of the expressions. Colors are 0..1, sRGB. Of the points that `metadata/landmarks/json`
+names, those that are certainly iBUG landmarks are used, each at its nearest vertex.
 """
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from facemodels.core.errors import InputError, one_line
-from facemodels.io.files import DEFLATE_LIMIT, existing_file, input_error, take_arrays
-from facemodels.models.formats.build import build
+from facemodels.core.landmarks import NUM_LANDMARKS
+from facemodels.io.files import DEFLATE_LIMIT, Shape, existing_file, input_error, take_arrays
+from facemodels.models.formats.build import build, check_vertices
 from facemodels.models.formats.layout import face_region, modes, outward, points, vertex_landmarks
 from facemodels.models.model_data import ModelData
 
 EXPECTED = "a Basel Face Model of 2017 or 2019 (.h5)"
-LICENCE = "Basel Face Model, University of Basel: research only, not to be passed on"
-REACH = 5.0  # mm: a named point farther than this from every vertex belongs to a part that this file leaves out
+LICENSE = "Basel Face Model, University of Basel: research only, not to be passed on"
+REACH = 5.0  # mm: a named point farther than this from every vertex belongs to a part that the file leaves out
+PARTS = ("shape", "expression", "color")
 IBUG = {
     "center.nose.tip": 30,
     "center.nose.attachement_to_philtrum": 33,
@@ -37,55 +42,32 @@ IBUG = {
 }
 
 
-def read_basel2017(path) -> ModelData:
-    """Reads model2017-1_*.h5 or model2019_*.h5."""
+def read_basel2017(path: str | Path) -> ModelData:
+    """Read model2017-1_*.h5 or model2019_*.h5.
+
+    Raises:
+        InputError: the file is missing or damaged, or h5py is not installed.
+    """
     path = existing_file(path, EXPECTED)
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError(
-            f"{path}: HDF5 files are read through h5py, which is not installed; run: pip install h5py"
-        ) from error
-    parts = ("shape", "expression", "color")
-    shapes = {
-        f"{part}/model/{k}": s
-        for part in parts
-        for k, s in (("mean", ("3V",)), ("pcaBasis", ("3V", part[0])), ("pcaVariance", (part[0],)))
-    }
+    arrays, named = _read(path)
+    parts = [part for part in PARTS if f"{part}/model/mean" in arrays]
+    shapes: dict[str, Shape | None] = {}
+    for part in (p for p in PARTS if p != "color" or p in parts):
+        sizes: dict[str, Shape] = {"mean": ("3V",), "pcaBasis": ("3V", part[0]), "pcaVariance": (part[0],)}
+        shapes |= {f"{part}/model/{name}": shape for name, shape in sizes.items()}
     shapes["shape/representer/cells"] = (3, None)
-    try:
-        with h5py.File(path, "r") as file:
-            arrays = {
-                k: _dataset(file[k], path.stat().st_size) for k in shapes if isinstance(file.get(k), h5py.Dataset)
-            }
-            named = file["metadata/landmarks/json"][()] if "metadata/landmarks/json" in file else b"[]"
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise input_error(path, EXPECTED, f"a file that does not read as HDF5 ({one_line(error)})") from error
-    if "color/model/mean" not in arrays:
-        shapes = {k: s for k, s in shapes.items() if not k.startswith("color")}
     take_arrays(path, arrays, shapes, EXPECTED)
     if len(arrays["shape/model/mean"]) % 3:
-        raise input_error(
-            path, "shape/model/mean of x, y, z for each vertex", f"{len(arrays['shape/model/mean'])} numbers"
-        )
-    if (
-        min(
-            arrays[f"{part}/model/pcaVariance"].min(initial=0)
-            for part in parts
-            if f"{part}/model/pcaVariance" in shapes
-        )
-        < 0
-    ):
+        found = f"{len(arrays['shape/model/mean'])} numbers"
+        raise input_error(path, "shape/model/mean of x, y, z for each vertex", found)
+    if min(arrays[f"{part}/model/pcaVariance"].min(initial=0) for part in parts) < 0:
         raise input_error(path, "variances that are not negative", "a negative one")
 
     mean = points(arrays["shape/model/mean"].astype(np.float64) + arrays["expression/model/mean"], 1)
     cells = arrays["shape/representer/cells"].T.astype(np.int64)
-    if cells.size and (cells.min() < 0 or cells.max() >= len(mean)):
-        raise input_error(path, f"cells of vertices in 0..{len(mean) - 1}", f"{cells.min()}..{cells.max()}")
+    check_vertices(path, cells, len(mean), "cells of vertices")
     scaled = {
-        part: modes(arrays[f"{part}/model/pcaBasis"], np.sqrt(arrays[f"{part}/model/pcaVariance"]))
-        for part in parts
-        if f"{part}/model/pcaBasis" in shapes
+        part: modes(arrays[f"{part}/model/pcaBasis"], np.sqrt(arrays[f"{part}/model/pcaVariance"])) for part in parts
     }
     landmarks = _landmarks(path, named, mean)
     data = build(
@@ -98,14 +80,35 @@ def read_basel2017(path) -> ModelData:
         albedo_mean=points(arrays["color/model/mean"], 1) if "color" in scaled else None,
         albedo=scaled.get("color"),
         albedo_encoding="srgb",
-        licence=LICENCE,
+        licence=LICENSE,
         **({} if landmarks is None else vertex_landmarks(landmarks)),
     )
     data.regions = face_region(data.mean, data.landmark_index, data.landmark_weights)
     return data
 
 
-def _dataset(entry, size):
+def _read(path: Path) -> tuple[dict[str, np.ndarray], Any]:
+    """The arrays of a file, by name, and its metadata/landmarks/json."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError(
+            f"{path}: HDF5 files are read through h5py, which is not installed; run: pip install h5py"
+        ) from error
+    names = [f"{part}/model/{name}" for part in PARTS for name in ("mean", "pcaBasis", "pcaVariance")]
+    names.append("shape/representer/cells")
+    try:
+        with h5py.File(path, "r") as file:
+            size = path.stat().st_size
+            arrays = {k: _dataset(file[k], size) for k in names if isinstance(file.get(k), h5py.Dataset)}
+            named = file["metadata/landmarks/json"][()] if "metadata/landmarks/json" in file else b"[]"
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise input_error(path, EXPECTED, f"a file that does not read as HDF5 ({one_line(error)})") from error
+    return arrays, named
+
+
+def _dataset(entry: Any, size: int) -> np.ndarray:
+    """The array of a dataset in a file of this size in bytes."""
     if entry.external or entry.is_virtual:
         raise ValueError(f"{entry.name} lies in another file")
     if entry.dtype.kind not in "fiu":
@@ -115,26 +118,26 @@ def _dataset(entry, size):
     return np.asarray(entry[()])
 
 
-def _landmarks(path, named, mean):
-    """Vertices of the landmarks that the file names, -1 for the others; None if it names none of them."""
+def _landmarks(path: Path, named: Any, mean: np.ndarray) -> np.ndarray | None:
+    """Vertices of the landmarks that the file names [68], -1 for the others; None if it names none of them."""
     try:
-        text = (
-            named
-            if isinstance(named, (bytes, str))
-            else np.asarray(named).ravel()[0]
-            if np.asarray(named).dtype == object
-            else np.asarray(named).tobytes()
-        )
-        listed = json.loads(text)
+        listed = json.loads(_text(named))
         places = listed if isinstance(listed, dict) else {point["id"]: point["coordinates"] for point in listed}
         wanted = {IBUG[name]: np.array(place, np.float64).reshape(3) for name, place in places.items() if name in IBUG}
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise input_error(
-            path, "named points in metadata/landmarks/json", f"an entry that does not read so ({one_line(error)})"
-        ) from error
+        found = f"an entry that does not read so ({one_line(error)})"
+        raise input_error(path, "named points in metadata/landmarks/json", found) from error
     if not wanted or not np.isfinite(np.stack(list(wanted.values()))).all() or not np.isfinite(mean).all():
         return None
     distance, vertex = cKDTree(mean).query(np.stack(list(wanted.values())))
-    landmarks = np.full(68, -1)
+    landmarks = np.full(NUM_LANDMARKS, -1)
     landmarks[list(wanted)] = np.where(distance <= REACH, vertex, -1)
     return landmarks
+
+
+def _text(named: Any) -> str | bytes:
+    """The text of an HDF5 string: a scalar, an array of one, or an array of characters."""
+    if isinstance(named, (bytes, str)):
+        return named
+    array = np.asarray(named)
+    return array.ravel()[0] if array.dtype == np.dtype(object) else array.tobytes()

@@ -1,4 +1,7 @@
-"""models.formats.build: TODO."""
+"""What all readers end with: `ModelData` whose errors name the file; and 1-based indices."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -6,11 +9,15 @@ from facemodels.core.errors import InputError
 from facemodels.io.files import input_error
 from facemodels.models.model_data import ModelData
 
-LARGEST = 1e5  # mm; what damaged numbers make of a face is mostly far beyond
+LARGEST = 1e5  # mm; faces of damaged numbers are mostly far larger
 
 
-def build(path, **fields) -> ModelData:
-    """ModelData of these fields, of a size that a face can have; what is wrong is told with the file's name."""
+def build(path: str | Path, **fields: Any) -> ModelData:
+    """Make `ModelData` of these fields, with the file as its source.
+
+    Raises:
+        InputError: the fields do not fit together, or the face is not of a size that faces have; it names the file.
+    """
     try:
         data = ModelData(source=str(path), **fields)
     except InputError as error:
@@ -21,9 +28,19 @@ def build(path, **fields) -> ModelData:
     return data
 
 
-def from_one(path, indices: np.ndarray, count: int, what: str) -> np.ndarray:
-    """1-based indices to 0-based int32, checked."""
+def from_one_based(path: str | Path, indices: np.ndarray, count: int, what: str) -> np.ndarray:
+    """1-based indices as 0-based int32, after checking that they are in 1..count."""
     indices = np.asarray(indices, np.int64) - 1
     if indices.size and (indices.min() < 0 or indices.max() >= count):
         raise input_error(path, f"{what} in 1..{count}", f"{indices.min() + 1}..{indices.max() + 1}")
     return indices.astype(np.int32)
+
+
+def check_vertices(path: str | Path, indices: np.ndarray, count: int, what: str = "triangles of vertices") -> None:
+    """Check that 0-based indices are in 0..count-1.
+
+    Raises:
+        InputError: one is not.
+    """
+    if indices.size and (indices.min() < 0 or indices.max() >= count):
+        raise input_error(path, f"{what} in 0..{count - 1}", f"{indices.min()}..{indices.max()}")

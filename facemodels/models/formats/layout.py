@@ -1,4 +1,6 @@
-"""From the array layouts of the families to this library's: pure functions on numpy arrays, used by every reader."""
+"""From the array layouts of the families to this library's: pure functions of numpy arrays, used by every reader."""
+
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -6,16 +8,21 @@ from scipy.spatial import cKDTree
 
 from facemodels.core.landmarks import NOSE_TIP
 
-FACE_RADIUS = 95.0  # mm around the nose tip: the crop of the MICC Florence protocol
+FACE_RADIUS = 95.0  # mm around the tip of the nose: the crop of the MICC Florence protocol
 
 
-def points(column, scale: float) -> np.ndarray:
-    """x0 y0 z0 x1 ... of any shape -> float32 [V,3] times scale."""
+def points(column: Any, scale: float) -> np.ndarray:
+    """x0 y0 z0 x1 ... of any shape as float32 [V,3], times scale."""
     return (np.asarray(column, np.float64).reshape(-1, 3) * scale).astype(np.float32)
 
 
-def modes(matrix, scale) -> np.ndarray:
-    """[3V,K] with a mode a column, rows x0 y0 z0 x1 ... -> float32 [K,V,3], each mode times scale (a number, or [K])."""
+def modes(matrix: Any, scale: Any) -> np.ndarray:
+    """A matrix of modes as float32 [K,V,3].
+
+    Args:
+        matrix: [3V,K], a mode in each column, rows x0 y0 z0 x1 ...
+        scale: what each mode is multiplied by: a number, or [K].
+    """
     matrix = np.asarray(matrix)
     scaled = matrix.T.astype(np.float32) * np.broadcast_to(
         np.asarray(scale, np.float32).reshape(-1, 1), (matrix.shape[1], 1)
@@ -24,7 +31,14 @@ def modes(matrix, scale) -> np.ndarray:
 
 
 def triangles(polygons: np.ndarray) -> np.ndarray:
-    """Polygons [P,n] padded with -1 -> int32 [F,3]: fans from each polygon's first corner, polygon by polygon, winding kept."""
+    """Divide polygons into triangles, keeping their winding.
+
+    Args:
+        polygons: [P,n], padded with -1.
+
+    Returns:
+        int32 [F,3]: polygon by polygon, a fan from its first corner.
+    """
     polygons = np.asarray(polygons, np.int32)
     fans = np.stack(
         [np.broadcast_to(polygons[:, :1], polygons[:, 2:].shape), polygons[:, 1:-1], polygons[:, 2:]], -1
@@ -33,11 +47,18 @@ def triangles(polygons: np.ndarray) -> np.ndarray:
 
 
 def outward(faces: np.ndarray, mean: np.ndarray, clockwise: bool) -> np.ndarray:
-    """Faces that are counter-clockwise seen from outside.
+    """Wind faces counterclockwise as seen from outside.
 
-    faces [F,3], mean [V,3] with +z out of the face; clockwise: the family is known to wind that way; its second and third corners are then
-    swapped. Some files of every family have been rewritten with the other winding: where the geometry is clear (the triangles' normals, summed
-    over the mesh, point away from the back of the head or towards it), it decides instead.
+    Some files of every family have been rewritten with the other winding. Where the geometry is clear, it therefore
+    decides: whether the normals of the triangles, summed over the mesh, point away from the back of the head.
+
+    Args:
+        faces: [F,3].
+        mean: [V,3], +z out of the face.
+        clockwise: how the family winds its faces, where the geometry is not clear.
+
+    Returns:
+        [F,3], the second and third corners swapped if necessary.
     """
     corners = mean[faces].astype(np.float64)
     low, high = mean.min(0).astype(np.float64), mean.max(0).astype(np.float64)
@@ -48,27 +69,45 @@ def outward(faces: np.ndarray, mean: np.ndarray, clockwise: bool) -> np.ndarray:
     return np.ascontiguousarray(faces[:, [0, 2, 1]] if swap else faces)
 
 
-def vertex_landmarks(vertices) -> dict:
-    """Vertex numbers [68], -1 for a landmark that the model lacks -> the fields landmark_index and landmark_weights of `ModelData`."""
+def vertex_landmarks(vertices: Any) -> dict[str, np.ndarray]:
+    """The fields landmark_index and landmark_weights of `ModelData` for landmarks that lie on vertices.
+
+    Args:
+        vertices: [68] vertices, -1 for a landmark that the model lacks.
+    """
     vertices = np.asarray(vertices, np.int64).ravel()
     weights = np.zeros((len(vertices), 3), np.float32)
     weights[:, 0] = vertices >= 0
     return {"landmark_index": np.repeat(np.maximum(vertices, 0)[:, None], 3, 1), "landmark_weights": weights}
 
 
-def face_region(mean: np.ndarray, landmark_index: np.ndarray | None, landmark_weights: np.ndarray | None) -> dict:
-    """The region "face" of a model whose file names none: what lies within 95 mm of the nose tip; no region without that landmark."""
-    if landmark_index is None or not landmark_weights[NOSE_TIP].any():
+def face_region(
+    mean: np.ndarray, landmark_index: np.ndarray | None, landmark_weights: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The region "face" of a model whose file names none: the vertices within 95 mm of the tip of the nose.
+
+    Returns:
+        {"face": int32 vertices}, or {} for a model without that landmark.
+    """
+    if landmark_index is None or landmark_weights is None or not landmark_weights[NOSE_TIP].any():
         return {}
     tip = (mean[landmark_index[NOSE_TIP]] * landmark_weights[NOSE_TIP][:, None]).sum(0)
     return {"face": np.flatnonzero(np.linalg.norm(mean - tip, axis=1) <= FACE_RADIUS).astype(np.int32)}
 
 
 def mirror(mean: np.ndarray, polygons: np.ndarray, tolerance: float = 0.5) -> np.ndarray | None:
-    """The mirror image of each vertex across x = 0, int32 [V], or None where the mesh is not symmetric to `tolerance` mm.
+    """Find the mirror image of each vertex across x = 0.
 
-    Vertices are matched by position; doubled ones (lips, seams) by the mean position of their neighbours along the edges of the polygons, [P,n]
-    padded with -1.
+    Vertices are matched by position; vertices at the same position (lips, seams) by the mean position of their
+    neighbors along the edges of the polygons.
+
+    Args:
+        mean: [V,3] mm.
+        polygons: [P,n], padded with -1.
+        tolerance: mm that an image may be off.
+
+    Returns:
+        int32 [V], or None if the mesh is not symmetric.
     """
     following = np.roll(polygons, -1, 1)
     following = np.where(following < 0, polygons[:, :1], following)

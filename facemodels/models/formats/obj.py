@@ -1,4 +1,8 @@
-"""Vertices, texture coordinates and polygons of an OBJ file in the order of the file, as models need them (mesh libraries reorder and split)."""
+"""OBJ files with vertices, texture coordinates and polygons in the order of the file, as models need them. (Mesh
+libraries reorder and split.)
+"""
+
+from pathlib import Path
 
 import numpy as np
 
@@ -8,8 +12,11 @@ from facemodels.io.files import existing_file, input_error
 _EXPECTED = "an OBJ mesh"
 
 
-def read_obj(path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """vertices float32 [V,3], uv float32 [T,2], polygons int32 [P,n] and uv_polygons int32 [P,n], 0-based, padded with -1.
+def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Read an OBJ file.
+
+    Returns:
+        vertices float32 [V,3]; uv float32 [T,2]; polygons and uv_polygons, int32 [P,n], 0-based, padded with -1.
 
     Raises:
         InputError: the file is missing, damaged, has no polygons, or polygons without texture coordinates.
@@ -34,8 +41,8 @@ def read_obj(path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return vertices, uv, (index[..., 0] - 1).astype(np.int32), (index[..., 1] - 1).astype(np.int32)
 
 
-def read_obj_vertices(path, count: int) -> np.ndarray:
-    """The vertices float32 [count,3] alone.
+def read_obj_vertices(path: str | Path, count: int) -> np.ndarray:
+    """Read the vertices alone, float32 [count,3].
 
     Raises:
         InputError: the file is missing, damaged, or has another number of vertices.
@@ -46,14 +53,12 @@ def read_obj_vertices(path, count: int) -> np.ndarray:
     return vertices
 
 
-def _numbers(path, lines, prefix, columns):
+def _numbers(path: str | Path, lines: list[bytes], prefix: bytes, columns: int) -> np.ndarray:
+    """The first numbers of the lines with a prefix, float32 [rows,columns]."""
     rows = [line[len(prefix) :] for line in lines if line.startswith(prefix)]
     try:
-        return (
-            np.array(b" ".join(rows).split(), np.float32)
-            .reshape(max(len(rows), 1), -1)[: len(rows), :columns]
-            .reshape(-1, columns)
-        )
+        numbers = np.array(b" ".join(rows).split(), np.float32).reshape(max(len(rows), 1), -1)
+        return numbers[: len(rows), :columns].reshape(-1, columns)
     except ValueError as error:
         raise input_error(
             path,
