@@ -1,7 +1,7 @@
-"""Random changes to pictures of faces and to all that is known about them: turned, scaled, shifted and mirrored; brighter, paler, blurred, covered.
+"""Random changes to pictures of faces and to all their labels: rotation, scale, shift, mirroring, color, blur, patches.
 
-Labels move with pixels. The random numbers of a sample come from a generator of its own, seeded by (seed, step, sample), so that a sample does not
-depend on the batch or the process in which it is changed.
+Labels move with pixels. The random numbers of a sample come from a generator of its own, seeded by (seed, step,
+sample), so a sample does not depend on the batch or the process in which it is changed.
 """
 
 import math
@@ -14,86 +14,109 @@ from torch import Tensor
 from facemodels.core.landmarks import mirror_order
 from facemodels.core.seeding import seed_of
 from facemodels.data import FaceBatch
-from facemodels.data.synthetic import gaussian_blur
+from facemodels.data.degradations import gaussian_blur
 
 
 @dataclass
 class AugmentConfig:
-    """How much is changed. Shares are probabilities.
+    """How strongly `augment` changes faces. Normal distributions are cut off at two standard deviations."""
 
-    rotation: degrees in the picture's plane; scale: of the logarithm; shift: of the picture's side; these three are standard deviations, cut off at two.
-    mirrored: share, of faces whose coefficients are not known (see `augment`). brightness, contrast, tint (a gain for each channel), saturation: standard
-    deviations of the logarithm of a gain. grey: share without colour. blurred: share, by up to `blur` of the side. covered: share with a patch before the
-    face, of up to `patch` of the side.
-    """
-
-    rotation: float = 15.0
-    scale: float = 0.08
-    shift: float = 0.05
-    mirrored: float = 0.5
+    # place: standard deviations
+    rotation: float = 15.0  # degrees, in the picture's plane
+    scale: float = 0.08  # of the logarithm of the scale
+    shift: float = 0.05  # of the picture's sides
+    mirrored: float = 0.5  # probability; faces with coefficients are never mirrored, see `augment`
+    # color: standard deviations of the logarithm of a gain
     brightness: float = 0.15
     contrast: float = 0.2
-    tint: float = 0.06
+    tint: float = 0.06  # per channel
     saturation: float = 0.2
-    grey: float = 0.05
-    blurred: float = 0.2
-    blur: float = 0.012
-    covered: float = 0.25
-    patch: float = 0.45
+    grey: float = 0.05  # probability of no color
+    # blur and patches
+    blurred: float = 0.2  # probability
+    blur: float = 0.012  # largest standard deviation, over the picture's longer side
+    covered: float = 0.25  # probability of a patch in front of the face
+    patch: float = 0.45  # largest diameter of the patch, over the picture's longer side
 
 
 @torch.no_grad()
-def augment(faces: FaceBatch, seed: int, step: int, indices: range, change: AugmentConfig | None = None) -> FaceBatch:
-    """The samples `indices` of a step (as many as there are faces), changed at random; see `warp_faces` for what happens to their labels.
+def augment(faces: FaceBatch, seed: int, step: int, indices: range, config: AugmentConfig | None = None) -> FaceBatch:
+    """Change the samples of a step at random; `warp_faces` says what happens to their labels.
 
-    faces.image [N,3,H,W] in 0..1 on any device. Coefficients of a mirrored face would be those of another person, which cannot be told without the
-    model's symmetry: faces with identity, expression or albedo are never mirrored. Brightness, colour, blur and patches are the camera's and the
-    surroundings', as in `Synthetic`: the light stays, and patches are taken out of the mask, not out of `visible`.
+    The coefficients of a mirrored face would be those of another person, which cannot be found without the model's
+    symmetry: faces with identity, expression or albedo are never mirrored. Brightness, color, blur and patches belong
+    to the camera and the surroundings, as in `Synthetic`: the light stays, and patches are taken out of the mask, not
+    out of `visible`.
+
+    Args:
+        faces: the samples, image [N,3,H,W] in 0..1 on any device; not written to.
+        seed: seed of the run.
+        step: number of the batch.
+        indices: numbers of the N samples within the step.
+        config: how strongly they are changed; None for the defaults.
+
+    Raises:
+        ValueError: there are not as many indices as faces.
     """
     if len(indices) != len(faces):
         raise ValueError(f"indices must be as many as there are faces, got {len(indices)} for {len(faces)}")
-    change = change or AugmentConfig()
+    config = config or AugmentConfig()
     generators = [torch.Generator().manual_seed(seed_of(seed, step, i)) for i in indices]
     device = faces.image.device
     normal = torch.stack([torch.randn(10, generator=g) for g in generators]).clamp(-2, 2).to(device, non_blocking=True)
-    chance = torch.stack(
-        [torch.rand(16, generator=g) for g in generators]
-    )  # what is chosen is known before a device is asked
-    uniform = chance.to(device, non_blocking=True)
+    # Also on the CPU: which samples are chosen is then known without waiting for the device.
+    cpu_uniform = torch.stack([torch.rand(16, generator=g) for g in generators])
+    uniform = cpu_uniform.to(device, non_blocking=True)
 
     height, width = faces.image.shape[-2:]
-    known = any(c is not None for c in (faces.identity, faces.expression, faces.albedo))
-    flip = uniform[:, 0] < (0.0 if known else change.mirrored)
-    angle, scale = change.rotation * math.pi / 180 * normal[:, 0], (change.scale * normal[:, 1]).exp()
-    faces = _warp(faces, angle, scale, change.shift * normal[:, 2:4] * _constant([width, height], normal), flip)
-    image, mask = faces.image, faces.mask
+    flip = uniform[:, 0] < (0.0 if _has_coefficients(faces) else config.mirrored)
+    angle, scale = config.rotation * math.pi / 180 * normal[:, 0], (config.scale * normal[:, 1]).exp()
+    faces = _warp(faces, angle, scale, config.shift * normal[:, 2:4] * _constant([width, height], normal), flip)
+    image, mask = faces.image, faces.mask  # new tensors, which may be written to
 
-    chosen = (chance[:, 1] < change.covered).nonzero()[:, 0].to(device, non_blocking=True)
+    chosen = (cpu_uniform[:, 1] < config.covered).nonzero()[:, 0].to(device, non_blocking=True)
     if len(chosen):
-        patch, colour = _patch(uniform[chosen, 2:12], change.patch, height, width)
-        image[chosen] = torch.lerp(image[chosen], colour, patch[:, None])  # `warp_faces` made it
+        patch, color = _patch(uniform[chosen, 2:12], config.patch, height, width)
+        image[chosen] = torch.lerp(image[chosen], color, patch[:, None])
         if mask is not None:
             mask[chosen] *= 1 - patch
-    chosen = (chance[:, 12] < change.blurred).nonzero()[:, 0].to(device, non_blocking=True)
+    chosen = (cpu_uniform[:, 12] < config.blurred).nonzero()[:, 0].to(device, non_blocking=True)
     if len(chosen):
-        image[chosen] = gaussian_blur(image[chosen], 0.3 + change.blur * max(height, width) * uniform[chosen, 13])
-    return replace(faces, image=_coloured(image, change, normal[:, 4:], uniform[:, 14] < change.grey), mask=mask)
+        image[chosen] = gaussian_blur(image[chosen], 0.3 + config.blur * max(height, width) * uniform[chosen, 13])
+    return replace(faces, image=_change_color(image, config, normal[:, 4:], uniform[:, 14] < config.grey), mask=mask)
 
 
-def _coloured(image, change, normal, grey):
-    """One matrix and offset for each picture: saturation, then tint and brightness, then contrast about the middle."""
-    gain = (change.brightness * normal[:, :1] + change.tint * normal[:, 1:4]).exp()
-    contrast = (change.contrast * normal[:, 4]).exp()
-    saturation = (change.saturation * normal[:, 5]).exp() * ~grey
+def _change_color(image: Tensor, config: AugmentConfig, normal: Tensor, gray: Tensor) -> Tensor:
+    """Change saturation, then tint and brightness, then contrast about the middle: one matrix and offset per picture.
+
+    Args:
+        image: [N,3,H,W].
+        config: the standard deviations.
+        normal: [N,6] standard normal numbers.
+        gray: bool [N], pictures to leave without color.
+    """
+    gain = (config.brightness * normal[:, :1] + config.tint * normal[:, 1:4]).exp()
+    contrast = (config.contrast * normal[:, 4]).exp()
+    saturation = (config.saturation * normal[:, 5]).exp() * ~gray
     luma = _constant([0.299, 0.587, 0.114], image)
     matrix = saturation[:, None, None] * torch.eye(3, device=image.device) + (1 - saturation[:, None, None]) * luma
     matrix = matrix * (gain * contrast[:, None])[:, :, None]
-    middle = (0.45 * (1 - contrast))[:, None, None].expand(-1, 3, 1)
-    return torch.baddbmm(middle, matrix, image.flatten(2)).view_as(image).clamp_(0, 1)
+    offset = (0.45 * (1 - contrast))[:, None, None].expand(-1, 3, 1)
+    return torch.baddbmm(offset, matrix, image.flatten(2)).view_as(image).clamp_(0, 1)
 
 
-def _patch(uniform, largest, height, width):
-    """(how much of each pixel it covers [M,H,W], its colour [M,3,H,W]): ellipses and rectangles with stripes, turned, anywhere."""
+def _patch(uniform: Tensor, largest: float, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Draw patches: rotated ellipses and rectangles with stripes, anywhere.
+
+    Args:
+        uniform: [M,10] uniform numbers.
+        largest: diameter over the longer side.
+        height: of the pictures.
+        width: of the pictures.
+
+    Returns:
+        How much of each pixel the patch covers [M,H,W], and its color [M,3,H,W].
+    """
     device, side = uniform.device, max(height, width)
     ys, xs = torch.meshgrid(
         torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij"
@@ -111,58 +134,71 @@ def _patch(uniform, largest, height, width):
 
 
 def warp_faces(faces: FaceBatch, angle: Tensor, scale: Tensor, shift: Tensor, mirrored: Tensor) -> FaceBatch:
-    """Faces whose pictures are mirrored about their vertical middle line where `mirrored` [N] bool, then turned anticlockwise by `angle` [N] radians and
-    scaled by `scale` [N] about their middle, then shifted by `shift` [N,2] pixels, x to the right and y down.
+    """Move pictures of faces and their labels.
 
-    Pixels are sampled bilinearly, black beyond the old picture. Landmarks go along, also out of the picture, with `visible`, and change their numbers where
-    mirrored (`left_right`); so do mask, rotation, scale, translation and light: they describe the same (or the mirrored) head in the new picture.
-    Coefficients stay; for a mirrored face they are wrong, so mirroring a face that has them is refused.
+    A picture is mirrored about its vertical center line, then rotated and scaled about its center, then shifted. Pixels
+    are sampled bilinearly, black outside the old picture. Landmarks go along, also out of the picture, with `visible`,
+    and are renumbered where mirrored (`mirror_order`). So do mask, rotation, scale, translation and light: they
+    describe the same (or the mirrored) head in the new picture. Coefficients stay; they would be wrong for a mirrored
+    face.
+
+    Args:
+        faces: the faces; not written to.
+        angle: [N] radians, counterclockwise.
+        scale: [N].
+        shift: [N,2] pixels, x to the right and y down.
+        mirrored: bool [N].
 
     Raises:
         ValueError: a face with identity, expression or albedo is to be mirrored.
     """
-    if mirrored.any() and any(c is not None for c in (faces.identity, faces.expression, faces.albedo)):
+    if mirrored.any() and _has_coefficients(faces):
         raise ValueError("faces with coefficients cannot be mirrored: they would be the coefficients of another face")
     return _warp(faces, angle, scale, shift, mirrored)
 
 
-def _constant(values, like) -> Tensor:
-    """Numbers as a tensor of the kind of another, without waiting for its device as `new_tensor` does."""
+def _has_coefficients(faces: FaceBatch) -> bool:
+    return any(c is not None for c in (faces.identity, faces.expression, faces.albedo))
+
+
+def _constant(values: list[float], like: Tensor) -> Tensor:
+    """A constant of another tensor's dtype, without waiting for its device as `new_tensor` does."""
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
-def _warp(faces, angle, scale, shift, mirrored):
-    """`warp_faces`, which does not look whether a face may be mirrored: that waits for the device."""
+def _warp(faces: FaceBatch, angle: Tensor, scale: Tensor, shift: Tensor, mirrored: Tensor) -> FaceBatch:
+    """Like `warp_faces`, without the check whether a face may be mirrored, which waits for the device."""
     height, width = faces.image.shape[-2:]
-    half = middle = _constant([width / 2, height / 2], angle)
+    half = center = _constant([width / 2, height / 2], angle)
     sign = 1 - 2 * mirrored.to(angle)
     c, s = angle.cos(), angle.sin()
-    # In pixels with y down, turning anticlockwise is [c s; -s c]; mirroring comes first.
+    # In pixels with y down, a counterclockwise rotation is [c s; -s c]; mirroring comes first.
     turn = torch.stack([torch.stack([c * sign, s], -1), torch.stack([-s * sign, c], -1)], -2)
-    offset = middle + shift
+    offset = center + shift
     inverse = turn.mT / scale[:, None, None]
-    # grid_sample counts from -1 to 1 across the picture: old = inverse (new - offset) + middle, with both divided by half the size, less one.
+    # grid_sample counts from -1 to 1 across the picture: old = inverse (new - offset) + center, in units of half its
+    # sides.
     theta = torch.cat(
         [inverse * half / half[:, None], (-(inverse @ shift[..., None]))[..., 0].div(half)[..., None]], -1
     )
-    grid = F.affine_grid(theta, (len(angle), 1, height, width), align_corners=False)
+    grid = F.affine_grid(theta, [len(angle), 1, height, width], align_corners=False)
     planes = faces.image if faces.mask is None else torch.cat([faces.image, faces.mask[:, None].to(faces.image)], 1)
     planes = F.grid_sample(planes, grid, align_corners=False)
     new = replace(faces, image=planes[:, :3])
     if faces.mask is not None:
         new.mask = planes[:, 3]
     if faces.landmarks is not None:
-        points = scale[:, None, None] * (faces.landmarks[..., :2] - middle) @ turn.mT + offset[:, None]
-        points = torch.cat([points, scale[:, None, None] * faces.landmarks[..., 2:]], -1)  # depth, where it is known
-        table = torch.tensor(mirror_order(points.shape[1])).to(points.device, non_blocking=True)
-        new.landmarks = torch.where(mirrored[:, None, None], points[:, table], points)
+        points = scale[:, None, None] * (faces.landmarks[..., :2] - center) @ turn.mT + offset[:, None]
+        points = torch.cat([points, scale[:, None, None] * faces.landmarks[..., 2:]], -1)  # depth, where it is labeled
+        order = torch.tensor(mirror_order(points.shape[1])).to(points.device, non_blocking=True)
+        new.landmarks = torch.where(mirrored[:, None, None], points[:, order], points)
         if faces.visible is not None:
-            new.visible = torch.where(mirrored[:, None], faces.visible[:, table], faces.visible)
+            new.visible = torch.where(mirrored[:, None], faces.visible[:, order], faces.visible)
     up = _constant([1.0, -1.0], angle)  # cameras have y up
     if faces.translation is not None:
-        centred = (faces.translation[:, :2] - middle) * torch.stack([sign, torch.ones_like(sign)], -1)
-        rolled = torch.stack([c * centred[:, 0] - s * centred[:, 1], s * centred[:, 0] + c * centred[:, 1]], -1)
-        new.translation = scale[:, None] * rolled + middle + up * shift
+        centered = (faces.translation[:, :2] - center) * torch.stack([sign, torch.ones_like(sign)], -1)
+        rolled = torch.stack([c * centered[:, 0] - s * centered[:, 1], s * centered[:, 0] + c * centered[:, 1]], -1)
+        new.translation = scale[:, None] * rolled + center + up * shift
     if faces.scale is not None:
         new.scale = scale * faces.scale
     if faces.rotation is not None:
@@ -175,11 +211,18 @@ def _warp(faces, angle, scale, shift, mirrored):
     return new
 
 
-def rotate_light(light, c, s, sign):
-    """Light [N,9,3] about a mirrored (sign -1) head that is then turned anticlockwise in the picture, by cosines and sines [N].
+def rotate_light(light: Tensor, c: Tensor, s: Tensor, sign: Tensor) -> Tensor:
+    """Mirror light, then rotate it counterclockwise in the picture.
 
-    Bands of the preset "deep3d" are 1, y, z, x, xy, yz, 3z^2-1, xz, x^2-y^2, up to factors that x and y share: about z, (x, y) and (xz, yz) turn once,
-    (x^2-y^2, 2xy) twice. The factor of xy is twice that of x^2-y^2."""
+    Bands of the preset "deep3d" are 1, y, z, x, xy, yz, 3z^2-1, xz, x^2-y^2, up to factors that x and y share. About z,
+    (x, y) and (xz, yz) turn once and (x^2-y^2, 2xy) twice. The factor of xy is twice that of x^2-y^2.
+
+    Args:
+        light: [N,9,3].
+        c: [N], cosines of the angles.
+        s: [N], sines of the angles.
+        sign: [N], -1 where mirrored, else 1.
+    """
     c, s, sign = c[:, None], s[:, None], sign[:, None]
     one, y, z, x, xy, yz, zz, xz, xx = light.unbind(1)
     x, xy, xz = x * sign, xy * sign, xz * sign
@@ -198,6 +241,3 @@ def rotate_light(light, c, s, sign):
         ],
         1,
     )
-
-
-# ------------------------------------------------------------------------------------------------------------------ names of points

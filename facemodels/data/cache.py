@@ -1,7 +1,8 @@
-"""Samples that are made once and kept, in memory or in a file that is read as it is needed, and taken in another random order in each epoch.
+"""Samples that are decoded or rendered once and kept, in memory or in a file, and taken in another order in each epoch.
 
-`Shuffled` is what training takes batches from; `Cached` renders an endless source into one; `collect_samples` is how sources of photographs decode their files
-(`load_in_threads`: in threads), say which of them are damaged, and keep the crops for the next run.
+`Shuffled` is what training takes batches from. `Cached` renders an endless source into one. `collect_samples` is how
+sources of photographs decode their files (in threads, with `load_in_threads`), report which of them are damaged, and
+keep the crops for the next run.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -22,47 +24,86 @@ from tqdm import tqdm
 
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.seeding import seed_of
-from facemodels.data import FaceBatch
+from facemodels.data import FaceBatch, Source
+
+Name = TypeVar("Name")
+Loaded = TypeVar("Loaded")
+Sample: TypeAlias = dict[
+    str, np.ndarray
+]  # one sample of a `FaceBatch` by field: image uint8 [3,S,S], landmarks [L,2], ...
+Samples: TypeAlias = Iterator[tuple[str, Sample | InputError]]  # with names
+
+
+class SampleSource(NamedTuple):
+    """What `collect_samples` takes to read samples from files.
+
+    Attributes:
+        files: everything that is read.
+        settings: what the samples depend on besides the files, plain values, the kind of source among them.
+        samples: makes the samples.
+    """
+
+    files: list[Path]
+    settings: dict[str, Any]
+    samples: Callable[[], Samples]
 
 
 class Shuffled:
     """Endless epochs over faces whose images are uint8, each in another random order.
 
-    ``Shuffled(faces)(seed, start, indices)`` gives the samples whose numbers in the endless sequence of epochs are start + i for i in indices, images
-    in 0..1. Without state: the same numbers give the same samples. `faces.image` may lie in a file (`collect_samples` with a cache): only what is taken is read.
-    places: int64 [M], the faces that take part; None for all.
+    ``Shuffled(faces)(seed, start, indices)`` gives the samples whose numbers in the endless sequence of epochs are
+    start + i for i in indices, images in 0..1. Stateless: the same numbers give the same samples. `faces.image` may lie
+    in a file (`collect_samples` with a cache): only what is taken is read.
+
+    Args:
+        faces: the faces.
+        places: int64 [M], indices of the faces that take part; None for all.
+
+    Raises:
+        ValueError: there are no faces, or images are not uint8.
     """
 
-    def __init__(self, faces: FaceBatch, places: Tensor | None = None):
+    def __init__(self, faces: FaceBatch, places: Tensor | None = None) -> None:
         if faces.image.dtype != torch.uint8 or len(faces) == 0:
             raise ValueError(
                 f"faces must be at least one, with images of uint8, got {len(faces)} of {faces.image.dtype}"
             )
         self.faces, self.places, self.count = faces, places, len(faces) if places is None else len(places)
-        self._now = None, None
+        # The epoch of the last sample and its order. One tuple, replaced as a whole: threads may be in different
+        # epochs.
+        self._epoch: tuple[tuple[int, int], Tensor] | None = None
 
     def __call__(self, seed: int, start: int, indices: range) -> FaceBatch:
+        """Return samples `start` + i of the endless sequence of epochs, for i in indices."""
         places = torch.stack([self._place(seed, start + i) for i in indices])
         taken = self.faces[places if self.places is None else self.places[places]]
         taken.image = taken.image.float() / 255
         return taken
 
-    def _place(self, seed, number) -> Tensor:
-        epoch = (seed, number // self.count)
-        now = self._now  # one tuple, replaced as a whole: threads may be in different epochs
-        if now[0] != epoch:
-            now = self._now = (
-                epoch,
-                torch.randperm(self.count, generator=torch.Generator().manual_seed(seed_of(*epoch))),
-            )
-        return now[1][number % self.count]
+    def _place(self, seed: int, number: int) -> Tensor:
+        """The index, int64 [], of a sample of the endless sequence."""
+        key = (seed, number // self.count)
+        epoch = self._epoch
+        if epoch is None or epoch[0] != key:
+            order = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed_of(*key)))
+            epoch = self._epoch = (key, order)
+        return epoch[1][number % self.count]
 
 
 class Cached(Shuffled):
-    """`count` samples of an endless source, in memory, images as bytes and no masks. Made in blocks on the source's device; kept on the CPU."""
+    """Samples of an endless source in memory, images as bytes and without masks; rendered in blocks, kept on the CPU.
 
-    def __init__(self, source, seed: int, count: int, block: int = 64, progress: bool = True):
-        parts, images = [], None
+    Args:
+        source: renders them, on its own device.
+        seed: seed of the samples.
+        count: number of samples.
+        block: samples rendered at a time.
+        progress: whether to show a progress bar in a terminal.
+    """
+
+    def __init__(self, source: Source, seed: int, count: int, block: int = 64, progress: bool = True) -> None:
+        parts: list[FaceBatch] = []
+        images: Tensor | None = None
         for k in tqdm(
             range(0, count, block), desc="rendering samples", disable=None if progress else True, leave=False
         ):
@@ -70,21 +111,25 @@ class Cached(Shuffled):
             if images is None:
                 images = torch.empty(count, *faces.image.shape[1:], dtype=torch.uint8)
             images[k : k + len(faces)] = (faces.image * 255).round().byte()
-            faces.image, faces.mask = faces.image.new_empty(len(faces), 0), None  # not all of them at once in floats
-            parts.append(faces.to("cpu"))
-        super().__init__(replace(FaceBatch.concatenate(parts), image=images))
+            # Never all of them as floats.
+            parts.append(replace(faces, image=faces.image.new_empty(len(faces), 0), mask=None).to("cpu"))
+        batch = FaceBatch.concatenate(parts)
+        super().__init__(batch if images is None else replace(batch, image=images))
 
 
-# ------------------------------------------------------------------------------------------------------------ files of photographs
+def load_in_threads(
+    names: Iterable[Name], load: Callable[[Name], Loaded], desc: str = "reading pictures"
+) -> Iterator[tuple[Name, Loaded | InputError]]:
+    """Iterate over (name, load(name)) in the order of the names, or (name, the InputError that load raised).
 
-Sample = dict[str, np.ndarray]  # one sample of `FaceBatch` by field: image uint8 [3,S,S], landmarks [L,2], ...
-
-
-def load_in_threads(names: Iterable, load: Callable, desc: str = "reading pictures") -> Iterator[tuple]:
-    """(name, load(name)) in the order of the names, or (name, the InputError that load raised). Threads: decoders let go of the interpreter."""
+    Args:
+        names: passed to `load`, which runs in threads: decoders release the interpreter.
+        load: loads one.
+        desc: title of the progress bar.
+    """
     names = list(names)
 
-    def tried(name):
+    def attempt(name: Name) -> Loaded | InputError:
         try:
             return load(name)
         except InputError as error:
@@ -94,44 +139,52 @@ def load_in_threads(names: Iterable, load: Callable, desc: str = "reading pictur
         ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool,
         tqdm(total=len(names), desc=desc, disable=None, leave=False) as bar,
     ):
-        for k in range(0, len(names), 256):  # not all at once: pictures would pile up before a slow disk
-            for name, sample in zip(names[k : k + 256], pool.map(tried, names[k : k + 256])):
+        for k in range(0, len(names), 256):  # not all at once: pictures would pile up where the consumer is slow
+            for name, sample in zip(names[k : k + 256], pool.map(attempt, names[k : k + 256])):
                 yield name, sample
                 bar.update()
 
 
-Samples = Iterator[tuple[str, Sample | InputError]]  # with names
-
-
 def collect_samples(
-    source: str, files: Iterable[Path], settings: dict, samples: Callable[[], Samples], cache: str | Path | None
+    source: str,
+    files: Iterable[Path],
+    settings: dict[str, Any],
+    samples: Callable[[], Samples],
+    cache: str | Path | None,
 ) -> FaceBatch:
-    """All samples of a source as `FaceBatch` with uint8 images. Those that are InputErrors are left out, and one warning says how many and which.
+    """Collect all samples of a source, with uint8 images.
 
-    source: for people, which data these are. settings: what the samples depend on besides the files (plain values), which kind of source it is among them.
-    samples: makes them, see `load_in_threads`; all with the same fields and shapes. cache: None keeps images in memory; or a folder for files that are made once,
-    whole or not at all, and from then on mapped into memory, so that a data set may be larger than it. They are found again by the names, sizes and times
-    of `files` and by `settings`; other processes of the machine that want the same wait for the first.
+    Samples that are InputErrors are left out, and one warning says how many and which.
+
+    Args:
+        source: names the data in messages.
+        files: everything that is read; a cache is found again by their names, sizes and times.
+        settings: what the samples depend on besides the files, plain values, the kind of source among them.
+        samples: makes the samples, see `load_in_threads`; all with the same fields and shapes.
+        cache: None keeps images in memory. Or a folder for files that are written once, completely or not at all, and
+            from then on mapped into memory, so a data set may be larger than memory. Other processes of the machine
+            that want the same files wait for the first.
 
     Raises:
         InputError: no sample is left, or the cache cannot be written or is damaged.
     """
     if cache is None:
-        images = bytearray()
-        labels, shape, complaint = _gather(source, samples(), images.extend)
-        return _faces(torch.frombuffer(images, dtype=torch.uint8).view(shape), labels, complaint)
+        content = bytearray()
+        labels, shape, complaint = _gather(source, samples(), content.extend)
+        return _to_batch(torch.frombuffer(content, dtype=torch.uint8).view(shape), labels, complaint)
     stats = [(str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
     key = hashlib.sha256(json.dumps([_LAYOUT, settings, stats], sort_keys=True).encode()).hexdigest()[:24]
     kept = Path(cache) / f"faces-{key}"
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(kept.with_suffix(".lock")):
+        with _locked(kept.with_suffix(".lock")):
             if not kept.is_dir():
                 _write(source, samples(), kept)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(
-            f"{kept}: the crops could not be kept there ({reason}); free some space, or choose another folder for the cache"
+            f"{kept}: the crops could not be kept there ({reason}); "
+            "free some space, or choose another folder for the cache"
         ) from error
     try:
         with open(kept / "labels.npz", "rb") as opened, np.load(opened) as file:
@@ -141,16 +194,16 @@ def collect_samples(
         images = np.memmap(kept / "images.bin", np.uint8, "c", shape=shape)
     except Exception as error:  # whatever numpy throws at a damaged file
         raise InputError(f"{kept}: damaged ({one_line(error)}); delete it, and it will be made anew") from None
-    return _faces(torch.from_numpy(images), labels, complaint)
+    return _to_batch(torch.from_numpy(images), labels, complaint)
 
 
-_LAYOUT = 1  # of the files below and of how crops are cut; another number makes everything anew
+_LAYOUT = 1  # version of the files below and of how crops are cut; another number invalidates all caches
 
 
-def _write(source, samples, kept):
-    """The folder `kept`, under another name until all of it is on the disk."""
+def _write(source: str, samples: Samples, kept: Path) -> None:
+    """Write the folder `kept`, under another name until all of it is on the disk."""
     partial = kept.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     try:
         partial.mkdir()
         with open(partial / "images.bin", "wb") as file:
@@ -158,7 +211,7 @@ def _write(source, samples, kept):
             file.flush()
             os.fsync(file.fileno())
         with open(partial / "labels.npz", "wb") as file:
-            np.savez(file, shape=np.array(shape), complaint=np.array(complaint), **labels)
+            np.savez(file, shape=np.array(shape), complaint=np.array(complaint), **labels)  # type: ignore[arg-type] # allow_pickle is no label
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, kept)
@@ -167,9 +220,16 @@ def _write(source, samples, kept):
         raise
 
 
-def _gather(source, samples, put) -> tuple[dict[str, np.ndarray], tuple[int, ...], str]:
-    """Puts the images' bytes away, one after the other. Returns the other fields [N,...], the images' shape and the complaint about what is left out."""
-    labels, count, shape, skipped = {}, 0, None, []
+def _gather(
+    source: str, samples: Samples, write: Callable[[bytes], Any]
+) -> tuple[dict[str, np.ndarray], tuple[int, ...], str]:
+    """Write the bytes of all images, one after the other.
+
+    Returns:
+        The other fields, each [N,...]; the shape of all images; and a sentence about samples that are left out, or "".
+    """
+    labels: dict[str, list[np.ndarray]] = {}
+    count, shape, skipped = 0, (), list[tuple[str, InputError]]()
     for name, sample in samples:
         if isinstance(sample, InputError):
             skipped.append((name, sample))
@@ -181,40 +241,41 @@ def _gather(source, samples, put) -> tuple[dict[str, np.ndarray], tuple[int, ...
             raise ValueError(
                 f"{name}: samples of {source} must have the same fields and uint8 images {list(shape)}, got {found}"
             )
-        put(image.tobytes())
+        write(image.tobytes())
         count += 1
         for field in sample.keys() - {"image"}:
             labels.setdefault(field, []).append(sample[field])
     if not count:
         raise InputError(
-            f"{source}: "
-            + (
-                f"none of {len(skipped)} pictures can be used; the first: {skipped[0][1]}"
-                if skipped
-                else "there are no pictures"
-            )
+            f"{source}: none of {len(skipped)} pictures can be used; the first: {skipped[0][1]}"
+            if skipped
+            else f"{source}: there are no pictures"
         )
     complaint = ""
     if skipped:
-        complaint = f"{source}: {len(skipped)} of {count + len(skipped)} pictures are left out: {name_list([n for n, _ in skipped])}; the first because: {skipped[0][1]}"
+        complaint = (
+            f"{source}: {len(skipped)} of {count + len(skipped)} pictures are left out: "
+            f"{name_list([n for n, _ in skipped])}; the first because: {skipped[0][1]}"
+        )
     return {field: np.stack(values) for field, values in labels.items()}, (count, *shape), complaint
 
 
-def _faces(images, labels, complaint):
+def _to_batch(images: Tensor, labels: dict[str, np.ndarray], complaint: str) -> FaceBatch:
     if complaint:
         warnings.warn(complaint, stacklevel=4)  # at the line that asked the source for its faces
-    return FaceBatch(images, **{field: torch.from_numpy(values) for field, values in labels.items()})
+    tensors: dict[str, Any] = {field: torch.from_numpy(values) for field, values in labels.items()}
+    return FaceBatch(images, **tensors)
 
 
 def name_list(names: list[str]) -> str:
-    """The first ten names, and how many more there are."""
+    """Join the first ten names, and say how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 @contextmanager
-def _alone(path: Path):
-    """Only one process of this machine is within, for one path; the system lets the next one in when a process dies."""
-    import fcntl  # which Windows lacks; nothing but a cache needs it
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock between the processes of this machine; the system releases it when a process dies."""
+    import fcntl  # missing on Windows, and only caches need it
 
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,38 +1,43 @@
-"""300W-LP and AFLW2000-3D (Zhu, Lei, Liu, Shi, Li: Face alignment across large poses, CVPR 2016): photographs with fitted Basel faces.
+"""300W-LP and AFLW2000-3D: photographs with fitted Basel faces.
 
-300W-LP is the training set of 3DDFA and its family: photographs of 300-W, turned to larger yaws by rendering. AFLW2000-3D is its test set; it is never
-trained on here, and nothing is tuned to it. Both are read from a folder or a zip in their own layout:
+Zhu, Lei, Liu, Shi, Li: Face alignment across large poses, CVPR 2016 (3DDFA). 300W-LP is the training set of 3DDFA and
+its family: photographs of 300-W, rotated to larger yaws by rendering. AFLW2000-3D is its test set; it is never trained
+on here, and nothing is tuned to it. Both are read from a folder or a zip in their own layout:
 
 | set | pictures with a .mat of the same name | 68 landmarks |
 |---|---|---|
-| 300W-LP | AFW/, HELEN/, IBUG/, LFPW/ and the mirrored ones, AFW_Flip/ ... | pts_3d [68,2] in landmarks/AFW/*_pts.mat ... (*) |
+| 300W-LP | AFW/, HELEN/, IBUG/, LFPW/, and mirrored: AFW_Flip/ ... | pts_3d [68,2] in landmarks/AFW/*_pts.mat ... (*) |
 | AFLW2000-3D | image00002.jpg ..., in AFLW2000/ or any folder | pt3d_68 [3,68] in the picture's .mat |
 
 (*) A mirrored picture that has no such file gets the mirrored landmarks of the other.
 
-The pose of a .mat is Pose_Para = pitch, yaw, roll (radians), tx, ty, tz (pixels), f (pixels per micrometre). With vertices V of the Basel face in micrometres
+The pose of a .mat is Pose_Para = pitch, yaw, roll (radians), tx, ty, tz (pixels), f (pixels per micrometer). With
+vertices V of the Basel face in micrometers
 
-    P = f Rx Ry Rz V + t,   x = P_x,   y = height + 1 - P_y,   z = P_z (larger is nearer),   1-based: the first pixel's centre is (1, 1)
+    P = f Rx Ry Rz V + t,   x = P_x,   y = height + 1 - P_y,   z = P_z (larger is nearer)
 
     Rx = [1 0 0; 0 c s; 0 -s c],   Ry = [c 0 -s; 0 1 0; s 0 c],   Rz = [c s 0; -s c 0; 0 0 1]
 
-(each turns by the opposite of the textbook's angle; the product is a proper rotation). That is `facerender.camera.weak_perspective`, whose pixels are 0 at the
-lower left corner, with a translation smaller by half a pixel.
+1-based: the center of the first pixel is (1, 1). Each of Rx, Ry, Rz is the inverse of the usual one; the product is a
+proper rotation. This is `facerender.camera.weak_perspective`, whose pixels are 0 at the lower left corner, with a
+translation smaller by half a pixel.
 
-f is negative in one file, AFLW2000-3D's image04157. -f Rx Ry Rz has the same picture as f times the rotation whose first two rows are negated, and so it is given;
-only z then runs the other way than in that file's pt3d_68, which is given as it is.
+f is negative in one file, AFLW2000-3D's image04157. -f Rx Ry Rz gives the same picture as f times the rotation whose
+first two rows are negated, which is what is returned; only z then runs the other way than in that file's pt3d_68, which
+is returned as it is.
 
-Shape_Para [199] and Exp_Para [29] are coefficients of unit-length components. The models that `facemodels.models.formats` reads take standard deviations:
-coefficients = Shape_Para / sigma. sigma is in the model's files; without them the raw numbers are given, which are of the order of 1e5 for identity.
+Shape_Para [199] and Exp_Para [29] are coefficients of unit-length components. The models that
+`facemodels.models.formats` reads take standard deviations: coefficients = Shape_Para / sigma. sigma is in the model's
+files; without them the raw numbers are returned, which are of the order of 1e5 for identity.
 """
 
 import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -40,7 +45,7 @@ from facemodels.core.crops import Box, cut, landmark_box, to_crop
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import mirror_order
 from facemodels.data import FaceBatch
-from facemodels.data.cache import Sample, collect_samples, load_in_threads
+from facemodels.data.cache import Sample, Samples, collect_samples, load_in_threads
 from facemodels.io.files import input_error, take_arrays
 from facemodels.io.images import read_picture
 from facemodels.io.matfile import parse_mat, read_mat
@@ -48,14 +53,21 @@ from facemodels.io.pickles import read_pickle
 from facemodels.models.formats.tddfa_v2 import IDENTITY, POSE
 
 SETS = ("AFW", "HELEN", "IBUG", "LFPW")
-_PARAMETERS = {"Pose_Para": (1, 7), "Shape_Para": (199, 1), "Exp_Para": (29, 1)}
+_PARAMETERS: dict[str, tuple[int, ...]] = {"Pose_Para": (1, 7), "Shape_Para": (199, 1), "Exp_Para": (29, 1)}
+Arrays: TypeAlias = dict[str, np.ndarray | str]  # what `facemodels.io.matfile` reads
 
 
 class Photo(NamedTuple):
     """A photograph and its labels.
 
-    name: of the file, without its ending. image: uint8 [h,w,3] sRGB. landmarks: float32 [68,2], or [68,3] where z is known: pixels of the photograph, (0, 0)
-    its corner, z nearer where larger. pose [7], shape [199], expression [29]: the numbers of the .mat, float32.
+    Attributes:
+        name: name of the file, without its suffix.
+        image: uint8 [h,w,3] sRGB.
+        landmarks: float32 [68,2], or [68,3] where z is known: pixels of the photograph, (0, 0) its corner, z larger
+            where nearer.
+        pose: float32 [7], Pose_Para of the .mat.
+        shape: float32 [199], Shape_Para.
+        expression: float32 [29], Exp_Para.
     """
 
     name: str
@@ -67,25 +79,30 @@ class Photo(NamedTuple):
 
     @property
     def yaw(self) -> float:
-        """Of the fitted face, degrees; positive where the face looks to the left of the picture."""
+        """Yaw of the fitted face, degrees; positive where the face looks to the left of the picture."""
         return float(np.degrees(self.pose[1]))
 
 
-# --------------------------------------------------------------------------------------------------------------------------- data sets
+def aflw2000(
+    path: str | Path, size: int = 120, model: str | Path | None = None, cache: str | Path | None = None
+) -> FaceBatch:
+    """Read AFLW2000-3D (for evaluation only).
 
-
-def aflw2000(path, size: int = 120, model=None, cache=None) -> FaceBatch:
-    """AFLW2000-3D (for evaluation alone): uint8 images [N,3,size,size], landmarks [N,68,3] in crop pixels with z in the same scale, identity, expression
-    and camera.
+    Single photographs that cannot be read are left out, with one warning that names them.
 
     Args:
-        path: the folder or zip. size: of the crops, which are `crops.landmark_box` of the labelled landmarks. model: Model_Shape.mat (with Model_Exp.mat
-            beside it) or 3DDFA_V2's bfm_noneck_v3.pkl: identity and expression are then coefficients of that model as `load_model` loads it; None leaves them raw.
-            cache: see `cache.collect_samples`.
+        path: the folder or zip.
+        size: side of the crops in pixels; they are `landmark_box` of the labeled landmarks.
+        model: Model_Shape.mat (with Model_Exp.mat beside it) or 3DDFA_V2's bfm_noneck_v3.pkl: identity and expression
+            are then coefficients of that model as `load_model` loads it; None leaves them raw.
+        cache: see `collect_samples`.
+
+    Returns:
+        Images uint8 [N,3,size,size] with landmarks [N,68,3] in crop pixels, z in the same scale, identity, expression
+        and camera.
 
     Raises:
-        InputError: the path does not hold the data set, or none of its files can be read. Single photographs that cannot are left out, with one warning that
-            names them.
+        InputError: the path does not hold the data set, or none of its files can be read.
     """
     photos = AFLW2000(path)
     return collect_samples(
@@ -93,8 +110,13 @@ def aflw2000(path, size: int = 120, model=None, cache=None) -> FaceBatch:
     )
 
 
-def lp300w(path, size: int = 120, model=None, cache=None) -> FaceBatch:
-    """300W-LP: as `aflw2000`, landmarks [N,68,2] (pts_3d, which has no z). 61,225 photographs and as many mirrored ones: 5 GB at 120 pixels."""
+def lp300w(
+    path: str | Path, size: int = 120, model: str | Path | None = None, cache: str | Path | None = None
+) -> FaceBatch:
+    """Read 300W-LP as `aflw2000` reads its set, but with landmarks [N,68,2] (pts_3d, which has no z).
+
+    61,225 photographs and as many mirrored ones: 5 GB at 120 pixels.
+    """
     photos = LP300W(path)
     return collect_samples(
         f"300W-LP in {path}", photos.sources(), _settings(size, model), lambda: _samples(photos, size, model), cache
@@ -102,11 +124,22 @@ def lp300w(path, size: int = 120, model=None, cache=None) -> FaceBatch:
 
 
 class PhotoSet:
-    """Photographs of a folder or zip: `names`, in order, and `read(name)`. Reading is safe in threads."""
+    """Photographs of a folder or zip; reading them is safe in threads.
+
+    Args:
+        path: the folder or zip.
+
+    Attributes:
+        about: what the data set is, for messages.
+        names: names of the photographs, sorted.
+
+    Raises:
+        InputError: the path does not hold the data set.
+    """
 
     about = ""
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.zip = None
         if self.path.is_dir():
@@ -133,11 +166,11 @@ class PhotoSet:
             raise input_error(self.path, self.about, "none of them")
 
     def name_of(self, stem: str) -> str | None:
-        """The name of the sample to which the file belongs that has this path without its ending; None for a file of something else."""
+        """The name of the photograph that a file belongs to, None for other files; stem is its path without suffix."""
         raise NotImplementedError
 
     def read(self, name: str) -> Photo:
-        """One photograph and its labels.
+        """Read one photograph and its labels.
 
         Raises:
             InputError: one of its files is missing or damaged; the message names it.
@@ -153,17 +186,26 @@ class PhotoSet:
             raise input_error(self.path / stem, "68 landmarks on the photograph", "points on one line or far from it")
         return Photo(name, image, landmarks, pose[0], shape[:, 0], expression[:, 0])
 
-    def landmarks(self, stem: str, arrays: dict, width: int) -> np.ndarray:
-        """[68,2] or [68,3], pixels with the corner at (0, 0)."""
+    def landmarks(self, stem: str, arrays: Arrays, width: int) -> np.ndarray:
+        """Read the landmarks of a photograph, [68,2] or [68,3], pixels with the corner at (0, 0).
+
+        Args:
+            stem: its path without suffix.
+            arrays: content of its .mat.
+            width: its width in pixels.
+        """
         raise NotImplementedError
 
     def sources(self) -> list[Path]:
         """The files that everything is read from."""
         return [self.path] if self.zip else [self.path / f for f in sorted(self.files)]
 
-    # ------------------------------------------------------------------------------------------------------------------ single files
-
     def content(self, file: str) -> bytes:
+        """Read a file of the folder or zip.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
         if file not in self.files:
             raise InputError(f"{self.path / file}: there is no such file")
         try:
@@ -178,12 +220,16 @@ class PhotoSet:
         ) as error:  # what zipfile throws at damage and passwords
             raise InputError(f"{self.path / file}: cannot be read ({one_line(error)})") from error
 
-    def arrays(self, file: str, keys) -> dict:
-        """The named arrays of a .mat file, which may be in a zip."""
+    def arrays(self, file: str, keys: Collection[str]) -> Arrays:
+        """Read arrays of a .mat file of the folder or zip."""
         return parse_mat(self.content(file), self.path / file, "a MATLAB file of version 5", keys)
 
-    def checked(self, file: str, arrays: dict, shapes: dict) -> list[np.ndarray]:
-        """The arrays of these shapes, float32 and finite."""
+    def checked(self, file: str, arrays: Arrays, shapes: dict[str, tuple[int, ...]]) -> list[np.ndarray]:
+        """Return the arrays of these names as float32.
+
+        Raises:
+            InputError: one is missing, of another shape, or not finite.
+        """
         with np.errstate(over="ignore"):
             found = [a.astype(np.float32) for a in take_arrays(self.path / file, arrays, shapes, self.about)]
         for key, array in zip(shapes, found):
@@ -197,10 +243,12 @@ class AFLW2000(PhotoSet):
 
     about = "AFLW2000-3D, a folder or zip of imageNNNNN.jpg and .mat"
 
-    def name_of(self, stem):
+    def name_of(self, stem: str) -> str | None:
+        """The name of the photograph that a file belongs to."""
         return Path(stem).name if re.fullmatch(r"(.*/)?image\d+", stem) else None
 
-    def landmarks(self, stem, arrays, width):
+    def landmarks(self, stem: str, arrays: Arrays, width: int) -> np.ndarray:
+        """Read the landmarks of a photograph."""
         (points,) = self.checked(stem + ".mat", arrays, {"pt3d_68": (3, 68)})
         return points.T.astype(np.float64) - (0.5, 0.5, 0)
 
@@ -210,11 +258,13 @@ class LP300W(PhotoSet):
 
     about = "300W-LP, a folder or zip with AFW/, HELEN/, IBUG/, LFPW/, their _Flip and landmarks/"
 
-    def name_of(self, stem):
-        *above, folder, name = ["", "", *stem.split("/")]
-        return f"{folder}/{name}" if folder.removesuffix("_Flip") in SETS and above[-1] != "landmarks" else None
+    def name_of(self, stem: str) -> str | None:
+        """The name of the photograph that a file belongs to."""
+        above, folder, name = ["", "", *stem.split("/")][-3:]
+        return f"{folder}/{name}" if folder.removesuffix("_Flip") in SETS and above != "landmarks" else None
 
-    def landmarks(self, stem, arrays, width):
+    def landmarks(self, stem: str, arrays: Arrays, width: int) -> np.ndarray:
+        """Read the landmarks of a photograph."""
         *above, folder, name = stem.split("/")
         root = "/".join([*above, "landmarks"])
         file = f"{root}/{folder}/{name}_pts.mat"
@@ -226,11 +276,15 @@ class LP300W(PhotoSet):
         return (points * (-1, 1) + (width, 0))[np.asarray(mirror_order(68))] if mirror else points
 
 
-# --------------------------------------------------------------------------------------------------------------- to this library's terms
-
-
 def pose_rotation(angles: np.ndarray) -> np.ndarray:
-    """Pitch, yaw, roll [...,3] of a Pose_Para, radians, to R = Rx Ry Rz with the signs of the data set, [...,3,3], for column vectors; proper."""
+    """Convert the angles of a Pose_Para to the rotation R = Rx Ry Rz, with the signs of the data set.
+
+    Args:
+        angles: [...,3] pitch, yaw, roll in radians.
+
+    Returns:
+        [...,3,3], proper, for column vectors.
+    """
     (cx, cy, cz), (sx, sy, sz) = (np.moveaxis(f(np.asarray(angles, np.float64)), -1, 0) for f in (np.cos, np.sin))
     rows = [
         [cy * cz, cy * sz, -sy],
@@ -241,8 +295,17 @@ def pose_rotation(angles: np.ndarray) -> np.ndarray:
 
 
 def crop_camera(pose: np.ndarray, height: int, box: Box, size: int) -> tuple[np.ndarray, float, np.ndarray]:
-    """A Pose_Para [7] of a photograph of this height as the camera of `facerender.camera.weak_perspective` in the crop of a box: rotation [3,3], scale (pixels per
-    mm), translation [2] (pixels from the lower left corner of the crop, y up)."""
+    """Convert a Pose_Para to the camera of `facerender.camera.weak_perspective` in a crop.
+
+    Args:
+        pose: [7].
+        height: of the photograph, pixels.
+        box: what is cropped.
+        size: side of the crop in pixels.
+
+    Returns:
+        rotation [3,3]; scale, pixels per mm; translation [2], pixels from the lower left corner of the crop, y up.
+    """
     rotation, f, zoom = pose_rotation(pose[:3]), float(pose[6]), size / (box[2] - box[0])
     if f < 0:
         rotation = rotation * [[-1], [-1], [1]]
@@ -250,11 +313,13 @@ def crop_camera(pose: np.ndarray, height: int, box: Box, size: int) -> tuple[np.
     return rotation, abs(f) * 1e3 * zoom, (pose[3:5].astype(np.float64) - 0.5 - lower_left) * zoom
 
 
-def basel_deviations(path) -> tuple[np.ndarray, np.ndarray]:
-    """What Shape_Para and Exp_Para are divided by to be the coefficients of a model that `load_model` loads from this path.
+def basel_deviations(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read the standard deviations that turn Shape_Para and Exp_Para into coefficients, by division.
 
-    path: Model_Shape.mat, with Model_Exp.mat or Model_Expression.mat beside it ([199] and [29]), or 3DDFA_V2's bfm_noneck_v3.pkl, with
-    param_mean_std_62d_120x120.pkl beside it ([40] and [10]: the model has the first ones alone).
+    Args:
+        path: the model that the coefficients are for, as `load_model` loads it. Model_Shape.mat, with Model_Exp.mat or
+            Model_Expression.mat beside it ([199] and [29]); or 3DDFA_V2's bfm_noneck_v3.pkl, with
+            param_mean_std_62d_120x120.pkl beside it ([40] and [10]: that model has only the first ones).
 
     Raises:
         InputError: another file, or one of them is missing or damaged.
@@ -285,17 +350,17 @@ def basel_deviations(path) -> tuple[np.ndarray, np.ndarray]:
     return found[0], found[1]
 
 
-def _settings(size, model):
+def _settings(size: int, model: str | Path | None) -> dict[str, Any]:
     return {"size": size, "deviations": None if model is None else [d.tolist() for d in basel_deviations(model)]}
 
 
-def _samples(photos: PhotoSet, size: int, model) -> Iterator[tuple[str, Sample | InputError]]:
+def _samples(photos: PhotoSet, size: int, model: str | Path | None) -> Samples:
     deviations = (None, None) if model is None else basel_deviations(model)
 
-    def coefficients(raw, deviation):
+    def coefficients(raw: np.ndarray, deviation: np.ndarray | None) -> np.ndarray:
         return raw if deviation is None else (raw[: len(deviation)] / deviation).astype(np.float32)
 
-    def sample(name) -> Sample:
+    def sample(name: str) -> Sample:
         photo = photos.read(name)
         box = landmark_box(photo.landmarks[:, :2])
         points = to_crop(photo.landmarks[:, :2], box, size)

@@ -1,9 +1,9 @@
-"""Videos of people, for methods that compare frames of one face: who is in a frame is known, and little else."""
+"""Videos of people, for methods that compare frames of one face: the person in a frame is known, and little else."""
 
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import imageio.v3 as iio
 import numpy as np
@@ -14,42 +14,66 @@ from facemodels.core.crops import Box, landmark_box
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import COUNTS
 from facemodels.data import FaceBatch
-from facemodels.data.cache import Sample, Samples, collect_samples, load_in_threads, name_list
+from facemodels.data.cache import Sample, Samples, SampleSource, collect_samples, load_in_threads, name_list
 from facemodels.data.folder import check_one_kind, face_sample
 from facemodels.io.images import PICTURE_SUFFIXES, read_picture
 from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
 from facemodels.io.video import VIDEO_SUFFIXES
 
+# Takes an image uint8 [h,w,3] and returns the box of its face, or None.
+Detector: TypeAlias = Callable[[np.ndarray], Box | None]
+
 
 def videos(
     path: str | Path, size: int = 120, every: int = 1, limit: int | None = None, cache: str | Path | None = None
 ) -> FaceBatch:
-    """Frames of a folder that has for each person one video file or one sub-folder, of frames as pictures or of videos: images uint8 [N,3,size,size] and
-    `person` [N], numbered by name; `landmarks` [N,L,2] and `visible` where there are any. path may also be one video file, of one person.
+    """Read frames of a folder that has, for each person, one video file or one subfolder of frames or of videos.
 
-    every: takes the frames 0, every, 2 every, ... of a video. limit: most frames of a video. cache: see `collect_samples`.
+    Landmarks stand in NAME.npy [T,L,2] beside the video NAME.mp4 or the folder NAME of T frames, NaN where a frame has
+    none, or in a landmark file beside each picture; L = 68, 21 or 5, the same for all. Frames are then cropped by
+    `landmark_box`, and those without landmarks are left out. Frames of videos without any landmark file are cropped to
+    the square in the middle, and a warning names these videos. Frames and videos that are damaged are left out, with a
+    warning that names them.
 
-    Landmarks stand in NAME.npy [T,L,2] beside the video NAME.mp4 or the folder NAME of T frames, NaN where a frame has none, or in a landmark file beside each
-    picture; L = 68, 21 or 5, the same for all. Frames are then cut out by `landmark_box`, and those without landmarks are left out. Frames of videos without
-    any landmark file are cut to the square in the middle, and a warning names these videos.
+    Args:
+        path: the folder, or one video file, of one person.
+        size: side of the crops in pixels.
+        every: takes the frames 0, every, 2 every, ... of a video.
+        limit: most frames of a video; None for all.
+        cache: see `collect_samples`.
 
-    Frames and videos that are damaged are left out, with a warning that names them.
+    Returns:
+        Images uint8 [N,3,size,size] with `person` [N], numbered by name, and `landmarks` [N,L,2] and `visible` where
+        there are any.
 
     Raises:
-        InputError: there is no such folder or nothing in it, landmarks are of different kinds, no frame can be used, or ffmpeg is needed and missing.
+        InputError: there is no such folder or nothing in it, landmarks are of different kinds, no frame can be used, or
+            ffmpeg is needed and missing.
     """
-    found, *source = open_clips(path, size, every, limit)
+    found, source = open_clips(path, size, every, limit)
     faces = collect_samples(str(path), *source, cache)
     faces.person = torch.tensor([person for person, _ in found])[split_clip_ids(faces)[0]]
     return faces
 
 
 def open_clips(
-    path: str | Path, size: int, every: int, limit: int | None, detect: Callable[..., Box | None] | None = None
-) -> tuple[list[tuple[int, "Clip"]], list[Path], dict, Callable[[], Samples]]:
-    """The clips of a folder, each with its person, and what `collect_samples` takes to read them; `split_clip_ids` tells then which frame is which.
+    path: str | Path, size: int, every: int, limit: int | None, detect: Detector | None = None
+) -> tuple[list[tuple[int, "Clip"]], SampleSource]:
+    """Find the clips of a folder. Warnings are for the caller's caller.
 
-    detect: ``detect(image) -> box or None`` cuts frames out, instead of landmarks or the middle; see `facemodels.data.clips.clips`. Warnings are for the caller's caller.
+    Args:
+        path: as for `videos`.
+        size: side of the crops in pixels.
+        every: as for `videos`.
+        limit: as for `videos`.
+        detect: crops frames by a detector instead of by landmarks or to the middle; see `facemodels.data.clips.clips`.
+
+    Returns:
+        The clips, each with the number of its person, and the source of their frames for `collect_samples`.
+        `split_clip_ids` tells of the collected frames which is which.
+
+    Raises:
+        InputError: as `videos`.
     """
     path = Path(path)
     if every < 1 or (limit is not None and limit < 1):
@@ -60,46 +84,64 @@ def open_clips(
         entries, root = [path], path.parent
     else:
         raise InputError(f"{path}: there is no such folder, and no such video ({', '.join(VIDEO_SUFFIXES)})")
-    people = [clips for entry in entries if (clips := _clips(entry, root))]
-    clips = [(person, clip) for person, clips in enumerate(people) for clip in clips]
+    people = [of_person for entry in entries if (of_person := _clips(entry, root))]
+    clips = [(person, clip) for person, of_person in enumerate(people) for clip in of_person]
     if not clips:
         raise InputError(
-            f"{path}: expected video files ({', '.join(VIDEO_SUFFIXES)}), or folders of frames or of videos, one for each person"
+            f"{path}: expected video files ({', '.join(VIDEO_SUFFIXES)}), or folders of frames or of videos, "
+            "one for each person"
         )
     if not detect and (bare := [clip.name for _, clip in clips if not clip.has_landmarks]):
-        about = (
-            f"{len(bare)} of {len(clips)} videos have no landmarks beside them and are cut to the square in the middle"
+        warnings.warn(
+            f"{path}: {len(bare)} of {len(clips)} videos have no landmarks beside them "
+            f"and are cropped to the square in the middle: {name_list(bare)}",
+            stacklevel=3,
         )
-        warnings.warn(f"{path}: {about}: {name_list(bare)}", stacklevel=3)
 
-    def samples():
+    def samples() -> Samples:
         marks = [_landmarks(clip) if clip.has_landmarks else None for _, clip in clips]
         counts = {clip.name: len(p) for (_, clip), m in zip(clips, marks) for p in m or () if isinstance(p, np.ndarray)}
         check_one_kind(path, counts)
-        unlabelled = np.full((next(iter(counts.values())), 2), np.nan, np.float32) if counts else None
+        unlabeled = np.full((next(iter(counts.values())), 2), np.nan, np.float32) if counts else None
         for which, ((_, clip), mine) in enumerate(zip(clips, marks)):
             for number, image in _frames(clip, every, limit, mine):
                 name = f"{clip.name}, frame {number}"
                 try:
                     if isinstance(image, InputError):
                         raise image
-                    sample = _sample(name, image, mine and mine[number], unlabelled, size, detect)
+                    points = (
+                        None if mine is None else mine[number] if mine else InputError(f"{name}: it has no landmarks")
+                    )
+                    sample = _sample(name, image, points, unlabeled, size, detect)
                     yield name, sample | {"person": np.int64(which << 32 | number)}
                 except InputError as error:
                     yield name, error
 
     files = [file for _, clip in clips for file in (*clip.frames, clip.table, *clip.each) if file]
     detector = detect and f"{detect.__module__}.{getattr(detect, '__qualname__', type(detect).__qualname__)}"
-    return clips, files, {"source": "videos", "size": size, "every": every, "limit": limit, "detect": detector}, samples
+    settings = {"source": "videos", "size": size, "every": every, "limit": limit, "detect": detector}
+    return clips, SampleSource(files, settings, samples)
 
 
 def split_clip_ids(faces: FaceBatch) -> tuple[Tensor, Tensor]:
-    """(which clip, which of its frames), int64 [N] each, of faces collected as `open_clips` says: they carry both in `person`."""
+    """Return which clip a face is of, int64 [N], and which of its frames, int64 [N].
+
+    Args:
+        faces: as collected from `open_clips`, which puts both numbers into `person`.
+    """
+    assert faces.person is not None
     return faces.person >> 32, faces.person & 0xFFFFFFFF
 
 
 class Clip(NamedTuple):
-    """A video of one person. frames: one video file, or pictures in order. table: a file with the landmarks of all frames; or each: of each picture."""
+    """A video of one person.
+
+    Attributes:
+        name: its path below the folder.
+        frames: one video file, or pictures in order.
+        table: a file with the landmarks of all frames, or None.
+        each: a landmark file, or None, for each picture.
+    """
 
     name: str
     frames: tuple[Path, ...]
@@ -108,11 +150,12 @@ class Clip(NamedTuple):
 
     @property
     def has_landmarks(self) -> bool:
+        """Whether there is any landmark file."""
         return self.table is not None or any(self.each)
 
 
 def _clips(entry: Path, root: Path) -> list[Clip]:
-    """The videos of a person's file or folder."""
+    """Find the videos in a person's file or folder."""
     if entry.name.startswith("."):
         return []
     name, clips = str(entry.relative_to(root)), []
@@ -133,14 +176,17 @@ def _clips(entry: Path, root: Path) -> list[Clip]:
 
 
 def _landmarks(clip: Clip) -> list[np.ndarray | InputError]:
-    """Of each frame [L,2], or why it has none; one InputError in all where there is no telling which frame is which."""
+    """Read the landmarks of each frame [L,2], or the reason why it has none.
+
+    One InputError alone where the table cannot be read, so that no frame has landmarks.
+    """
     if clip.table is None:
-        found = []
-        for picture, file in zip(clip.frames, clip.each):
+        found: list[np.ndarray | InputError] = []
+        for picture, marks in zip(clip.frames, clip.each):
             try:
                 found.append(
-                    read_landmarks(file).points
-                    if file
+                    read_landmarks(marks).points
+                    if marks
                     else InputError(f"{picture}: there is no landmark file beside it")
                 )
             except InputError as error:
@@ -158,19 +204,23 @@ def _landmarks(clip: Clip) -> list[np.ndarray | InputError]:
         or table.shape[2] not in (2, 3)
         or table.dtype.kind not in "fiu"
     ):
-        found = f"{table.dtype} {list(table.shape)}" if isinstance(table, np.ndarray) else "an archive"
+        what = f"{table.dtype} {list(table.shape)}" if isinstance(table, np.ndarray) else "an archive"
         return [
             InputError(
-                f"{clip.table}: expected the landmarks of all frames, [T,L,2] with L = 68, 21 or 5, found {found}"
+                f"{clip.table}: expected the landmarks of all frames, [T,L,2] with L = 68, 21 or 5, found {what}"
             )
         ]
     return list(table[..., :2].astype(np.float32))
 
 
 def _frames(
-    clip: Clip, every: int, limit: int | None, marks: list | None
+    clip: Clip, every: int, limit: int | None, marks: list[np.ndarray | InputError] | None
 ) -> Iterator[tuple[int, np.ndarray | InputError]]:
-    """(number, uint8 [h,w,3]) of the frames that are taken; an InputError for a frame that is damaged, and for all from where the video or its landmarks are."""
+    """Iterate over (number, uint8 [h,w,3]) of the frames that are taken.
+
+    A damaged frame gives an InputError instead; from where the video or its landmarks are damaged, one does for the
+    rest.
+    """
     if marks and len(marks) == 1 and isinstance(marks[0], InputError) and clip.table:
         yield 0, marks[0]
         return
@@ -187,7 +237,8 @@ def _frames(
         return
     number = -1
     try:
-        with iio.imopen(clip.frames[0], "r", plugin="FFMPEG") as video:  # closed also where it is not read to its end
+        # With a context, the video is closed also where it is not read to its end.
+        with iio.imopen(clip.frames[0], "r", plugin="FFMPEG") as video:  # type: ignore[call-overload] # the stubs lack it
             for number, image in enumerate(video.iter()):
                 if limit is not None and number >= every * limit:
                     return
@@ -207,33 +258,51 @@ def _frames(
         yield (
             number + 1,
             InputError(
-                f"{clip.table}: landmarks of {len(marks)} frames, and the video has {'more' if number >= len(marks) else number + 1}"
+                f"{clip.table}: landmarks of {len(marks)} frames, and the video has "
+                f"{'more' if number >= len(marks) else number + 1}"
             ),
         )
 
 
-def _sample(name, image, points, unlabelled, size, detect) -> Sample:
-    """points: [L,2] or why there are none; None for a video without landmarks. unlabelled: what stands for them, [L,2] of NaN; None where no video has any."""
-    known = isinstance(points, np.ndarray) and (~np.isnan(points).any(1)).sum() >= 2
-    if known:
-        check_inside(points, image.shape[:2], name)
+def _sample(
+    name: str,
+    image: np.ndarray,
+    points: np.ndarray | InputError | None,
+    unlabeled: np.ndarray | None,
+    size: int,
+    detect: Detector | None,
+) -> Sample:
+    """Crop a frame.
+
+    Args:
+        name: names the frame in messages.
+        image: uint8 [h,w,3].
+        points: landmarks [L,2], or why there are none; None for a video without landmarks.
+        unlabeled: [L,2] of NaN, for frames without landmarks; None where no video has any.
+        size: side of the crop in pixels.
+        detect: the detector, or None.
+    """
+    marks = points if isinstance(points, np.ndarray) and (~np.isnan(points).any(1)).sum() >= 2 else None
+    if marks is not None:
+        check_inside(marks, image.shape[:2], name)
     if detect:
         box = detect(image)
         if box is None:
             raise InputError(f"{name}: no face was found")
-        box = _square(*map(float, box))
-    elif known:
-        box = landmark_box(points)
+        x0, y0, x1, y1 = map(float, box)
+        box = _square(x0, y0, x1, y1)
+    elif marks is not None:
+        box = landmark_box(marks)
     elif points is None:
         box = _square(0, 0, image.shape[1], image.shape[0], min)
     else:
         raise points if isinstance(points, InputError) else InputError(f"{name}: it has no landmarks")
-    if unlabelled is None:
+    if unlabeled is None:
         return {"image": face_sample(name, image, np.zeros((0, 2)), box, size)["image"]}
-    return face_sample(name, image, points if known else unlabelled, box, size)
+    return face_sample(name, image, unlabeled if marks is None else marks, box, size)
 
 
-def _square(x0, y0, x1, y1, which=max) -> Box:
-    """Of a box's longer (or shorter) side about its middle."""
+def _square(x0: float, y0: float, x1: float, y1: float, which: Callable[[float, float], float] = max) -> Box:
+    """The square of a box's longer (or, with min, shorter) side about its center."""
     side = which(x1 - x0, y1 - y0)
     return (x0 + x1 - side) / 2, (y0 + y1 - side) / 2, (x0 + x1 + side) / 2, (y0 + y1 + side) / 2

@@ -368,7 +368,7 @@ def test_clips_of_frame_folders_are_of_one_folder_each(tmp_path):
     write_frames(tmp_path / "bert", 6, first=10)
     with pytest.warns(
         UserWarning,
-        match="2 of 2 videos have no landmarks beside them and are cut to the square in the middle: anna, bert",
+        match="2 of 2 videos have no landmarks beside them and are cropped to the square in the middle: anna, bert",
     ) as caught:
         store = clips(tmp_path, 32, frames=3, gap=2)
     assert len(caught) == 1 and caught[0].filename == __file__
@@ -399,7 +399,7 @@ def test_clips_that_are_too_short_are_left_out_by_name(tmp_path):
     with pytest.warns(UserWarning) as caught:
         store = clips(tmp_path, 16, frames=3, gap=1)
     assert any(
-        "2 of 3 clips are left out because fewer than 3 frames of theirs can be used: one (1), two (2)"
+        "2 of 3 clips are left out because fewer than 3 of their frames can be used: one (1), two (2)"
         in str(w.message)
         for w in caught
     )
@@ -442,7 +442,7 @@ def test_a_detector_cuts_frames_out_and_those_without_a_face_are_left_out(tmp_pa
         and "6 of 15 pictures are left out: anna, frame 4" in lines[0]
         and "anna, frame 4: no face was found" in lines[0]
     ), lines
-    assert "1 of 2 clips are left out because fewer than 2 frames of theirs can be used: none (0)" in lines[1]
+    assert "1 of 2 clips are left out because fewer than 2 of their frames can be used: none (0)" in lines[1]
     faces = store(0, 0, range(40))
     assert (faces.image[:, :2, 3:-3, 3:-3] > 0.98).all() and (
         faces.image[:, :2, :, [0, -1]] > 0.6

@@ -563,7 +563,7 @@ def test_frames_know_their_person_and_their_square(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.warns(
         UserWarning,
-        match="2 of 2 videos have no landmarks beside them and are cut to the square in the middle: anna, bert",
+        match="2 of 2 videos have no landmarks beside them and are cropped to the square in the middle: anna, bert",
     ) as caught:
         faces = videos(tmp_path, 32, every=2)
     assert len(caught) == 1
@@ -743,7 +743,7 @@ def drawn(model, faces, size):
     image, face_id = fr.render_face(
         clip, normals, model.albedo(faces.albedo), faces.light.contiguous(), model.topology, (size, size)
     )
-    return fr.colour.to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2), face_id >= 0
+    return fr.color.to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2), face_id >= 0
 
 
 def test_depth_of_landmarks_is_scaled_with_the_picture_and_no_more():
@@ -801,7 +801,7 @@ def test_the_camera_and_light_of_a_mirrored_face_are_those_of_the_mirrored_head(
     clip = fr.camera.weak_perspective(vertices, got.scale, got.rotation, got.translation, (96, 96))
     normals = (fr.vertex_normals(vertices, topology) @ got.rotation.transpose(1, 2)).contiguous()
     image, face_id = fr.render_face(clip, normals, albedo, got.light.contiguous(), topology, (96, 96))
-    image, inner = fr.colour.to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2), (got.mask > 0.999) & (face_id >= 0)
+    image, inner = fr.color.to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2), (got.mask > 0.999) & (face_id >= 0)
     assert inner.float().mean() > 0.2 and ((got.mask > 0.5) != (face_id >= 0))[inside].float().mean() < 0.01
     assert (image - got.image).abs().mean(1)[inner].mean() < 0.012
     torch.testing.assert_close(torch.linalg.det(got.rotation), torch.ones(4))

@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter
 import facerender as fr
 from facemodels import MorphableModel, load_model
 from facemodels.data import FaceBatch
-from facemodels.data.synthetic import RandomizationConfig, Synthetic, gaussian_blur, jpeg
+from facemodels.data.degradations import gaussian_blur, jpeg
+from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from tests.models.test_morphable import tiny
 
 PLAIN = RandomizationConfig(occluded=0.0, degraded=0.0, background=0.0)
