@@ -1,7 +1,13 @@
-"""Meshes out: OBJ with its material and texture, PLY, GLB with morph targets, and a viewer in one HTML file.
+"""Writing meshes: `mesh_of` makes a `Mesh` of a morphable model, `write` writes it as its path's suffix says.
 
-`mesh_of` makes a `Mesh` of a morphable model and its coefficients, `bake_albedo` a texture of its colours, and `write` any of the files, by its
-suffix. Every file is written whole or not at all.
+mesh     `Mesh`, made of a model by `mesh_of`; a texture of the model's colors by `bake_albedo`
+obj      Wavefront OBJ, with its material and texture
+ply      binary PLY
+gltf     glTF 2.0 in one binary file (GLB), with morph targets
+viewer   an interactive viewer in one HTML file; its page, style and program are viewer.html, viewer.css and viewer.js
+files    what the writers share: units, axes, image encoding
+
+Every file is written completely or not at all.
 """
 
 from pathlib import Path
@@ -18,11 +24,15 @@ __all__ = ["Mesh", "bake_albedo", "mesh_of", "write", "write_glb", "write_html",
 SUFFIXES = (".obj", ".ply", ".glb", ".html")
 
 
-def write(path: str | Path, mesh: Mesh, unit: str | None = None, axes: str = "y-up"):
-    """Writes a mesh as its path's suffix says: .obj, .ply, .glb or .html.
+def write(path: str | Path, mesh: Mesh, unit: str | None = None, axes: str = "y-up") -> None:
+    """Write a mesh in the format of the path's suffix: .obj, .ply, .glb or .html.
 
-    unit: "mm", "cm" or "m"; None is the format's own (GLB metres, the others millimetres). axes: "y-up", or "z-up" (the face then looks
-    along -y, as Blender has it). The viewer always shows millimetres and y up.
+    Args:
+        path: the file.
+        mesh: the mesh.
+        unit: "mm", "cm" or "m"; None for the format's own: meters for GLB, millimeters for the others. The viewer
+            always shows millimeters.
+        axes: "y-up", or "z-up": the face then looks along -y, as in Blender. The viewer always has y up.
 
     Raises:
         InputError: another suffix, unit or axes; a folder that does not exist.
@@ -39,5 +49,6 @@ def write(path: str | Path, mesh: Mesh, unit: str | None = None, axes: str = "y-
         write_html(path, mesh)
     else:
         raise InputError(
-            f"{path}: meshes are written as {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}; give the file one of these suffixes"
+            f"{path}: meshes are written as {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}; "
+            "give the file one of these suffixes"
         )

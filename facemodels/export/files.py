@@ -1,6 +1,7 @@
-"""What all the writers share: units and axes, texture files, and files that are whole or absent."""
+"""What all writers share: units, axes, and encoding of colors and textures."""
 
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,25 +15,38 @@ AXES = ("y-up", "z-up")
 
 
 def unit_scale(unit: str) -> np.float32:
-    """What a length in millimetres is multiplied by."""
+    """The factor from millimeters to a unit.
+
+    Raises:
+        InputError: another unit.
+    """
     if unit not in UNITS:
         raise InputError(f"unit must be mm, cm or m, got {unit!r}")
     return np.float32(UNITS[unit])
 
 
 def turned(vectors: np.ndarray, axes: str) -> np.ndarray:
-    """Vectors [...,3], y up, in the axes of a file. "z-up": x stays, the face looks along -y."""
+    """Convert vectors [...,3] with y up to the axes of a file.
+
+    Args:
+        vectors: [...,3].
+        axes: "y-up", or "z-up": x stays, and the face looks along -y.
+
+    Raises:
+        InputError: other axes.
+    """
     if axes not in AXES:
         raise InputError(f"axes must be y-up or z-up, got {axes!r}")
     return vectors if axes == "y-up" else np.stack([vectors[..., 0], -vectors[..., 2], vectors[..., 1]], -1)
 
 
 def srgb_bytes(linear: np.ndarray) -> np.ndarray:
+    """Encode linear colors in 0..1 as sRGB uint8."""
     return to_bytes(torch.from_numpy(linear))
 
 
-def encode_image(linear: np.ndarray, kind: str, **options) -> bytes:
-    """A linear image [H,W,3] as an sRGB file in memory; kind: "PNG" or "JPEG"."""
+def encode_image(linear: np.ndarray, kind: str, **options: Any) -> bytes:
+    """Encode a linear image [H,W,3] as an sRGB file; kind is "PNG" or "JPEG", options are Pillow's."""
     out = io.BytesIO()
     Image.fromarray(srgb_bytes(linear)).save(out, kind, **options)
     return out.getvalue()

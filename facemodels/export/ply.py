@@ -1,4 +1,4 @@
-"""PLY, binary."""
+"""Binary PLY files."""
 
 from pathlib import Path
 
@@ -13,19 +13,31 @@ from facemodels.io.files import write_atomically
 KINDS = {"float": "<f4", "uchar": "u1"}
 
 
-def write_ply(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"):
-    """Writes a binary little-endian PLY: positions with the morph targets at their weights, normals, sRGB colours (looked up in the
-    texture for a mesh without any), and the error as "quality", in the file's unit, where there is one."""
-    columns = [
+def write_ply(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up") -> None:
+    """Write a binary little-endian PLY.
+
+    It has positions with the morph targets applied at their weights, normals, sRGB vertex colors (looked up in the
+    texture for a mesh without any), and the error, where there is one, as "quality" in the file's unit.
+
+    Args:
+        path: the file.
+        mesh: the mesh.
+        unit: "mm", "cm" or "m".
+        axes: "y-up" or "z-up".
+
+    Raises:
+        InputError: another unit or axes; a folder that does not exist.
+    """
+    columns: list[tuple[str, str, np.ndarray]] = [
         (name, "float", values)
         for name, values in zip(("x", "y", "z"), (turned(posed(mesh) * unit_scale(unit), axes)).T)
     ]
     columns += [
         (name, "float", values) for name, values in zip(("nx", "ny", "nz"), turned(posed_normals(mesh), axes).T)
     ]
-    colours = _colours(mesh)
-    if colours is not None:
-        columns += [(name, "uchar", values) for name, values in zip(("red", "green", "blue"), srgb_bytes(colours).T)]
+    colors = _vertex_colors(mesh)
+    if colors is not None:
+        columns += [(name, "uchar", values) for name, values in zip(("red", "green", "blue"), srgb_bytes(colors).T)]
     if mesh.error is not None:
         columns.append(("quality", "float", mesh.error * unit_scale(unit)))
     table = np.empty(len(mesh.vertices), [(name, KINDS[word]) for name, word, _ in columns])
@@ -46,7 +58,7 @@ def write_ply(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
     write_atomically({Path(path): "\n".join(header).encode() + table.tobytes() + triangles.tobytes()})
 
 
-def _colours(mesh):
+def _vertex_colors(mesh: Mesh) -> np.ndarray | None:
     if mesh.colours is not None or mesh.texture is None:
         return mesh.colours
     uv = torch.from_numpy(split_seams(mesh)[1][: len(mesh.vertices)])

@@ -1,7 +1,8 @@
-"""A viewer in one HTML file: the meshes, and a page that draws them with WebGL 2. It opens from the disk and asks the network for nothing.
+"""A viewer in one HTML file: meshes, and a page that draws them with WebGL 2. It opens from disk and needs no network.
 
-The page is viewer.html, its style and program viewer.css and viewer.js, all beside this file. Numbers are quantised to what an eye could tell at
-the closest view, laid out as bytes, compressed with gzip (which every browser with WebGL 2 since 2023 undoes) and embedded as base64.
+The page is viewer.html, its style and program viewer.css and viewer.js, all beside this file. Numbers are quantized
+finer than the eye can tell at the closest view, laid out as bytes, compressed with gzip (which browsers since 2023
+decompress) and embedded as base64.
 """
 
 import base64
@@ -10,6 +11,7 @@ import html
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,15 +19,23 @@ from facemodels.export.files import encode_image, srgb_bytes
 from facemodels.export.mesh import Mesh, split_seams
 from facemodels.io.files import write_atomically
 
-STEP = 0.004  # mm, of the morph targets' offsets; what rounds to zero is left out
-MISSING = 65535  # an error that was not measured
+STEP = 0.004  # mm; morph targets' offsets are rounded to multiples, and zeros left out
+MISSING = 65535  # stands for an error that was not measured
 
 
-def write_html(path: str | Path, meshes: Mesh | list[Mesh], title: str | None = None):
-    """Writes a page that shows one mesh, or several to choose from: orbit, zoom and pan, clay or colours, wireframe, landmarks, the error as a
-    heat map, a slider a morph target.
+def write_html(path: str | Path, meshes: Mesh | list[Mesh], title: str | None = None) -> None:
+    """Write a page that shows one mesh, or several to choose from.
 
-    title: of the page; the first mesh's name where None.
+    It can orbit, zoom and pan, show clay or colors, wireframe, landmarks and the error as a heat map, and has a slider
+    per morph target.
+
+    Args:
+        path: the file.
+        meshes: one mesh, or several.
+        title: title of the page; None for the first mesh's name.
+
+    Raises:
+        InputError: the folder does not exist.
     """
     meshes = [meshes] if isinstance(meshes, Mesh) else list(meshes)
     blocks = _Blocks()
@@ -39,7 +49,7 @@ def write_html(path: str | Path, meshes: Mesh | list[Mesh], title: str | None = 
         "PROGRAM": here.joinpath("viewer.js").read_text("utf-8"),
     }
     page = here.joinpath("viewer.html").read_text("utf-8")
-    head, *rest = page.split("{{")  # one pass, so that a title cannot name another part
+    head, *rest = page.split("{{")  # in one pass: a title that looks like a placeholder stays as it is
     for piece in rest:
         name, tail = piece.split("}}", 1)
         head += parts[name] + tail
@@ -49,11 +59,13 @@ def write_html(path: str | Path, meshes: Mesh | list[Mesh], title: str | None = 
 class _Blocks:
     """The binary part: arrays one after another on 4-byte boundaries. What several meshes share is stored once."""
 
-    def __init__(self):
-        self.parts, self.length, self.known = [], 0, {}
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.length = 0
+        self.known: dict[bytes, list[int]] = {}
 
     def add(self, content: bytes) -> list[int]:
-        """[offset, length in bytes]."""
+        """Append bytes and return their [offset, length]."""
         if content not in self.known:
             self.known[content] = [self.length, len(content)]
             padded = content + bytes(-len(content) % 4)
@@ -61,26 +73,28 @@ class _Blocks:
             self.length += len(padded)
         return self.known[content]
 
-    def array(self, values: np.ndarray) -> dict:
+    def array(self, values: np.ndarray) -> dict[str, Any]:
+        """Append an array and return its description for the page."""
         kind = {"u1": "Uint8Array", "i2": "Int16Array", "u2": "Uint16Array", "u4": "Uint32Array"}[values.dtype.str[1:]]
         return {"at": self.add(values.astype(values.dtype.newbyteorder("<")).tobytes()), "type": kind}
 
-    def spread(self, values: np.ndarray) -> dict:
-        """float [n,...] to 16 bits, each column over its range: value = low + step * stored."""
+    def quantized(self, values: np.ndarray) -> dict[str, Any]:
+        """Append floats [n,...] in 16 bits, each column over its range: value = low + step * stored."""
         flat = values.reshape(len(values), -1).astype(np.float64)
         low = flat.min(0, initial=np.inf) if len(flat) else np.zeros(flat.shape[1])
         step = np.maximum((flat.max(0) - low) / 65534, 1e-12) if len(flat) else np.ones(flat.shape[1])
         return {**self.array(np.round((flat - low) / step).astype("<u2")), "low": low.tolist(), "step": step.tolist()}
 
 
-def _mesh(blocks, mesh):
+def _mesh(blocks: _Blocks, mesh: Mesh) -> dict[str, Any]:
+    """Append a mesh's arrays and return its description for the page."""
     V = len(mesh.vertices)
-    out = {"name": mesh.name, "count": V, "vertices": blocks.spread(mesh.vertices)}
+    out: dict[str, Any] = {"name": mesh.name, "count": V, "vertices": blocks.quantized(mesh.vertices)}
     faces = mesh.faces
     if mesh.texture is not None:
         source, uv, faces = split_seams(mesh)
         out["copies"] = blocks.array(source[V:].astype("<u4"))
-        out["uv"] = blocks.spread(np.stack([uv[:, 0], 1 - uv[:, 1]], -1))  # WebGL's first row is the image's first
+        out["uv"] = blocks.quantized(np.stack([uv[:, 0], 1 - uv[:, 1]], -1))  # WebGL's first row is the image's first
         out["texture"] = blocks.add(encode_image(mesh.texture, "JPEG", quality=92, subsampling=0))
     out["faces"] = blocks.array(_narrow(faces.ravel()))
     if mesh.colours is not None:
@@ -104,11 +118,11 @@ def _mesh(blocks, mesh):
     return out
 
 
-def _morph(blocks, name, offsets):
+def _morph(blocks: _Blocks, name: str, offsets: np.ndarray) -> dict[str, Any]:
     step = max(STEP, float(np.abs(offsets).max(initial=0)) / 32767)
     stored = np.round(offsets / step).astype("<i2")
     index = np.flatnonzero(stored.any(1))
-    # Gaps and planes instead of indices and triples: they compress better.
+    # Gaps between indices, and planes instead of triples, compress better.
     return {
         "name": name,
         "step": step,
@@ -117,5 +131,6 @@ def _morph(blocks, name, offsets):
     }
 
 
-def _narrow(values):
+def _narrow(values: np.ndarray) -> np.ndarray:
+    """Convert to the narrower of uint16 and uint32 that holds all values."""
     return values.astype("<u2" if values.max(initial=0) < 65536 else "<u4")
