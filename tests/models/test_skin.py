@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from facemodels.models.builtin import pigments
 from facemodels.models.builtin import skin as module
 from facemodels.models.builtin.eyes import EYE, IRIS, LID_MARGIN_RING
 from facemodels.models.builtin.mouth import LIP_BORDER_RING, LIP_CONTACT_RING
-from facemodels.models.builtin.skin import hair_reflectance, skin, skin_reflectance
+from facemodels.models.builtin.pigments import hair_reflectance, skin_reflectance
+from facemodels.models.builtin.skin import skin
+from facemodels.models.builtin.skin_maps import SkinMaps
+from facemodels.models.builtin.skin_patterns import SYMMETRIC, SkinPatterns
 from facemodels.models.builtin.template import build
 
 SIDES = ("left", "right")
@@ -105,14 +109,14 @@ def test_the_constants_are_the_band_means_of_the_published_formulas():
             [np.mean([f(nm) for nm in range(low, high + 1, 10)]) for low, high in ((590, 640), (520, 570), (450, 490))]
         )
 
-    np.testing.assert_allclose(module._MELANOSOME, means(lambda nm: 6.6e11 * nm**-3.33), rtol=0.01)
-    np.testing.assert_allclose(module._BARE, means(lambda nm: 0.244 + 85.3 * np.exp(-(nm - 154) / 66.2)), rtol=0.01)
-    np.testing.assert_allclose(module._SCATTERING, means(lambda nm: 46 * (nm / 500) ** -1.421), rtol=0.01)
+    np.testing.assert_allclose(pigments.MELANOSOME, means(lambda nm: 6.6e11 * nm**-3.33), rtol=0.01)
+    np.testing.assert_allclose(pigments.BARE, means(lambda nm: 0.244 + 85.3 * np.exp(-(nm - 154) / 66.2)), rtol=0.01)
+    np.testing.assert_allclose(pigments.SCATTERING, means(lambda nm: 46 * (nm / 500) ** -1.421), rtol=0.01)
     # Prahl (1998), 1/cm per mole in a litre, every 10 nm: with oxygen, without. Blood has 150 g in a litre, 64500 g to the mole.
     red = [14400.8, 3200, 1506, 942, 610, 442], [28324.4, 14677.2, 9443.6, 6509.6, 5148.8, 4345.2]
     green = [24202.4, 39956.8, 53236, 43016, 32613.2, 44496], [31589.6, 39036.4, 46592, 53412, 53788, 45072]
     blue = [62816, 44480, 33209.2, 26629.2, 23684.4], [103292, 23388.8, 16156.4, 14550, 16684]
-    for k, constant in enumerate((module._OXYGENATED, module._DEOXYGENATED)):
+    for k, constant in enumerate((pigments.OXYGENATED, pigments.DEOXYGENATED)):
         np.testing.assert_allclose(
             constant, [2.303 * 150 / 64500 * np.mean(band[k]) for band in (red, green, blue)], rtol=0.01
         )
@@ -184,7 +188,7 @@ def test_modes_are_symmetric_but_for_those_of_chance(template, colours):
     for name, mode in zip(colours.names, colours.modes):
         mirrored = mode[template.symmetry]
         kind, _, number = name.rpartition(" ")
-        if kind in ("melanin", "blood") and int(number) > module._ALIKE or kind == "moles":
+        if kind in ("melanin", "blood") and int(number) > SYMMETRIC or kind == "moles":
             np.testing.assert_allclose(mirrored, -mode, atol=1e-6, err_msg=name)
         elif kind in ("freckles", "melanin mottle", "blood mottle"):
             assert np.abs(mirrored - mode).max() > 0.1 * np.abs(mode).max(), name
@@ -229,7 +233,7 @@ def test_eyes_have_a_black_pupil_a_darker_rim_and_an_off_white_white(colours, pl
 def test_brows_lie_where_the_landmarks_are_and_taper_towards_the_temple(template, colours, places):
     brow, above, below = (at(colours, places, n)[0] for n in ("brow", "above the brow", "below the brow"))
     assert brow < above - 12 and brow < below - 12
-    m = module._Maps(template)
+    m = SkinMaps(template)
     share = module._brow_cover(m, lambda name: 0.0)
     breadth = [((np.abs(m.brow_along - a) < 0.08) * share).sum() for a in (0.3, 0.95)]
     assert breadth[0] > 1.5 * breadth[1] > 0
@@ -283,19 +287,19 @@ def test_skin_tone_comes_first_and_reaches_from_very_light_to_dark_skin(colours,
 
 
 def test_along_the_skin_tone_the_model_meets_the_generator_at_both_ends(template, colours):
-    m = module._Maps(template)
-    patterns = module._Patterns(m)
+    m = SkinMaps(template)
+    patterns = SkinPatterns(m)
     for z in (module._CHORD, -module._CHORD):
-        exact = module._albedo(m, module._bare(m, patterns, {"skin tone": z}), {"skin tone": z})
+        exact = module._with_hair_and_eyes(m, module._without_hair(m, patterns, {"skin tone": z}), {"skin tone": z})
         np.testing.assert_allclose(colours.mean + z * colours.modes[0], exact, atol=1e-5)
 
 
 def test_pigment_modes_are_differences_of_the_generator_under_hair_too(template, colours):
-    m = module._Maps(template)
-    patterns = module._Patterns(m)
+    m = SkinMaps(template)
+    patterns = SkinPatterns(m)
 
     def whole(name, z):
-        return module._albedo(m, module._bare(m, patterns, {name: z}), {name: z})
+        return module._with_hair_and_eyes(m, module._without_hair(m, patterns, {name: z}), {name: z})
 
     for name in ("blood", "melanin 2", "stubble", "light eyes"):
         step = module._STEP.get(name, 1.0)

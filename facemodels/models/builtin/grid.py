@@ -1,4 +1,4 @@
-"""The grid of quadrilaterals over the skin, and the blocks of cells that make way for eyes, mouth, nostrils and ears."""
+"""The grid of quadrilaterals over the skin, and the blocks that make way for eyes, mouth, nostrils and ears."""
 
 from typing import NamedTuple
 
@@ -104,7 +104,8 @@ def _row_positions() -> np.ndarray:
 def _graded(length: float, spacing: list[tuple[float, float]]) -> np.ndarray:
     """Return positions from 0 to length whose steps follow the spacing [(position, step)]."""
     x = np.linspace(0, length, 2000)
-    density = 1 / np.interp(x, *zip(*spacing))
+    positions, steps = zip(*spacing)
+    density = 1 / np.interp(x, positions, steps)
     count = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(x))])
     n = round(count[-1])
     return np.interp(np.linspace(0, count[-1], n + 1), count, x)

@@ -7,8 +7,9 @@ from facemodels.models.builtin.eyes import LID_MARGIN_RING
 from facemodels.models.builtin.mouth import LIP_BORDER_RING, LIP_CONTACT_RING
 
 # Places on the mean head, mm, of the landmarks of the subject's left half and of the middle; those on lids and lips are
-# found by `place_landmarks`. Where the jaw's lie is a convention when they are fixed points of the head: these lie where
-# those of 300W-LP and AFLW2000-3D do on the mean face of their data (3DDFA's 68 points), this model fitted to it.
+# found by `place_landmarks`. Where those of the jaw lie is a convention when they are fixed points of the head: these
+# lie where those of 300W-LP and AFLW2000-3D do on the mean face of their data (3DDFA's 68 points), this model fitted
+# to it.
 _TARGETS = {
     8: (0, -108.5, 86), 9: (20.5, -104, 76.5), 10: (33, -97.5, 61.5), 11: (44, -91, 43), 12: (54, -76.5, 29),
     13: (59, -60.5, 19.5), 14: (62.5, -45.5, 17), 15: (67.5, -28, 13.5), 16: (70, -10, 15.5),

@@ -5,6 +5,7 @@ they are too coarse for, such as the wings of the nose, are added to the loft.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline, PchipInterpolator, RectBivariateSpline
 from scipy.ndimage import gaussian_filter
 
@@ -109,8 +110,8 @@ _SPACING = 2.0  # mm, of the grid on which the loft is smoothed
 class Loft:
     """A smooth surface through the cross sections.
 
-    Its coordinates (s, t) are lengths in mm: s along the cross section of the eyes from the middle of the face, positive
-    to the subject's left; t along the middle of the face from the height of the eyes, positive downwards.
+    Its coordinates (s, t) are lengths in mm: s along the cross section of the eyes from the middle of the face,
+    positive to the subject's left; t along the middle of the face from the height of the eyes, positive downwards.
 
     Attributes:
         half_girth: s at the middle of the back of the head.
@@ -211,7 +212,7 @@ def skin_surface(s: np.ndarray, t: np.ndarray) -> np.ndarray:
     return p + out
 
 
-def loft_coordinates(points: np.ndarray, start: np.ndarray, steps: int = 12) -> np.ndarray:
+def loft_coordinates(points: np.ndarray, start: ArrayLike, steps: int = 12) -> np.ndarray:
     """Find where the loft passes through the x and y of given points, by Newton's method with finite differences.
 
     Args:

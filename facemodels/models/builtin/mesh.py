@@ -5,7 +5,8 @@ from numpy.typing import ArrayLike
 
 
 class MeshBuilder:
-    """Vertices, their chart coordinates, texture coordinates, and quadrilaterals of both, in the order in which they are added.
+    """Vertices, chart coordinates, texture coordinates, and quadrilaterals of both, in the order in which they are
+    added.
 
     A triangle is a quadrilateral whose last two corners are the same.
     """

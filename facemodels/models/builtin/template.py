@@ -1,9 +1,10 @@
 """The mean head of the built-in model, put together from its parts: geometry, topology, texture atlas, landmarks.
 
-Millimeters; the origin lies between the pupils, at the depth of the ear canals. The right half is the mirror image of the
-left. The skin (`loft`) is meshed by a regular grid (`grid`); where the grid must make way for an eye, the mouth, a
+Millimeters; the origin lies between the pupils, at the depth of the ear canals. The right half is the mirror image of
+the left. The skin (`loft`) is meshed by a regular grid (`grid`); where the grid must make way for an eye, the mouth, a
 nostril or an ear, a block of cells is taken out, and rings of vertices lead from the block's border to the lid margin,
-into the mouth, the nostril and the shell of the ear. So every vertex but those at the corners of blocks has four neighbors.
+into the mouth, the nostril and the shell of the ear. So every vertex but those at the corners of blocks has four
+neighbors.
 """
 
 from dataclasses import dataclass
@@ -32,9 +33,9 @@ class Template:
         uv: float64 [T,2], (0, 0) at the lower left.
         uv_faces: int32 [F,3], the texture coordinates of each face's corners.
         symmetry: int32 [V], the mirror image of each vertex.
-        parts: name -> vertices: "crown", "left eye", "right eye", "upper teeth", "lower teeth", "tongue", and the vertices
-            that close the innermost rings ("mouth end", "left nostril end", "left ear end", ...).
-        rings: name -> vertices [R,P] of "mouth", "left eye", "left nostril", "left ear" and their mirror images, from the
+        parts: name -> vertices: "crown", "left eye", "right eye", "upper teeth", "lower teeth", "tongue", and the
+            vertices that close the innermost rings ("mouth end", "left nostril end", "left ear end", ...).
+        rings: name -> vertices [R,P] of "mouth", "left eye", "left nostril", "left ear" and the right ones, from the
             block's border inwards.
         chart: float64 [V,2], (s, t) of `loft` on the skin, 0 elsewhere.
         landmarks: int32 [68], vertices.
@@ -71,7 +72,8 @@ def build() -> Template:
     mouth_inset = mouth(grid)
     mirrored = {name: grid.cut_mirrored(inset.border) for name, inset in insets.items()}
     _add_skin(b, grid)
-    parts, rings = {}, {}
+    parts: dict[str, np.ndarray] = {}
+    rings: dict[str, np.ndarray] = {}
     parts["crown"] = _add_crown(b, grid, np.array([0, 112.8, -7.0]))
     for name, inset in insets.items():
         _add_inset(b, grid, f"left {name}", inset, False, parts, rings)
