@@ -1,16 +1,16 @@
 """Sources of training and evaluation data. They yield `FaceBatch`, plain tensors, and know nothing of methods.
 
-synthetic     endless rendered faces of a morphable model, with every label (`Synthetic`)
-clips         several frames of one person: rendered clips and groups, and clips of videos
-folder        photographs with landmark files beside them
-aflw          AFLW's crops with 21 landmarks
-photographs   AFLW or a folder, whichever a path holds, and landmarks that a teacher network labeled them with
-tddfa         300W-LP and AFLW2000-3D: photographs with fitted Basel faces
-video         frames of a folder of videos, one person a file or folder
-augment       random changes to a batch, in pixels and labels alike
-counter_rng   random numbers that are hashes of a sample's key, for `synthetic` and `clips`
-degradations  blur and JPEG compression of image tensors
-cache         samples decoded or rendered once, kept in memory or in files, and shuffled anew in each epoch
+* `synthetic`: endless rendered faces of a morphable model, with every label (`Synthetic`)
+* `clips`: several frames of one person: rendered clips and groups, and clips of videos
+* `folder`: photographs with landmark files beside them
+* `aflw`: AFLW's crops with 21 landmarks
+* `photographs`: AFLW or a folder, whichever a path holds, and landmarks that a teacher network labeled them with
+* `tddfa`: 300W-LP and AFLW2000-3D: photographs with fitted Basel faces
+* `video`: frames of a folder of videos, one person a file or folder
+* `augment`: random changes to a batch, in pixels and labels alike
+* `counter_rng`: random numbers that are hashes of a sample's key, for `synthetic` and `clips`
+* `degradations`: blur and JPEG compression of image tensors
+* `cache`: samples decoded or rendered once, kept in memory or in files, and shuffled anew in each epoch
 """
 
 from collections.abc import Callable

@@ -1,11 +1,11 @@
 """Writing meshes: `mesh_of` makes a `Mesh` of a morphable model, `write` writes it as its path's suffix says.
 
-mesh     `Mesh`, made of a model by `mesh_of`; a texture of the model's colors by `bake_albedo`
-obj      Wavefront OBJ, with its material and texture
-ply      binary PLY
-gltf     glTF 2.0 in one binary file (GLB), with morph targets
-viewer   an interactive viewer in one HTML file; its page, style and program are viewer.html, viewer.css and viewer.js
-files    what the writers share: units, axes, image encoding
+* `mesh`: `Mesh`, made of a model by `mesh_of`; a texture of the model's colors by `bake_albedo`
+* `obj`: Wavefront OBJ, with its material and texture
+* `ply`: binary PLY
+* `gltf`: glTF 2.0 in one binary file (GLB), with morph targets
+* `viewer`: an interactive viewer in one HTML file; its page, style and program are viewer.html, viewer.css and viewer.js
+* `files`: what the writers share: units, axes, image encoding
 
 Every file is written completely or not at all.
 """

@@ -1,9 +1,11 @@
 "use strict";
-// Draws the meshes of #scene, whose arrays lie in #data (gzip, base64). Lengths are millimetres, y is up; colours are linear once they are in a shader.
+// Draws the meshes described in #scene, whose arrays lie in #data (gzip, base64). Lengths are in millimeters, y is up;
+// colors are linear within shaders.
 
 const $ = (id) => document.getElementById(id);
-const HEAT = ["#27408f", "#2f7fc1", "#35b0a2", "#8fce5a", "#f4d648", "#f0883a", "#c22a2f"]; // of the error, from none to the most
-const LENS = Math.tan((24 / 2) * Math.PI / 180); // half the picture's height at distance 1
+// Colors of the error, from zero to the largest.
+const HEAT = ["#27408f", "#2f7fc1", "#35b0a2", "#8fce5a", "#f4d648", "#f0883a", "#c22a2f"];
+const LENS = Math.tan((24 / 2) * Math.PI / 180); // tangent of half the vertical field of view
 const canvas = $("canvas"), panel = $("panel");
 const gl = canvas.getContext("webgl2", { antialias: true, alpha: true });
 
@@ -11,46 +13,52 @@ const show = { colour: true, wireframe: false, heat: false, landmarks: false };
 const eye = { yaw: 0, pitch: 0, distance: 1, target: [0, 0, 0], fitted: true };
 let meshes = [], mesh = null, dirty = false, moving = null;
 
-// ------------------------------------------------------------------------------------------------------------------------- shaders
+// ---- shaders ---------------------------------------------------------------
 
 const SHADING = `#version 300 es
 precision highp float;
 precision highp sampler2DShadow;
-// centroid: a triangle smaller than a pixel must not be extrapolated to its centre
+// centroid: attributes must not be extrapolated to the pixel's center where a triangle does not cover it
 centroid in vec3 at, normal, tint, lit; centroid in vec2 place, wrong;
 uniform sampler2D image; uniform sampler2DShadow shadow;
-uniform int look; // 0 clay, 1 colours, 2 texture, 3 error
+uniform int look; // 0 clay, 1 colors, 2 texture, 3 error
 uniform vec3 heat[${HEAT.length}]; uniform float most;
 out vec4 result;
 
 vec3 linear(vec3 c) { return mix(c / 12.92, pow((c + .055) / 1.055, vec3(2.4)), step(.04045, c)); }
 vec3 encoded(vec3 c) { return mix(c * 12.92, 1.055 * pow(max(c, 1e-5), vec3(1. / 2.4)) - .055, step(.0031308, c)); }
 
-float sunlit() { // the part of the key light that arrives: 25 taps of a depth map, far enough apart for a soft edge
+float sunlit() { // visible share of the key light: 25 taps of a shadow map, far enough apart for a soft edge
   float sum = 0.;
-  for (int i = -2; i <= 2; i++) for (int j = -2; j <= 2; j++) sum += texture(shadow, lit + vec3(vec2(i, j) * .0035, 0.));
+  for (int i = -2; i <= 2; i++)
+    for (int j = -2; j <= 2; j++) sum += texture(shadow, lit + vec3(vec2(i, j) * .0035, 0.));
   return sum / 25.;
 }
-// Light that has entered the skin comes out beside where it fell, red the farthest: the terminator is soft, and warm.
+// Subsurface scattering: light leaves the skin beside where it entered, red the farthest, so the terminator is soft and
+// warm.
 vec3 soft(float d, vec3 w) { vec3 t = max((d + w) / (1. + w), 0.); return t * t * (1. + w) / (1. + 2. * w) + t * .15; }
-float gloss(vec3 n, vec3 l, vec3 v, float power) { return pow(max(dot(n, normalize(l + v)), 0.), power) * (power + 2.) / 50.; }
+float gloss(vec3 n, vec3 l, vec3 v, float power) {
+  return pow(max(dot(n, normalize(l + v)), 0.), power) * (power + 2.) / 50.;
+}
 
 void main() {
   vec3 v = normalize(-at), n = normalize(normal);
-  // The back of the surface, in at the neck. Told by the normal: gl_FrontFacing is noise where triangles are smaller than a pixel.
+  // The back of the surface, visible through the neck. Found by the normal: gl_FrontFacing is noise
+  // for triangles smaller than a pixel.
   float facing = dot(n, v), inside = mix(.35, 1., smoothstep(-.35, -.2, facing));
   if (facing < -.275) n = -n;
   vec3 albedo = vec3(.40, .375, .35);
   bool skin = look == 1 || look == 2;
   if (look == 1) albedo = linear(tint);
   if (look == 2) albedo = texture(image, place).rgb;
-  if (look == 3 && wrong.y > .5) { // y: the part of the triangle's corners here that were measured
+  if (look == 3 && wrong.y > .5) { // y: interpolated share of the triangle's corners that were measured
     float x = clamp(wrong.x / wrong.y / most, 0., 1.) * float(${HEAT.length - 1});
     int k = min(int(x), ${HEAT.length - 2});
     albedo = linear(mix(heat[k], heat[k + 1], x - float(k)));
   }
   vec3 wrap = skin ? vec3(.42, .26, .20) : vec3(.25);
-  vec3 key = normalize(vec3(-.50, .50, .95)), fill = normalize(vec3(.90, .05, .55)), rim = normalize(vec3(.45, .45, -.85));
+  vec3 key = normalize(vec3(-.50, .50, .95)), fill = normalize(vec3(.90, .05, .55));
+  vec3 rim = normalize(vec3(.45, .45, -.85));
   float arrives = sunlit();
   vec3 arriving = skin ? vec3(arrives) + vec3(.10, .02, .0) * arrives * (1. - arrives) * 4. : vec3(arrives);
   vec3 light = arriving * soft(dot(n, key), wrap) * vec3(1.62, 1.54, 1.45);
@@ -72,7 +80,8 @@ centroid out vec3 at, normal, tint, lit; centroid out vec2 place, wrong;
 void main() {
   vec4 p = view * vec4(position, 1.);
   at = p.xyz; normal = mat3(view) * direction; tint = colour; place = uv; wrong = error;
-  lit = (sun * vec4(position + direction * 1.6, 1.)).xyz * .5 + .5; // from a little above the surface, which must not shade itself
+  // Slightly above the surface, against self-shadowing.
+  lit = (sun * vec4(position + direction * 1.6, 1.)).xyz * .5 + .5;
   gl_Position = project * p;
 }`;
 
@@ -81,8 +90,10 @@ in vec3 position; uniform mat4 sun; void main() { gl_Position = sun * vec4(posit
 const NOTHING = `#version 300 es
 void main() {}`;
 
+// Slightly nearer, to lie on the surface.
 const LINES = `#version 300 es
-in vec3 position; uniform mat4 view, project; void main() { vec4 p = view * vec4(position, 1.); p.xyz *= .9985; gl_Position = project * p; }`; // a little nearer: on the surface
+in vec3 position; uniform mat4 view, project;
+void main() { vec4 p = view * vec4(position, 1.); p.xyz *= .9985; gl_Position = project * p; }`;
 const LINE = `#version 300 es
 precision highp float; uniform vec4 ink; out vec4 result; void main() { result = vec4(ink.rgb * ink.a, ink.a); }`;
 
@@ -108,7 +119,8 @@ function program(vertex, fragment) {
   }
   PLACES.forEach((name, k) => gl.bindAttribLocation(p, k, name));
   gl.linkProgram(p);
-  if (!gl.getProgramParameter(p, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(p) || "a shader does not compile");
+  if (!gl.getProgramParameter(p, gl.LINK_STATUS))
+    throw new Error(gl.getProgramInfoLog(p) || "a shader failed to compile");
   const at = {};
   for (let k = 0; k < gl.getProgramParameter(p, gl.ACTIVE_UNIFORMS); k++) {
     const name = gl.getActiveUniform(p, k).name.replace("[0]", "");
@@ -117,7 +129,7 @@ function program(vertex, fragment) {
   return { p, at };
 }
 
-// ---------------------------------------------------------------------------------------------------------------------------- data
+// ---- data ------------------------------------------------------------------
 
 async function unpack() {
   const text = atob($("data").textContent.trim()), packed = new Uint8Array(text.length);
@@ -140,10 +152,11 @@ function unspread(data, ref) {
 }
 
 async function load(data, given) {
-  const count = given.count, copies = given.copies ? array(data, given.copies) : new Uint32Array(0), drawn = count + copies.length;
+  const count = given.count, copies = given.copies ? array(data, given.copies) : new Uint32Array(0);
+  const drawn = count + copies.length;
   const m = { ...given, drawn, base: unspread(data, given.vertices), copies, weights: new Map() };
-  m.faces = Uint32Array.from(array(data, given.faces)); // to draw: seams have vertices of their own
-  m.corners = m.faces.map((v) => (v < count ? v : copies[v - count])); // to compute with: they have not
+  m.faces = Uint32Array.from(array(data, given.faces)); // for drawing: seams have vertices of their own
+  m.corners = m.faces.map((v) => (v < count ? v : copies[v - count])); // for computing: without those
   m.position = new Float32Array(count * 3);
   m.normal = new Float32Array(count * 3);
   m.both = new Float32Array(drawn * 6);
@@ -164,15 +177,17 @@ async function load(data, given) {
   if (given.error) {
     const from = array(data, given.error);
     m.wrong = Float32Array.from(from, (e) => (e === 65535 ? -1 : e * given.error.step));
-    const pairs = new Float32Array(drawn * 2); // the error, 1 where it was measured
-    for (let k = 0; k < drawn; k++) if (m.wrong[source(k)] >= 0) pairs[2 * k] = m.wrong[source(k)], pairs[2 * k + 1] = 1;
+    const pairs = new Float32Array(drawn * 2); // the error, and 1 where it was measured
+    for (let k = 0; k < drawn; k++)
+      if (m.wrong[source(k)] >= 0) pairs[2 * k] = m.wrong[source(k)], pairs[2 * k + 1] = 1;
     fixed(pairs), attribute(4, 2, gl.FLOAT, false, 0, 0);
   }
   m.index = gl.createBuffer();
   gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, m.index);
   gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, m.faces, gl.STATIC_DRAW);
   gl.bindVertexArray(null);
-  if (given.texture) m.image = await texture(new Blob([new Uint8Array(data, ...given.texture)], { type: "image/jpeg" }));
+  if (given.texture)
+    m.image = await texture(new Blob([new Uint8Array(data, ...given.texture)], { type: "image/jpeg" }));
   for (const morph of m.morphs) {
     if (morph.weight) m.weights.set(morph.name, morph.weight);
     morph.unpack = () => {
@@ -211,9 +226,9 @@ async function texture(blob) {
   return out;
 }
 
-// -------------------------------------------------------------------------------------------------------------------------- moving
+// ---- moving ----------------------------------------------------------------
 
-function deform(m) { // positions of the weights, smooth normals of the positions, both to the GPU
+function deform(m) { // apply the weights, compute smooth normals, and upload both
   const p = m.position, n = m.normal, c = m.corners;
   p.set(m.base);
   for (const morph of m.morphs) {
@@ -251,7 +266,7 @@ function setMorph(name, value) {
   redraw();
 }
 
-function glide(weights) { // to other weights, within a quarter of a second
+function glide(weights) { // animate to other weights within a quarter of a second
   const from = new Map(mesh.weights), names = new Set([...from.keys(), ...Object.keys(weights)]);
   const start = performance.now(), still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   moving = (now) => {
@@ -266,32 +281,36 @@ function randomWeights() {
   const [low, high] = mesh.range, out = {}, presets = Object.values(mesh.presets);
   const pick = (list) => list[Math.floor(Math.random() * list.length)];
   if (presets.length) {
-    for (const share of [0.55 + 0.45 * Math.random(), 0.4 * Math.random()]) for (const [name, w] of Object.entries(pick(presets))) out[name] = Math.min((out[name] || 0) + share * w, high);
+    for (const share of [0.55 + 0.45 * Math.random(), 0.4 * Math.random()])
+      for (const [name, w] of Object.entries(pick(presets))) out[name] = Math.min((out[name] || 0) + share * w, high);
   } else if (low < 0) {
-    for (const morph of mesh.morphs) out[morph.name] = ((Math.random() + Math.random() + Math.random() - 1.5) * 2 * high) / 3;
+    for (const morph of mesh.morphs)
+      out[morph.name] = ((Math.random() + Math.random() + Math.random() - 1.5) * 2 * high) / 3;
   } else {
     for (let k = 0; k < 5; k++) out[pick(mesh.morphs).name] = low + (high - low) * Math.random() * 0.8;
   }
   return out;
 }
 
-// ------------------------------------------------------------------------------------------------------------------------- drawing
+// ---- drawing ---------------------------------------------------------------
 
-// Matrices are column by column, as WebGL takes them.
+// Matrices are column-major, as WebGL takes them.
 function times(a, b) {
   const out = new Float32Array(16);
-  for (let c = 0; c < 4; c++) for (let r = 0; r < 4; r++) for (let k = 0; k < 4; k++) out[4 * c + r] += a[4 * k + r] * b[4 * c + k];
+  for (let c = 0; c < 4; c++)
+    for (let r = 0; r < 4; r++)
+      for (let k = 0; k < 4; k++) out[4 * c + r] += a[4 * k + r] * b[4 * c + k];
   return out;
 }
 
-function turn() { // of the mesh in front of the camera
+function turn() { // rotation of the mesh in front of the camera
   const a = Math.cos(eye.yaw), b = Math.sin(eye.yaw), c = Math.cos(eye.pitch), d = Math.sin(eye.pitch);
   return [a, b * d, -b * c, 0, 0, c, d, 0, b, -a * d, a * c, 0, 0, 0, 0, 1];
 }
 
 const shift = (x, y, z) => [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, x, y, z, 1];
 
-function free() { // the part of the window that the panel leaves, in pixels of the page
+function free() { // the part of the window that the panel does not cover, in CSS pixels
   const w = canvas.clientWidth, h = canvas.clientHeight, p = panel.getBoundingClientRect();
   if (p.width < w / 2) return { w, h, x: p.left / 2, y: h / 2, width: p.left, height: h };
   const top = ($("scale").hidden ? document.querySelector("header") : $("scale")).getBoundingClientRect().bottom;
@@ -299,13 +318,25 @@ function free() { // the part of the window that the panel leaves, in pixels of 
 }
 
 function matrices() {
-  const { w, h, x, y } = free(), far = eye.distance + 2 * mesh.radius, near = Math.max(eye.distance - 2 * mesh.radius, far / 500);
-  const project = [h / w / LENS, 0, 0, 0, 0, 1 / LENS, 0, 0, 1 - (2 * x) / w, (2 * y) / h - 1, (near + far) / (near - far), -1, 0, 0, (2 * near * far) / (near - far), 0];
+  const { w, h, x, y } = free(), far = eye.distance + 2 * mesh.radius;
+  const near = Math.max(eye.distance - 2 * mesh.radius, far / 500);
+  const project = [
+    h / w / LENS, 0, 0, 0,
+    0, 1 / LENS, 0, 0,
+    1 - (2 * x) / w, (2 * y) / h - 1, (near + far) / (near - far), -1,
+    0, 0, (2 * near * far) / (near - far), 0,
+  ];
   const view = times(shift(0, 0, -eye.distance), times(turn(), shift(...eye.target.map((t) => -t))));
-  // The key light stands beside the camera; its depth map holds the whole mesh, wherever the target is.
-  const l = Math.hypot(0.5, 0.5, 0.95), z = [-0.5 / l, 0.5 / l, 0.95 / l], side = Math.hypot(z[0], z[2]), u = [z[2] / side, 0, -z[0] / side];
+  // The key light stands beside the camera; its shadow map covers the whole mesh, wherever the target is.
+  const l = Math.hypot(0.5, 0.5, 0.95), z = [-0.5 / l, 0.5 / l, 0.95 / l], side = Math.hypot(z[0], z[2]);
+  const u = [z[2] / side, 0, -z[0] / side];
   const v = [z[1] * u[2], z[2] * u[0] - z[0] * u[2], -z[1] * u[0]], s = 1 / mesh.radius;
-  const lamp = [u[0] * s, v[0] * s, -z[0] * s, 0, u[1] * s, v[1] * s, -z[1] * s, 0, u[2] * s, v[2] * s, -z[2] * s, 0, 0, 0, 0, 1];
+  const lamp = [
+    u[0] * s, v[0] * s, -z[0] * s, 0,
+    u[1] * s, v[1] * s, -z[1] * s, 0,
+    u[2] * s, v[2] * s, -z[2] * s, 0,
+    0, 0, 0, 1,
+  ];
   return { project, view, sun: times(lamp, times(turn(), shift(...mesh.middle.map((t) => -t)))) };
 }
 
@@ -313,12 +344,14 @@ let surface, depth, line, point, shadowMap, shadowFrame;
 const SHADOW = 512;
 
 function prepare() {
-  surface = program(SURFACE, SHADING), depth = program(DEPTH, NOTHING), line = program(LINES, LINE), point = program(POINTS, POINT);
+  surface = program(SURFACE, SHADING), depth = program(DEPTH, NOTHING);
+  line = program(LINES, LINE), point = program(POINTS, POINT);
   shadowMap = gl.createTexture(), shadowFrame = gl.createFramebuffer();
   gl.bindTexture(gl.TEXTURE_2D, shadowMap);
   gl.texStorage2D(gl.TEXTURE_2D, 1, gl.DEPTH_COMPONENT24, SHADOW, SHADOW);
   gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_COMPARE_MODE, gl.COMPARE_REF_TO_TEXTURE);
-  for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, filter, gl.LINEAR);
+  for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
+    gl.texParameteri(gl.TEXTURE_2D, filter, gl.LINEAR);
   for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
   gl.bindFramebuffer(gl.FRAMEBUFFER, shadowFrame);
   gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.DEPTH_ATTACHMENT, gl.TEXTURE_2D, shadowMap, 0);
@@ -333,7 +366,8 @@ function prepare() {
 
 function draw() {
   if (mesh.stale) deform(mesh);
-  const ratio = Math.min(devicePixelRatio || 1, 2), w = Math.round(canvas.clientWidth * ratio), h = Math.round(canvas.clientHeight * ratio);
+  const ratio = Math.min(devicePixelRatio || 1, 2);
+  const w = Math.round(canvas.clientWidth * ratio), h = Math.round(canvas.clientHeight * ratio);
   if (canvas.width !== w || canvas.height !== h) canvas.width = w, canvas.height = h;
   if (eye.fitted) fit();
   const { project, view, sun } = matrices();
@@ -354,7 +388,8 @@ function draw() {
   gl.polygonOffset(2, 4);
   use(depth);
   gl.drawElements(gl.TRIANGLES, mesh.faces.length, gl.UNSIGNED_INT, 0);
-  gl.disable(gl.POLYGON_OFFSET_FILL); // not below: pushed back where it is steep, an outline would let the far side through
+  // Not for the surface: steep parts at the outline would be pushed behind the far side.
+  gl.disable(gl.POLYGON_OFFSET_FILL);
 
   gl.bindFramebuffer(gl.FRAMEBUFFER, null);
   gl.viewport(0, 0, w, h);
@@ -377,7 +412,10 @@ function draw() {
     gl.drawElements(gl.LINES, mesh.wires.count, gl.UNSIGNED_INT, 0);
   }
   if (show.landmarks && mesh.landmarks) {
-    const p = mesh.position, dots = Float32Array.from(mesh.landmarks.flatMap(([v, x, y, z]) => [p[3 * v] + x, p[3 * v + 1] + y, p[3 * v + 2] + z]));
+    const p = mesh.position;
+    const dots = Float32Array.from(
+      mesh.landmarks.flatMap(([v, x, y, z]) => [p[3 * v] + x, p[3 * v + 1] + y, p[3 * v + 2] + z])
+    );
     mesh.dots ||= { array: gl.createVertexArray(), buffer: gl.createBuffer() };
     gl.bindVertexArray(mesh.dots.array);
     gl.bindBuffer(gl.ARRAY_BUFFER, mesh.dots.buffer);
@@ -390,7 +428,7 @@ function draw() {
   gl.bindVertexArray(null);
 }
 
-function wires(m) { // every edge once
+function wires(m) { // a line per edge
   const c = m.corners, keys = new Float64Array(c.length);
   for (let k = 0; k < c.length; k++) {
     const a = c[k], b = c[k % 3 === 2 ? k - 2 : k + 1];
@@ -416,7 +454,7 @@ function redraw() {
   });
 }
 
-// -------------------------------------------------------------------------------------------------------------------------- camera
+// ---- camera ----------------------------------------------------------------
 
 function home() {
   eye.yaw = eye.pitch = 0;
@@ -426,7 +464,7 @@ function home() {
   redraw();
 }
 
-function fit() { // the mesh into the free part of the window, until someone zooms
+function fit() { // fit the mesh into the free part of the window, until the user zooms
   const { h, width, height } = free(), [x, y, z] = mesh.half;
   eye.distance = z + (1.14 / LENS) * h * Math.max(y / height, x / width);
 }
@@ -460,15 +498,20 @@ function listen() {
     const last = fingers.get(e.pointerId);
     if (!last) return;
     const dx = e.clientX - last.clientX, dy = e.clientY - last.clientY;
-    if (fingers.size === 2) { // pinch: the other finger stands still during this event
-      const other = [...fingers.values()].find((f) => f.pointerId !== e.pointerId), apart = (f) => Math.hypot(f.clientX - other.clientX, f.clientY - other.clientY);
+    if (fingers.size === 2) { // pinch: only one finger moves per event
+      const other = [...fingers.values()].find((f) => f.pointerId !== e.pointerId);
+      const apart = (f) => Math.hypot(f.clientX - other.clientX, f.clientY - other.clientY);
       zoom(apart(last) / Math.max(apart(e), 1));
       pan(dx / 2, dy / 2);
     } else if (e.buttons & 6 || e.shiftKey) pan(dx, dy);
     else orbit(dx * 0.008, dy * 0.008);
     fingers.set(e.pointerId, e);
   });
-  canvas.addEventListener("wheel", (e) => (e.preventDefault(), zoom(Math.exp(Math.min(Math.max(e.deltaY * (e.deltaMode ? 20 : 1), -200), 200) * 0.0012))), { passive: false });
+  const wheel = (e) => {
+    e.preventDefault();
+    zoom(Math.exp(Math.min(Math.max(e.deltaY * (e.deltaMode ? 20 : 1), -200), 200) * 0.0012));
+  };
+  canvas.addEventListener("wheel", wheel, { passive: false });
   canvas.addEventListener("contextmenu", (e) => e.preventDefault());
   canvas.addEventListener("dblclick", home);
   canvas.addEventListener("keydown", (e) => {
@@ -485,7 +528,7 @@ function listen() {
   canvas.addEventListener("webglcontextrestored", () => location.reload());
 }
 
-// ------------------------------------------------------------------------------------------------------------------------ controls
+// ---- controls --------------------------------------------------------------
 
 function element(tag, more = {}, ...children) {
   const e = Object.assign(document.createElement(tag), more);
@@ -527,13 +570,15 @@ function toggle(name, on) {
 function filter() {
   const wanted = $("search").value.trim().toLowerCase();
   for (const row of document.querySelectorAll(".slider")) row.hidden = !row.title.toLowerCase().includes(wanted);
-  for (const group of document.querySelectorAll("details")) group.hidden = !group.querySelector(".slider:not([hidden])");
+  for (const group of document.querySelectorAll("details"))
+    group.hidden = !group.querySelector(".slider:not([hidden])");
 }
 
 function slider(morph) {
   const [low, high] = mesh.range, name = morph.name;
-  const input = element("input", { type: "range", min: low, max: high, step: 0.01, value: 0 }), value = element("output");
-  const row = element("label", { className: "slider", title: name }, element("span", { textContent: name }), input, value);
+  const input = element("input", { type: "range", min: low, max: high, step: 0.01, value: 0 });
+  const value = element("output"), label = element("span", { textContent: name });
+  const row = element("label", { className: "slider", title: name }, label, input, value);
   const put = (w) => {
     input.value = w;
     const shown = Math.round(w * 100) / 100 || 0; // not -0
@@ -554,26 +599,30 @@ function choose(next) {
   mesh = next;
   mesh.rows = new Map();
   $("pick").value = meshes.indexOf(mesh);
-  $("facts").textContent = `${mesh.count.toLocaleString("en")} vertices, ${(mesh.faces.length / 3).toLocaleString("en")} triangles`;
+  const triangles = (mesh.faces.length / 3).toLocaleString("en");
+  $("facts").textContent = `${mesh.count.toLocaleString("en")} vertices, ${triangles} triangles`;
   $("colour").parentElement.hidden = !mesh.image && !mesh.colours;
   $("heat").parentElement.hidden = !mesh.error;
   $("landmarks").parentElement.hidden = !mesh.landmarks;
   $("expression").hidden = !mesh.morphs.length;
 
-  const groups = new Map(); // by the first word of a name: brow, eye, mouth ...
+  const groups = new Map(); // by the first word of the name: brow, eye, mouth ...
   for (const morph of mesh.morphs) {
     const word = (morph.name.match(/^[a-z]+/i) || [""])[0].match(/^.[a-z]*/)?.[0].toLowerCase() || "";
     groups.set(word, [...(groups.get(word) || []), slider(morph)]);
   }
-  const headed = ([word, rows]) => element("details", { open: true }, element("summary", { textContent: word || "others" }), ...rows);
+  const headed = ([word, rows]) =>
+    element("details", { open: true }, element("summary", { textContent: word || "others" }), ...rows);
   $("sliders").replaceChildren(...(groups.size > 1 ? [...groups].map(headed) : [...groups.values()].flat()));
-  $("presets").replaceChildren(...Object.entries(mesh.presets).map(([name, weights]) => element("button", { textContent: name, onclick: () => glide(weights) })));
+  const preset = ([name, weights]) => element("button", { textContent: name, onclick: () => glide(weights) });
+  $("presets").replaceChildren(...Object.entries(mesh.presets).map(preset));
   $("search").hidden = mesh.morphs.length < 8;
   filter();
 
   if (mesh.error) {
-    const known = mesh.wrong.filter((e) => e >= 0).sort(), mean = known.reduce((a, b) => a + b, 0) / (known.length || 1);
-    $("statistics").textContent = `mean ${mean.toFixed(2)}, most ${(known[known.length - 1] || 0).toFixed(2)} mm`;
+    const known = mesh.wrong.filter((e) => e >= 0).sort();
+    const mean = known.reduce((a, b) => a + b, 0) / (known.length || 1);
+    $("statistics").textContent = `mean ${mean.toFixed(2)}, max ${(known[known.length - 1] || 0).toFixed(2)} mm`;
     $("limit").max = Math.max(known[known.length - 1] || 1, 1e-3), $("limit").step = $("limit").max / 200;
     limit(mesh.most ?? (known[Math.floor(known.length * 0.98)] || 1));
   }
@@ -586,11 +635,13 @@ function limit(most) {
   mesh.most = Math.max(most, $("limit").max / 200);
   $("limit").value = mesh.most;
   fillTrack($("limit"), 0);
-  [0, mesh.most / 2, mesh.most].forEach((e, k) => ($("ticks").children[k].textContent = `${e.toFixed(e && mesh.most < 1 ? 2 : 1)} mm`));
+  [0, mesh.most / 2, mesh.most].forEach((e, k) => {
+    $("ticks").children[k].textContent = `${e.toFixed(e && mesh.most < 1 ? 2 : 1)} mm`;
+  });
   redraw();
 }
 
-function measure(m) { // the box of a mesh at rest
+function measure(m) { // bounding box of the neutral mesh
   const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
   m.base.forEach((x, k) => ((low[k % 3] = Math.min(low[k % 3], x)), (high[k % 3] = Math.max(high[k % 3], x))));
   m.middle = low.map((x, k) => (x + high[k]) / 2);
@@ -599,8 +650,9 @@ function measure(m) { // the box of a mesh at rest
 }
 
 async function start() {
-  if (!gl) throw new Error("This page draws with WebGL 2, which this browser does not have or has switched off.");
-  if (!("DecompressionStream" in window)) throw new Error("This browser is too old for this page: it needs one of 2023 or later.");
+  if (!gl) throw new Error("This page needs WebGL 2, which this browser lacks or has disabled.");
+  if (!("DecompressionStream" in window))
+    throw new Error("This browser is too old for this page: a browser of 2023 or later is needed.");
   prepare();
   const data = await unpack();
   for (const given of JSON.parse($("scene").textContent)) meshes.push(await load(data, given));
@@ -618,7 +670,7 @@ const ready = start().catch((error) => {
   throw error;
 });
 
-// For programs: what the page shows, and a hand on it.
+// For programs: read what the page shows, and control it.
 window.viewer = {
   ready,
   setMorph,
