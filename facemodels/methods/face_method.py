@@ -1,4 +1,6 @@
-"""What the methods have in common: each is trained about one morphable model."""
+"""What the reconstruction methods have in common: each is trained about one morphable model."""
+
+from typing import Any
 
 from torch import Tensor
 
@@ -6,53 +8,76 @@ from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
 from facemodels.methods.registry import load_method
 from facemodels.models.load import load_model
-from facemodels.training.config import Config
+from facemodels.models.morphable import MorphableModel
 from facemodels.training.method import Method
 
 
 class FaceMethod(Method):
-    """A method whose `config.model` names its morphable model, held as `model` on the method's device; it is no part of what is trained and saved. `size` is the side of its pictures.
+    """A method that reconstructs faces with the morphable model that its setting `model` names.
 
-    Raises:
-        InputError: the model cannot be read, or lacks landmarks or the region "face".
+    Attributes:
+        model: The morphable model, on the method's device; neither trained nor saved with it.
+        size: Side of its pictures in pixels.
     """
 
-    def __init__(self, config: Config):
+    config: Any  # settings with `model`; a method declares its own class of settings
+    model: MorphableModel
+    size: int
+
+    def __init__(self, config: Any) -> None:
+        """Read the morphable model.
+
+        Args:
+            config: The method's settings, with a setting `model`.
+
+        Raises:
+            InputError: The model cannot be read, or lacks landmarks or the region "face".
+        """
         super().__init__(config)
         model = load_model(config.model)
         if "face" not in model.regions or model.landmark_index is None or not model.has_landmark.all():
             raise InputError(
-                f"{config.model}: training needs a model with 68 landmarks and a region named face, and {model.name} lacks some of them"
+                f"{config.model}: training needs a model with 68 landmarks and a region named face, and {model.name} "
+                "lacks some of them"
             )
         self.set_unregistered("model", model)
 
-    def initialize(self):
-        """Takes the weights of `config.start`; those of parts in `optional` where it has them."""
-        if not self.config.start:
-            return
-        begun, path = load_method(self.config.start), self.config.start
-        if begun.name != self.name or begun.config.model != self.config.model:
-            raise InputError(
-                f"{path}: a checkpoint of {begun.name} with the model {begun.config.model}; start must be one of {self.name} with {self.config.model}"
-            )
-        mine, its = self.state_dict(), begun.state_dict()
-        wrong = [
-            k for k, v in mine.items() if not k.startswith(self.optional) and (k not in its or its[k].shape != v.shape)
-        ]
-        if wrong:
-            raise InputError(
-                f"{path}: {wrong[0]} is missing or of another shape there; start must be a checkpoint of {self.name} with the same networks"
-            )
-        self.load_state_dict({k: its.get(k, v) for k, v in mine.items()})
-
-    def reconstruct(self, image: Tensor) -> FaceParameters:
-        """Faces of pictures [N,3,S,S], sRGB in 0..1, cropped as `data.crops.landmark_box` does; S is `size`.
+    def initialize(self) -> None:
+        """Take the weights of the setting `start`; of parts in `optional`, only those that it has.
 
         Raises:
-            InputError: the network gives no pose.
+            InputError: `start` is no checkpoint of this method, model and networks.
+        """
+        path = self.config.start
+        if not path:
+            return
+        start = load_method(path)
+        name, model = start.name, start.config.model
+        if name != self.name or model != self.config.model:
+            raise InputError(
+                f"{path}: a checkpoint of {name} with the model {model}; start must be one of {self.name} with "
+                f"{self.config.model}"
+            )
+        own, given = self.state_dict(), start.state_dict()
+        for key, value in own.items():
+            if not key.startswith(self.optional) and (key not in given or given[key].shape != value.shape):
+                raise InputError(
+                    f"{path}: {key} is missing or of another shape there; start must be a checkpoint of {self.name} "
+                    "with the same networks"
+                )
+        self.load_state_dict({k: given.get(k, v) for k, v in own.items()})
+
+    def reconstruct(self, image: Tensor) -> FaceParameters:
+        """Reconstruct the faces of pictures.
+
+        Args:
+            image: [N,3,S,S], sRGB in 0..1, cropped as `core.crops.landmark_box` does; S is `size`.
+
+        Raises:
+            InputError: The network gives no pose.
         """
         raise NotImplementedError
 
     def landmarks(self, image: Tensor) -> Tensor:
-        """[N,68,3] of pictures, see `FaceParameters`."""
+        """Return the landmarks [N,68,3] of pictures, see `FaceParameters`."""
         return self.reconstruct(image).landmarks

@@ -1,54 +1,60 @@
-"""training.config: TODO."""
+"""Settings of a training run: the ones that every method has, and where their values come from.
+
+In a configuration class, the comment behind a field describes it, and a comment on a line of its own, after an empty
+line, names the group of the fields below it. `facemodels train METHOD --settings` prints them (training/describe.py).
+"""
 
 import dataclasses
+import difflib
 import json
 import math
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from facemodels.core.errors import InputError
 
 
 @dataclass
 class Config:
-    """Settings that every method has. A method's own configuration derives from it; all of it is saved beside each checkpoint.
+    """Settings that every method has. A method's own configuration derives from it; all are saved with a checkpoint."""
 
-    output: folder of the run. start: a checkpoint whose weights a new run begins with. seed: of everything random. steps: optimizer steps. batch: samples a step, of all devices together.
-    optimizer: "adamw", "adam" or "sgd" (Nesterov momentum 0.9). schedule: "cosine" to zero, "step" (times `decay` at each of `milestones`) or
-    "constant", after `warmup` steps from zero. clip: largest norm of the gradient, 0 for none. ema: decay of the averaged weights that are
-    validated and shipped, 0 for none. precision: "float32" or "bfloat16" (autocast), and compile: torch.compile,
-    of the networks, the modules directly below the method, in training.
-    prefetch: batches made ahead by threads. log_every, panel_every, validate_every, checkpoint_every: steps; keep: checkpoints kept beside
-    the best. patience: validations without a better result before the run ends early, 0 for never. device: "cpu", "cuda", or "auto".
-    """
+    # Run
+    output: str = "run"  # folder of the run
+    start: str = ""  # checkpoint or shipped weights to take the initial weights from; empty: none
+    seed: int = 0  # seed of everything random
+    device: str = "auto"  # "cpu", "cuda", "cuda:1", or "auto": CUDA if there is a CUDA device
 
-    output: str = "run"
-    start: str = ""
-    seed: int = 0
-    steps: int = 1000
-    batch: int = 32
-    optimizer: str = "adamw"
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    warmup: int = 0
-    milestones: tuple[int, ...] = ()
-    decay: float = 0.2
-    clip: float = 0.0
-    ema: float = 0.0
-    precision: str = "float32"
-    channels_last: bool = True
-    compile: bool = False
-    prefetch: int = 1
-    log_every: int = 10
-    panel_every: int = 500
-    validate_every: int = 500
-    checkpoint_every: int = 500
-    keep: int = 2
-    patience: int = 0
-    device: str = "auto"
+    # Optimization
+    steps: int = 1000  # optimizer steps
+    batch: int = 32  # samples per step, of all processes together
+    optimizer: str = "adamw"  # "adamw", "adam" or "sgd" (Nesterov momentum 0.9)
+    lr: float = 1e-4  # learning rate after the warmup
+    weight_decay: float = 0.0  # as the optimizer defines it
+    schedule: str = "cosine"  # of the learning rate: "cosine" to zero, "step" (see milestones) or "constant"
+    warmup: int = 0  # steps of linear warmup from zero
+    milestones: tuple[int, ...] = ()  # schedule "step": steps at which the rate is multiplied by `decay`
+    decay: float = 0.2  # schedule "step": factor at each milestone
+    clip: float = 0.0  # largest norm of the gradient of an optimizer group; 0: no clipping
+    ema: float = 0.0  # decay of the exponential moving average of the weights, which is validated; 0: none
 
-    def __post_init__(self):
+    # Speed
+    precision: str = "float32"  # "float32", or "bfloat16": the networks run under autocast in training
+    channels_last: bool = True  # memory format of images and convolutions
+    compile: bool = False  # torch.compile for the networks, in training
+    prefetch: int = 1  # batches that threads prepare ahead
+
+    # Logging, validation and checkpoints
+    log_every: int = 10  # steps between lines of metrics.jsonl
+    panel_every: int = 500  # steps between pictures in panels/
+    validate_every: int = 500  # steps between validations
+    checkpoint_every: int = 500  # steps between checkpoints
+    keep: int = 2  # last checkpoints that are kept, besides the best
+    patience: int = 0  # validations without improvement after which the run stops; 0: never
+
+    def __post_init__(self) -> None:
         for name, choices in (
             ("optimizer", ("adamw", "adam", "sgd")),
             ("schedule", ("cosine", "step", "constant")),
@@ -66,36 +72,61 @@ class Config:
             raise InputError(f"ema must be in 0..1 and lr a positive number, got {self.ema} and {self.lr}")
 
 
+# Settings that may change on resume.
+MAY_CHANGE = frozenset(
+    ["output", "steps", "device", "compile", "prefetch"]
+    + ["log_every", "panel_every", "validate_every", "checkpoint_every", "keep", "patience"]
+)
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
 def configured(
-    kind: type[Config], preset: dict | None = None, file: str | Path | None = None, settings: tuple[str, ...] = ()
-) -> Config:
-    """A configuration: defaults, then a preset, then a JSON or TOML file, then settings "key=value".
+    cls: type[AnyConfig],
+    preset: Mapping[str, Any] | None = None,
+    file: str | Path | None = None,
+    settings: Sequence[str] = (),
+) -> AnyConfig:
+    """Build a configuration. Later sources override earlier ones: defaults, preset, file, settings.
+
+    Args:
+        cls: The class of the configuration.
+        preset: Values by key.
+        file: A JSON or TOML file of values by key.
+        settings: "key=value" each; a list of values is separated by commas.
 
     Raises:
-        InputError: a key that does not exist, or a value of a wrong type; the message names it and the keys that are close.
+        InputError: A key does not exist (the message names those that are close), or a value has the wrong type or is
+            out of range.
     """
     values = dict(preset or {})
     if file is not None:
-        values |= _read(Path(file))
+        values |= read_settings(Path(file))
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise InputError(f"--set {setting}: a setting is key=value")
         values[key] = text
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            import difflib
-
             close = difflib.get_close_matches(key, fields, 3, 0.4)
-            raise InputError(
-                f"there is no setting {key!r}"
-                + (f"; close to it are {', '.join(close)}" if close else f"; there are {', '.join(fields)}")
-            )
-    return kind(**{key: _converted(key, value, fields[key]) for key, value in values.items()})
+            hint = f"close to it are {', '.join(close)}" if close else f"there are {', '.join(fields)}"
+            raise InputError(f"there is no setting {key!r}; {hint}")
+    return cls(**{key: _converted(key, value, default_of(fields[key])) for key, value in values.items()})
 
 
-def _read(path: Path) -> dict:
+def config_json(name: str, config: Config) -> str:
+    """Return the content of config.json: the settings and the name of the method."""
+    return json.dumps({"method": name} | dataclasses.asdict(config), indent=1) + "\n"
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read settings by key from a JSON or TOML file; the key "method" of a config.json is left out.
+
+    Raises:
+        InputError: The file cannot be read, or holds something else.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -103,14 +134,7 @@ def _read(path: Path) -> dict:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
     if path.suffix == ".toml":
-        try:
-            import tomllib
-        except ImportError:
-            raise InputError(f"{path}: TOML needs Python 3.11; write it as JSON") from None
-        try:
-            return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{path}: not TOML: {error}") from error
+        return _toml(path, text)
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
@@ -121,20 +145,38 @@ def _read(path: Path) -> dict:
     return values
 
 
-def _converted(key, value, field):
-    """The value as the type of the field's default."""
-    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+def _toml(path: Path, text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{path}: not TOML: {error}") from error
+    raise InputError(f"{path}: TOML needs Python 3.11; write it as JSON")
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    """Return the default of a setting."""
+    return field.default_factory() if callable(field.default_factory) else field.default
+
+
+BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+
+
+def _converted(key: str, value: Any, default: Any) -> Any:
+    """Return a value as the type of the setting's default."""
+    item = type(default[0]) if isinstance(default, tuple) and default else int  # of a tuple
     try:
         if isinstance(default, bool):
-            if isinstance(value, str):
-                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
-            return {True: True, False: False}[value]
+            return BOOLEANS[value.lower()] if isinstance(value, str) else {True: True, False: False}[value]
         if isinstance(default, tuple):
             items = [w for w in value.split(",") if w] if isinstance(value, str) else list(value)
-            kind = type(default[0]) if default else int
-            return tuple(kind(w) for w in items)
+            return tuple(item(w) for w in items)
         if isinstance(default, int) and isinstance(value, float) and value != int(value):
             raise ValueError
         return type(default)(value)
     except (ValueError, KeyError, TypeError, OverflowError):
-        raise InputError(f"{key} must be of the kind of {default!r}, got {value!r}") from None
+        expected = f"a list, each {TYPES[item]}" if isinstance(default, tuple) else TYPES[type(default)]
+        raise InputError(f"{key} must be {expected}, got {value!r}") from None
