@@ -15,7 +15,7 @@ VENV   ?= .venv
 JOBS   ?= auto
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install -q --disable-pip-version-check
-CXX_FILES = $(sort $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh csrc/*/*/*.cpp csrc/*/*/*.h tests/shim/*.h))
+CXX_FILES = $(sort $(foreach kind,h cuh cpp cu,$(wildcard $(addsuffix /*.$(kind),csrc csrc/* csrc/*/* tests/shim))))
 
 .PHONY: demo test check format docs sanitize wheels clean
 .DELETE_ON_ERROR:
@@ -31,10 +31,11 @@ demo: $(VENV)/installed
 	$(PY) -m facemodels reconstruct demo/photo.png -o demo --write overlay,landmarks,pose,glb,viewer,coefficients
 	@echo
 	@echo "In $(CURDIR)/demo:"
-	@echo "  photo_overlay.png, photo_landmarks.png, photo_pose.png   the face found in photo.png (Eileen Collins; NASA, public domain)"
-	@echo "  photo_0.glb, photo_0.html                                its mesh, for Blender or a game engine, and as a page to turn it on"
-	@echo "  head.png, head.gif, normals.png, depth.png               a mesh, rendered"
-	@echo "  faces.jpg, viewer.html                                   random faces of the built-in model, and a page to make faces on"
+	@echo "  photo_overlay.png, photo_landmarks.png,      the face found in photo.png (NASA's Eileen Collins,"
+	@echo "  photo_pose.png                               public domain)"
+	@echo "  photo_0.glb, photo_0.html                    its mesh for Blender or a game engine, and a page to turn it on"
+	@echo "  head.png, head.gif, normals.png, depth.png   a mesh, rendered"
+	@echo "  faces.jpg, viewer.html                       random faces of the built-in model, and a page to make faces on"
 
 # One process a core, each with one thread.
 test: $(VENV)/installed
@@ -62,12 +63,13 @@ sanitize: $(VENV)/installed
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r csrc facerender facemodels benchmarks tests setup.py pyproject.toml README.md LICENSE $(SANITIZED)/
 	rm -f $(SANITIZED)/facerender/*.so
-	cd $(SANITIZED) && FACERENDER_CUDA=0 FACERENDER_SANITIZE=1 $(abspath $(PY)) setup.py -q build_ext --inplace > build.log 2>&1 \
-		|| (cat build.log; false)
+	cd $(SANITIZED) && FACERENDER_CUDA=0 FACERENDER_SANITIZE=1 $(abspath $(PY)) setup.py -q build_ext --inplace \
+		> build.log 2>&1 || (cat build.log; false)
 	cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 OMP_NUM_THREADS=2 \
-		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so)" \
+		LD_PRELOAD="$(foreach library,asan ubsan stdc++,$$(g++ -print-file-name=lib$(library).so))" \
 		PYTHONPATH=$(CURDIR)/$(SANITIZED) $(abspath $(PY)) -m pytest -q -p no:cacheprovider \
-		-k "not nvcc and not exports and not compiles" $(addprefix tests/facerender/test_,ops.py rasterize.py edges.py texture.py topology.py)
+		-k "not nvcc and not exports and not compiles" \
+		$(foreach subject,ops rasterize edges texture topology,tests/facerender/test_$(subject).py)
 
 wheels: $(VENV)/installed
 	PYTHON=$(abspath $(PY)) .ci/packages full
