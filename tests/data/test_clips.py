@@ -1,8 +1,6 @@
-"""Clips: one person in all frames, motion that is smooth and real, pairs that differ in one thing only; and clips of videos with their gaps and faults."""
+"""Clips: one person in all frames, smooth and realistic motion, pairs that differ in one property; clips of videos."""
 
 import math
-import os
-from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
@@ -16,14 +14,13 @@ from facemodels.core.errors import InputError
 from facemodels.data import FaceBatch
 from facemodels.data.clips import CONTROLLED, StoredClips, SyntheticClips, SyntheticGroups, clips, rendered
 from facemodels.data.synthetic import RandomizationConfig
-from tests.data.test_data import five, write_frames
+from tests.data.pictures import five, write_frames
+from tests.data_sets import DATA, needs_data
 from tests.models.test_morphable import tiny
 
-DATA = Path(os.environ.get("FACEMODELS_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 PLAIN = RandomizationConfig(occluded=0.0, degraded=0.0)
-unclosed = pytest.mark.filterwarnings(
-    "ignore:unclosed file:ResourceWarning"
-)  # imageio's, where ffmpeg ends before it is told to
+# imageio's, where ffmpeg ends before it is told to
+unclosed = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 LABELS = ("identity", "expression", "albedo", "rotation", "scale", "translation", "light", "landmarks")
 
 
@@ -42,7 +39,7 @@ def turns(rotation):
     return torch.acos(((way.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)).rad2deg()
 
 
-# ----------------------------------------------------------------------------------------------------------------------- synthetic
+# ---- synthetic -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [SyntheticClips, SyntheticGroups])
@@ -79,7 +76,7 @@ def test_a_clip_does_not_depend_on_the_batch_it_is_made_in(model, source):
 
 
 def test_a_longer_clip_begins_with_the_shorter_one(model):
-    """Tracks are functions of time. The camera is not: it keeps the mean face of the frames that are asked for in the picture."""
+    """Tracks are functions of time. The camera is not: it frames the mean face of the frames that are asked for."""
     short, long = (SyntheticClips(model, 16, frames=t, randomization=PLAIN).labels(2, 0, range(3)) for t in (4, 9))
     for name in ("rotation", "expression", "light", "identity"):
         torch.testing.assert_close(
@@ -88,7 +85,7 @@ def test_a_longer_clip_begins_with_the_shorter_one(model):
 
 
 def test_tracks_are_smooth_and_really_move(model):
-    """Over four seconds; a head turns by less than 7 degrees from frame to frame (175 a second), and a video without motion would be a photo."""
+    """Over four seconds; between frames a head turns by less than 7 degrees (175 a second), and not by nothing."""
     frames = 100
     faces = SyntheticClips(model, 112, frames=frames, randomization=PLAIN, jump=0.0).labels(0, 0, range(24))
     rotation = by_clip(faces.rotation, frames)
@@ -114,9 +111,11 @@ def test_tracks_are_smooth_and_really_move(model):
 
 
 def test_rotations_go_the_shortest_way(model):
-    """On the way from one key to the next a head turns about one axis: equal to the rotation by a share of the whole."""
+    """Between two keys a head turns about one axis: by a share of the whole rotation."""
     rotation = by_clip(
-        SyntheticClips(model, 16, frames=80, randomization=RandomizationConfig(pitch=25.0, roll=35.0)).labels(4, 0, range(10)).rotation,
+        SyntheticClips(model, 16, frames=80, randomization=RandomizationConfig(pitch=25.0, roll=35.0))
+        .labels(4, 0, range(10))
+        .rotation,
         80,
     )
     way = rotation[:, :-1].mT @ rotation[:, 1:]
@@ -130,11 +129,14 @@ def test_rotations_go_the_shortest_way(model):
 
 
 def test_a_pair_lies_as_far_apart_as_the_gap_says(model):
-    near, far = (SyntheticClips(model, 16, gap=gap, randomization=PLAIN).labels(0, 0, range(60)) for gap in (1, (15, 50)))
+    near, far = (
+        SyntheticClips(model, 16, gap=gap, randomization=PLAIN).labels(0, 0, range(60)) for gap in (1, (15, 50))
+    )
     step = [turns(by_clip(faces.rotation, 2)).mean() for faces in (near, far)]
     assert step[1] > 5 * step[0] and step[1] > 5
     first, long = (
-        SyntheticClips(model, 16, frames=t, gap=g, randomization=PLAIN).labels(0, 0, range(4)) for t, g in ((2, 6), (7, 1))
+        SyntheticClips(model, 16, frames=t, gap=g, randomization=PLAIN).labels(0, 0, range(4))
+        for t, g in ((2, 6), (7, 1))
     )
     torch.testing.assert_close(
         by_clip(first.expression, 2)[:, 1], by_clip(long.expression, 7)[:, 6], rtol=1e-4, atol=1e-5
@@ -154,9 +156,9 @@ def test_the_light_of_some_clips_jumps(model):
 
 
 def test_labels_describe_each_frame(model):
-    faces = SyntheticClips(model, 96, frames=3, gap=8, randomization=RandomizationConfig(occluded=0.0, degraded=0.0, background=0.0))(
-        0, 0, range(3)
-    )
+    faces = SyntheticClips(
+        model, 96, frames=3, gap=8, randomization=RandomizationConfig(occluded=0.0, degraded=0.0, background=0.0)
+    )(0, 0, range(3))
     vertices = model.shape(faces.identity, faces.expression)
     clip = fr.camera.weak_perspective(vertices, faces.scale, faces.rotation, faces.translation, (96, 96))
     assert torch.equal((fr.rasterize(clip, model.topology, (96, 96)).face_id >= 0).float(), faces.mask)
@@ -168,9 +170,9 @@ def test_labels_describe_each_frame(model):
 
 
 def test_background_and_things_before_the_face_stay_the_same_ones_and_move(model):
-    faces = SyntheticClips(model, 64, frames=40, randomization=RandomizationConfig(occluded=0.0, degraded=0.0, frontal=1.0))(
-        0, 0, range(4)
-    )
+    faces = SyntheticClips(
+        model, 64, frames=40, randomization=RandomizationConfig(occluded=0.0, degraded=0.0, frontal=1.0)
+    )(0, 0, range(4))
     image, mask = by_clip(faces.image, 40), by_clip(faces.mask, 40)
     corner = (mask[..., :6, :6] == 0).flatten(2).all(-1)
     step = (
@@ -179,7 +181,10 @@ def test_background_and_things_before_the_face_stay_the_same_ones_and_move(model
     assert len(step) > 40 and 0 < step.mean() < 0.02  # of new ones it would be 0.2
     one, (covered, bare) = (
         range(6),
-        (RandomizationConfig(occluded=o, degraded=0.0, background=0.0, yaw=0.0, pitch=0.0, roll=0.0) for o in (1.5, 0.0)),
+        (
+            RandomizationConfig(occluded=o, degraded=0.0, background=0.0, yaw=0.0, pitch=0.0, roll=0.0)
+            for o in (1.5, 0.0)
+        ),
     )
     hidden = by_clip(
         SyntheticClips(model, 64, 20, randomization=bare)(0, 0, one).mask
@@ -197,7 +202,10 @@ def test_background_and_things_before_the_face_stay_the_same_ones_and_move(model
 def test_a_clip_has_one_camera_and_new_noise_in_every_frame(model):
     """A grey wall: how noisy it is and its colour are the clip's, the noise is the frame's."""
     faces = SyntheticClips(
-        model, 32, frames=3, randomization=RandomizationConfig(occluded=0.0, degraded=1.0, background=0.0, box=(2.8, 2.8), yaw=0.0)
+        model,
+        32,
+        frames=3,
+        randomization=RandomizationConfig(occluded=0.0, degraded=1.0, background=0.0, box=(2.8, 2.8), yaw=0.0),
     )(0, 0, range(30))
     wall = by_clip(faces.image[:, :, :8, :6], 3)
     free = (by_clip(faces.mask[:, :12, :10], 3) == 0).flatten(1).all(-1)  # also of what blur brings
@@ -213,10 +221,10 @@ def test_a_clip_has_one_camera_and_new_noise_in_every_frame(model):
 
 @pytest.mark.parametrize("only", CONTROLLED)
 def test_a_controlled_pair_differs_in_one_thing_only(model, only):
-    """In labels to the last bit, and in the pixels that the thing does not reach; also in noise and compression, which would tell the frames apart."""
-    faces = SyntheticClips(model, 64, frames=2, gap=(5, 50), randomization=RandomizationConfig(degraded=0.0, occluded=0.6), only=only)(
-        0, 0, range(7)
-    )
+    """In labels to the last bit and in the pixels that the change does not reach, noise and compression included."""
+    faces = SyntheticClips(
+        model, 64, frames=2, gap=(5, 50), randomization=RandomizationConfig(degraded=0.0, occluded=0.6), only=only
+    )(0, 0, range(7))
     changed = {"pose": "rotation"}.get(only, only)
     for name in (*LABELS, "person"):
         first, second = getattr(faces, name).view(7, 2, -1).unbind(1)
@@ -238,9 +246,11 @@ def test_a_controlled_pair_differs_in_one_thing_only(model, only):
 
 @pytest.mark.parametrize("only", CONTROLLED)
 def test_noise_and_blur_of_a_controlled_pair_are_the_same(model, only):
-    """What the thing does not reach is the same to the eye of a network too: far from both outlines, whatever the camera does."""
+    """Pixels far from both outlines, which the change does not reach, are equal, whatever the camera does."""
     noisy, plain = (
-        SyntheticClips(model, 64, randomization=RandomizationConfig(degraded=d, occluded=0.0, box=(2.5, 2.5)), only=only)(0, 0, range(6))
+        SyntheticClips(
+            model, 64, randomization=RandomizationConfig(degraded=d, occluded=0.0, box=(2.5, 2.5)), only=only
+        )(0, 0, range(6))
         for d in (1.0, 0.0)
     )
     a, b = by_clip(noisy.image, 2).unbind(1)
@@ -293,7 +303,7 @@ def test_rendered_clips_are_those_of_the_source(model):
     assert (by_clip(direct.image, 3)[order[0]] - by_clip(got.image, 3)[order[1]]).abs().max() <= 0.5 / 255 + 1e-6
 
 
-# -------------------------------------------------------------------------------------------------------------------------- stored
+# ---- stored ----------------------------------------------------------------
 
 
 def stored(lengths, frames, gap, missing=()):
@@ -355,7 +365,7 @@ def test_a_store_wants_clips_that_are_long_enough():
             StoredClips(stored([5], 1, (1, 1)).faces, [torch.arange(n) for n in lengths], torch.arange(5), 3, (1, 1))
 
 
-# -------------------------------------------------------------------------------------------------------------------------- videos
+# ---- videos ----------------------------------------------------------------
 
 
 def level(image):
@@ -399,8 +409,7 @@ def test_clips_that_are_too_short_are_left_out_by_name(tmp_path):
     with pytest.warns(UserWarning) as caught:
         store = clips(tmp_path, 16, frames=3, gap=1)
     assert any(
-        "2 of 3 clips are left out because fewer than 3 of their frames can be used: one (1), two (2)"
-        in str(w.message)
+        "2 of 3 clips are left out because fewer than 3 of their frames can be used: one (1), two (2)" in str(w.message)
         for w in caught
     )
     assert store.count == 1 and store(0, 0, range(4)).person.unique().tolist() == [0]
@@ -420,7 +429,7 @@ def bright(image):
 
 
 def write_moving(path, count, hidden=(), middle=lambda k: (20 + 3 * k, 30)):
-    """Frames with a white square of 10 pixels (a face, to `bright`) that moves, in the blue of which is the frame's number."""
+    """Write frames with a moving white square of 10 pixels (a face, to `bright`) whose blue is the frame's number."""
     path.mkdir()
     for k in range(count):
         frame = np.full((60, 90, 3), 60, np.uint8)
@@ -528,7 +537,7 @@ def test_one_video_is_one_clip_and_a_damaged_one_is_named(tmp_path):
 
 
 @unclosed
-@pytest.mark.skipif(not (DATA / "sample_video.mp4").is_file(), reason="needs sample_video.mp4 (FACEMODELS_DATA)")
+@needs_data("sample_video.mp4")
 def test_a_real_video_gives_pairs_that_differ():
     pytest.importorskip("imageio_ffmpeg", reason="needs imageio-ffmpeg")
     with pytest.warns(UserWarning, match="square in the middle"):

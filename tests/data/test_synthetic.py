@@ -1,4 +1,4 @@
-"""Synthetic faces: the same numbers give the same pictures, labels lie where the picture shows them, and the camera's faults are the real ones."""
+"""Synthetic faces: the same numbers give the same pictures, labels lie where the picture shows them, degradations."""
 
 import io
 
@@ -81,7 +81,8 @@ def test_landmarks_that_the_head_hides_are_not_visible(model):
     seen = [(right[t].mean() - left[t].mean()).item() for t in turned]
     assert min(seen) < -0.5 and max(seen) > 0.5
     plain, covered = (
-        Synthetic(model, 96, RandomizationConfig(occluded=o, degraded=0.0, background=0.0))(0, 0, range(24)) for o in (0.0, 1.5)
+        Synthetic(model, 96, RandomizationConfig(occluded=o, degraded=0.0, background=0.0))(0, 0, range(24))
+        for o in (0.0, 1.5)
     )
     place = torch.arange(24)[:, None], *plain.landmarks.long().clamp(0, 95).flip(-1).unbind(-1)
     hidden = (plain.mask[place] == 1) & (covered.mask[place] < 0.5)
@@ -99,7 +100,8 @@ def test_labels_without_pictures_are_those_of_the_pictures(model):
 
 def test_things_before_the_face_are_out_of_the_mask(model):
     plain, covered = (
-        Synthetic(model, 48, RandomizationConfig(occluded=o, degraded=0.0, background=0.0))(5, 0, range(24)) for o in (0.0, 1.5)
+        Synthetic(model, 48, RandomizationConfig(occluded=o, degraded=0.0, background=0.0))(5, 0, range(24))
+        for o in (0.0, 1.5)
     )
     hidden = (plain.mask == 1) & (covered.mask == 0)
     assert hidden.float().sum() > 500
@@ -133,9 +135,7 @@ def test_compression_is_that_of_a_jpeg_encoder(quality):
     iio.imwrite(file, picture, extension=".jpg", quality=quality)
     want = iio.imread(file.getvalue(), extension=".jpg").astype(float) / 255
     got = (
-        jpeg(torch.from_numpy(picture.transpose(2, 0, 1)[None] / 255.0).float(), torch.tensor([float(quality)]))[
-            0
-        ]
+        jpeg(torch.from_numpy(picture.transpose(2, 0, 1)[None] / 255.0).float(), torch.tensor([float(quality)]))[0]
         .permute(1, 2, 0)
         .numpy()
     )

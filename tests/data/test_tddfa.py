@@ -1,7 +1,6 @@
-"""300W-LP and AFLW2000-3D: the data set's own formula against this library's camera, its layout, and files that are damaged."""
+"""300W-LP and AFLW2000-3D: the data sets' formula against this library's camera, their layout, damaged files."""
 
 import math
-import os
 import pickle
 import warnings
 import zipfile
@@ -17,8 +16,8 @@ import facerender as fr
 from facemodels import InputError, load_model
 from facemodels.core.crops import landmark_box, to_crop
 from facemodels.data.tddfa import AFLW2000, LP300W, aflw2000, basel_deviations, lp300w, pose_rotation
+from tests.data_sets import DATA, needs_data
 
-DATA = Path(os.environ.get("FACEMODELS_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 DEVELOPMENT = DATA / "aflw2000_dev.zip"
 SIDE = 9
 V = SIDE * SIDE
@@ -113,7 +112,7 @@ def zipped(folder, path):
     return path
 
 
-# ----------------------------------------------------------------------------------------------------------------------- convention
+# ---- convention ------------------------------------------------------------
 
 
 def test_this_librarys_camera_puts_every_vertex_where_the_data_sets_formula_does(basel, small):
@@ -212,7 +211,7 @@ def test_a_model_that_is_not_there_is_named(small, tmp_path):
         basel_deviations(tmp_path / "Model_Shape.mat")
 
 
-# --------------------------------------------------------------------------------------------------------------------------- layout
+# ---- layout ----------------------------------------------------------------
 
 
 def test_folder_inner_folder_and_zip_hold_the_same(small, tmp_path):
@@ -274,7 +273,7 @@ def test_landmarks_of_a_mirrored_picture_are_its_own_or_the_mirrored_ones_of_the
     np.testing.assert_allclose(photos.read("HELEN_Flip/HELEN_2_0").landmarks, lp[1] - 0.5, atol=1e-5)
 
 
-# -------------------------------------------------------------------------------------------------------------------------- damage
+# ---- damage ----------------------------------------------------------------
 
 
 def empty(file):
@@ -363,13 +362,14 @@ def test_where_nothing_is_left_or_nothing_is_there_one_sentence_says_so(basel, s
         assert "\n" not in str(error.value)
 
 
-# ------------------------------------------------------------------------------------------------------------------- the real data
+# ---- the real data ---------------------------------------------------------
 
 
-@pytest.mark.skipif(not DEVELOPMENT.is_file(), reason="needs aflw2000_dev.zip in FACEMODELS_DATA")
+@needs_data("aflw2000_dev.zip")
 def test_the_convention_is_that_of_the_real_files():
-    """Turned back and without scale and translation, the labelled landmarks must be one linear function of Shape_Para and Exp_Para for all photographs: 229 unknowns
-    for each coordinate and 1,000 equations. A wrong sign, order of rotations, flip or offset leaves millimetres."""
+    """Turned back and without scale and translation, the labelled landmarks must be one linear function of Shape_Para
+    and Exp_Para for all photographs: 229 unknowns for each coordinate and 1,000 equations. A wrong sign, order of
+    rotations, flip or offset leaves millimetres."""
     photos = AFLW2000(DEVELOPMENT)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -379,7 +379,7 @@ def test_the_convention_is_that_of_the_real_files():
     labels = faces.landmarks.double()
     placed = torch.stack([labels[..., 0], 120 - labels[..., 1]], -1) - faces.translation[:, None].double()
     rows = faces.rotation[:, :2].double()
-    # z is known up to the translation tz, which is not in Faces: it is taken from the file.
+    # z is known up to the translation tz, which is not in FaceBatch: it is taken from the file.
     pose = torch.from_numpy(
         np.stack([photos.arrays(stem + ".mat", ("Pose_Para",))["Pose_Para"][0] for stem in photos.stems.values()])
     ).double()
@@ -400,7 +400,7 @@ def test_the_convention_is_that_of_the_real_files():
     )
 
 
-@pytest.mark.skipif(not DEVELOPMENT.is_file(), reason="needs aflw2000_dev.zip in FACEMODELS_DATA")
+@needs_data("aflw2000_dev.zip")
 def test_real_faces_look_where_their_yaw_says():
     photos = AFLW2000(DEVELOPMENT)
     for face in map(

@@ -81,7 +81,8 @@ def sheet():
     return Mesh(vertices, faces, uv=uv, uv_faces=[[0, 1, 2], [3, 4, 5]])
 
 
-# --------------------------------------------------------------------------------------------------------------------- the mesh
+# ----  ----------------------------------------------------------------------
+# the mesh
 
 
 def test_only_vertices_on_a_seam_are_split_and_the_others_keep_their_numbers():
@@ -149,11 +150,21 @@ def tiny_model(skeleton=False, **more):
             regressor.astype(np.float32),
         )
     given = {
-        "name": "tiny", "mean": mesh.vertices, "faces": mesh.faces, "identity": rng.normal(size=(3, V, 3)), "expression": np.stack(list(mesh.morphs.values())),
-        "expression_names": tuple(mesh.morphs), "blendshapes": True, "albedo_mean": mesh.colours, "albedo": 0.05 * rng.random((2, V, 3)),
-        "landmark_index": np.tile(np.arange(68)[:, None], 3), "landmark_weights": np.tile([1.0, 0, 0], (68, 1)) * (np.arange(68)[:, None] > 16),
-        "uv": mesh.uv, "uv_faces": mesh.uv_faces, "skeleton": joints,
-    }  # fmt: skip
+        "name": "tiny",
+        "mean": mesh.vertices,
+        "faces": mesh.faces,
+        "identity": rng.normal(size=(3, V, 3)),
+        "expression": np.stack(list(mesh.morphs.values())),
+        "expression_names": tuple(mesh.morphs),
+        "blendshapes": True,
+        "albedo_mean": mesh.colours,
+        "albedo": 0.05 * rng.random((2, V, 3)),
+        "landmark_index": np.tile(np.arange(68)[:, None], 3),
+        "landmark_weights": np.tile([1.0, 0, 0], (68, 1)) * (np.arange(68)[:, None] > 16),
+        "uv": mesh.uv,
+        "uv_faces": mesh.uv_faces,
+        "skeleton": joints,
+    }
     return MorphableModel(ModelData(**(given | more)))
 
 
@@ -214,7 +225,7 @@ def test_a_model_without_texture_coordinates_cannot_be_baked():
         bake_albedo(tiny_model(uv=None, uv_faces=None))
 
 
-# ----------------------------------------------------------------------------------------------------------------------- the files
+# ---- the files -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["obj", "ply", "glb"])
@@ -285,7 +296,7 @@ def test_ply_holds_the_error_as_quality_and_takes_colours_from_a_texture(tmp_pat
     assert (loaded.visual.vertex_colors[:, :3] == 137).all()
 
 
-# ----------------------------------------------------------------------------------------------------------------------------- GLB
+# ---- GLB -------------------------------------------------------------------
 
 COMPONENTS = {5121: ("u1", 1), 5123: ("<u2", 2), 5125: ("<u4", 4), 5126: ("<f4", 4)}
 WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
@@ -416,7 +427,8 @@ def test_glb_of_more_than_65535_vertices_has_long_indices(tmp_path):
     assert "baseColorFactor" in document["materials"][0]["pbrMetallicRoughness"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------- what fails
+# ----  ----------------------------------------------------------------------
+# what fails
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

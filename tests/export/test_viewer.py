@@ -1,4 +1,4 @@
-"""The HTML viewer, opened in a headless browser: it draws, its sliders move the mesh, its switches change the picture."""
+"""The HTML viewer in a headless browser: it draws, sliders move the mesh, toggles change the picture."""
 
 import base64
 import fcntl
@@ -19,13 +19,15 @@ from facemodels.export.viewer import STEP
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WINDOW = (800, 440)
 OPTIONS = (
-    "--headless=new --no-sandbox --disable-dev-shm-usage --no-first-run --hide-scrollbars --mute-audio --remote-debugging-pipe "
-    "--use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader --ignore-gpu-blocklist --force-color-profile=srgb"
+    "--headless=new --no-sandbox --disable-dev-shm-usage --no-first-run --hide-scrollbars --mute-audio "
+    "--remote-debugging-pipe "
+    "--use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader --ignore-gpu-blocklist "
+    "--force-color-profile=srgb"
 ).split()
 
 
 class Browser:
-    """A headless Chromium that is spoken to over two pipes (its DevTools protocol: JSON messages that end with a zero byte)."""
+    """A headless Chromium, controlled over two pipes by its DevTools protocol: JSON messages ending with a zero byte."""
 
     def __init__(self, program, profile):
         down, self.to = os.pipe()
@@ -123,7 +125,7 @@ def person(resolution=16, **more):
 
 
 def textured(mesh):
-    """With a texture in place of the colours, projected from the front: red on the subject's right, blue on the left."""
+    """With a texture instead of colors, projected from the front: red on the subject's right, blue on the left."""
     uv = (mesh.vertices[:, :2] / 400 + 0.5).astype(np.float32)
     texture = np.zeros((32, 32, 3), np.float32)
     texture[:, :16, 0] = texture[:, 16:, 2] = 0.8
@@ -168,6 +170,7 @@ def vertices(page):
     return np.array(page.run("Array.from(viewer.vertices())"), np.float32).reshape(-1, 3)
 
 
+@pytest.mark.browser
 def test_the_head_is_drawn_in_the_free_part_of_the_window(page):
     image = pixels(page)
     drawn = image[..., 3] > 0
@@ -181,6 +184,7 @@ def test_the_head_is_drawn_in_the_free_part_of_the_window(page):
     )
 
 
+@pytest.mark.browser
 def test_a_slider_moves_the_vertices_by_its_morph_target_and_changes_the_picture(page):
     before, mesh = pixels(page), page.mesh
     np.testing.assert_allclose(vertices(page), mesh.vertices, atol=0.005)  # 16 bits over 300 mm
@@ -197,6 +201,7 @@ def test_a_slider_moves_the_vertices_by_its_morph_target_and_changes_the_picture
     assert (pixels(page) == before).all()
 
 
+@pytest.mark.browser
 def test_each_switch_changes_the_picture_and_changes_it_back(page):
     before = pixels(page)
     for name, least in (("colour", 3000), ("wireframe", 3000), ("heat", 3000), ("landmarks", 100)):
@@ -206,6 +211,7 @@ def test_each_switch_changes_the_picture_and_changes_it_back(page):
         assert (pixels(page) == before).all(), name
 
 
+@pytest.mark.browser
 def test_the_heat_map_runs_from_blue_to_red_and_leaves_out_what_was_not_measured(page):
     page.run("document.getElementById('heat').click()")
     assert page.run("document.getElementById('scale').hidden") is False
@@ -226,6 +232,7 @@ def test_the_heat_map_runs_from_blue_to_red_and_leaves_out_what_was_not_measured
     assert np.median(np.ptp(solid, axis=1)) < 40  # grey
 
 
+@pytest.mark.browser
 def test_the_texture_lies_the_right_way_up_and_round(browser, tmp_path):
     write_html(tmp_path / "page.html", textured(person()))
     browser.size(*WINDOW)
@@ -242,6 +249,7 @@ def test_the_texture_lies_the_right_way_up_and_round(browser, tmp_path):
     assert top[1] > left[1] + 40  # the texture's first rows are paler
 
 
+@pytest.mark.browser
 def test_presets_random_and_reset_glide_to_their_weights(browser, tmp_path):
     write_html(tmp_path / "page.html", person(weights={"browUp": 0.25}, presets={"ah": {"jawOpen": 0.7}}))
     browser.open(tmp_path / "page.html")
@@ -255,10 +263,13 @@ def test_presets_random_and_reset_glide_to_their_weights(browser, tmp_path):
     assert weights() == {}
 
 
+@pytest.mark.browser
 def test_mouse_wheel_touch_and_keys_turn_and_zoom(page):
-    look = lambda: page.run(
-        "({ yaw: viewer.eye.yaw, pitch: viewer.eye.pitch, distance: viewer.eye.distance, x: viewer.eye.target[0] })"
-    )  # noqa: E731
+    def look():
+        return page.run(
+            "({ yaw: viewer.eye.yaw, pitch: viewer.eye.pitch, distance: viewer.eye.distance, x: viewer.eye.target[0] })"
+        )
+
     first = look()
 
     def mouse(kind, x, y, **more):
@@ -285,6 +296,7 @@ def test_mouse_wheel_touch_and_keys_turn_and_zoom(page):
     assert look()["yaw"] == pytest.approx(0.1)
 
 
+@pytest.mark.browser
 def test_on_a_phone_the_controls_lie_below_and_fingers_turn_and_pinch(browser, tmp_path):
     write_html(tmp_path / "page.html", person())
     browser.size(390, 780, 2, phone=True)
@@ -313,6 +325,7 @@ def test_on_a_phone_the_controls_lie_below_and_fingers_turn_and_pinch(browser, t
         browser.size(*WINDOW)
 
 
+@pytest.mark.browser
 def test_several_meshes_to_choose_from(browser, tmp_path):
     write_html(tmp_path / "page.html", [person(8, name="small"), textured(person(12))], title="Two")
     browser.open(tmp_path / "page.html")
@@ -327,6 +340,7 @@ def test_several_meshes_to_choose_from(browser, tmp_path):
     assert (np.abs(pixels(browser) - before).max(-1) > 20).sum() > 3000
 
 
+@pytest.mark.browser
 def test_nothing_is_asked_of_the_network_and_nothing_fails(page):
     page.run("document.getElementById('wireframe').click()")
     asked = [e["params"]["request"]["url"] for e in page.events if e.get("method") == "Network.requestWillBeSent"]
@@ -334,6 +348,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_fails(page):
     assert not [e for e in page.events if e.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled")]
 
 
+@pytest.mark.browser
 def test_names_are_shown_as_text_whatever_they_hold(browser, tmp_path):
     name = "</script><script>window.bad = 1</script><b>{{DATA}}"
     mesh = person(8, name=name)
@@ -346,6 +361,7 @@ def test_names_are_shown_as_text_whatever_they_hold(browser, tmp_path):
     assert shown == [name, name, name, None]
 
 
+@pytest.mark.browser
 def test_a_browser_without_webgl_gets_a_sentence(browser, tmp_path):
     write_html(tmp_path / "page.html", person(8))
     script = browser(

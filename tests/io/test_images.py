@@ -67,3 +67,15 @@ def test_pictures_of_a_folder_and_of_those_below_are_listed_by_name(tmp_path):
     for name in ("b.JPG", "below/a.png", "a.tif", ".hidden.png", "text.txt"):
         (tmp_path / name).write_bytes(b"")
     assert [p.relative_to(tmp_path).as_posix() for p in picture_files(tmp_path)] == ["a.tif", "b.JPG", "below/a.png"]
+
+
+def test_pictures_are_turned_as_their_tag_says_and_become_rgb(tmp_path):
+    image = Image.fromarray(np.full((10, 20), 77, np.uint8))
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=tag)
+    got = read_picture(tmp_path / "a.jpg")
+    assert got.shape == (20, 10, 3) and abs(got.astype(int) - 77).max() < 3
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
+    with pytest.raises(InputError, match=r"b.jpg: not a readable picture"):
+        read_picture(tmp_path / "b.jpg")

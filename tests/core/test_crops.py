@@ -1,0 +1,60 @@
+"""Crops of photographs: pixels, their places, and boxes that cannot be cropped."""
+
+import numpy as np
+import pytest
+
+from facemodels.core.crops import cut, from_crop, landmark_box, to_crop
+from tests.data.pictures import light_center, spots
+
+
+def test_a_box_on_whole_pixels_is_cut_without_a_change():
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    assert np.array_equal(cut(image, (10, 20, 40, 50), 30), image[20:50, 10:40])
+
+
+def test_outside_the_image_is_black():
+    image = np.full((40, 50, 3), 200, np.uint8)
+    crop = cut(image, (-10, -20, 60, 50), 70)
+    assert np.array_equal(crop[20:60, 10:60], image)
+    assert crop[:20].max() == crop[60:].max() == crop[:, :10].max() == crop[:, 60:].max() == 0
+    assert cut(image, (100, 100, 120, 120), 16).max() == 0
+    assert cut(image, (0, 0, 50, 40), 17).min() == 200  # and within it no black is mixed in
+
+
+@pytest.mark.parametrize("size", [40, 150])
+def test_a_dot_lies_in_the_crop_where_to_crop_says(size):
+    """Shrunk and enlarged, in a box that is on no pixel and reaches out of the image."""
+    points = np.array([[40.3, 55.8], [70.0, 20.5], [85.2, 90.1]])
+    box = (21.7, 8.3, 105.9, 103.6)
+    crop, there = cut(spots(points, radius=4), box, size), to_crop(points, box, size)
+    for point in there:
+        np.testing.assert_allclose(light_center(crop, point, 12 * size / 90), point, atol=0.06)
+    np.testing.assert_allclose(from_crop(there, box, size), points, atol=1e-9)
+    assert (
+        to_crop(points.astype(np.float32), box, size).dtype == np.float32
+        and to_crop(points.round().astype(int), box, size).dtype == np.float64
+    )
+
+
+def test_fine_stripes_become_grey_when_they_shrink_instead_of_other_stripes():
+    image = np.repeat(((np.arange(400) % 4 < 2) * 255).astype(np.uint8)[None, :, None], 400, 0).repeat(3, 2)
+    crop = cut(image, (3.3, 0, 397.1, 393.8), 50)
+    assert np.abs(crop[5:-5, 5:-5].astype(float) - 127.5).max() < 12
+
+
+def test_the_landmark_box_is_that_of_3ddfa():
+    x0, y0, x1, y1 = landmark_box(np.array([[10.0, 20.0], [30.0, 60.0], [np.nan, 500.0]]))
+    side = 40 * np.sqrt(2)
+    np.testing.assert_allclose([x0, y0, x1, y1], [20 - side / 2, 40 - side / 2, 20 + side / 2, 40 + side / 2])
+
+
+@pytest.mark.parametrize("box", [(10, 10, 10, 20), (np.nan, 0, 1, 1), (0, 0, 1e9, 1e9), (20, 0, 10, 5)])
+def test_a_box_that_cannot_be_cut_is_refused(box):
+    with pytest.raises(ValueError, match="box"):
+        cut(np.zeros((30, 30, 3), np.uint8), box, 10)
+
+
+@pytest.mark.parametrize("points", [[[np.nan, 1.0]], [[2.0, 3.0], [2.0, 3.0]]])
+def test_a_box_around_fewer_than_two_points_is_refused(points):
+    with pytest.raises(ValueError, match="two different points"):
+        landmark_box(np.array(points))
