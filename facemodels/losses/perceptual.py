@@ -52,7 +52,7 @@ def face_crop(images: Tensor, points: Tensor, size: int = 112) -> Tensor:
 
 
 def perceptual_loss(rendered: Tensor, image: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
-    """Cosine distance of a face recognition network's embeddings: safe_mean(1 - cos(F(I'), F(I))).
+    """Cosine distance of a face recognition network's embeddings: mean(1 - cos(F(I'), F(I))).
 
     L_per of Deng et al. 2019, with ArcFace as in the PyTorch release; weight 0.2.
 

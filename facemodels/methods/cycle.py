@@ -44,10 +44,9 @@ reasoned, not measured, unless it says so.
 * The weights of the cycles, 0.2 each, were chosen by one seed: that of the pose takes the leak away and some of the response with it, that of the expression brings the response back; at 1 each the leak is hardly less
   than at 0.3, and the photometric error 8 % higher.
 * Differences of shapes are mean squares in mm^2 over the face, so that identity and expression, whose coefficients have other units, weigh the same.
-* J passes the network with its own batch's statistics, and these are not remembered: no frame that the network will see is made so.
+* For J, batch norm uses J's batch statistics and does not update the running averages: no frame of a video is composed.
 """
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -78,6 +77,7 @@ from facemodels.losses import (
 )
 from facemodels.methods.face_method import FaceMethod
 from facemodels.networks import LightNet, ResNet, regression_head, resnet18, resnet50
+from facemodels.networks.norm import frozen_bn_stats
 from facemodels.training.config import Config
 from facerender.color import to_linear, to_srgb
 
@@ -297,20 +297,6 @@ def _pose(numbers, size):
     """Two axes of the rotation, log scale in sides per metre, translation in sides: [N,9] -> `Pose`."""
     rotation = fr.camera.rotation_from_axes(numbers[:, :3], numbers[:, 3:6])
     return Pose(rotation, numbers[:, 6].exp() * (size / 1000), numbers[:, 7:9] * size)
-
-
-@contextmanager
-def unremembered(network: nn.Module):
-    """Batch norms use their batch's statistics and do not add them to the running ones."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    own = [m.momentum for m in norms]
-    for m in norms:
-        m.momentum = 0.0
-    try:
-        yield
-    finally:
-        for m, momentum in zip(norms, own):
-            m.momentum = momentum
 
 
 # ------------------------------------------------------------------------------------------------------------------------- composition
@@ -610,7 +596,7 @@ class Cycle(FaceMethod):
         variation, goal = injected(cycle, first, second)
         mode = getattr(self.config, f"compose_{cycle}")
         picture = to_srgb(compose(mode, to_linear(images), first, goal, self.model, self.inner))
-        with unremembered(self.network):
+        with frozen_bn_stats(self.network):
             found = self.network(picture.permute(0, 3, 1, 2).contiguous()).each(Tensor.float)
         back, mask = self.render(reversed_by(cycle, found.held(*own), variation))
         parts = {"picture": photometric_loss(back, images, mask)}

@@ -30,8 +30,8 @@ from facemodels.methods.cycle import (
     injected,
     reversed_by,
     surface,
-    unremembered,
 )
+from facemodels.networks.norm import frozen_bn_stats
 from facemodels.training.checkpoint import checkpoints
 from facemodels.training.config import configured
 from facemodels.training.loop import train
@@ -594,7 +594,7 @@ def test_rotations_are_rotations_whatever_is_said():
 def test_composed_pictures_leave_no_trace_in_running_statistics():
     network = Network("light", False, (5, 4, 3), True).train()
     before = {k: v.clone() for k, v in network.state_dict().items() if "running" in k}
-    with unremembered(network):
+    with frozen_bn_stats(network):
         network(torch.rand(4, 3, 112, 112))
     assert all(torch.equal(v, network.state_dict()[k]) for k, v in before.items())
     network(torch.rand(4, 3, 112, 112))
