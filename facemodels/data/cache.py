@@ -211,7 +211,8 @@ def _write(source: str, samples: Samples, kept: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         with open(partial / "labels.npz", "wb") as file:
-            np.savez(file, shape=np.array(shape), complaint=np.array(complaint), **labels)  # type: ignore[arg-type] # allow_pickle is no label
+            arrays: dict[str, Any] = {"shape": np.array(shape), "complaint": np.array(complaint), **labels}
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, kept)

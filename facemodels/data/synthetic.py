@@ -149,7 +149,8 @@ class Synthetic(Generic[RNG]):
         return self._scene(self._rng(seed, step, indices)).batch()
 
     def _rng(self, seed: int, step: int, indices: range) -> RNG:
-        return CounterRNG([seed_of(seed, step, i) for i in indices], self.model.mean.device)  # type: ignore[return-value] # subclasses with another RNG override this
+        rng = CounterRNG([seed_of(seed, step, i) for i in indices], self.model.mean.device)
+        return rng  # type: ignore[return-value] # subclasses with another RNG override this
 
     def _scene(self, rng: RNG) -> _Scene:
         identity, albedo = self._identity(rng)

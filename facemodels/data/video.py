@@ -238,7 +238,7 @@ def _frames(
     number = -1
     try:
         # With a context, the video is closed also where it is not read to its end.
-        with iio.imopen(clip.frames[0], "r", plugin="FFMPEG") as video:  # type: ignore[call-overload] # the stubs lack it
+        with iio.imopen(clip.frames[0], "r", plugin="FFMPEG") as video:  # type: ignore[call-overload] # no stub
             for number, image in enumerate(video.iter()):
                 if limit is not None and number >= every * limit:
                     return

@@ -4,7 +4,7 @@
 * `obj`: Wavefront OBJ, with its material and texture
 * `ply`: binary PLY
 * `gltf`: glTF 2.0 in one binary file (GLB), with morph targets
-* `viewer`: an interactive viewer in one HTML file; its page, style and program are viewer.html, viewer.css and viewer.js
+* `viewer`: an interactive viewer in one HTML file, made of viewer.html, viewer.css and viewer.js
 * `files`: what the writers share: units, axes, image encoding
 
 Every file is written completely or not at all.

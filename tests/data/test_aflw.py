@@ -24,7 +24,7 @@ def write_aflw(path, pictures, names, points, boxes):
 
 @pytest.fixture
 def small_aflw(tmp_path):
-    """Crops cut by the rule of the labels: pixels count from 1, boxes include their last pixel and end at the border."""
+    """Crops cut by the rule of the labels: pixels count from 1, boxes include their last pixel, end at the border."""
     rng = np.random.default_rng(0)
     pictures, points, boxes = {}, [], []
     for k, (x0, y0, side) in enumerate([(60, 70, 239), (30, 100, 279), (-20, 40, 299)]):

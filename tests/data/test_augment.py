@@ -63,7 +63,7 @@ def test_mirroring_twice_changes_nothing():
     )
 
 
-def test_quarter_turns_are_anticlockwise_and_exact():
+def test_quarter_turns_are_counterclockwise_and_exact():
     faces = some_faces()
     got = warp_faces(faces, *numbers(6, angle=np.pi / 2))
     torch.testing.assert_close(got.image, faces.image.rot90(1, (-2, -1)), rtol=0, atol=1e-3)
@@ -143,7 +143,7 @@ def test_a_moved_picture_is_what_its_moved_labels_draw(model):
 
 
 def test_the_camera_and_light_of_a_mirrored_face_are_those_of_the_mirrored_head(model):
-    """The mirrored head is drawn by mirroring vertices, triangles and colours, which coefficients cannot."""
+    """The mirrored head is drawn by mirroring vertices, triangles and colors, which coefficients cannot."""
     faces = Synthetic(model, 96, RandomizationConfig(occluded=0.0, degraded=0.0, background=0.0))(0, 0, range(4))
     vertices, albedo = model.shape(faces.identity, faces.expression), model.albedo(faces.albedo)
     known = replace(faces, identity=None, expression=None, albedo=None)
@@ -227,7 +227,7 @@ def test_patches_cover_picture_and_mask_alike():
     "name, amount",
     [("brightness", 0.2), ("contrast", 0.3), ("tint", 0.1), ("saturation", 0.3), ("grey", 1.0), ("blurred", 1.0)],
 )
-def test_colours_and_sharpness_change_as_they_are_named(name, amount):
+def test_colors_and_sharpness_change_as_they_are_named(name, amount):
     faces = some_faces(20)
     faces.image = 0.4 + 0.2 * faces.image
     got = augment(faces, 0, 0, range(20), only(blur=0.03, **{name: amount})).image

@@ -112,7 +112,10 @@ def test_kept_crops_are_mapped_from_a_file_and_not_made_again(tmp_path):
 
 def test_other_files_or_settings_are_made_anew(tmp_path):
     file, calls = tmp_path / "data.zip", []
-    make = lambda size: collect_samples("set", [file], {"size": size}, samples_of(2, calls=calls), tmp_path / "kept")  # noqa: E731
+
+    def make(size):
+        return collect_samples("set", [file], {"size": size}, samples_of(2, calls=calls), tmp_path / "kept")
+
     file.write_bytes(b"1")
     make(4), make(4), make(5)
     assert len(calls) == 4

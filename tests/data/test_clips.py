@@ -200,7 +200,7 @@ def test_background_and_things_before_the_face_stay_the_same_ones_and_move(model
 
 
 def test_a_clip_has_one_camera_and_new_noise_in_every_frame(model):
-    """A grey wall: how noisy it is and its colour are the clip's, the noise is the frame's."""
+    """A gray wall: how noisy it is and its color are the clip's, the noise is the frame's."""
     faces = SyntheticClips(
         model,
         32,
@@ -215,8 +215,8 @@ def test_a_clip_has_one_camera_and_new_noise_in_every_frame(model):
     assert noisy.sum() >= 3
     assert (differ[noisy] > 0.7 * deviation[noisy, 0]).all()
     assert (deviation[noisy].amax(1) < 2 * deviation[noisy].amin(1)).all()
-    colour = wall.mean(-1)
-    assert (colour - colour[:, :1]).abs().max() < 0.03 < colour[:, 0].std(0).min()
+    color = wall.mean(-1)
+    assert (color - color[:, :1]).abs().max() < 0.03 < color[:, 0].std(0).min()
 
 
 @pytest.mark.parametrize("only", CONTROLLED)
@@ -506,7 +506,10 @@ def test_videos_of_one_person_are_clips_of_their_own_unless_any_frames_will_do(t
             fps=10,
         )
     apart = clips(tmp_path, 16, gap=(1, 4))
-    level_of = lambda store: ((store(0, 0, range(60)).image[:, 0, 8, 8] * 255 - 40) / 10).round().view(-1, 2)  # noqa: E731
+
+    def level_of(store):
+        return ((store(0, 0, range(60)).image[:, 0, 8, 8] * 255 - 40) / 10).round().view(-1, 2)
+
     assert apart.count == 2 and (level_of(apart).ge(10).sum(1) != 1).all()
     mixed = clips(tmp_path, 16, gap=None)
     assert mixed.count == 1 and (level_of(mixed).ge(10).sum(1) == 1).any()

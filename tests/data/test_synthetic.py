@@ -49,9 +49,9 @@ def test_labels_describe_the_picture(model):
     )
     torch.testing.assert_close(pixels, faces.landmarks, rtol=0, atol=1e-2)
     assert (faces.landmarks > -20).all() and (faces.landmarks < 116).all()
-    colours = faces.image.permute(0, 2, 3, 1)
-    assert (colours[faces.mask == 0] - colours[faces.mask == 0].mean()).abs().max() < 0.02  # grey behind
-    assert colours[faces.mask == 1].std() > 0.05
+    colors = faces.image.permute(0, 2, 3, 1)
+    assert (colors[faces.mask == 0] - colors[faces.mask == 0].mean()).abs().max() < 0.02  # gray behind
+    assert colors[faces.mask == 1].std() > 0.05
 
 
 def test_poses_reach_the_profile_and_no_further(model):
@@ -127,10 +127,10 @@ def test_blur_is_gaussian():
 
 @pytest.mark.parametrize("quality", [20, 50, 90])
 def test_compression_is_that_of_a_jpeg_encoder(quality):
-    """On a grey picture, where luminance is all, against the real encoder."""
+    """On a gray picture, where luminance is all, against the real encoder."""
     y, x = np.mgrid[:64, :64]
-    grey = (0.5 + 0.3 * np.sin(x / 5) * np.cos(y / 7) + 0.1 * (x > 30)).clip(0, 1)
-    picture = (np.repeat(grey[..., None], 3, -1) * 255).round().astype(np.uint8)
+    gray = (0.5 + 0.3 * np.sin(x / 5) * np.cos(y / 7) + 0.1 * (x > 30)).clip(0, 1)
+    picture = (np.repeat(gray[..., None], 3, -1) * 255).round().astype(np.uint8)
     file = io.BytesIO()
     iio.imwrite(file, picture, extension=".jpg", quality=quality)
     want = iio.imread(file.getvalue(), extension=".jpg").astype(float) / 255

@@ -31,7 +31,7 @@ POSES = [
 
 @pytest.fixture(scope="module")
 def basel(tmp_path_factory):
-    """A made-up model of the data set's kind: path of Model_Shape.mat, and its arrays in micrometres."""
+    """A made-up model of the data set's kind: path of Model_Shape.mat, and its arrays in micrometers."""
     folder, random = tmp_path_factory.mktemp("basel"), np.random.default_rng(1)
     x, y = np.meshgrid(np.linspace(-80, 80, SIDE), np.linspace(90, -90, SIDE))
     mean = np.stack([x, y, 100 - (x * x + y * y) / 160], -1).reshape(-1, 1) * 1e3
@@ -367,9 +367,9 @@ def test_where_nothing_is_left_or_nothing_is_there_one_sentence_says_so(basel, s
 
 @needs_data("aflw2000_dev.zip")
 def test_the_convention_is_that_of_the_real_files():
-    """Turned back and without scale and translation, the labelled landmarks must be one linear function of Shape_Para
+    """Turned back and without scale and translation, the labeled landmarks must be one linear function of Shape_Para
     and Exp_Para for all photographs: 229 unknowns for each coordinate and 1,000 equations. A wrong sign, order of
-    rotations, flip or offset leaves millimetres."""
+    rotations, flip or offset leaves millimeters."""
     photos = AFLW2000(DEVELOPMENT)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

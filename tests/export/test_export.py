@@ -36,7 +36,7 @@ def atlas(vertices, faces):
 
 
 def person(**more):
-    """A head by formula in millimetres, with colours, an atlas, two morph targets of which one stands at 0.4."""
+    """A head by formula in millimeters, with colors, an atlas, two morph targets of which one stands at 0.4."""
     vertices, faces, colours = head(12)
     vertices = vertices * 110
     uv, uv_faces = atlas(vertices, faces)
@@ -203,12 +203,12 @@ def test_presets_name_only_morphs_that_are_there():
     ).morph_range == (-3, 3)
 
 
-def test_a_baked_texture_shows_the_vertex_colours_up_to_the_borders_of_its_charts(device):
+def test_a_baked_texture_shows_the_vertex_colors_up_to_the_borders_of_its_charts(device):
     model = tiny_model().to(device)
     smooth = (model.mean - model.mean.amin(0)) / (model.mean.amax(0) - model.mean.amin(0))
     smooth = torch.cat(
         [smooth[:, :2], torch.full_like(smooth[:, :1], 0.5)], 1
-    ).requires_grad_()  # what lies on itself in the atlas has one colour
+    ).requires_grad_()  # what lies on itself in the atlas has one color
     texture = bake_albedo(model, smooth, size=256)
     assert texture.shape == (256, 256, 3) and texture.device == model.mean.device
     at = fr.sample_texture(texture[None], model.uv[model.uv_faces.long()].view(1, -1, 2))
@@ -264,7 +264,7 @@ def test_morph_targets_stand_at_their_weights_in_files_that_have_none(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["obj", "ply"])
-def test_vertex_colours_are_srgb(tmp_path, suffix):
+def test_vertex_colors_are_srgb(tmp_path, suffix):
     mesh = person()
     write(tmp_path / f"a.{suffix}", mesh)
     loaded = read(tmp_path / f"a.{suffix}")
@@ -285,7 +285,7 @@ def test_obj_keeps_the_vertices_and_gives_corners_their_texture_coordinates(tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mtl", "a.obj", "a_texture.png"]
 
 
-def test_ply_holds_the_error_as_quality_and_takes_colours_from_a_texture(tmp_path):
+def test_ply_holds_the_error_as_quality_and_takes_colors_from_a_texture(tmp_path):
     mesh = person()
     error = np.linspace(0, 3, len(mesh.vertices)).astype(np.float32)
     error[5] = np.nan
@@ -466,7 +466,7 @@ def test_a_wrong_request_is_one_sentence(tmp_path, name, options, sentence):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_renderers_command_sees_the_colours_of_a_glb(tmp_path):
+def test_the_renderers_command_sees_the_colors_of_a_glb(tmp_path):
     from facemodels import load_model
     from facerender.meshes import load_mesh
 

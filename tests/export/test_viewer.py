@@ -27,7 +27,7 @@ OPTIONS = (
 
 
 class Browser:
-    """A headless Chromium, controlled over two pipes by its DevTools protocol: JSON messages ending with a zero byte."""
+    """A headless Chromium, controlled over two pipes by its DevTools protocol: JSON messages ended by a zero byte."""
 
     def __init__(self, program, profile):
         down, self.to = os.pipe()
@@ -113,7 +113,7 @@ def browser(tmp_path_factory):
 
 
 def person(resolution=16, **more):
-    """The head by formula, with two morph targets, in millimetres."""
+    """The head by formula, with two morph targets, in millimeters."""
     vertices, faces, colours = head(resolution)
     vertices = vertices * 110
     x, y, z = vertices.T
@@ -229,7 +229,7 @@ def test_the_heat_map_runs_from_blue_to_red_and_leaves_out_what_was_not_measured
     page.run("viewer.eye.yaw = Math.PI")
     back = pixels(page)
     solid = back[back[..., 3] > 250][:, :3]
-    assert np.median(np.ptp(solid, axis=1)) < 40  # grey
+    assert np.median(np.ptp(solid, axis=1)) < 40  # gray
 
 
 @pytest.mark.browser
@@ -253,7 +253,10 @@ def test_the_texture_lies_the_right_way_up_and_round(browser, tmp_path):
 def test_presets_random_and_reset_glide_to_their_weights(browser, tmp_path):
     write_html(tmp_path / "page.html", person(weights={"browUp": 0.25}, presets={"ah": {"jawOpen": 0.7}}))
     browser.open(tmp_path / "page.html")
-    weights = lambda: browser.run("new Promise((done) => setTimeout(() => done(viewer.weights()), 450))")  # noqa: E731
+
+    def weights():
+        return browser.run("new Promise((done) => setTimeout(() => done(viewer.weights()), 450))")
+
     assert weights() == {"browUp": 0.25}
     browser.run("document.querySelector('#presets button').click()")
     assert weights() == pytest.approx({"jawOpen": 0.7})
