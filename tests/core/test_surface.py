@@ -1,4 +1,4 @@
-"""Closest points against brute force and hand-worked ones, similarities against known ones, and surfaces brought together."""
+"""Closest points against brute force and hand-worked ones, similarities against known ones, and aligned surfaces."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ANGLES = torch.tensor([[0.3, -0.7, 0.4]], dtype=torch.float64)
 
 
 def brute_force(points, vertices, faces, steps=60):
-    """Distances by sampling every triangle densely: never below the true ones, and above by at most the samples' spacing."""
+    """Distances by dense sampling: never below the true ones, and above by at most the spacing of the samples."""
     u = torch.arange(steps + 1, dtype=torch.float64) / steps
     grid = torch.stack(torch.meshgrid(u, u, indexing="ij"), -1).view(-1, 2)
     grid = grid[grid.sum(1) <= 1 + 1e-9]
@@ -113,7 +113,7 @@ def test_similarity_heeds_weights():
 
 
 def test_the_nearest_rotation_has_a_gradient_where_singular_values_are_equal():
-    """And where they are nearly so, and where the determinant is negative: checked against finite differences in float64."""
+    """And where they are nearly so, and where the determinant is negative; against finite differences in float64."""
     torch.manual_seed(0)
     turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
     turn = turn * torch.linalg.det(turn)

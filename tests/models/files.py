@@ -65,8 +65,8 @@ def backwards(faces):
 
 
 # -------------------------------------------------------------------- writers
-# Each writes a model into a folder. It returns the path to give, and what the file holds where it is less than the whole
-# face.
+# Each writes a model into a folder. It returns the path to give, and what the file holds where that is less than the
+# whole face.
 
 
 def original(folder, face):

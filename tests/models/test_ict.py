@@ -55,7 +55,8 @@ def real():
     return read(DATA / "ict_facekit.npz")
 
 
-def test_real_ict_is_a_head_in_millimetres_that_looks_along_z(real):
+@pytest.mark.data
+def test_real_ict_is_a_head_in_millimeters_that_looks_along_z(real):
     assert real.mean.shape == (26719, 3) and real.identity.shape[0] == 100 and real.expression.shape[0] == 57
     assert real.faces.shape == (2 * 26384 - 548, 3)
     points = real.mean[real.landmark_index[:, 0]]
@@ -67,6 +68,7 @@ def test_real_ict_is_a_head_in_millimetres_that_looks_along_z(real):
     )
 
 
+@pytest.mark.data
 def test_real_ict_parts_are_where_their_names_say(real):
     low, high = (lambda k: real.mean[real.regions[k]].min(0)), (lambda k: real.mean[real.regions[k]].max(0))
     assert len(real.regions["face"]) == 6706 and high("face")[0] < 76 and low("face")[2] > 20  # no ears in it
@@ -75,6 +77,7 @@ def test_real_ict_parts_are_where_their_names_say(real):
     assert real.regions["teeth"].size and high("teeth")[1] < 0 and max(v.max() for v in real.regions.values()) == 26718
 
 
+@pytest.mark.data
 def test_real_ict_is_symmetric_and_its_texture_charts_do_not_overlap(real):
     assert (real.symmetry[real.symmetry] == np.arange(26719)).all()
     assert np.abs(real.mean[real.symmetry] * [-1, 1, 1] - real.mean).max() < 0.3
@@ -83,6 +86,7 @@ def test_real_ict_is_symmetric_and_its_texture_charts_do_not_overlap(real):
     assert real.uv[eye, 1].max() < 0.25 < real.uv[skin, 1].min()
 
 
+@pytest.mark.data
 def test_real_ict_converts_and_comes_back_the_same(real, tmp_path):
     write_native(real, tmp_path / "ict.safetensors")
     same(read(tmp_path / "ict.safetensors"), real)

@@ -1,4 +1,4 @@
-"""MorphableModel: what coefficients mean, the fast paths, the moving contour, skinning, and the words for wrong input."""
+"""MorphableModel: what coefficients mean, the fast paths, the moving contour, skinning, and errors for wrong input."""
 
 import math
 from dataclasses import replace
@@ -47,8 +47,9 @@ def test_public_names_are_there():
 
     for name in facemodels.__all__:
         assert getattr(facemodels, name) is not None
+    assert set(facemodels.__all__) <= set(dir(facemodels))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        facemodels.nothing
+        _ = facemodels.nothing
 
 
 def test_a_face_is_the_mean_and_the_sum_of_its_modes(model, device):
@@ -60,8 +61,8 @@ def test_a_face_is_the_mean_and_the_sum_of_its_modes(model, device):
         + np.einsum("nk,kvc->nvc", e.cpu(), data.expression)
     )
     torch.testing.assert_close(face.vertices.cpu(), torch.from_numpy(want).float(), rtol=1e-5, atol=1e-4)
-    colours = np.clip(data.albedo_mean + np.einsum("nk,kvc->nvc", a.cpu(), data.albedo), 0, 1)
-    torch.testing.assert_close(face.albedo.cpu(), torch.from_numpy(colours).float(), rtol=1e-5, atol=1e-5)
+    colors = np.clip(data.albedo_mean + np.einsum("nk,kvc->nvc", a.cpu(), data.albedo), 0, 1)
+    torch.testing.assert_close(face.albedo.cpu(), torch.from_numpy(colors).float(), rtol=1e-5, atol=1e-5)
     points = (want[:, data.landmark_index] * data.landmark_weights[..., None]).sum(-2)
     torch.testing.assert_close(face.landmarks.cpu(), torch.from_numpy(points).float(), rtol=1e-5, atol=1e-3)
 
@@ -203,7 +204,7 @@ def test_joints_at_rest_change_nothing_and_wrong_ones_are_refused():
     torch.testing.assert_close(got, v @ turn[:, 1].transpose(1, 2))
 
 
-# --------------------------------------------------------------------------------------------------------------- on the built-in model
+# -------------------------------------------------------- on the built-in model
 
 
 @pytest.fixture(scope="module")
