@@ -16,10 +16,18 @@ import facerender as fr
 from facemodels.core.drawing import CLAY, portrait, tile, to_bytes
 from facemodels.core.errors import InputError
 from facemodels.core.surface import ClosestPoints
-from facemodels.fitting.photo import PRESET, Fit, cut_out, face_triangles, fit_image, linear_photo
+from facemodels.fitting.photo import PRESET, fit_image
+from facemodels.fitting.raster import crop_photo, face_triangles, linear_photo
+from facemodels.fitting.result import Fit
 from facemodels.fitting.scan import fit_mesh
 from facemodels.io.images import read_picture
-from facemodels.io.landmarks import LANDMARK_SUFFIXES, Landmarks, check_inside, read_landmarks, sidecar
+from facemodels.io.landmarks import (
+    LANDMARK_SUFFIXES,
+    Landmarks,
+    check_inside,
+    read_landmarks,
+    sidecar,
+)
 from facemodels.models.morphable import MorphableModel
 from facerender.color import to_linear
 from facerender.meshes import MeshError, load_mesh
@@ -154,7 +162,7 @@ def photo_pictures(
         side = 1.5 * float((seen.amax(0) - seen.amin(0)).max())
         offset = ((seen.amax(0) + seen.amin(0) - side) / 2).tolist()
         camera = fit.camera.resampled(PANEL / side, tuple(offset), (PANEL, PANEL))
-        picture, inside = cut_out(linear_photo(photo).to(vertices.device), offset, side, PANEL)
+        picture, inside = crop_photo(linear_photo(photo).to(vertices.device), offset, side, PANEL)
         clip = camera.clip(vertices)
         normals = fr.vertex_normals(vertices, model.topology) @ camera.rotation.transpose(-1, -2)
         colours = torch.ones_like(vertices) if face.albedo is None else face.albedo

@@ -1,4 +1,7 @@
-"""A model fitted to the landmarks of a photo: pose in closed form, then pose and coefficients by Levenberg-Marquardt on exact Jacobians."""
+"""A model fitted to the landmarks of a photo.
+
+The pose comes in closed form; then pose and coefficients together by Levenberg-Marquardt on exact Jacobians.
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,18 +12,34 @@ from torch import Tensor
 from facemodels.core.camera import POSE, Camera, camera_from_points
 from facemodels.core.contour import moving_contour
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import AFLW_21, EAR_LOBES, NUM_CONTOUR, NUM_LANDMARKS, landmark_means
+from facemodels.core.landmarks import (
+    AFLW_21,
+    EAR_LOBES,
+    NUM_CONTOUR,
+    NUM_LANDMARKS,
+    landmark_means,
+)
 from facemodels.core.surface import gather_points
-from facemodels.fitting.least_squares import Layout, ModelPart, bounded_step
+from facemodels.fitting.least_squares import (
+    CoefficientLayout,
+    VertexFunction,
+    bounded_step,
+)
 from facemodels.models.morphable import MorphableModel
 
-DEVIATIONS = (0.5, 5.0)  # of labels, mm on the face: the least and the most that is believed
+MIN_DEVIATION, MAX_DEVIATION = 0.5, 5.0  # bounds of the estimated deviation of the labels, mm on the face
 
 
 class ModelLandmarks:
-    """The 68 landmarks of a model as a function of a coefficient vector, with Jacobian; on the moving contour for contour="moving"."""
+    """The 68 landmarks of a model as a function of a coefficient vector, with Jacobian.
 
-    def __init__(self, model: MorphableModel, layout: Layout, contour: str = "static"):
+    Args:
+        model: The model.
+        layout: The layout of the coefficient vector.
+        contour: "static", or "moving": the first 17 lie on the outline of the face as the camera sees it.
+    """
+
+    def __init__(self, model: MorphableModel, layout: CoefficientLayout, contour: str = "static") -> None:
         if contour not in ("static", "moving"):
             raise ValueError(f"contour must be 'static' or 'moving', got {contour!r}")
         lines = model.contour if contour == "moving" else None
@@ -31,13 +50,22 @@ class ModelLandmarks:
         self._index = place[: NUM_LANDMARKS * 3].view(NUM_LANDMARKS, 3)
         self._lines = None if lines is None else place[NUM_LANDMARKS * 3 :].view(lines.shape)
         self._weights = model.landmark_weights.to(layout.precision.dtype)
-        self._part = ModelPart(model, used, layout)
+        self._vertices = VertexFunction(model, used, layout)
 
     def at(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x [K], rotation [3,3] of the head (for the moving contour) -> points [68,3], and where on the model they are, for `jacobian`."""
-        vertices = self._part(x)
+        """Evaluate the landmarks.
+
+        Args:
+            x: [K], coefficients.
+            rotation: [3,3] of the head; needed for the moving contour alone.
+
+        Returns:
+            Points [68,3] in millimeters, and where on the model they are, for `jacobian`.
+        """
+        vertices = self._vertices(x)
         index, weights = self._index, self._weights
         if self._lines is not None:
+            assert rotation is not None
             chosen = moving_contour(vertices[None], self._lines, rotation[None])[0]
             moved = chosen != self._lines[:, 0]
             index, weights = index.clone(), weights.clone()
@@ -46,27 +74,47 @@ class ModelLandmarks:
         return gather_points(vertices[None], index, weights)[0], (index, weights)
 
     def jacobian(self, x: Tensor, where: tuple[Tensor, Tensor]) -> Tensor:
-        """d points / d x: [68,3,K]."""
+        """Derivatives of the points by x: [68,3,K]."""
         index, weights = where
-        return (self._part.jacobian(x)[index] * weights[..., None, None]).sum(1)
+        return (self._vertices.jacobian(x)[index] * weights[..., None, None]).sum(1)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Landmarks that are known of a photo and of a model: points [L,2] pixels, means [L,68], spread [L], each one's deviation relative to the others'."""
+    """The labeled landmarks that are known and that the model has.
+
+    Attributes:
+        points: [L,2] pixels of a photo, or [L,3] of a mesh.
+        means: [L,68], each label as a mean of the 68 landmarks.
+        spread: [L], the deviation of each label relative to the others.
+    """
 
     points: Tensor
     means: Tensor
     spread: Tensor
 
     def energy(self, pixels: Tensor, unit: Tensor | float) -> Tensor:
-        """Of the model's 68 points at pixels [68,2]: minus the logarithm of Cauchy's likelihood, about squares / 2 up to a deviation of three."""
+        """The negative logarithm of a Cauchy likelihood: about half the squares up to three deviations.
+
+        Args:
+            pixels: [68,2], the model's landmarks.
+            unit: The deviation of a label of spread 1, pixels.
+        """
         square = ((self.means @ pixels - self.points) / (self.spread * unit)[:, None]).square().sum(-1)
         return 4.5 * torch.log1p(square / 9).sum()
 
 
-def labels_of(model: MorphableModel, landmarks: Tensor, contour: str) -> Labels:
-    """landmarks: [L,2], NaN for missing ones."""
+def known_labels(model: MorphableModel, landmarks: Tensor, contour: str) -> Labels:
+    """Select the labels that can be used.
+
+    Args:
+        model: The model.
+        landmarks: [L,2] or [L,3], NaN for missing ones.
+        contour: What the first 17 of 68 are, "static" or "moving".
+
+    Raises:
+        InputError: The model has no landmarks, or fewer than four labels can be used.
+    """
     means = landmark_means(len(landmarks)).to(landmarks)
     spread = torch.ones_like(landmarks[:, 0])
     if len(landmarks) == NUM_LANDMARKS and contour == "moving":
@@ -75,19 +123,21 @@ def labels_of(model: MorphableModel, landmarks: Tensor, contour: str) -> Labels:
         spread[list(EAR_LOBES)] = 5
     if model.landmark_index is None:
         raise InputError(
-            f"the model {model.name} has no landmarks, so it cannot be fitted to any; put the landmark file that belongs to it beside it (facemodels doctor names it)"
+            f"the model {model.name} has no landmarks, so it cannot be fitted to any; put the landmark file that
+            belongs" " to it beside it (facemodels doctor names it)"
         )
     known = ~torch.isnan(landmarks).any(-1) & (means @ model.has_landmark.to(landmarks) > 0.999)
     if known.sum() < 4:
         raise InputError(
-            f"at least 4 landmarks are needed that are visible and that the model {model.name} has, got {int(known.sum())}"
+            f"at least 4 landmarks are needed that are visible and that the model {model.name} has, got"
+            f" {int(known.sum())}"
         )
     return Labels(landmarks[known], means[known], spread[known])
 
 
 def fit_landmarks(
     model: MorphableModel,
-    layout: Layout,
+    layout: CoefficientLayout,
     labels: Labels,
     size: tuple[int, int],
     center: tuple[float, float],
@@ -95,14 +145,21 @@ def fit_landmarks(
     contour: str = "static",
     iterations: int = 30,
 ) -> tuple[Camera, Tensor, float]:
-    """The most probable camera and coefficients given landmarks.
+    """Find the most probable camera and coefficients given landmarks.
 
     Args:
-        layout: which coefficients, and their prior. labels: in double precision; far ones count for less. size, center, focal: of the camera. contour: what
-            the first 17 of 68 labels are.
+        model: The model.
+        layout: Which coefficients, and their prior.
+        labels: In double precision; outliers count for less.
+        size: (H, W) of the photo.
+        center: (x, y) of the principal point, pixels.
+        focal: Focal length in pixels, or infinity for scaled orthography.
+        contour: What the first 17 of 68 labels are, "static" or "moving".
+        iterations: At most so many steps for each estimate of the labels' deviation.
 
     Returns:
-        (Camera with N = 1, coefficients [K], the labels' deviation from the model in mm on the face, estimated), all float64.
+        The camera (N = 1), the coefficients [K], and the estimated deviation of the labels from the model in mm on the
+        face; all float64.
     """
     means, spread = labels.means, labels.spread
     points = ModelLandmarks(model, layout, contour)
@@ -112,21 +169,17 @@ def fit_landmarks(
     camera = camera_from_points(
         means @ points.at(x, camera.rotation[0])[0], labels.points, spread**-2, size, center, focal
     )
-    deviation = DEVIATIONS[1]  # pose and the broad shape before the details
+    deviation = MAX_DEVIATION  # pose and the broad shape before the details
     free = torch.zeros(POSE, dtype=x.dtype, device=x.device)
     lower, upper = torch.cat([free - torch.inf, layout.lower]), torch.cat([free + torch.inf, layout.upper])
 
-    def energy(camera, x, spread):
+    def energy(camera: Camera, x: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor, Tensor]:
+        """(energy, points, where they are, residuals in deviations, robust weights)."""
         places, where = points.at(x, camera.rotation[0])
-        residual = (camera.pixels((means @ places)[None])[0] - labels.points) / spread[:, None]
+        residual = (camera.pixels((means @ places)[None])[0] - labels.points) / unit[:, None]
         square = (residual**2).sum(-1)
-        return (
-            4.5 * torch.log1p(square / 9).sum() + (layout.precision * x * x).sum() / 2,
-            places,
-            where,
-            residual,
-            1 / (1 + square / 9),
-        )
+        prior = (layout.precision * x * x).sum() / 2
+        return 4.5 * torch.log1p(square / 9).sum() + prior, places, where, residual, 1 / (1 + square / 9)
 
     for _ in range(4):
         unit = spread * (deviation * camera.scale)
@@ -155,8 +208,10 @@ def fit_landmarks(
             damping = max(damping / 5, 1e-9) if gain > 0 else damping * 10
             if 0 < gain < 1e-6 * (1 + float(value)) or damping > 1e6:
                 break
-        # The labels' deviation, by the evidence (MacKay 1992): the squares that are left, over the equations less what the parameters took up.
+        # The labels' deviation by the evidence (MacKay 1992): the remaining squares over the number of equations, less
+        # what the parameters took up.
         taken = float(torch.linalg.solve(hessian + 1e-9 * torch.eye(len(hessian)).to(hessian), data).diagonal().sum())
         left = float((weight[:, None] * residual**2).sum()) * deviation**2
-        deviation = min(max(math.sqrt(left / max(2 * float(weight.sum()) - taken, 1.0)), DEVIATIONS[0]), DEVIATIONS[1])
+        estimate = math.sqrt(left / max(2 * float(weight.sum()) - taken, 1.0))
+        deviation = min(max(estimate, MIN_DEVIATION), MAX_DEVIATION)
     return camera, x, deviation

@@ -1,13 +1,15 @@
-"""Fitting a model to a mesh or scan: `fit_mesh`.
+"""A model fitted to a mesh or scan: `fit_mesh`.
 
-Non-rigid iterated closest points in the space of the model: a start from landmarks or, without any, from heads turned every which way; then Gauss-Newton steps over
-similarity and coefficients at once on exact Jacobians, with distances from the model to the scan and back, to planes (Chen and Medioni 1992) and a little to
-points, a robust penalty that narrows from step to step, and a prior that loosens.
+Non-rigid iterated closest points in the space of the model. The start comes from landmarks or, without any, from a
+search over all orientations (`find_face`). Then Gauss-Newton steps move similarity and coefficients together on exact
+Jacobians, with distances from the model to the scan and back, to planes (Chen and Medioni 1992) and a little to points,
+a robust penalty that narrows from step to step, and a prior that loosens.
 """
 
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,59 +22,63 @@ from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import landmark_means
 from facemodels.core.rotation import axis_angle_rotation
-from facemodels.core.surface import Closest, ClosestPoints, gather_points, interpolate_faces
-from facemodels.fitting.landmarks import Labels, ModelLandmarks, labels_of
-from facemodels.fitting.least_squares import Layout, ModelPart, bounded_step, coefficients_of
-from facemodels.fitting.photo import Fit, face_triangles, to_tensor
+from facemodels.core.surface import Closest, gather_points
+from facemodels.fitting.landmarks import Labels, ModelLandmarks, known_labels
+from facemodels.fitting.least_squares import (
+    CoefficientLayout,
+    VertexFunction,
+    bounded_step,
+    coefficient_layout,
+)
+from facemodels.fitting.raster import face_triangles, to_tensor
+from facemodels.fitting.result import Fit
+from facemodels.fitting.surface import Surface
 from facemodels.models.morphable import MorphableModel
 
-POSE = 7  # log scale, a rotation vector that turns the head further, translation
+POSE = 7  # parameters of a placement's step: log scale, a rotation vector applied after the rotation, translation
 SIZES = (100.0, 700.0)  # mm, the diagonal of the box around a face, or around a head with shoulders
 SCALE_DEVIATION = 0.01  # of the scale of a scan whose unit is known
 SAMPLES = 4000  # points of the scan, and vertices of the model at most, that are matched
-COUNT = 1000.0  # what all the distances together count for: neighbours go together
+COUNT = 1000.0  # effective number of independent distances, since neighbors are correlated
 FIRST_COUNT = 10.0  # and in the beginning, when most of them are wrong
 DEVIATION = 1.0  # of a distance, mm
-REACH = 20.0  # mm: what lies within it counts at first
-CANDIDATES = 24  # places on a scan that are looked at closely when there are no landmarks
-FOUND = 3.0  # mm that a face is off at most when its place is right; nothing else on a head comes that near
-POINT_SHARE = 0.02  # of distances along the surface, which keeps it from sliding where planes say nothing
+REACH = 20.0  # mm: distances within it count at first
+CANDIDATES = 24  # places on a scan that are examined when there are no landmarks
+GOOD_MISFIT = 3.0  # mm, mean distance of a face that is in the right place; nothing else on a head comes that near
+POINT_SHARE = 0.02  # weight of distances along the surface, which keep it from sliding where planes say nothing
 LANDMARK_DEVIATION = 3.0  # mm
 
 
 def fit_mesh(
-    vertices,
-    faces,
+    vertices: Any,
+    faces: Any,
     model: MorphableModel,
-    landmarks=None,
+    landmarks: Any = None,
     iterations: int = 30,
     expression: bool = True,
     progress: bool = True,
 ) -> Fit:
-    """Fits a model to a mesh or scan of a face or head.
+    """Fit a model to a mesh or scan of a face or head.
 
     Args:
-        vertices: [M,3] in any unit: the power of ten of millimetres is guessed from the size. faces: [G,3], all turning the same way.
-        landmarks: [L,3] in the mesh's coordinates, L = 68 (iBUG), 21 (AFLW) or 5, NaN for missing ones. None: the mesh may then lie any way up, and
-            needs to show a face's shape clearly.
-        iterations: of the last stage. expression: False keeps the model's face neutral, for scans that are known to be. progress: shows a bar on a terminal.
+        vertices: [M,3] in any unit: the power of ten of millimeters is guessed from the size.
+        faces: [G,3], all wound the same way.
+        model: The model.
+        landmarks: [L,3] in the mesh's coordinates, L = 68 (iBUG), 21 (AFLW) or 5, NaN for missing ones. Without them
+            the mesh may lie any way up, and must show a face's shape clearly.
+        iterations: Of the last stage.
+        expression: False keeps the model's face neutral, for scans that are known to be.
+        progress: Show a bar on a terminal.
 
     Returns:
-        `Fit` with `placement`, from the model's millimetres to the mesh's coordinates, on the model's device.
+        The fit with `placement`, from the model's millimeters to the mesh's coordinates, on the model's device.
 
     Raises:
-        InputError: the mesh has no triangles, holds NaN or has no extent; landmarks are too few.
+        InputError: The mesh has no triangles, holds NaN or has no extent; landmarks are too few.
     """
-    on = {"device": model.mean.device}
-    v, f = to_tensor(vertices).to(dtype=torch.float64, **on), to_tensor(faces).to(dtype=torch.int64, **on)
-    if v.dim() != 2 or v.shape[1] != 3 or f.dim() != 2 or f.shape[1] != 3 or not len(f):
-        raise InputError(
-            f"a mesh to be fitted needs vertices [M,3] and triangles [G,3], got {list(v.shape)} and {list(f.shape)}; give a point cloud triangles first"
-        )
-    if f.min() < 0 or f.max() >= len(v) or not torch.isfinite(v[f]).all():
-        raise InputError(
-            "the mesh holds a triangle that names a vertex that is not there, or a coordinate that is NaN or infinite"
-        )
+    v = to_tensor(vertices).to(model.mean.device, torch.float64)
+    f = to_tensor(faces).to(model.mean.device, torch.int64)
+    f = _checked_faces(v, f)
     extent = float((v[f].amax((0, 1)) - v[f].amin((0, 1))).norm())
     if extent == 0:
         raise InputError("the mesh has no extent: all its vertices lie in one point")
@@ -80,19 +86,23 @@ def fit_mesh(
     outwards = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * (
         corners.mean(1) - corners.mean((0, 1))
     )
-    if outwards.sum() < 0:  # a file that turns its triangles the other way round
+    if outwards.sum() < 0:  # a file with the opposite winding
         f = f.flip(1)
-    layout = coefficients_of(model, expression=None if expression else 0)
+    layout = coefficient_layout(model, expression=None if expression else 0)
+    topology = fr.Topology(f.int(), len(v))
+    labels = given = None
     if landmarks is None:
-        labels, unit = None, 10.0 ** round(math.log10(math.sqrt(SIZES[0] * SIZES[1]) / extent))
+        unit = 10.0 ** round(math.log10(math.sqrt(SIZES[0] * SIZES[1]) / extent))
+        scan = Surface(v * unit, topology)
+        start = find_face(scan, model)
     else:
-        given = to_tensor(landmarks).to(dtype=torch.float64, **on)
-        labels = labels_of(model, given, "static")
+        given = to_tensor(landmarks).to(model.mean.device, torch.float64)
+        labels = known_labels(model, given, "static")
         marks = labels.means @ gather_points(model.mean[None].double(), model.landmark_index, model.landmark_weights)[0]
         unit = 10.0 ** round(-math.log10(float(similarity(marks, labels.points).scale)))
         labels = replace(labels, points=labels.points * unit)
-    scan = _Surface(v * unit, fr.Topology(f.int(), len(v)))
-    start = find_face(scan, model) if labels is None else similarity(marks, labels.points, labels.spread**-2)
+        scan = Surface(v * unit, topology)
+        start = similarity(marks, labels.points, labels.spread**-2)
     placement, x, history = _Registration(scan, model, layout, labels, start).run(iterations, progress)
     if history and math.isnan(history[-1]):
         raise InputError(
@@ -106,48 +116,27 @@ def fit_mesh(
     identity, expressed, _ = layout.split(x[None])
     if not expression:
         expressed = x.new_zeros(1, model.num_expression)
-    fit = Fit(
-        identity,
-        expressed,
-        joints=layout.joint_rotations(x, len(model.joints))[None] if model.joints else None,
-        placement=placement,
-        history=history,
-    )
-    if labels is not None:
-        fit.landmarks = landmark_means(len(given)).to(x) @ placement(fit.face(model).landmarks[0])
+    joints = layout.joint_rotations(x, len(model.joints))[None] if model.joints else None
+    fit = Fit(identity, expressed, joints=joints, placement=placement, history=history)
+    if given is not None:
+        points = fit.face(model).landmarks
+        assert points is not None  # `known_labels` has checked it
+        fit.landmarks = landmark_means(len(given)).to(x) @ placement(points[0])
         fit.landmark_error = float((fit.landmarks - given).norm(dim=-1).nanmean()) * unit
     return fit
 
 
-class _Surface:
-    """A triangle mesh to be searched for closest points, that knows its borders."""
-
-    def __init__(self, vertices: Tensor, topology: fr.Topology):
-        self.vertices, self.faces = vertices, topology.faces.long()
-        self.search = ClosestPoints(vertices, self.faces)
-        self.border = topology.neighbours < 0  # [F,3]
-        a, b, c = vertices[self.faces].unbind(1)
-        cross = torch.linalg.cross(b - a, c - a)
-        self.area = cross.norm(dim=-1)
-        self.normals = cross / self.area[:, None].clamp(min=1e-20)
-
-    def on_border(self, found: Closest) -> Tensor:
-        """bool [P]: closest points on a border, where the surface ends: they are no counterparts."""
-        return (self.border[found.face_id] & (found.bary.roll(-2, -1) < 1e-6)).any(
-            -1
-        )  # edge k, from corner k to k + 1, lies opposite to corner k + 2
-
-    def at(self, found: Closest) -> tuple[Tensor, Tensor]:
-        """Points and normals, [P,3] each."""
-        return interpolate_faces(self.vertices, self.faces, found.face_id, found.bary), self.normals[found.face_id]
-
-    def samples(self, count: int) -> Closest:
-        """Points spread evenly over the surface, always the same ones."""
-        generator = torch.Generator().manual_seed(0)
-        share, u, v = (torch.rand(count, generator=generator, dtype=torch.float64).to(self.area) for _ in range(3))
-        face = torch.searchsorted((self.area / self.area.sum()).cumsum(0), share).clamp(max=len(self.faces) - 1)
-        u = u.sqrt()
-        return Closest(torch.zeros_like(u), face, torch.stack([1 - u, u * (1 - v), u * v], -1))
+def _checked_faces(vertices: Tensor, faces: Tensor) -> Tensor:
+    if vertices.dim() != 2 or vertices.shape[1] != 3 or faces.dim() != 2 or faces.shape[1] != 3 or not len(faces):
+        raise InputError(
+            f"a mesh to be fitted needs vertices [M,3] and triangles [G,3], got {list(vertices.shape)} and"
+            f" {list(faces.shape)}; give a point cloud triangles first"
+        )
+    if faces.min() < 0 or faces.max() >= len(vertices) or not torch.isfinite(vertices[faces]).all():
+        raise InputError(
+            "the mesh holds a triangle of a vertex that does not exist, or a coordinate that is NaN or infinite"
+        )
+    return faces
 
 
 class _Registration:
@@ -155,32 +144,34 @@ class _Registration:
 
     def __init__(
         self,
-        scan: _Surface,
+        scan: Surface,
         model: MorphableModel,
-        layout: Layout,
+        layout: CoefficientLayout,
         labels: Labels | None,
         start: Similarity,
-        samples=SAMPLES,
-        count=COUNT,
-    ):
+        samples: int = SAMPLES,
+        count: float = COUNT,
+    ) -> None:
         self.scan, self.labels, self.placement, self.count = scan, labels, start, count
         used, faces = torch.unique(model.faces[face_triangles(model)].long(), return_inverse=True)
         self.topology = fr.Topology(faces.int(), len(used))
-        self.part = ModelPart(model, used, layout)
+        self.vertices = VertexFunction(model, used, layout)
         self.landmarks = None if labels is None else ModelLandmarks(model, layout)
         self.matched = torch.linspace(0, len(used) - 1, min(samples, len(used)), device=used.device).round().long()
         self.x, self.layout = torch.zeros_like(layout.precision), layout
         spread = scan.samples(10 * samples)
-        near = _Surface(start(self.part(self.x)), self.topology).search(scan.at(spread)[0], REACH).distance < torch.inf
+        near = (
+            Surface(start(self.vertices(self.x)), self.topology).search(scan.at(spread)[0], REACH).distance < torch.inf
+        )
         self.samples = Closest(*(a[near][:samples] for a in spread))
-        # Scales near a power of ten say that the unit is known; others that it is not, and any scale is as good.
+        # Scales near a power of ten mean that the unit is known; otherwise any scale is as good.
         self.scale_precision = SCALE_DEVIATION**-2 if abs(float(start.scale.log())) < 0.25 else 0.0
 
     def run(self, iterations: int, progress: bool) -> tuple[Similarity, Tensor, list[float]]:
         """(placement, coefficients, mean distance in each iteration)."""
-        history = []
+        history: list[float] = []
         for k in tqdm(range(iterations), "surface", disable=None if progress else True, leave=False):
-            early = max(0.0, 1 - 2 * k / iterations)  # from 1 to 0: what counts narrows, and the shape is set free
+            early = max(0.0, 1 - 2 * k / iterations)  # from 1 to 0: the penalty narrows, and the prior loosens
             history.append(
                 self.step(DEVIATION * (REACH / DEVIATION) ** early, self.count * (FIRST_COUNT / self.count) ** early)
             )
@@ -189,70 +180,92 @@ class _Registration:
         return self.placement, self.x, history
 
     def step(self, reach: float, count: float) -> float:
-        """One step; distances far above `reach`, mm, do not count. Returns the mean of those that do, before it; NaN if none does."""
-        body, J = self.part(self.x), self.part.jacobian(self.x)
-        placed = _Surface(self.placement(body), self.topology)
+        """Take one step.
+
+        Args:
+            reach: Millimeters; distances far above it do not count.
+            count: Effective number of independent distances.
+
+        Returns:
+            The mean of the distances that count, before the step; NaN if none does.
+        """
+        body, J = self.vertices(self.x), self.vertices.jacobian(self.x)
+        placed = Surface(self.placement(body), self.topology)
         normals = fr.vertex_normals(placed.vertices[None], self.topology)[0]
 
         found = self.scan.search(placed.vertices[self.matched], 5 * reach)
         target, target_normals = self.scan.at(found)
         alike = (target_normals * normals[self.matched]).sum(-1) > 0.5
-        forth = _weights(found.distance, reach) * (alike & ~self.scan.on_border(found))
+        to_scan = _weights(found.distance, reach) * (alike & ~self.scan.on_border(found))
         corner = torch.ones_like(found.bary[:, :1])
-        terms = [(self.matched[:, None], corner, target, target_normals, forth)]
+        terms = [(self.matched[:, None], corner, target, target_normals, to_scan)]
 
         points, point_normals = self.scan.at(self.samples)
         near = placed.search(points, 3 * reach)
         alike = (placed.normals[near.face_id] * point_normals).sum(-1) > 0.5
-        back = _weights(near.distance, reach) * (alike & ~placed.on_border(near))
-        kept = back > 0
+        from_scan = _weights(near.distance, reach) * (alike & ~placed.on_border(near))
+        counted = from_scan > 0
         terms.append(
             (
-                placed.faces[near.face_id[kept]],
-                near.bary[kept],
-                points[kept],
-                placed.normals[near.face_id[kept]],
-                back[kept],
+                placed.faces[near.face_id[counted]],
+                near.bary[counted],
+                points[counted],
+                placed.normals[near.face_id[counted]],
+                from_scan[counted],
             )
         )
 
-        share = count / DEVIATION**2 / (forth.sum() + back.sum()).clamp(min=1)
-        hessian, gradient = 0, 0
+        share = count / DEVIATION**2 / (to_scan.sum() + from_scan.sum()).clamp(min=1)
+        size = POSE + len(self.x)
+        hessian, gradient = self.x.new_zeros(size, size), self.x.new_zeros(size)
         for index, corners, target, normal, weight in terms:
             at = (body[index] * corners[..., None]).sum(1)
-            to_x = sum(J[index[:, c]] * corners[:, c, None, None] for c in range(index.shape[1]))
+            to_x = J[index[:, 0]] * corners[:, 0, None, None]
+            for c in range(1, index.shape[1]):
+                to_x = to_x + J[index[:, c]] * corners[:, c, None, None]
             root = POINT_SHARE**0.5
             # Its square weighs the distance from the plane by 1, distances along it by POINT_SHARE.
             metric = (1 - root) * normal[:, :, None] * normal[:, None] + root * torch.eye(3).to(normal)
             h, g = self.normal_equations(at, to_x, target, metric * (share * weight).sqrt()[:, None, None])
             hessian, gradient = hessian + h, gradient + g
-        if self.labels is not None:
+        if self.labels is not None and self.landmarks is not None:
             at, where = self.landmarks.at(self.x)
             to_x = torch.einsum("lp,pik->lik", self.labels.means, self.landmarks.jacobian(self.x, where))
             metric = torch.eye(3).to(at) / (LANDMARK_DEVIATION * self.labels.spread[:, None, None])
             h, g = self.normal_equations(self.labels.means @ at, to_x, self.labels.points, metric)
             hessian, gradient = hessian + h, gradient + g
         self.solve(hessian, gradient)
-        return float((forth * found.distance)[forth > 0].sum() / forth.sum())
+        return float((to_scan * found.distance)[to_scan > 0].sum() / to_scan.sum())
 
     def misfit(self) -> float:
         """Mean distance of the model's face from the scan, in mm; REACH for what has no counterpart there."""
-        placed = self.placement(self.part(self.x))
+        placed = self.placement(self.vertices(self.x))
         found = self.scan.search(placed[self.matched], REACH)
         alike = (
             self.scan.normals[found.face_id] * fr.vertex_normals(placed[None], self.topology)[0][self.matched]
         ).sum(-1) > 0.5
         return float(torch.where(alike, found.distance, REACH).clamp(max=REACH).mean())
 
-    def normal_equations(self, points, to_x, targets, metric):
-        """Of metric [P,3,3] times the distances of placed points [P,3], whose Jacobian is to_x [P,3,K], from targets [P,3]."""
+    def normal_equations(self, points: Tensor, to_x: Tensor, targets: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
+        """The normal equations of squared distances of placed points from targets.
+
+        Args:
+            points: [P,3], before they are placed.
+            to_x: [P,3,K], their Jacobian by the coefficients.
+            targets: [P,3].
+            metric: [P,3,3], by which the distances are multiplied.
+
+        Returns:
+            The matrix [7+K,7+K] and the right side [7+K].
+        """
         s, R, t = self.placement
         q = s * (points @ R.T)
         rows = torch.cat([q[..., None], -_cross_matrix(q), torch.eye(3).to(q).expand(len(q), 3, 3), s * (R @ to_x)], -1)
         A, r = (metric @ rows).flatten(0, 1), (metric @ (q + t - targets)[..., None]).flatten()
         return A.T @ A, A.T @ r
 
-    def solve(self, hessian, gradient):
+    def solve(self, hessian: Tensor, gradient: Tensor) -> None:
+        """Move placement and coefficients by the step of normal equations and prior, within the bounds."""
         zero = torch.zeros(POSE).to(self.x)
         precision, value = torch.cat([zero, self.layout.precision]), torch.cat([zero, self.x])
         precision[0], value[0] = self.scale_precision, self.placement.scale.log()
@@ -269,29 +282,34 @@ class _Registration:
         self.x = self.x + step[POSE:]
 
 
-def _weights(distance, reach):
-    """Geman and McClure's."""
+def _weights(distance: Tensor, reach: float | Tensor) -> Tensor:
+    """The weights of Geman and McClure."""
     return (1 + (distance / reach) ** 2) ** -2
 
 
-def _cross_matrix(q):
-    """[...,3] to the matrices [...,3,3] of q x: minus the derivative of q by a rotation vector."""
+def _cross_matrix(q: Tensor) -> Tensor:
+    """The matrices [...,3,3] of the cross product with q [...,3]: minus the derivative of q by a rotation vector."""
     x, y, z = q.unbind(-1)
     o = torch.zeros_like(x)
     return torch.stack([torch.stack([o, -z, y], -1), torch.stack([z, o, -x], -1), torch.stack([-y, x, o], -1)], -2)
 
 
-def find_face(scan: _Surface, model: MorphableModel) -> Similarity:
-    """The rigid placement of the model's mean face on a scan, in millimetres, that lies any way up.
+def find_face(scan: Surface, model: MorphableModel) -> Similarity:
+    """Find the rigid placement of the model's mean face on a scan that lies any way up.
 
-    The face's region is started in the 24 ways in which a box can lie, along the scan's axes and along its principal ones, its front against the scan's, at five
-    heights; each is brought closer by a few rigid steps. The mean face lies as near to the back of a head as to the face of somebody, so the best of
-    them, as far as they differ, may take on that somebody's shape before the nearest is chosen.
+    The face's region starts in the 24 orientations of a box along the scan's axes, and in those along its principal
+    axes with three nods, its front against the scan's, at five heights; a few rigid steps improve each. The mean face
+    lies as near to the back of a head as to the face of a person, so the best distinct candidates may take on the
+    person's shape before the nearest is chosen.
+
+    Args:
+        scan: In millimeters.
+        model: The model.
     """
     used, faces = torch.unique(model.faces[face_triangles(model)].long(), return_inverse=True)
-    face = _Surface(model.mean[used].double(), fr.Topology(faces.int(), len(used)))
+    face = Surface(model.mean[used].double(), fr.Topology(faces.int(), len(used)))
     points, normals = face.at(face.samples(1500))
-    points_centre = points.mean(0)
+    points_center = points.mean(0)
     dense, dense_normals = scan.at(scan.samples(8000))
     middle = dense.mean(0)
 
@@ -302,20 +320,20 @@ def find_face(scan: _Surface, model: MorphableModel) -> Similarity:
     turns = torch.cat([turns, (axes @ turns[:, None] @ nods).flatten(0, 1)])  # [96,3,3]
     forward, up = turns[:, :, 2], turns[:, :, 1]
     front = torch.quantile((dense - middle) @ forward.T, 0.99, dim=0)  # how far the scan reaches
-    own = torch.quantile((points - points_centre)[:, 2], 0.99)
+    own = torch.quantile((points - points_center)[:, 2], 0.99)
     heights = points.new_tensor([-80.0, -40.0, 0.0, 40.0, 80.0])
-    centre = middle + (front - own)[:, None] * forward + heights[:, None, None] * up  # [5,96,3] of the face
+    center = middle + (front - own)[:, None] * forward + heights[:, None, None] * up  # [5,96,3] of the face
     turns = turns.expand(5, -1, -1, -1).flatten(0, 1)
-    starts = Similarity(torch.ones(len(turns)).to(points), turns, centre.flatten(0, 1) - (turns @ points_centre))
+    starts = Similarity(torch.ones(len(turns)).to(points), turns, center.flatten(0, 1) - (turns @ points_center))
 
     some = slice(0, 200)
     tree = cKDTree(dense.cpu().numpy())
 
-    def nearest(placed):
+    def nearest(placed: Tensor) -> tuple[Tensor, Tensor]:
         distance, index = tree.query(placed.cpu().numpy(), workers=-1)
         return torch.from_numpy(distance).to(placed), torch.from_numpy(index).to(placed.device)
 
-    def closer(start, points, steps):
+    def improve(start: Similarity, points: Tensor, steps: int) -> Similarity:
         """Rigid Gauss-Newton steps of all starts at once, to planes and a little to points."""
         for _ in range(steps):
             q = start(points)
@@ -337,17 +355,18 @@ def find_face(scan: _Surface, model: MorphableModel) -> Similarity:
             )
         return start
 
-    def misfit(start, points, normals):
+    def misfit(start: Similarity, points: Tensor, normals: Tensor) -> Tensor:
         distance, index = nearest(start(points))
         alike = (normals @ start.rotation.transpose(-1, -2) * dense_normals[index]).sum(-1) > 0.5
         return torch.where(alike, distance, REACH).clamp(max=REACH).mean(-1)
 
-    starts = closer(starts, points[:100], 12)
+    starts = improve(starts, points[:100], 12)
     order = misfit(starts, points[some], normals[some]).argsort()[:80]
-    starts = closer(Similarity(*(a[order] for a in starts)), points[some], 25)
+    starts = improve(Similarity(*(a[order] for a in starts)), points[some], 25)
     order = misfit(starts, points[some], normals[some]).argsort()
-    distinct, best = [], (torch.inf, None)
-    shape = coefficients_of(model, 20)
+    distinct: list[Tensor] = []
+    best: tuple[float, Similarity] | None = None
+    shape = coefficient_layout(model, 20)
     for k in order.tolist():
         start = Similarity(*(a[k] for a in starts))
         placed = start(points[some])
@@ -356,14 +375,17 @@ def find_face(scan: _Surface, model: MorphableModel) -> Similarity:
         distinct.append(placed)
         registration = _Registration(scan, model, shape, None, start, samples=500, count=FIRST_COUNT)
         registration.run(8, progress=False)
-        best = min(best, (registration.misfit(), registration.placement), key=lambda found: found[0])
-        if best[0] < FOUND or len(distinct) == CANDIDATES:
+        found = registration.misfit()
+        if best is None or found < best[0]:
+            best = (found, registration.placement)
+        if best[0] < GOOD_MISFIT or len(distinct) == CANDIDATES:
             break
+    assert best is not None  # there are always candidates
     return best[1]
 
 
 def _box_rotations() -> np.ndarray:
-    """The 24 rotations that take the axes to axes, [24,3,3], the identity first."""
+    """The 24 rotations [24,3,3] that map axes to axes, the identity first."""
     signed = [
         s * np.eye(3)[list(p)]
         for p in itertools.permutations(range(3))

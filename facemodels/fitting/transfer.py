@@ -1,8 +1,9 @@
 """Identity and expression carried from one morphable model to another: `Transfer`.
 
-Correspondences are found once: the target's mean face is fitted to the source's (`fit_mesh`), and every vertex of its face takes the closest point of the source's
-surface. A face of the source then says where these vertices should be (identity), and an expression by how much they should move (expression, as in the deformation
-transfer of Sumner and Popovic 2004, but within the target's space); the target's coefficients follow by regularised least squares, within their bounds.
+Correspondences are found once: the target's mean face is fitted to the source's (`fit_mesh`), and every vertex of its
+face takes the closest point of the source's surface. A face of the source then tells where these vertices should be
+(identity), and an expression how far they should move (as in the deformation transfer of Sumner and Popovic 2004, but
+within the target's space). The target's coefficients follow by regularized least squares within their bounds.
 """
 
 from dataclasses import dataclass, replace
@@ -14,30 +15,40 @@ import facerender as fr
 from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.errors import InputError
 from facemodels.core.surface import ClosestPoints, interpolate_faces
-from facemodels.fitting.least_squares import ModelPart, bounded_step, coefficients_of
-from facemodels.fitting.photo import face_triangles
+from facemodels.fitting.least_squares import (
+    VertexFunction,
+    bounded_step,
+    coefficient_layout,
+)
+from facemodels.fitting.raster import face_triangles
 from facemodels.fitting.scan import fit_mesh
 from facemodels.models.morphable import MorphableModel
 
-COUNT = 50.0  # independent vertices that all correspondences amount to
-LEAST_DEVIATION = 0.02  # mm that the basis is off at least
-FARTHEST = 5.0  # mm from the source's surface that still are a correspondence
+COUNT = 50.0  # effective number of independent vertices
+MIN_DEVIATION = 0.02  # least deviation of the basis, mm
+MAX_DISTANCE = 5.0  # largest distance of a correspondence from the source's surface, mm
 
 
 class Transfer:
-    """Carries coefficients of `source` to `target`.
+    """Carries coefficients of one model to another.
+
+    Args:
+        source: The model that coefficients come from.
+        target: The model that they go to, on the same device.
 
     Attributes:
-        source, target: the models, on one device.
-        vertices: int64 [P], the target's vertices that have a correspondence; face_id [P] and bary [P,3]: theirs, on the source's faces.
-        placement: `Similarity` from the target's coordinates to the source's (of scale 1: both are millimetres).
+        source: As given.
+        target: As given.
+        vertices: int64 [P], the target's vertices that have a correspondence.
+        face_id: int64 [P], the faces of the source that they correspond to.
+        bary: [P,3], the barycentric coordinates in these faces.
+        placement: From the target's coordinates to the source's, of scale 1: both are millimeters.
+
+    Raises:
+        InputError: The mean faces have too little in common.
     """
 
-    def __init__(self, source: MorphableModel, target: MorphableModel):
-        """
-        Raises:
-            InputError: the mean faces have too little in common.
-        """
+    def __init__(self, source: MorphableModel, target: MorphableModel) -> None:
         self.source, self.target = source, target
         mean = source.mean.double()
         marked = (
@@ -51,14 +62,9 @@ class Transfer:
             else None
         )
         faces = source.faces.long()
-        fit = fit_mesh(
-            mean.cpu(),
-            faces.cpu(),
-            target,
-            None if landmarks is None else landmarks.cpu(),
-            expression=False,
-            progress=False,
-        )
+        given = None if landmarks is None else landmarks.cpu()
+        fit = fit_mesh(mean.cpu(), faces.cpu(), target, given, expression=False, progress=False)
+        assert fit.placement is not None  # of a fit to a mesh
 
         region = face_triangles(source)
         vertices = target.faces[face_triangles(target)].unique().long()
@@ -68,11 +74,12 @@ class Transfer:
         there = interpolate_faces(
             fr.vertex_normals(mean[None], source.topology)[0], faces[region], found.face_id, found.bary
         )
-        good = (found.distance < FARTHEST) & ((normals * there).sum(-1) > 0.5)
+        good = (found.distance < MAX_DISTANCE) & ((normals * there).sum(-1) > 0.5)
         if good.sum() < 100:
             raise InputError(
-                f"the faces of the models {source.name} and {target.name} have only {int(good.sum())} vertices in common, and 100 are needed; "
-                f"the region 'face' of each must be a face, in millimetres, y up and z forwards"
+                f"the faces of the models {source.name} and {target.name} have only {int(good.sum())} vertices in
+                common," " and 100 are needed; the region 'face' of each must be a face, in millimeters, y up and z
+                forward"
             )
         self.vertices, self.bary = vertices[good], found.bary[good]
         self.face_id = region.nonzero()[:, 0][found.face_id[good]]
@@ -80,17 +87,24 @@ class Transfer:
         moved = similarity(target.mean[self.vertices].double(), self._on_source(mean[None])[0], scale=False)
         self.placement = Similarity(*moved)
 
-    def _on_source(self, vertices):
+    def _on_source(self, vertices: Tensor) -> Tensor:
         """Vertices [N,V,3] of the source at the correspondences: [N,P,3]."""
         return (vertices[:, self._corners] * self.bary[..., None]).sum(-2)
 
     def identity(self, identity: Tensor) -> Tensor:
-        """Identity coefficients [N,<=I] of the source as the target's [N,I]."""
-        layout = coefficients_of(self.target, expression=0)
-        part = ModelPart(self.target, self.vertices, layout)
+        """Carry identities.
+
+        Args:
+            identity: [N,<=I] coefficients of the source.
+
+        Returns:
+            [N,I] coefficients of the target.
+        """
+        layout = coefficient_layout(self.target, expression=0)
+        vertices = VertexFunction(self.target, self.vertices, layout)
         zero = torch.zeros_like(layout.precision)
-        mean, modes = part(zero), part.jacobian(zero)
-        # Some modes are much like a motion of the head, so small ones are solved for at once: columns of turns and shifts, of no prior.
+        mean, modes = vertices(zero), vertices.jacobian(zero)
+        # Some modes are much like a motion of the head. So small motions, which have no prior, are solved for too.
         turns = -torch.linalg.cross(mean[:, :, None], torch.eye(3).to(mean).expand(len(mean), 3, 3), dim=1)
         basis = torch.cat([turns / mean.norm(dim=-1).mean(), torch.eye(3).to(mean).expand(len(mean), 3, 3), modes], -1)
         free = torch.full((6,), torch.inf).to(mean)
@@ -104,7 +118,7 @@ class Transfer:
             [self._identify(fit, mean, shape) for shape in self._on_source(self.source.shape(identity).double())]
         ).to(identity.dtype)
 
-    def _identify(self, fit, mean, shape):
+    def _identify(self, fit: "_Linear", mean: Tensor, shape: Tensor) -> Tensor:
         placed = similarity(shape, mean, scale=False)(shape)
         for _ in range(6):
             x = fit.solve(placed - mean)[6:]
@@ -114,41 +128,40 @@ class Transfer:
     def expression(
         self, expression: Tensor | None, identity: Tensor | None = None, joints: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Expressions of the source as the target's, of one person.
+        """Carry expressions of one person.
 
         Args:
-            expression: [N,<=E] coefficients of the source; joints: [N,J,3] of a source that has any. identity: [1,<=I], of the source, who makes them; the mean
-                face for None.
+            expression: [N,<=E] coefficients of the source.
+            identity: [1,<=I] coefficients of the source, the person; None for the mean face.
+            joints: [N,J,3] rotation vectors of a source with joints.
 
         Returns:
-            (expression [N,E], joints [N,J,3] or None for a target without).
+            Coefficients [N,E] of the target, and its joints [N,J,3] or None for a target without.
         """
         neutral, moved = self.source.shape(identity), self.source.shape(identity, expression, joints)
         motion = self._on_source(moved - neutral).double() @ self.placement.rotation
-        layout = coefficients_of(self.target)
+        layout = coefficient_layout(self.target)
         own = torch.zeros_like(layout.precision)
         first = layout.sizes[0]
         if identity is not None:
             own[:first] = self.identity(identity)[0].double()
-        part = ModelPart(self.target, self.vertices, layout)
+        vertices = VertexFunction(self.target, self.vertices, layout)
         linear = _Linear(
-            part.jacobian(own)[..., first:], layout.precision[first:], layout.lower[first:], layout.upper[first:]
+            vertices.jacobian(own)[..., first:], layout.precision[first:], layout.lower[first:], layout.upper[first:]
         )
-        rest, found = part(own), []
+        rest, found = vertices(own), []
         for m in motion:
             x = linear.solve(m)
             for _ in range(4 if layout.joints else 0):  # turning joints is not linear: Gauss-Newton
                 now = torch.cat([own[:first], x])
-                bent = replace(linear, basis=part.jacobian(now)[..., first:])
-                x = bent.solve(m - (part(now) - rest) + bent.basis @ x)
+                bent = replace(linear, basis=vertices.jacobian(now)[..., first:])
+                x = bent.solve(m - (vertices(now) - rest) + bent.basis @ x)
             found.append(torch.cat([own[:first], x]))
-        found = torch.stack(found).to(neutral.dtype)
-        joints = (
-            torch.stack([layout.joint_rotations(x, len(self.target.joints)) for x in found])
-            if self.target.joints
-            else None
-        )
-        return layout.split(found)[1], joints
+        carried = torch.stack(found).to(neutral.dtype)
+        turned = None
+        if self.target.joints:
+            turned = torch.stack([layout.joint_rotations(x, len(self.target.joints)) for x in carried])
+        return layout.split(carried)[1], turned
 
 
 @dataclass
@@ -160,20 +173,20 @@ class _Linear:
     lower: Tensor
     upper: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.normal = torch.einsum("pik,pil->kl", self.basis, self.basis)
 
     def solve(self, offsets: Tensor) -> Tensor:
         """Coefficients [K] for vertices moved by offsets [P,3].
 
-        How far the basis can follow is estimated together with them, so that what it shows exactly is carried exactly, and what it does not is not
-        bought with coefficients that nobody has: the deviation is that of what is left, and neighbours that go together count as COUNT independent vertices.
+        The deviation of the basis is estimated together with them, from the residual: what the basis shows exactly is
+        carried exactly, and what it cannot show is not approximated by improbable coefficients.
         """
         right, total, count = torch.einsum("pik,pi->k", self.basis, offsets), offsets.square().sum(), len(offsets)
-        variance = (0.3**2 * total / (3 * count)).clamp(min=LEAST_DEVIATION**2)
+        variance = (0.3**2 * total / (3 * count)).clamp(min=MIN_DEVIATION**2)
         for _ in range(6):
             share = COUNT / count / variance
             x = bounded_step(share * self.normal + self.precision.diag(), -share * right, self.lower, self.upper)
             left = total - 2 * right @ x + x @ self.normal @ x
-            variance = (left / (3 * count)).clamp(min=LEAST_DEVIATION**2)
+            variance = (left / (3 * count)).clamp(min=MIN_DEVIATION**2)
         return x

@@ -17,7 +17,7 @@ from torch import Tensor
 import facerender as fr
 from facemodels.core.drawing import CLAY
 from facemodels.core.landmarks import LANDMARK_LINES, NOSE
-from facemodels.fitting.photo import face_triangles
+from facemodels.fitting.raster import face_triangles
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facerender.color import to_srgb

@@ -21,7 +21,11 @@ from facemodels.core.landmarks import landmark_means
 from facemodels.core.surface import closest_points
 from facemodels.export import Mesh, write
 from facemodels.fitting.landmarks import ModelLandmarks
-from facemodels.fitting.least_squares import ModelPart, bounded_step, coefficients_of
+from facemodels.fitting.least_squares import (
+    VertexFunction,
+    bounded_step,
+    coefficient_layout,
+)
 from facemodels.fitting.photo import Weights, fit_image
 from facemodels.fitting.scan import fit_mesh
 from facemodels.models.formats.native import write_native
@@ -100,10 +104,10 @@ def test_camera_is_found_from_points_in_closed_form(yaw, count):
 @pytest.mark.parametrize("jaw", [False, True])
 def test_model_part_is_the_model_with_its_derivative(jaw):
     model = patch(jaw=jaw).double()
-    layout = coefficients_of(model)
+    layout = coefficient_layout(model)
     assert sum(layout.sizes) == len(layout.precision) == 8 + 3 + 3 * jaw
     vertices = torch.tensor([5, 300, 700, 960, 5])
-    part = ModelPart(model, vertices, layout)
+    part = VertexFunction(model, vertices, layout)
     x = torch.randn(len(layout.precision), generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.5
     identity, expression, joints = layout.split(x[None])
     expected = model.shape(identity, expression, joints.view(1, -1, 3) if jaw else None)[0, vertices]
@@ -116,7 +120,7 @@ def test_landmarks_have_their_derivative_on_the_moving_contour_too():
     model.contour = torch.stack(
         [model.landmark_index[:17, 0] + 0, model.landmark_index[:17, 0] + 1, model.landmark_index[:17, 0] - 1], 1
     )
-    layout = coefficients_of(model)
+    layout = coefficient_layout(model)
     marks = ModelLandmarks(model, layout, "moving")
     turn = fr.camera.euler_rotation(torch.tensor([[0.0, 0.9, 0.0]], dtype=torch.float64))[0]
     x = torch.full_like(layout.precision, 0.2)
