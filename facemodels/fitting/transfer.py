@@ -77,9 +77,8 @@ class Transfer:
         good = (found.distance < MAX_DISTANCE) & ((normals * there).sum(-1) > 0.5)
         if good.sum() < 100:
             raise InputError(
-                f"the faces of the models {source.name} and {target.name} have only {int(good.sum())} vertices in
-                common," " and 100 are needed; the region 'face' of each must be a face, in millimeters, y up and z
-                forward"
+                f"the faces of the models {source.name} and {target.name} have only {int(good.sum())} vertices in"
+                " common, and 100 are needed; the region 'face' of each must be a face, in millimeters, y up and z forward"
             )
         self.vertices, self.bary = vertices[good], found.bary[good]
         self.face_id = region.nonzero()[:, 0][found.face_id[good]]
