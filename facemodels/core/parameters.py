@@ -1,8 +1,8 @@
 """The parameters of faces in pictures: one type, and one convention for y, for everything that passes them on.
 
-Rows of a picture count from the top, so y points down in pixels: in landmarks, boxes and in `FaceParameters.translation`.
-Cameras of the 3DDFA family, and `facerender.camera.weak_perspective` with them, measure heights from the lower left
-corner instead. `flip_y` is the one place where rows become heights and heights become rows.
+Rows of a picture count from the top, so y points down in pixels: in landmarks, boxes and in
+`FaceParameters.translation`. Cameras of the 3DDFA family, and `facerender.camera.weak_perspective` with them, measure
+heights from the lower left corner instead. `flip_y` is the one place where rows become heights and heights become rows.
 """
 
 from collections.abc import Callable
@@ -34,8 +34,8 @@ class FaceParameters(NamedTuple):
         rotation: [N,3,3], from the head to the camera (x right, y up, z toward the viewer).
         scale: [N], pixels per millimeter.
         translation: [N,2], the pixel (x, y) where the model's origin lies; y down.
-        landmarks: [N,68,3], pixels with y down, z toward the viewer in pixels too. They are those of the posed model or,
-            for a method that predicts landmarks directly, the predicted ones.
+        landmarks: [N,68,3], pixels with y down, z toward the viewer in pixels too. They are those of the posed model
+            or, for a method that predicts landmarks directly, the predicted ones.
         albedo: [N,A] coefficients of the morphable model; None where the method does not estimate them.
         light: [N,9,3], spherical harmonics of the preset "deep3d", in camera space; None where the method does not
             estimate it.
@@ -52,7 +52,16 @@ class FaceParameters(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "FaceParameters":
         """Apply a function to every tensor."""
-        return FaceParameters(*(None if value is None else function(value) for value in self))  # type: ignore[arg-type] # only what may be None is None
+        return FaceParameters(
+            function(self.identity),
+            function(self.expression),
+            function(self.rotation),
+            function(self.scale),
+            function(self.translation),
+            function(self.landmarks),
+            None if self.albedo is None else function(self.albedo),
+            None if self.light is None else function(self.light),
+        )
 
     def select(self, places: slice | Tensor) -> "FaceParameters":
         """The faces at some places of the batch."""
@@ -69,8 +78,8 @@ class FaceParameters(NamedTuple):
     @staticmethod
     def stack(parts: "list[FaceParameters]") -> "FaceParameters":
         """One batch of several; what one of them lacks, the batch lacks."""
-        columns = zip(*parts)
-        return FaceParameters(*(None if any(v is None for v in column) else torch.cat(column) for column in columns))
+        columns = [None if any(v is None for v in column) else torch.cat(column) for column in zip(*parts)]
+        return FaceParameters(*columns)  # type: ignore[arg-type] # None is where the field may be
 
     def pixels(self, points: Tensor) -> Tensor:
         """Place points of the head in the pictures.

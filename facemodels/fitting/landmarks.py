@@ -123,8 +123,8 @@ def known_labels(model: MorphableModel, landmarks: Tensor, contour: str) -> Labe
         spread[list(EAR_LOBES)] = 5
     if model.landmark_index is None:
         raise InputError(
-            f"the model {model.name} has no landmarks, so it cannot be fitted to any; put the landmark file that belongs"
-            " to it beside it (facemodels doctor names it)"
+            f"the model {model.name} has no landmarks, so it cannot be fitted to any; put the landmark file that"
+            " belongs to it beside it (facemodels doctor names it)"
         )
     known = ~torch.isnan(landmarks).any(-1) & (means @ model.has_landmark.to(landmarks) > 0.999)
     if known.sum() < 4:

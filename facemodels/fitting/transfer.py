@@ -78,7 +78,8 @@ class Transfer:
         if good.sum() < 100:
             raise InputError(
                 f"the faces of the models {source.name} and {target.name} have only {int(good.sum())} vertices in"
-                " common, and 100 are needed; the region 'face' of each must be a face, in millimeters, y up and z forward"
+                " common, and 100 are needed; the region 'face' of each must be a face, in millimeters, y up and"
+                " z forward"
             )
         self.vertices, self.bary = vertices[good], found.bary[good]
         self.face_id = region.nonzero()[:, 0][found.face_id[good]]

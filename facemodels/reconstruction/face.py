@@ -1,6 +1,7 @@
 """One reconstructed face of a picture: `Face`."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,5 +99,5 @@ class Face:
         Args:
             changes: Name of a field of `FaceParameters` -> its value for this face, without the batch dimension.
         """
-        batched = {name: None if value is None else value[None] for name, value in changes.items()}
+        batched: dict[str, Any] = {name: None if value is None else value[None] for name, value in changes.items()}
         return replace(self, parameters=self.parameters._replace(**batched))

@@ -7,14 +7,14 @@ Vetter 1999). The descent is stopped early: further steps explain shadows and ha
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import facerender as fr
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
 from facemodels.fitting.photo import PRESET, Weights, fit_image
 from facemodels.methods.face_method import FaceMethod
-from facemodels.models.morphable import MorphableModel
+from facemodels.training.method import Method
 
 ITERATIONS = 70  # steps of the descent
 # What the model cannot show is correlated over neighboring pixels and pulls at the shape, which therefore needs a
@@ -46,14 +46,10 @@ class Refined(FaceMethod):
                 f"faces of {method.model.name} cannot be refined: a fit would turn its joints; use a method of a model"
                 " without joints"
             )
-        nn.Module.__init__(self)  # not FaceMethod's, which would load the model once more
-        self.config, self.name, self.size, self.given = method.config, method.name, method.size, method.given
-        self.unrefined, self.iterations = method, iterations
-
-    @property
-    def model(self) -> MorphableModel:
-        """The method's morphable model."""
-        return self.unrefined.model
+        Method.__init__(self, method.config)  # not FaceMethod's, which would load the model once more
+        self.name, self.given = method.name, method.given  # type: ignore[misc] # of a class elsewhere, of `method` here
+        self.size, self.iterations, self.unrefined = method.size, iterations, method
+        self.set_unregistered("model", method.model)
 
     def reconstruct(self, image: Tensor) -> FaceParameters:
         """Predict and fit faces.
@@ -112,9 +108,10 @@ class Refined(FaceMethod):
         """
         model, light, albedo = self.model, prediction.light, prediction.albedo
         if light is None:
-            light = fr.lighting.ambient_and_directional(
-                *prediction.identity.new_tensor([[[0.7] * 3], [[0.0, 0.0, 1.0]], [[0.0] * 3]]).unbind(0)
-            )
+            ambient, direction, intensity = prediction.identity.new_tensor(
+                [[[0.7] * 3], [[0.0, 0.0, 1.0]], [[0.0] * 3]]
+            ).unbind(0)
+            light = fr.lighting.ambient_and_directional(ambient, direction, intensity)
         if model.num_albedo == 0:
             albedo = None
         elif albedo is None:

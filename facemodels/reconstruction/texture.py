@@ -1,5 +1,7 @@
 """The colors of a photograph on a face: baked into the model's texture, and drawn again with another expression."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
@@ -55,7 +57,7 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
     clip, turned = camera.clip(vertices), fr.vertex_normals(vertices, model.topology) @ face.rotation.T
     known = torch.zeros(size, size)
     texture = torch.zeros(size, size, 3)
-    halves = [slice(None)] if model.symmetry is None else [slice(None), model.symmetry.long()]
+    halves: list[Any] = [slice(None)] if model.symmetry is None else [slice(None), model.symmetry.long()]
     for half in halves:  # the half's own colors, then those of the other half
         colors, weight = fr.texture.bake_texture(
             image,
@@ -140,7 +142,7 @@ def _warp_around(picture: np.ndarray, before: Face, face: Face, model: Morphable
     for (px, py), (dx, dy) in zip(new, old - new):
         weight = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * reach**2))
         total += weight
-        shift += weight * np.float32([dx, dy])[:, None, None]
+        shift += weight * np.array([dx, dy], np.float32)[:, None, None]
     shift /= np.maximum(total, 1.0)
     moved = picture.copy()
     for c in range(3):

@@ -378,7 +378,7 @@ def test_meshes_that_cannot_be_fitted_are_refused():
         "triangles": (good, model.faces[:0]),
         "NaN": (good * torch.nan, model.faces),
         "extent": (good * 0, model.faces),
-        "not there": (good[:5], model.faces),
+        "does not exist": (good[:5], model.faces),
     }
     for words, (vertices, faces) in bad.items():
         with pytest.raises(InputError, match=words):
