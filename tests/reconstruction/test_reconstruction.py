@@ -437,7 +437,9 @@ def test_every_file_of_a_photograph_is_written(seer, tmp_path, monkeypatch, caps
     monkeypatch.setattr(reconstruction, "find_faces", found_at((110, 60, 210, 190)))
     Image.fromarray(ramps()).save(tmp_path / "one.png")
     assert (
-        command(seer, monkeypatch, tmp_path / "one.png", "-o", tmp_path / "out", "--write", ",".join(face_files.OUTPUTS))
+        command(
+            seer, monkeypatch, tmp_path / "one.png", "-o", tmp_path / "out", "--write", ",".join(face_files.OUTPUTS)
+        )
         == 0
     )
     got = {p.name for p in (tmp_path / "out").iterdir()}

@@ -161,14 +161,16 @@ def test_faces_of_pictures_are_refined_once(model, monkeypatch):
 
 
 def test_protocols_with_scans_refine_the_second_look(model, monkeypatch):
-    from facemodels.evaluation import scans
+    from facemodels.evaluation import scan_faces
 
     image, camera = drawn(model, torch.zeros(1, 1), 0.2)
-    photo = scans.Photo("photo", (image[0].permute(1, 2, 0) * 255).byte().numpy(), (0.0, 0.0, float(SIZE), float(SIZE)))
+    photo = scan_faces.Photo(
+        "photo", (image[0].permute(1, 2, 0) * 255).byte().numpy(), (0.0, 0.0, float(SIZE), float(SIZE))
+    )
     method, seen = load_method("dasl-aflw"), []
     fitted = Refined._fit
     monkeypatch.setattr(Refined, "_fit", lambda self, picture, said: seen.append(1) or fitted(self, picture, said))
-    (plain,), (refined,) = (list(scans.reconstructions(m, [photo])) for m in (method, Refined(method, 4)))
+    (plain,), (refined,) = (list(scan_faces.reconstructions(m, [photo])) for m in (method, Refined(method, 4)))
     assert len(seen) == 1 and plain.albedo is None and refined.albedo is not None
     assert (plain.landmarks - refined.landmarks)[..., :2].norm(dim=-1).mean() < 4
 
