@@ -1,7 +1,13 @@
 """Convolutional trunks, in plain PyTorch with the published layer names, and the reading of their weights.
 
-Which there are and what each is for: `resnet50` and `resnet18` (the methods' papers), `VGGFace` (UH-E2FAR), `MobileNet` (3DDFA), `LightNet` (two CPU cores). All are a `Trunk`, whose
-docstring says what goes in and what comes out.
+* `trunk`: `Trunk`, what all of them take and return.
+* `resnet`: ResNet-18 and ResNet-50, of the methods' papers.
+* `vgg`: VGG-Face, of UH-E2FAR.
+* `mobilenet`: MobileNet-V1, of 3DDFA.
+* `light`: `LightNet`, for two CPU cores.
+* `head`: the fully connected layers that turn features into numbers.
+* `norm`: batch norm over all processes, and with frozen running averages.
+* `weights`, `matconvnet`: weights from files.
 """
 
 from facemodels.networks.head import regression_head

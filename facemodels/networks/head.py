@@ -1,14 +1,19 @@
-"""What turns features into numbers."""
+"""Heads: the fully connected layers that turn features into numbers."""
 
 from torch import nn
 
 
 def regression_head(inputs: int, hidden: tuple[int, ...], outputs: int, normalised: bool = True) -> nn.Sequential:
-    """Fully connected layers [N,inputs] -> [N,outputs], each but the last with ReLU; it begins near zero.
+    """Make fully connected layers [N,inputs] -> [N,outputs], each but the last with ReLU. Outputs start near zero.
 
-    normalised: with batch norm, for short trainings at high rates (without, every ReLU of one of UH-E2FAR's heads was dead after 1500 steps); else with dropout of a half.
+    Args:
+        inputs: size of the feature vector.
+        hidden: sizes of the hidden layers.
+        outputs: how many numbers.
+        normalised: batch norm after each hidden layer, for short trainings at high learning rates (see
+            docs/notes/networks.md); False for dropout of a half, as papers have it.
     """
-    layers = []
+    layers: list[nn.Module] = []
     for width in hidden:
         layers += [
             nn.Linear(inputs, width),

@@ -1,20 +1,26 @@
 """A small trunk for training and running on CPUs."""
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from facemodels.networks.resnet import BasicBlock
 from facemodels.networks.trunk import Features, Trunk
 
 
 class LightNet(Trunk):
-    """A 3x3 convolution and four residual blocks, each of which halves the map: 1.2 million parameters, 52 million multiplications for 112x112 pixels.
+    """A 3x3 convolution and four residual blocks, each of which halves the map.
 
-    Dense 3x3 convolutions in place of depthwise ones: on a CPU with bfloat16 matrix units they are faster than MobileNet-like blocks of a third of their parameters,
-    which wait for memory. Strides instead of a first max-pool: a landmark channel's single pixels reach the first layer whole.
+    1.2 million parameters, 52 million multiplications for 112x112 pixels. Convolutions are dense rather than depthwise:
+    on a CPU with bfloat16 matrix units they are faster than MobileNet-like blocks of a third of their parameters, which
+    are bound by memory. Strides take the place of a first max-pool, so that single pixels of a landmark channel reach
+    the first layer.
+
+    Args:
+        in_channels: see `Trunk`.
+        outputs: see `Trunk`.
     """
 
-    def __init__(self, in_channels: int = 3, outputs: int | None = None):
+    def __init__(self, in_channels: int = 3, outputs: int | None = None) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 24, 3, 2, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(24)
@@ -24,7 +30,8 @@ class LightNet(Trunk):
         self.layer4 = BasicBlock(128, 256, 2)
         self._finish((32, 64, 128, 256), (4, 8, 16, 32), outputs)
 
-    def forward(self, x) -> Features:
+    def forward(self, x: Tensor) -> Features:
+        """See `Trunk`."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         maps = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):

@@ -1,8 +1,13 @@
-"""The weights in a MatConvNet file (VGG-Face is published as one): cells and structs of a MATLAB file of version 5, read without scipy's compiled reader, for the
-reason that `facemodels.io.matfile` gives."""
+"""The weights in a MatConvNet file, as which VGG-Face is published.
+
+Cells and structs of a MATLAB file of version 5 are read without scipy's compiled reader, for the reason that
+`facemodels.io.matfile` gives.
+"""
 
 import struct
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +23,16 @@ _ENDING = {"<": "-le", ">": "-be"}
 _DEPTH = 8
 
 
-def read_matconvnet(path) -> dict[str, Tensor]:
-    """name.weight [out,in,H,W] and name.bias [out] of every layer that has both, from the layers at the top of the file or in its `net`.
+def read_matconvnet(path: str | Path) -> dict[str, Tensor]:
+    """Read the filters and biases of every layer that has both.
 
     MatConvNet's filters are [H,W,in,out]; it correlates, as torch does.
+
+    Args:
+        path: a file with the variable `layers`, or with `net` that has it.
+
+    Returns:
+        NAME.weight [out,in,H,W] and NAME.bias [out] of each layer.
 
     Raises:
         InputError: the file is missing, damaged, or holds no such layers.
@@ -42,13 +53,14 @@ def read_matconvnet(path) -> dict[str, Tensor]:
     return found
 
 
-def _weights(layers):
+def _weights(layers: Any) -> dict[str, Tensor]:
+    """Return the weights of a list of layers."""
     found = {}
     for cell in layers:
         layer = cell[0]
-        pair = (
-            layer["weights"] if isinstance(layer.get("weights"), list) else [layer.get("filters"), layer.get("biases")]
-        )  # the second in files of before 2015
+        # Files from before 2015 have filters and biases by themselves.
+        old = [layer.get("filters"), layer.get("biases")]
+        pair = layer["weights"] if isinstance(layer.get("weights"), list) else old
         if len(pair) != 2 or not all(isinstance(values, np.ndarray) for values in pair):
             continue
         filters, biases = pair
@@ -58,7 +70,8 @@ def _weights(layers):
     return found
 
 
-def _layers(raw, order):
+def _layers(raw: bytes, order: str) -> Any:
+    """Return the value of the variable `layers`, or of the field `layers` of `net`."""
     wanted = ("layers", "net")
     for data in matrix_elements(raw, order, wanted):
         name = read_header(data, order)[2]
@@ -68,8 +81,11 @@ def _layers(raw, order):
     raise ValueError("no variable named layers or net")
 
 
-def _value(data, order, depth=0):
-    """A matrix element: a cell array as a list, a struct array as a list of dicts (both column-major), text, or what `matfile` makes of it."""
+def _value(data: Any, order: str, depth: int = 0) -> Any:
+    """Return the value of a matrix element: text, an array, or lists in column-major order.
+
+    A cell array becomes a list, a struct array a list of dicts.
+    """
     if not data:
         return None
     if depth > _DEPTH:
@@ -82,7 +98,7 @@ def _value(data, order, depth=0):
         return bytes(text).decode(encoding + _ENDING[order] if encoding == "utf-16" else encoding)
     if kind not in (_CELL, _STRUCT):
         return read_variable(data, order, None)[1]
-    fields = [None]
+    fields: list[str | None] = [None]
     if kind == _STRUCT:
         _, _, at, length = read_element(data, at, order, len(data))
         _, _, at, names = read_element(data, at, order, len(data))

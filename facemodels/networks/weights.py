@@ -1,6 +1,7 @@
-"""Weights from files, loaded by name; nothing in a file is run."""
+"""Weights from files, loaded by name. No code in a file is executed."""
 
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -11,32 +12,46 @@ from facemodels.io.files import existing_file, input_error
 from facemodels.networks.matconvnet import read_matconvnet
 from facemodels.networks.vgg import BLOCKS, MEAN, VGGFace
 
-IMAGENET_MEAN, IMAGENET_STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # of pictures in 0..1, RGB: what torchvision's weights expect
+# Normalization that torchvision's weights expect, of RGB images in 0..1.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXPECTED = "weights as .safetensors, as .pth, .pt or .tar of torch.save, or as VGG-Face's .mat"
 
 
-def load_weights(module: nn.Module, path, entry: str | None = None, skip: tuple[str, ...] = ()) -> None:
-    """Loads a module's weights by name; all of them, or the module stays as it was. `read_weights` says what a path and an entry may be, `fill` what skip is.
+def load_weights(module: nn.Module, path: str | Path, entry: str | None = None, skip: tuple[str, ...] = ()) -> None:
+    """Load a module's weights by name: all of them, or the module stays as it was.
 
-    Weights that torchvision publishes load into the trunks of the same name (with skip=("fc",) for other outputs), and its VGG-16 into `VGGFace`.
+    Weights that torchvision publishes load into the trunks of the same name (with skip=("fc",) for other outputs), and
+    its VGG-16 into `VGGFace`.
+
+    Args:
+        module: what gets the weights.
+        path: the file, see `read_weights`.
+        entry: the key of the weights in a checkpoint that holds several, see `read_weights`.
+        skip: prefixes of names that are not loaded, see `fill`.
+
+    Raises:
+        InputError: as of `read_weights` and `fill`.
     """
     fill(module, read_weights(path, entry), path, skip)
 
 
-def fill(module: nn.Module, found: dict[str, Tensor], path, skip: tuple[str, ...] = ()) -> None:
-    """Gives a module the weights that `read_weights` found in the file `path`; all of them, or it stays as it was.
+def fill(module: nn.Module, found: dict[str, Tensor], path: str | Path, skip: tuple[str, ...] = ()) -> None:
+    """Copy the weights that `read_weights` found into a module: all of them, or it stays as it was.
 
-    skip: beginnings of names that are not taken from the file and keep their values in the module; ("fc",) for another number of outputs, or for the classifier in
-    VGG-Face's file.
+    Where the file's first convolution has 3 input channels and the module's more (a landmark channel), the weights of
+    the further channels become zero: the network then starts as the one in the file, and learns to use them. Counts of
+    batches (num_batches_tracked) may be absent, as in old files.
 
-    Where the file's first convolution has 3 input channels and the module's more (a landmark channel), the weights of the further channels become zero: the network
-    then starts as the one in the file, and learns to use them. Counts of batches (num_batches_tracked) may be absent, as in old files.
+    Args:
+        module: what gets the weights.
+        found: name -> weights.
+        path: the file they are from, for error messages.
+        skip: prefixes of names that are not taken from the file and keep their values in the module; ("fc",) for
+            another number of outputs, or for the classifier in VGG-Face's file.
 
     Raises:
-        InputError: no such file, no weights, one that is missing, not known, of another shape or not finite; the file and the names are in the sentence.
+        InputError: weights are missing, unknown, of another shape or not finite; the message has the file and the
+            names.
     """
     if isinstance(module, VGGFace) and "features.0.weight" in found:
         found = _from_torchvision(path, found)
@@ -71,15 +86,19 @@ def fill(module: nn.Module, found: dict[str, Tensor], path, skip: tuple[str, ...
     module.load_state_dict(found, strict=False)
 
 
-def _with_further_channels(weight, like):
+def _with_further_channels(weight: Tensor, like: Tensor) -> Tensor:
+    """Pad a first convolution of 3 input channels with zeros to those of `like`."""
     if weight.dim() != 4 or weight.shape[1] != 3 or like.shape[1] <= 3:
         return weight
     return torch.cat([weight, weight.new_zeros(len(weight), like.shape[1] - 3, *weight.shape[2:])], 1)
 
 
-def _from_torchvision(path, found):
-    """VGG-16 of torchvision as VGG-Face's layers, the classifier left out. It takes pictures in 0..1 less a mean, by a deviation; VGG-Face's trunk takes 0..255 less another
-    mean: the first layer's weights make up for it (away from the border, where padding stands for another grey)."""
+def _from_torchvision(path: str | Path, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convert torchvision's VGG-16 to VGG-Face's layers, without the classifier.
+
+    It expects images in 0..1 less a mean, divided by a standard deviation; VGG-Face's trunk expects 0..255 less another
+    mean. The first layer's weights compensate (except at the border, where padding stands for another gray).
+    """
     convolutions = sorted(
         {
             int(name.split(".")[1])
@@ -92,29 +111,36 @@ def _from_torchvision(path, found):
         raise input_error(
             path, f"VGG-16, of {len(layers)} convolutions without batch norm", f"{len(convolutions)} of them"
         )
-    of = {
+    converted = {
         f"{name}.{part}": found[f"features.{k}.{part}"]
         for name, k in zip(layers, convolutions)
         for part in ("weight", "bias")
         if f"features.{k}.{part}" in found
     }
-    if of["conv1_1.weight"].shape[1:] == (3, 3, 3) and "conv1_1.bias" in of:
+    if converted["conv1_1.weight"].shape[1:] == (3, 3, 3) and "conv1_1.bias" in converted:
         mean, deviation, other = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD, MEAN))
-        weight = of["conv1_1.weight"] / deviation
-        of["conv1_1.bias"] = of["conv1_1.bias"] + (weight * (other / 255 - mean)).sum((1, 2, 3))
-        of["conv1_1.weight"] = weight / 255
-    return of
+        weight = converted["conv1_1.weight"] / deviation
+        converted["conv1_1.bias"] = converted["conv1_1.bias"] + (weight * (other / 255 - mean)).sum((1, 2, 3))
+        converted["conv1_1.weight"] = weight / 255
+    return converted
 
 
-def _some(names):
+def _some(names: list[str]) -> str:
+    """Return the first four names, and how many more there are."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def read_weights(path, entry: str | None = None) -> dict[str, Tensor]:
-    """Named tensors of a file; nothing in it is run.
+def read_weights(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
+    """Read the named tensors of a file. No code in it is executed.
 
-    path: .safetensors; .pth, .pt, .tar (torch.save, read with weights_only), names with or without DataParallel's "module."; or .mat, MatConvNet's VGG-Face.
-    entry: the key of the weights in a checkpoint that holds several (2DASL's: "res_state_dict"); one that holds a single set needs none.
+    Args:
+        path: .safetensors; .pth, .pt or .tar (torch.save, read with weights_only), names with or without DataParallel's
+            "module."; or .mat, MatConvNet's VGG-Face.
+        entry: the key of the weights in a checkpoint that holds several (2DASL's: "res_state_dict"); a checkpoint with
+            a single set needs none.
+
+    Returns:
+        Name -> tensor.
 
     Raises:
         InputError: no such file, or no weights in it.
@@ -149,16 +175,15 @@ def read_weights(path, entry: str | None = None) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensors(content):
-    return (
-        {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-        if isinstance(content, dict)
-        else {}
-    )
+def _tensors(content: Any) -> dict[str, Tensor]:
+    """Return the named tensors of a dict, and none of anything else."""
+    if not isinstance(content, dict):
+        return {}
+    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
-def _entry(path, content, entry):
-    """The state dict in a checkpoint: itself, or the only one among its values, or the one that is named."""
+def _entry(path: str | Path, content: Any, entry: str | None) -> Any:
+    """Return the state dict in a checkpoint: itself, or the only one among its values, or the one that is named."""
     sets = [key for key, value in content.items() if _tensors(value)] if isinstance(content, dict) else []
     if entry is not None:
         if entry not in sets:
