@@ -1,17 +1,18 @@
-"""The pose guidance network: pose from landmarks, what frames of one person must agree in, and a training run from nothing."""
+"""PGN: pose from landmarks, consistency of frames of one person, and training from scratch."""
 
 import json
 import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import facerender as fr
 from facemodels import InputError
 from facemodels.cli.main import main
-from facemodels.methods.pgn import PGN, PRESETS, Heads, Network, PGNConfig, Pose, carried, vertex_uv
+from facemodels.core.parameters import flip_y
+from facemodels.methods.pgn import PGN, PRESETS, HeadPose, Heads, Network, PGNConfig, reproject, vertex_uv
+from facemodels.methods.pgn.pose import labeled_pose, pose_targets
 from facemodels.training.checkpoint import checkpoints
 from facemodels.training.config import configured
 from facemodels.training.loop import train
@@ -32,17 +33,9 @@ def regressing(tmp_path_factory):
 
 
 def true_heads(method, faces) -> Heads:
-    """What a perfect network would say."""
-    posed = method._true(faces)[1] / method.size
-    pose = torch.cat(
-        [
-            faces.rotation[:, 0],
-            faces.rotation[:, 1],
-            (faces.scale * 1000 / method.size).log()[:, None],
-            faces.translation / method.size,
-        ],
-        1,
-    )
+    """What a perfect network would predict."""
+    posed = method.labeled_points(faces)[1] / method.size
+    pose = pose_targets(faces, method.size)
     points = posed if method.network.direct is None else posed[:, :68]
     return Heads(
         faces.identity.clone(),
@@ -77,14 +70,14 @@ def known(method):
     return (labelled, pairs), true_heads(method, labelled), true_heads(method, pairs)
 
 
-# ----------------------------------------------------------------------------------------------------------------------------- pose
+# --- pose
 
 
 def test_a_known_pose_is_found_again(method):
     """To 1e-6, in float64, from the landmarks that it gives."""
     faces = method.source(3, 0, range(8))
-    shape = method.shape(faces.identity, faces.expression).double()
-    true = Pose(faces.scale.double(), faces.rotation.double(), F.pad(faces.translation, (0, 1)).double())
+    shape = method.face_points(faces.identity, faces.expression).double()
+    true = HeadPose(*(part.double() for part in labeled_pose(faces)))
     rotation = torch.linalg.svd(true.rotation)
     true = true._replace(rotation=rotation[0] @ rotation[2])
     found = method.pose(shape, Heads(None, None, true(shape) / method.size, None))
@@ -93,7 +86,7 @@ def test_a_known_pose_is_found_again(method):
 
 
 def test_pose_has_the_gradient_of_the_landmarks(method):
-    shape = method.shape(*(torch.zeros(1, k) for k in (method.model.num_identity, method.model.num_expression)))[
+    shape = method.face_points(*(torch.zeros(1, k) for k in (method.model.num_identity, method.model.num_expression)))[
         :, :68
     ].double()
     points = torch.rand(1, 68, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -103,9 +96,9 @@ def test_pose_has_the_gradient_of_the_landmarks(method):
     )
 
 
-def test_landmarks_that_do_not_decide_a_pose_do_no_harm(method):
+def test_degenerate_landmarks_give_a_finite_pose_and_gradient(method):
     """All in one place, or on a line: finite pose, finite gradients."""
-    shape = method.shape(torch.zeros(2, method.model.num_identity), torch.zeros(2, method.model.num_expression))
+    shape = method.face_points(torch.zeros(2, method.model.num_identity), torch.zeros(2, method.model.num_expression))
     line = torch.linspace(0, 1, 68)[:, None] * torch.tensor([1.0, 0.5, 0.2])
     points = torch.stack([torch.full((68, 3), 0.5), line]).requires_grad_()
     pose = method.pose(shape, Heads(None, None, points, None))
@@ -125,10 +118,10 @@ def test_a_regressed_pose_is_a_rotation_and_begins_upright(regressing):
     torch.testing.assert_close(begun.rotation[0], torch.eye(3), rtol=0, atol=0.1)
 
 
-# --------------------------------------------------------------------------------------------------------------------------- network
+# --- network
 
 
-def test_points_are_read_where_they_lie_in_the_map(method):
+def test_points_are_read_at_their_coordinates_in_the_map(method):
     """A map that holds its own coordinates gives each point its texture coordinates."""
     network = method.network
     ramp = (torch.arange(32) + 0.5) / 32
@@ -140,7 +133,7 @@ def test_points_are_read_where_they_lie_in_the_map(method):
 
     own, network.map = network.map, Ramp()
     try:
-        points = network(torch.rand(2, 3, 112, 112)).points - network.at_rest
+        points = network(torch.rand(2, 3, 112, 112)).points - network.mean_points
     finally:
         network.map = own
     torch.testing.assert_close(points[0, :, :2], network.uv, rtol=0, atol=1e-3)
@@ -154,9 +147,9 @@ def test_the_faces_texture_coordinates_fill_the_map(method):
 
 
 @pytest.mark.parametrize("landmarks", ["map", "direct"])
-def test_a_new_network_sees_the_mean_face_looking_at_the_camera(tmp_path, landmarks):
+def test_a_new_network_predicts_the_mean_face_looking_at_the_camera(tmp_path, landmarks):
     method = PGN(configured(PGNConfig, PRESETS["smoke"] | {"output": str(tmp_path), "landmarks": landmarks})).eval()
-    p = method.predict(torch.rand(2, 3, 112, 112))
+    p = method.reconstruct(torch.rand(2, 3, 112, 112))
     assert torch.allclose(p.rotation, torch.eye(3).expand(2, 3, 3), atol=0.02)
     assert torch.allclose(p.scale, torch.full((2,), 112 * math.exp(1.6) / 1000), rtol=0.02)
 
@@ -164,14 +157,14 @@ def test_a_new_network_sees_the_mean_face_looking_at_the_camera(tmp_path, landma
 @pytest.mark.parametrize("trunk", ["light", "resnet50"])
 @pytest.mark.parametrize("uv", [None, torch.rand(70, 2)])
 def test_the_heads_have_their_shapes(trunk, uv):
-    at_rest = torch.rand(68 if uv is None else 70, 3)
-    network = Network(trunk, 5, 4, uv, at_rest, True)
+    mean_points = torch.rand(68 if uv is None else 70, 3)
+    network = Network(trunk, 5, 4, uv, mean_points, True)
     heads = network(torch.rand(2, 3, network.size, network.size))
     assert heads.identity.shape == (2, 5) and heads.expression.shape == (2, 4) and heads.pose.shape == (2, 9)
     assert heads.points.shape == (2, 68 if uv is None else 70, 3)
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- losses
+# --- losses
 
 
 @pytest.mark.parametrize("name", ["method", "regressing"])
@@ -235,50 +228,46 @@ def test_a_guided_pose_teaches_the_landmarks_and_a_regressed_one_does_not(method
         assert (gradient is not None) == (m is method)
 
 
-# ------------------------------------------------------------------------------------------------------------------------- appearance
+# --- appearance
 
 
-def test_a_picture_carried_to_its_own_place_is_itself(method):
+def test_a_picture_reprojected_to_its_own_face_is_itself(method):
     faces = method.groups(5, 0, range(2))
     image = faces.image.permute(0, 2, 3, 1).contiguous()
-    place = Pose(faces.scale, faces.rotation, F.pad(faces.translation, (0, 1)))(
-        method.model.shape(faces.identity, faces.expression)
-    )
-    new, both = carried(image, place, place, method.face_topology)
+    place = labeled_pose(faces)(method.model.shape(faces.identity, faces.expression))
+    new, both = reproject(image, place, place, method.face_topology)
     assert both.mean() > 0.1
     assert ((new - image).abs().amax(-1) * both).max() < 0.05
     moved = place + torch.tensor([8.0, -5.0, 30.0])
-    new, both = carried(image, place, moved, method.face_topology)
+    new, both = reproject(image, place, moved, method.face_topology)
     shifted = torch.roll(image, (5, 8), (1, 2))
     inside = both[:, 10:-10, 10:-10]
     assert (((new - shifted).abs().amax(-1))[:, 10:-10, 10:-10] * inside).max() < 0.05 and inside.mean() > 0.1
 
 
-def test_what_one_frame_does_not_see_is_not_compared(method):
+def test_surface_hidden_in_one_frame_is_not_compared(method):
     """From one profile to the other hardly anything is seen by both."""
     m = method.model
     vertices = m.mean[None]
     turn = lambda degrees: fr.camera.euler_rotation(torch.tensor([[0.0, degrees, 0.0]]) * torch.pi / 180)  # noqa: E731
-    place = lambda degrees: Pose(torch.tensor([0.5]), turn(degrees), torch.tensor([[56.0, 56.0, 0.0]]))(vertices)  # noqa: E731
+    place = lambda degrees: HeadPose(torch.tensor([0.5]), turn(degrees), torch.tensor([[56.0, 56.0, 0.0]]))(vertices)  # noqa: E731
     image = torch.rand(1, 112, 112, 3)
     seen = [
-        carried(image, place(a), place(b), method.face_topology)[1].sum() for a, b in ((0, 10), (70, -70), (-80, 80))
+        reproject(image, place(a), place(b), method.face_topology)[1].sum() for a, b in ((0, 10), (70, -70), (-80, 80))
     ]
     assert seen[0] > 1500 and seen[1] < 0.2 * seen[0] and seen[2] < 0.15 * seen[0]
 
 
-# --------------------------------------------------------------------------------------------------------------------------- training
+# --- training
 
 
 def test_predictions_agree_with_each_other(method):
     image = method.source(1, 0, range(3)).image
-    p = method.predict(image)
-    posed = (
-        method.model.landmarks(method.model.shape(p.identity, p.expression)) @ p.rotation.mT * p.scale[:, None, None]
-    )
-    x, y = posed[..., 0] + p.translation[:, :1], method.size - posed[..., 1] - p.translation[:, 1:]
-    torch.testing.assert_close(torch.stack([x, y], -1), p.landmarks[..., :2], rtol=0, atol=0.05)
-    assert p.seen.shape == (3, 68, 3) and torch.equal(method.landmarks(image), p.landmarks)
+    p, pose, head_landmarks = method.predict(image)
+    landmarks = method.model.landmarks(method.model.shape(p.identity, p.expression))
+    torch.testing.assert_close(p.pixels(landmarks)[..., :2], p.landmarks[..., :2], rtol=0, atol=0.05)
+    torch.testing.assert_close(flip_y(pose(landmarks), method.size), p.landmarks, rtol=0, atol=0.05)
+    assert head_landmarks.shape == (3, 68, 3) and torch.equal(method.landmarks(image), p.landmarks)
 
 
 def test_validation_replaces_one_set_of_parameters_at_a_time(method):
@@ -290,7 +279,7 @@ def test_validation_replaces_one_set_of_parameters_at_a_time(method):
 
 
 @pytest.mark.parametrize("changes", [{}, {"pose": "regressed"}, {"landmarks": "direct"}])
-def test_smoke_training_from_nothing(tmp_path, changes):
+def test_smoke_training_from_scratch(tmp_path, changes):
     out = tmp_path / "run"
     settings = [word for k, v in ({"cache": 16} | changes).items() for word in ("--set", f"{k}={v}")]
     assert main(["train", "pgn", "--preset", "smoke", "--set", f"output={out}", "--set", "device=cpu", *settings]) == 0
@@ -300,7 +289,7 @@ def test_smoke_training_from_nothing(tmp_path, changes):
     assert list((out / "panels").glob("*.png")) and checkpoints(out / "checkpoints")
 
 
-def test_a_resumed_run_is_the_run(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     kinds = dict(steps=3, batch=2, stage1=1, held_out=2, checkpoint_every=1, validate_every=3)
     whole = train(PGN, small(tmp_path / "whole", **kinds))
 
@@ -327,7 +316,7 @@ def test_a_resumed_run_is_the_run(tmp_path):
         ("frames=/nowhere", "/nowhere"),
     ],
 )
-def test_settings_that_cannot_be_are_named(tmp_path, capsys, setting, sentence):
+def test_invalid_settings_are_named(tmp_path, capsys, setting, sentence):
     assert main(["train", "pgn", "--preset", "smoke", "--set", f"output={tmp_path / 'run'}", "--set", setting]) == 1
     assert sentence in capsys.readouterr().err
 
