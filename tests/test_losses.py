@@ -1,4 +1,4 @@
-"""The losses: each against its formula written out in loops, in float64; their gradients; what must not change them; nothing to measure."""
+"""Losses: each against its formula in loops, in float64; gradients; invariances; empty batches and masks."""
 
 import math
 
@@ -30,7 +30,10 @@ def small_model(device="cpu", dtype=F64):
     whitening = L.Whitening(
         torch.cat([affine, torch.zeros(S + E, dtype=F64)]), torch.cat([spread, torch.ones(S + E, dtype=F64)])
     )
-    move = lambda fields: type(fields)(*(t.to(device, dtype) for t in fields))
+
+    def move(fields):
+        return type(fields)(*(t.to(device, dtype) for t in fields))
+
     return move(points), move(whitening)
 
 
@@ -104,7 +107,7 @@ def value_and_gradients(loss, tensors, count, autocast=False):
     return value.detach(), torch.autograd.grad(value, leaves) if count else ()
 
 
-# ------------------------------------------------------------------------------------------------------------------ all of them
+# ------------------------------------------------------------------ all of them
 
 
 @pytest.mark.parametrize(
@@ -148,8 +151,8 @@ def test_autocast_changes_nothing_and_half_precision_is_summed_in_float32(name, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_graph_without_a_look_at_a_value(name):
-    """aot_eager traces forward and backward with tensors that hold no numbers: whatever would wait for the device fails here."""
+def test_a_loss_compiles_to_one_graph_without_reading_a_value(name):
+    """aot_eager traces forward and backward with tensors without data: reading a value of theirs fails."""
     torch._dynamo.reset()
     loss, tensors, count = cases(dtype=torch.float32)[name]
     want, goal = value_and_gradients(loss, tensors, count)
@@ -191,7 +194,7 @@ def test_shapes_that_would_broadcast_are_refused_with_both_named(name):
         loss(tensors[0], tensors[1][:1], *tensors[2:])
 
 
-# ------------------------------------------------------------------------------------------------------------------- landmarks
+# -------------------------------------------------------------------- landmarks
 
 
 def test_landmark_loss_is_the_weighted_square_over_points_and_batch():
@@ -260,10 +263,10 @@ def test_wing_is_logarithmic_up_to_omega_and_linear_beyond():
         assert math.isclose(L.wing_loss(zero + x, zero).item(), want, rel_tol=1e-12)
 
 
-# ---------------------------------------------------------------------------------------------------------------------- images
+# ----------------------------------------------------------------------- images
 
 
-def test_photometric_loss_is_the_mean_colour_distance_over_the_mask():
+def test_photometric_loss_is_the_mean_color_distance_over_the_mask():
     _, (a, b, m), _ = cases()["photometric"]
     m = m * uniform(*m.shape, seed=30)
     total = 0.0
@@ -287,10 +290,10 @@ def test_photometric_loss_sees_nothing_outside_the_mask_and_an_empty_mask_is_zer
 
 
 def census_in_loops(a, b, mask, radius):
-    def grey(image):
+    def gray(image):
         return 255 * (0.2989 * image[..., 0] + 0.5870 * image[..., 1] + 0.1140 * image[..., 2])
 
-    a, b, mask = grey(a.numpy()), grey(b.numpy()), mask.numpy()
+    a, b, mask = gray(a.numpy()), gray(b.numpy()), mask.numpy()
     total = count = 0.0
     for n, i, j in np.ndindex(*a.shape):
         if not (radius <= i < a.shape[1] - radius and radius <= j < a.shape[2] - radius):
@@ -321,9 +324,9 @@ def test_census_loss_is_symmetric_blind_to_brightness_and_zero_for_an_empty_mask
     torch.testing.assert_close(L.census_loss(b, a, m), want)
     torch.testing.assert_close(L.census_loss(a + 0.2, b - 0.1, m), want, rtol=1e-9, atol=0)
     assert L.census_loss(a, b, 0 * m) == 0
-    grey_a, grey_b = a[..., :1], b[..., :1]
-    colour = L.census_loss(grey_a.expand(-1, -1, -1, 3), grey_b.expand(-1, -1, -1, 3), m)
-    torch.testing.assert_close(L.census_loss(0.9999 * grey_a, 0.9999 * grey_b, m), colour, rtol=1e-9, atol=0)
+    gray_a, gray_b = a[..., :1], b[..., :1]
+    color = L.census_loss(gray_a.expand(-1, -1, -1, 3), gray_b.expand(-1, -1, -1, 3), m)
+    torch.testing.assert_close(L.census_loss(0.9999 * gray_a, 0.9999 * gray_b, m), color, rtol=1e-9, atol=0)
     with pytest.raises(ValueError, match=r"at least 7 pixels high and wide, as the patch is, got \[3, 6, 8, 3\]"):
         L.census_loss(a[:, :6], b[:, :6], m[:, :6])
 
@@ -339,7 +342,7 @@ def similarity_by_least_squares(source, goal):
 
 
 def test_the_face_crop_samples_where_the_least_squares_similarity_says():
-    """An image that is linear in x and y is sampled exactly by bilinear interpolation: the crop tells where each of its pixels came from."""
+    """Bilinear interpolation is exact for an image linear in x and y: a crop's values tell where they came from."""
     H, W = 90, 110
     y, x = torch.meshgrid(torch.arange(H, dtype=F64) + 0.5, torch.arange(W, dtype=F64) + 0.5, indexing="ij")
     image = torch.stack([x / W, y / H, (x + y) / (W + H)], -1)[None]
@@ -364,7 +367,7 @@ def test_a_face_that_lies_where_arcface_wants_it_is_not_changed():
     torch.testing.assert_close(L.face_crop(image, points), 2 * image.movedim(-1, 1) - 1, rtol=0, atol=1e-9)
 
 
-def test_five_equal_points_give_a_crop_of_one_colour_without_nan():
+def test_five_equal_points_give_a_crop_of_one_color_without_nan():
     image = uniform(1, 20, 20, 3).requires_grad_()
     crop = L.face_crop(image, torch.full((1, 5, 2), 7.5, dtype=F64))
     torch.testing.assert_close(crop, (2 * image[0, 7, 7] - 1)[None, :, None, None].expand_as(crop))
@@ -398,10 +401,10 @@ def test_perceptual_loss_is_one_minus_the_cosine_and_trains_only_the_rendered_im
     assert torch.autograd.grad(L.perceptual_loss(nothing, b, embed), nothing)[0].isfinite().all()
 
 
-# --------------------------------------------------------------------------------------------------- light, albedo, coefficients
+# -------------------------------------------------- light, albedo, coefficients
 
 
-def test_gamma_loss_is_the_variance_over_the_colours():
+def test_gamma_loss_is_the_variance_over_the_colors():
     _, (gamma,), _ = cases()["gamma"]
     want = sum((gamma[n, k, c] - gamma[n, k].mean()) ** 2 for n in range(N) for k in range(9) for c in range(3)) / (
         N * 27
@@ -433,7 +436,7 @@ def test_coefficient_loss_weights_identity_expression_and_albedo_as_deep3d_does(
     torch.testing.assert_close(L.coefficient_loss(a, albedo=t), (a * a).sum() / N + 0.017 * (t * t).sum() / N)
 
 
-# -------------------------------------------------------------------------------------------------------------------- vertices
+# --------------------------------------------------------------------- vertices
 
 
 def test_vertex_loss_is_the_mean_square_over_coordinates_and_the_gram_form_equals_it():
@@ -458,7 +461,7 @@ def test_the_gram_form_equals_the_direct_one_in_float32_at_a_models_size():
     torch.testing.assert_close(L.gram_loss(a, b, L.gram_matrix(basis)), L.vertex_loss(a, b, basis), rtol=1e-5, atol=0)
 
 
-# --------------------------------------------------------------------------------------------------------- 3DDFA's parameters
+# ----------------------------------------------------------- 3DDFA's parameters
 
 
 def unwhitened(q, whitening):
@@ -554,7 +557,7 @@ def test_the_gradient_of_wpdc_is_that_of_a_square_with_its_weights_held():
 
 
 def test_wpdc_in_millimetres_is_the_published_one_in_micrometres():
-    """3DDFA's files are in micrometres: the matrix is a thousand times smaller, the basis larger, and the constant 0.00057339936."""
+    """In 3DDFA's unit the matrix is a thousand times smaller, the basis larger, and the constant 0.00057339936."""
     points, whitening = small_model()
     q, t = random(N, 12 + S + E, seed=6), random(N, 12 + S + E, seed=7)
     unit = torch.ones(12 + S + E, dtype=F64)
@@ -582,7 +585,7 @@ def test_the_depth_of_the_prediction_and_the_order_of_the_points_change_neither_
         torch.testing.assert_close(loss(q, t, whitening, mixed), want)
 
 
-# ------------------------------------------------------------------------------------------------------------------- rotations
+# -------------------------------------------------------------------- rotations
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-6, 1e-3, 0.7, 2.0, math.pi - 1e-3, math.pi])
@@ -608,13 +611,18 @@ def test_the_rotation_angle_is_unchanged_by_a_rotation_of_both_and_has_no_nan_gr
         assert torch.autograd.grad(L.rotation_angle(x, other).sum(), x)[0].isfinite().all()
 
 
-# ----------------------------------------------------------------------------------------------------------------- adversarial
+# ------------------------------------------------------------------ adversarial
 
 
 def test_the_critics_losses_are_their_formulas():
     real, score = random(4, seed=1), random(5, seed=2)
-    sigmoid = lambda s: 1 / (1 + math.exp(-s))
-    mean = lambda f, x: sum(f(v) for v in x.tolist()) / len(x)
+
+    def sigmoid(s):
+        return 1 / (1 + math.exp(-s))
+
+    def mean(f, x):
+        return sum(f(v) for v in x.tolist()) / len(x)
+
     cross_entropy = mean(lambda s: -math.log(sigmoid(s)), real) + mean(lambda s: -math.log(1 - sigmoid(s)), score)
     want = {
         "minimax": (cross_entropy, mean(lambda s: math.log(1 - sigmoid(s)), score)),

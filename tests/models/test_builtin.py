@@ -1,4 +1,4 @@
-"""The built-in model: a closed, regular, symmetric head with the measurements of people, and identities that vary as people do."""
+"""The built-in model: a closed, regular, symmetric head with human measurements and human variation."""
 
 import os
 import subprocess
@@ -73,14 +73,14 @@ def test_the_head_is_its_own_mirror_image(head):
         assert head.symmetry[head.landmarks[left]] == head.landmarks[right]
 
 
-def test_most_vertices_of_the_skin_have_four_neighbours_along_the_grid(head):
+def test_most_vertices_of_the_skin_have_four_neighbors_along_the_grid(head):
     """Six in the triangle mesh, since each quadrilateral is split."""
-    neighbours = [set() for _ in head.vertices]
+    neighbors = [set() for _ in head.vertices]
     for a, b, c in head.faces.tolist():
-        neighbours[a] |= {b, c}
-        neighbours[b] |= {a, c}
-        neighbours[c] |= {a, b}
-    valence = np.array([len(n) for n in neighbours])
+        neighbors[a] |= {b, c}
+        neighbors[b] |= {a, c}
+        neighbors[c] |= {a, b}
+    valence = np.array([len(n) for n in neighbors])
     skin = np.abs(head.chart).sum(1) > 0
     assert (valence[skin] == 6).mean() > 0.85
     assert (valence[skin] <= 8).mean() > 0.995
@@ -119,7 +119,7 @@ def test_measurements_vary_and_correlate_over_identities_as_published(head, pers
     assert np.abs(correlation - wanted).max() < 0.08
 
 
-def test_the_covariance_of_measurements_is_one_of_people():
+def test_the_covariance_of_measurements_is_positive_definite_and_plausible():
     correlation = anthropometry.covariance() / np.sqrt(np.outer(*[np.diag(anthropometry.covariance())] * 2))
     assert np.linalg.eigvalsh(correlation).min() > 0
     names = [m.name for m in anthropometry.MEASUREMENTS]
@@ -145,7 +145,7 @@ def test_modes_are_ordered_orthogonal_and_free_of_rigid_motion(head, person):
     assert np.abs(shift).max() < 0.02
 
 
-def test_named_directions_do_what_they_say(head, person):
+def test_named_directions_change_the_measurements_that_they_name(head, person):
     names = [m.name for m in anthropometry.MEASUREMENTS]
 
     def change(direction):
@@ -180,7 +180,7 @@ def test_lids_stay_on_the_eyeballs_of_all_identities(head, person):
         assert distance[middle].max() < EYE_RADIUS + 2.6, "a lid stands off the eyeball"
 
 
-def test_asymmetry_is_there_and_small(head, person):
+def test_identities_are_slightly_asymmetric(head, person):
     mirrored = person.modes[:, head.symmetry] * [-1, 1, 1]
     rng = np.random.default_rng(1)
     a = rng.standard_normal((50, len(person.modes)))
@@ -189,9 +189,15 @@ def test_asymmetry_is_there_and_small(head, person):
     assert 0.03 < share < 0.25
 
 
-def test_modes_have_the_same_signs_whatever_kernels_the_linear_algebra_picks(person):
-    """Eigenvectors come with either sign, and another CPU may give the other one; coefficients must mean the same face everywhere."""
-    code = "import sys, numpy as np; from importlib import import_module as m; np.save(sys.argv[1], m('facemodels.models.builtin.identity').identity(m('facemodels.models.builtin.template').build()).modes)"
+def test_modes_have_the_same_signs_whatever_kernels_linear_algebra_uses(person):
+    """Eigenvectors come with either sign, which may differ between CPUs; coefficients must mean the same face."""
+    code = "\n".join((
+        "import sys, numpy as np",
+        "from importlib import import_module",
+        "from facemodels.models.builtin.template import build",
+        "identity = import_module('facemodels.models.builtin.identity').identity",
+        "np.save(sys.argv[1], identity(build()).modes)",
+    ))  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-c", code, f"{folder}/modes.npy"],

@@ -47,8 +47,10 @@ def clearance(head, points):
 
 
 def halves(head, ring):
-    """(upper, lower) vertices of a ring from its right corner to its left one, both corners in each; upper is the half that is higher on the
-    undeformed head."""
+    """(upper, lower) vertices of a ring from its right corner to its left one, both corners in each.
+
+    Upper is the half that is higher on the undeformed head.
+    """
     p = head.vertices[ring]
     ring = np.roll(ring, -p[:, 0].argmin())
     left = head.vertices[ring, 0].argmax()
@@ -62,7 +64,7 @@ def at_x(points, x):
 
 
 def skin_faces(head):
-    """Triangles that can be seen: not those of eyeballs, teeth, tongue, nor behind lips and lids and in the nostrils."""
+    """Visible triangles: without eyeballs, teeth, tongue, the nostrils and what lies behind lips and lids."""
     hidden = [
         head.parts[n]
         for n in (
@@ -87,7 +89,7 @@ def normals(vertices, faces):
     return np.cross(b - a, c - a)
 
 
-# ---------------------------------------------------------------------------------------------------------------- names and symmetry
+# ----------------------------------------------------------- names and symmetry
 
 
 def test_names_are_the_52_of_arkit_in_apples_order():
@@ -95,8 +97,11 @@ def test_names_are_the_52_of_arkit_in_apples_order():
     assert list(NAMES) == sorted(NAMES)
     sided = {n.removesuffix("Left") for n in NAMES if n.endswith("Left")}
     assert sided == {n.removesuffix("Right") for n in NAMES if n.endswith("Right")} and len(sided) == 20
-    whole = "browInnerUp cheekPuff jawForward jawOpen mouthClose mouthFunnel mouthPucker mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper"
-    assert {n for n in NAMES if not n.endswith(("Left", "Right"))} == {*whole.split(), "tongueOut"}
+    whole = {
+        "browInnerUp", "cheekPuff", "jawForward", "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker",
+        "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "tongueOut",
+    }  # fmt: skip
+    assert {n for n in NAMES if not n.endswith(("Left", "Right"))} == whole
 
 
 def test_offsets_are_finite_float32_of_the_templates_shape_and_none_is_empty(head):
@@ -116,7 +121,7 @@ def test_a_side_leaves_the_other_side_alone(head, offsets, name):
     assert moved(offsets[name], head.vertices[:, 0] < -15).max() == 0
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ eyes
+# ------------------------------------------------------------------------- eyes
 
 
 @pytest.mark.parametrize("amount", BLINKS)
@@ -149,7 +154,7 @@ def test_blink_leaves_the_eyeball_in_place(head, offsets):
     ("name", "axis", "sign"),
     [("eyeLookUpLeft", 1, 1), ("eyeLookDownLeft", 1, -1), ("eyeLookOutLeft", 0, 1), ("eyeLookInLeft", 0, -1)],
 )
-def test_gaze_turns_the_ball_about_its_centre_by_25_to_30_degrees(head, offsets, name, axis, sign):
+def test_gaze_turns_the_ball_about_its_center_by_25_to_30_degrees(head, offsets, name, axis, sign):
     ball = head.parts["left eye"]
     rest = head.vertices[ball] - EYE
     pole = rest[:, 2].argmax()
@@ -173,7 +178,7 @@ def test_looking_down_the_upper_lid_covers_the_iris_no_more_than_looking_ahead(h
     assert 0.6 * ahead < down < 1.3 * ahead
 
 
-# ------------------------------------------------------------------------------------------------------------------------------- jaw
+# -------------------------------------------------------------------------- jaw
 
 
 def test_jaw_opens_by_about_40_mm_between_the_incisors_and_teeth_stay_rigid(head, offsets):
@@ -226,10 +231,10 @@ def test_sideways_jaw_moves_the_chin_6_to_12_mm_and_not_the_nose(head, offsets):
     assert moved(offsets["jawLeft"], head.landmarks[27:36]).max() < 0.2
 
 
-# ------------------------------------------------------------------------------------------------------------------------ amplitudes
+# ------------------------------------------------------------------- amplitudes
 
 
-def test_peak_movements_are_those_of_people(head, offsets):
+def test_peak_movements_are_typical_of_people(head, offsets):
     mark = head.landmarks
     smile = offsets["mouthSmileLeft"][mark[54]]
     assert 12 < np.linalg.norm(smile) < 15 and smile[0] > 5 and smile[1] > 5 and smile[2] < -3  # outwards, up, back
@@ -246,12 +251,15 @@ def test_peak_movements_are_those_of_people(head, offsets):
     assert 20 < offsets["tongueOut"][head.parts["tongue"], 2].max() < 40
 
 
-CLOSED = "mouthSmileLeft mouthDimpleLeft mouthFrownLeft mouthPressLeft mouthRollUpper mouthRollLower mouthShrugUpper cheekPuff noseSneerLeft jawForward"
+CLOSED = (
+    "mouthSmileLeft", "mouthDimpleLeft", "mouthFrownLeft", "mouthPressLeft", "mouthRollUpper", "mouthRollLower",
+    "mouthShrugUpper", "cheekPuff", "noseSneerLeft", "jawForward",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CLOSED.split())
-def test_lips_stay_closed(head, offsets, name):
-    """Seen from the front no slit opens between them: the lowest of the upper lip is at most a little above the highest of the lower."""
+@pytest.mark.parametrize("name", CLOSED)
+def test_lips_stay_closed_in_shapes_that_do_not_open_the_mouth(head, offsets, name):
+    """Seen from the front no slit opens: the upper lip's lowest point is hardly above the lower lip's highest."""
     both = {name: 1, name.replace("Left", "Right"): 1}
     v = posed(head, offsets, **both)
     x = np.linspace(-16, 16, 60)
@@ -275,10 +283,11 @@ def test_rolled_lips_show_little_of_their_red(head, offsets, name, half):
     assert red[1] < 0.7 * red[0]
 
 
-# -------------------------------------------------------------------------------------------------------------------- mesh quality
+# ----------------------------------------------------------------- mesh quality
 
 
-# A corrective of jawOpen is nothing alone. The fold of the upper lid, whose underside faces down, is turned forwards when the lid goes down.
+# mouthClose corrects jawOpen and makes no sense alone. The fold of the upper lid, whose underside faces down, turns
+# forwards when the lid goes down.
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith("Right") and n != "mouthClose"])
 def test_no_triangle_of_the_skin_turns_over(head, offsets, name):
     faces = skin_faces(head)
@@ -318,12 +327,12 @@ def test_no_triangle_of_the_skin_turns_over_in_combinations(head, offsets, coeff
     assert ((before * after).sum(1) > 0).all()
 
 
-# -------------------------------------------------------------------------------------------------------------------------- locality
+# --------------------------------------------------------------------- locality
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_expressions_are_local(head, offsets, name):
-    d, (x, y, z) = offsets[name], head.vertices.T
+    d, (_, y, z) = offsets[name], head.vertices.T
     assert moved(d, z < -20).max() < 0.05  # the back of the head
     if not name.startswith("eyeLook"):
         assert moved(d, np.concatenate([head.parts["left eye"], head.parts["right eye"]])).max() == 0

@@ -1,4 +1,4 @@
-"""The trunks: layers as published, what they give, that all of them learns; weights from files, and the words for files that do not fit."""
+"""Trunks: layers as published, outputs, gradients; weights from files, and error messages for files that do not fit."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def parameters(module):
     return sum(p.numel() for p in module.parameters())
 
 
-# ------------------------------------------------------------------------------------------------------------- layers as published
+# ---------------------------------------------------------- layers as published
 
 
 def resnet50_table(in_channels, outputs):
@@ -49,9 +49,7 @@ def norm(name, channels):
 
 
 @pytest.mark.parametrize("in_channels, outputs, count", [(3, 1000, 25_557_032), (4, 62, 23_638_206)])
-def test_resnet50_has_the_published_layers_and_as_many_parameters_as_its_imagenet_and_2dasl_forms(
-    in_channels, outputs, count
-):
+def test_resnet50_has_the_layers_and_parameters_of_its_imagenet_and_2dasl_forms(in_channels, outputs, count):
     net = resnet50(in_channels, outputs)
     assert [(name, tuple(value.shape)) for name, value in net.state_dict().items()] == resnet50_table(
         in_channels, outputs
@@ -133,11 +131,11 @@ def test_mobilenet_has_3ddfas_layers_and_as_many_parameters():
         ]
 
 
-def test_the_light_trunk_is_light():
+def test_the_light_trunk_has_about_a_million_parameters():
     assert 0.5e6 < parameters(LightNet()) < 1.5e6
 
 
-# ------------------------------------------------------------------------------------------------------------------- the interface
+# ---------------------------------------------------------------- the interface
 
 
 @pytest.mark.parametrize("name", TRUNKS)
@@ -178,7 +176,7 @@ def test_vggface_at_180_pixels_gives_the_maps_that_uh_e2far_fuses():
     assert [tuple(m.shape[1:]) for m in maps[-2:]] == [(512, 11, 11), (512, 5, 5)]
 
 
-def test_vggface_is_what_its_layers_say():
+def test_vggface_equals_its_layers_applied_one_by_one():
     net, x = VGGFace().eval(), torch.randn(1, 3, 32, 32)
     y = x
     for block, count in enumerate((2, 2, 3, 3, 3), 1):
@@ -219,7 +217,7 @@ def test_a_trunk_in_half_precision_throughout_runs():
 
 
 @pytest.mark.parametrize("name", ["light", "vgg"])
-def test_a_trunk_is_one_graph(name):
+def test_a_trunk_compiles_to_one_graph(name):
     torch._dynamo.reset()
     net, x = TRUNKS[name](outputs=3).eval(), torch.randn(1, 3, 32, 32)
     with torch.no_grad():
@@ -227,17 +225,17 @@ def test_a_trunk_is_one_graph(name):
 
 
 def test_a_trunk_in_training_starts_with_activations_of_moderate_size():
-    """He et al.'s start keeps the size of signals from layer to layer, without batch normalisation too."""
+    """He et al.'s start keeps the size of signals from layer to layer, without batch normalization too."""
     for make in (VGGFace, LightNet):
         with torch.no_grad():
             last = make()(torch.randn(2, 3, 64, 64)).maps[-1]
         assert 0.05 < last.std() < 20
 
 
-# ------------------------------------------------------------------------------------------------------------------------- weights
+# ---------------------------------------------------------------------- weights
 
 
-def randomised(module):
+def randomized(module):
     """Batch statistics too, so that a round trip that forgot them would show."""
     with torch.no_grad():
         for value in module.state_dict().values():
@@ -252,7 +250,7 @@ def assert_same(module, other, but=()):
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth", "pt", "pth.tar"])
 def test_weights_come_back_from_every_kind_of_file(ending, tmp_path):
-    source, path = randomised(LightNet(4, 6)), tmp_path / f"weights.{ending}"
+    source, path = randomized(LightNet(4, 6)), tmp_path / f"weights.{ending}"
     safetensors.torch.save_file(source.state_dict(), path) if ending == "safetensors" else torch.save(
         source.state_dict(), path
     )
@@ -262,7 +260,7 @@ def test_weights_come_back_from_every_kind_of_file(ending, tmp_path):
 
 
 def test_names_of_dataparallel_checkpoints_and_old_files_without_counts_are_understood(tmp_path):
-    source, path = randomised(LightNet(4, 6)), tmp_path / "2dasl.pth.tar"
+    source, path = randomized(LightNet(4, 6)), tmp_path / "2dasl.pth.tar"
     weights = {"module." + name: value for name, value in source.state_dict().items() if "num_batches" not in name}
     torch.save({"epoch": 7, "res_state_dict": weights}, path, _use_new_zipfile_serialization=False)
     target = LightNet(4, 6)
@@ -272,7 +270,7 @@ def test_names_of_dataparallel_checkpoints_and_old_files_without_counts_are_unde
 
 
 def test_of_several_sets_of_weights_the_entry_names_one(tmp_path):
-    source, path = randomised(LightNet(outputs=6)), tmp_path / "all.pt"
+    source, path = randomized(LightNet(outputs=6)), tmp_path / "all.pt"
     torch.save({"res_state_dict": source.state_dict(), "critic": {"fc.weight": torch.ones(1)}}, path)
     target = LightNet(outputs=6)
     with pytest.raises(
@@ -287,7 +285,7 @@ def test_of_several_sets_of_weights_the_entry_names_one(tmp_path):
 
 
 def test_a_fourth_channel_that_the_file_lacks_starts_at_zero_so_that_the_network_is_the_files(tmp_path):
-    source, path = randomised(LightNet(3, 6)).eval(), tmp_path / "rgb.safetensors"
+    source, path = randomized(LightNet(3, 6)).eval(), tmp_path / "rgb.safetensors"
     safetensors.torch.save_file(source.state_dict(), path)
     target = LightNet(4, 6).eval()
     load_weights(target, path)
@@ -301,9 +299,9 @@ def test_a_fourth_channel_that_the_file_lacks_starts_at_zero_so_that_the_network
 
 
 @pytest.mark.parametrize("make", [resnet18, resnet50, dasl_trunk])
-def test_imagenet_weights_of_torchvision_load_into_residual_networks_of_any_channels_and_outputs(make, tmp_path):
+def test_imagenet_weights_of_torchvision_load_with_any_number_of_channels_and_outputs(make, tmp_path):
     """Their names and shapes are those that the tests above hold the trunks to, with 3 channels and 1000 outputs."""
-    source, path = randomised((resnet18 if make is resnet18 else resnet50)(outputs=1000)), tmp_path / "resnet.pth"
+    source, path = randomized((resnet18 if make is resnet18 else resnet50)(outputs=1000)), tmp_path / "resnet.pth"
     torch.save(source.state_dict(), path)
     target = make()
     load_weights(target, path, skip=("fc",))
@@ -363,8 +361,8 @@ def test_vgg16_of_torchvision_loads_into_vggface_and_sees_the_same_picture(tmp_p
         load_weights(VGGFace(), path)
 
 
-def test_what_is_skipped_keeps_its_values(tmp_path):
-    source, path = randomised(LightNet(outputs=1000)), tmp_path / "imagenet.pth"
+def test_skipped_weights_keep_their_values(tmp_path):
+    source, path = randomized(LightNet(outputs=1000)), tmp_path / "imagenet.pth"
     torch.save(source.state_dict(), path)
     target = LightNet(outputs=62)
     before = target.fc.weight.clone()
@@ -381,10 +379,10 @@ def test_what_is_skipped_keeps_its_values(tmp_path):
     assert_same(bare, source)
 
 
-def test_a_file_that_does_not_fit_is_told_and_changes_nothing(tmp_path):
+def test_a_file_that_does_not_fit_is_reported_and_changes_nothing(tmp_path):
     target = LightNet(outputs=6)
     before = {name: value.clone() for name, value in target.state_dict().items()}
-    good = randomised(LightNet(outputs=6)).state_dict()
+    good = randomized(LightNet(outputs=6)).state_dict()
 
     def refused(match, **changes):
         weights = {name: value for name, value in {**good, **changes}.items() if value is not None}
@@ -440,13 +438,13 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_nothing_runs(tmp_path, caps
     assert capsys.readouterr().out == ""
 
 
-def test_a_list_of_tensors_is_no_weights(tmp_path):
+def test_a_list_of_tensors_is_not_accepted_as_weights(tmp_path):
     torch.save([torch.ones(3)], tmp_path / "list.pt")
     with pytest.raises(InputError, match="expected named tensors, found none"):
         load_weights(LightNet(), tmp_path / "list.pt")
 
 
-# ------------------------------------------------------------------------------------------------------------- MatConvNet's VGG-Face
+# -------------------------------------------------------- MatConvNet's VGG-Face
 
 
 def cell_array(items):
@@ -457,7 +455,7 @@ def cell_array(items):
 
 
 def matconvnet(net, old=False):
-    """The layers of MatConvNet's file for the convolutions of a trunk: filters [H,W,in,out], ReLU and pooling between, a classifier at the end."""
+    """The layers of a MatConvNet file with a trunk's convolutions: filters [H,W,in,out], ReLUs, a classifier."""
     layers = []
     for name in [n.removesuffix(".weight") for n in net.state_dict() if n.endswith(".weight")]:
         module = getattr(net, name)
@@ -474,7 +472,7 @@ def matconvnet(net, old=False):
 
 
 class Tiny(torch.nn.Module):
-    """Two layers of VGG-Face's names, so that files are small; the second has one output, which MATLAB does not write as a dimension."""
+    """Two layers with VGG-Face's names; the second has one output, which MATLAB does not write as a dimension."""
 
     def __init__(self, in_channels=3):
         super().__init__()
@@ -485,7 +483,7 @@ class Tiny(torch.nn.Module):
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("form", ["layers", "net", "old"])
 def test_vgg_face_loads_from_matconvnets_files(form, compressed, tmp_path):
-    source, path = randomised(Tiny()), tmp_path / "vgg_face.mat"
+    source, path = randomized(Tiny()), tmp_path / "vgg_face.mat"
     cells = matconvnet(source, old=form == "old")
     content = (
         {"net": {"layers": cells, "normalization": {"averageImage": np.ones(3)}}}
@@ -516,7 +514,7 @@ def test_a_mat_file_of_something_else_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_damaged_mat_files_end_in_a_sentence_or_in_numbers_never_otherwise(compressed, tmp_path):
+def test_damaged_mat_files_give_weights_or_an_input_error_never_anything_else(compressed, tmp_path):
     path, rng = tmp_path / "v.mat", np.random.default_rng(0)
     scipy.io.savemat(path, {"layers": matconvnet(Tiny())}, do_compression=compressed)
     whole, refused = path.read_bytes(), 0
