@@ -1,6 +1,7 @@
-"""Trained weights that ship, a folder each: weights.safetensors, config.json and README.md, their card (data, licence, command, commit, scores).
+"""Packs a checkpoint for shipping: half precision, without what only training needs.
 
-`facemodels.load_method("dasl")` loads them by the folder's name. `pack` makes such a folder of a checkpoint:
+Shipped weights are folders in `facemodels/weights`: weights.safetensors, config.json, and README.md, their model card
+(data, license, command, commit, scores). `facemodels.load_method("dasl")` loads them by the folder's name.
 
     python -m facemodels.methods.pack runs/dasl/checkpoints/step-000008000 facemodels/weights/dasl
 """
@@ -15,16 +16,25 @@ from safetensors.torch import save_file
 from facemodels.core.errors import InputError
 from facemodels.methods.registry import load_method
 
-SMALL = 4096  # arrays of fewer numbers stay in full precision: they weigh nothing, and running variances are among them
+SMALL = 4096  # smaller arrays stay in full precision: they weigh nothing, and running variances are among them
+PATHS = ("wild", "teacher", "labelled", "frames", "weights", "start")  # settings that may be paths
 
 
 def pack(checkpoint: str | Path, folder: str | Path) -> Path:
-    """A checkpoint's weights (the averaged ones, where there are any) in half precision, without optimizer and random numbers; returns the new folder.
+    """Write the weights of a checkpoint in half precision, without optimizers and random number generators.
 
-    Parameters of 4096 numbers and more are halved, everything else stays as it is. A critic is left out: only training asks it.
+    Parameters of 4096 numbers and more are halved, everything else stays as it is. Parts that only training needs, such
+    as a critic, are left out. Of paths in the settings, the names are kept.
+
+    Args:
+        checkpoint: The folder of a checkpoint; the averaged weights are taken if there are any.
+        folder: The folder to write.
+
+    Returns:
+        The folder.
 
     Raises:
-        InputError: not a checkpoint.
+        InputError: Not a checkpoint.
     """
     method, folder = load_method(checkpoint), Path(folder)
     parameters = dict(method.named_parameters())
@@ -33,34 +43,23 @@ def pack(checkpoint: str | Path, folder: str | Path) -> Path:
         for k, v in method.state_dict().items()
         if not k.startswith(method.optional)
     }
-    settings = json.loads((Path(checkpoint) / "config.json").read_text()) | {
-        "output": f"runs/{method.name}",
-        "device": "auto",
-        "kept": "",
-    }
-    if (
-        Path(settings.get("wild", "")) / "aflw_crops.zip"
-    ).is_file():  # the folder of AFLW's crops: what was learnt from is remembered
+    settings = json.loads((Path(checkpoint) / "config.json").read_text())
+    settings |= {"output": f"runs/{method.name}", "device": "auto"}
+    if hasattr(method.config, "kept"):
+        settings["kept"] = ""
+    if (Path(settings.get("wild", "")) / "aflw_crops.zip").is_file():  # the folder of AFLW's crops
         settings["wild"] = "aflw_crops.zip"
-    settings |= {
-        key: Path(settings[key]).name
-        for key in ("wild", "teacher", "labelled", "frames", "weights", "start")
-        if settings.get(key)
-    }  # names, not places of this machine
-    settings = {key: value for key, value in settings.items() if key != "kept" or hasattr(method.config, "kept")}
+    settings |= {key: Path(settings[key]).name for key in PATHS if settings.get(key)}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {k: v.contiguous() for k, v in weights.items()},
-        folder / "weights.safetensors",
-        metadata={"method": method.name},
-    )
-    shutil.copymode(Path(checkpoint) / "config.json", folder / "weights.safetensors")
+    weights = {k: v.contiguous() for k, v in weights.items()}
+    save_file(weights, folder / "weights.safetensors", metadata={"method": method.name})
+    shutil.copymode(Path(checkpoint) / "config.json", folder / "weights.safetensors")  # safetensors makes it private
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
     return folder
 
 
 def main(arguments: list[str]) -> int:
-    """Run `python -m facemodels.methods.pack CHECKPOINT FOLDER`."""
+    """Run `python -m facemodels.methods.pack CHECKPOINT FOLDER` and return its exit code."""
     if len(arguments) != 2:
         print("usage: python -m facemodels.methods.pack CHECKPOINT FOLDER", file=sys.stderr)
         return 2

@@ -31,7 +31,7 @@ from facemodels.methods.dasl import (
     reduced,
 )
 from facemodels.methods.registry import load_method
-from facemodels.methods.teacher import VIEWS, _viewed, seen_by
+from facemodels.methods.teacher import VIEWS, predict_in_view, predict_landmarks
 from facemodels.methods.teacher import main as teacher_command
 from facemodels.training.checkpoint import checkpoints, save_checkpoint
 from facemodels.training.config import configured
@@ -618,7 +618,7 @@ def test_views_of_a_picture_agree_where_a_teacher_makes_no_mistakes():
     expected[partners == torch.arange(68)] = torch.nan
     method = SimpleNamespace(size=96, landmarks=landmarks)
     for view in VIEWS:
-        error = _viewed(method, image, view)[0] - expected
+        error = predict_in_view(method, image, view)[0] - expected
         assert error[error.isfinite()].abs().max() < 0.05, view
 
 
@@ -630,11 +630,11 @@ def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
         np.savetxt(tmp_path / f"{k:02}.txt", source.landmarks[k].numpy())
     faces = photographs(tmp_path)
     teacher = load_method("dasl")
-    landmarks, off = seen_by(teacher, faces, worst=1000.0)
+    landmarks, off = predict_landmarks(teacher, faces, worst=1000.0)
     with torch.no_grad():
         assert torch.allclose(landmarks, center_depth(teacher.landmarks(faces.image.float() / 255)), atol=1e-3)
     middle = off.median().item()
-    assert seen_by(teacher, faces, worst=middle)[0].isnan().all(-1).all(-1).tolist() == (off > middle).tolist()
+    assert predict_landmarks(teacher, faces, worst=middle)[0].isnan().all(-1).all(-1).tolist() == (off > middle).tolist()
     file = tmp_path / "seen.npz"
     assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", str(middle), "--views", "1"]) == 0
     assert f"{int((off <= middle).sum())} of 12 photographs" in capsys.readouterr().out

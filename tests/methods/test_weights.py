@@ -51,7 +51,7 @@ def test_training_begins_with_packed_weights_but_does_not_resume_from_them(check
     kind = method_class("dasl")
     settings = kind.PRESETS["smoke"] | {"steps": 2, "stage1": 1, "output": str(tmp_path / "run"), "device": "cpu"}
     train(kind, configured(kind.config_class, settings | {"start": str(folder)}))
-    with pytest.raises(InputError, match="critic.* is nothing there"):
+    with pytest.raises(InputError, match="critic.* is missing in the file"):
         train(kind, configured(kind.config_class, settings | {"output": str(tmp_path / "other")}), str(folder))
 
 

@@ -294,12 +294,13 @@ class DASL(FaceMethod):
         parts["loss"] = parts["l3d_labelled"]
         if wild is None:
             return parts
-        shared["parameters"] = q[n:].detach()
-        schemes, second = self._schemes(q[n:], wild, *known[1])
+        first = q[n:]
+        shared["parameters"] = first.detach()
+        schemes, second = self._schemes(first, wild, *known[1])
         parts |= schemes
         parts["loss"] = parts["loss"] + sum(getattr(c, f"weight_{s}") * parts[s] for s in c.schemes)
         if c.weight_prior:
-            passes = [q[n:], second] if second is not None else [q[n:]]
+            passes = [first, second] if second is not None else [first]
             parts["prior"] = torch.cat(passes)[:, CAMERA:].square().mean()
             parts["loss"] = parts["loss"] + c.weight_prior * parts["prior"]
         return parts
