@@ -1,16 +1,22 @@
 """What each part of a method is worth: the same training with and without it, from several seeds.
 
-python -m benchmarks.ablations METHOD [--seeds N] [--output DIR] [--wild PATH] [--aflw2000 PATH] [--set KEY=VALUE ...] [--only VARIANT ...] [--json FILE]
+python -m benchmarks.ablations METHOD [--seeds N] [--output DIR] [--wild PATH] [--aflw2000 PATH] [--set KEY=VALUE ...]
+                                      [--only VARIANT ...] [--json FILE]
 
     e2far   the fusion of two depths for the expression, against the top layer alone
-    dasl    stage 1 on labelled faces; from its weights, stage 2 with none of the four schemes, with each, with all. --wild: photographs with 2D landmarks (AFLW's crops, or
-            a folder); without it, rendered faces
-    pgn     pose regressed, or solved from landmarks that are read directly or from a map; and frames of a person without labels on top
-    cycle   single frames and pairs alone for 4000 steps, half of them with landmarks alone; from these weights, 1000 more with none of the cycles, each, both, both for 1500 steps (till the photometric error is that of none after 1000), none for as many, both with variations of expressions as far as the network says, and both with each way to compose the injected pictures
+    dasl    stage 1 on labeled faces; from its weights, stage 2 with none of the four schemes, with each, with all.
+            --wild: photographs with 2D landmarks (AFLW's crops, or a folder); without it, rendered faces
+    pgn     pose regressed, or solved from landmarks that are read directly or from a map; and frames of a person
+            without labels on top
+    cycle   4000 steps of single frames and pairs, half of them with landmarks alone; from these weights 1000 more with
+            none of the cycles, with each, and with both. Also: both for 1500 steps, about when the photometric error
+            is that of none after 1000; none for 1500; both with variations of expressions as large as predicted; both
+            with each way to compose the injected images
 
-Each variant is the method's preset `ablation` with its own settings and --set. Results are those of the held-out faces (`Method.validate`, last weights) and, where
---aflw2000 gives the data, of its 68 landmarks, on which nothing is chosen; mean and standard deviation over the seeds. Finished runs in DIR are taken as they are, one that was
-stopped goes on: a table can be completed later.
+Each variant is the method's preset `ablation` with its own settings and --set. Results are those of the held-out faces
+(`validate`, last weights) and, with --aflw2000, of its 68 landmarks, by which nothing is chosen; mean and standard
+deviation over the seeds. Finished runs in DIR are reused and interrupted ones continued, so a table can be completed
+later.
 """
 
 import argparse
@@ -24,7 +30,9 @@ from pathlib import Path
 import torch
 
 from facemodels.core.errors import InputError
-from facemodels.evaluation.aflw2000 import AFLW2000, evaluate, located
+from facemodels.data.tddfa import AFLW2000
+from facemodels.evaluation.aflw2000 import evaluate
+from facemodels.evaluation.aflw2000_data import locate
 from facemodels.methods.cycle import CYCLES, MODES
 from facemodels.methods.dasl import SCHEMES
 from facemodels.methods.registry import load_method, method_class
@@ -34,10 +42,10 @@ from facemodels.training.loop import train
 
 from . import common
 
-ALWAYS = 10**9  # labelled pictures to the end
+ALWAYS = 10**9  # labeled images to the end
 VARIANTS = {
     "e2far": {"top layer": {"fusion": False}, "fusion": {"fusion": True}},
-    # "pictures alone": photographs pass through the network, whose batch norms see them, and nothing is learnt from their landmarks.
+    # "pictures alone": photographs pass through the network and its batch norms, but their landmarks are not used.
     "dasl": {"none": {"schemes": ()}, "pictures alone": {"schemes": ("l2d",), "weight_l2d": 0.0}}
     | {s: {"schemes": (s,)} for s in SCHEMES}
     | {"all four": {"schemes": SCHEMES}},
@@ -57,13 +65,13 @@ VARIANTS = {
     }
     | {f"both, {m}": {"compose_pose": m, "compose_expression": m} for m in MODES},
 }
-# What all variants of a seed begin with, and what is set in all of them then.
+# The run from which all variants of a seed start, and settings of all variants.
 FIRST = {
     "dasl": {"schemes": ()},
     "cycle": {"cycles": (), "steps": 4000, "coarse": 2000, "validate_every": 2000, "checkpoint_every": 1000},
 }
 THEN = {"cycle": {"steps": 1000, "stage1": 0, "detached": 150, "lr": 7e-4, "validate_every": 250, "panel_every": 1000}}
-# What the table shows; the JSON has everything.
+# Columns of the table; the JSON has everything.
 COLUMNS = {
     "e2far": ("neutral_mm", "neutral_of_mean_face_mm", "expression_mm", "expression_of_none_mm"),
     "dasl": (
@@ -110,7 +118,7 @@ def main(arguments=None) -> dict:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a setting of all runs; may be given again and again",
+        help="a setting of all runs; may be repeated",
     )
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="variants to run (default: all)")
     parser.add_argument("--json", help="also write the numbers here")
@@ -122,8 +130,8 @@ def main(arguments=None) -> dict:
             f"--only {unknown[0]}: the variants of {options.method} are {', '.join(VARIANTS[options.method])}"
         )
     if options.aflw2000:
-        options.aflw2000 = located(options.aflw2000)
-        AFLW2000(options.aflw2000)  # says so now, and not after the first run, if it is not there
+        options.aflw2000 = locate(options.aflw2000)
+        AFLW2000(options.aflw2000)  # fails now rather than after the first run
     settings = [*options.settings, *([f"wild={options.wild}"] if options.wild else [])]
     variants = {k: v for k, v in VARIANTS[options.method].items() if not options.only or k in options.only}
     result = {
@@ -171,7 +179,7 @@ def main(arguments=None) -> dict:
 
 
 def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
-    """(last checkpoint, what it says of held-out faces) of a run, which is made, finished or found."""
+    """Do a run, or continue or reuse an earlier one. Returns its last checkpoint and the results on held-out faces."""
     kind = method_class(name)
     config = configured(
         kind.config_class,
@@ -180,9 +188,8 @@ def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
     )
     steps = []
     trained = train(kind, config, "auto", steps.append).eval()
-    if (
-        not steps and getattr(config, "wild", "synthetic") != "synthetic"
-    ):  # a finished run has read no photographs, and some are held out
+    # A finished run has not read the photographs, some of which are held out.
+    if not steps and getattr(config, "wild", "synthetic") != "synthetic":
         trained.prepare_data()
     with torch.no_grad():
         return checkpoints(folder / "checkpoints")[-1], {
@@ -191,7 +198,7 @@ def run(name, folder, changes, seed, settings) -> tuple[Path, dict]:
 
 
 def scored(checkpoint, path) -> dict:
-    """Results on AFLW2000-3D, kept beside the checkpoint."""
+    """Score a checkpoint on AFLW2000-3D. The results are stored in its folder and reused."""
     files = [
         f
         for f in (Path(path), Path(path).with_name(Path(path).name.removesuffix(".zip") + "_labels.npz"))
@@ -200,14 +207,14 @@ def scored(checkpoint, path) -> dict:
     key = hashlib.sha256(
         repr([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]).encode()
     ).hexdigest()[:8]
-    kept = checkpoint / f"aflw2000-{key}.json"
-    if not kept.is_file():
-        kept.write_text(json.dumps(evaluate((trained := load_method(checkpoint)).landmarks, path, trained.size)))
-    return json.loads(kept.read_text())
+    stored = checkpoint / f"aflw2000-{key}.json"
+    if not stored.is_file():
+        stored.write_text(json.dumps(evaluate((trained := load_method(checkpoint)).landmarks, path, trained.size)))
+    return json.loads(stored.read_text())
 
 
 def summary(runs) -> dict:
-    """variant -> result -> [mean, standard deviation over the seeds (0 of one seed)]."""
+    """Return variant -> result -> [mean, standard deviation over the seeds (0 for one seed)]."""
     found = {}
     for r in runs:
         for key, value in r.items():
@@ -225,4 +232,4 @@ if __name__ == "__main__":
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
+        sys.exit("stopped; the same command continues from here")

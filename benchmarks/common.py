@@ -1,15 +1,15 @@
-"""What every benchmark shares: timing, the device's bandwidth, progress, tables and JSON."""
+"""Timing, a device's bandwidth, progress, tables and JSON for all benchmarks."""
 
 import json
 import platform
 import statistics
 import subprocess
-import sys
 import time
 from datetime import date
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 import facerender as fr
 
@@ -20,10 +20,22 @@ def sync(device):
 
 
 def time_in_turn(functions: dict, device, seconds: float = 0.6, rounds: int = 6, longest: float = 1.0) -> dict:
-    """Median milliseconds of each function; of one that takes more than `longest` seconds, those of its second call. They take turns in blocks of many calls, round after round: a drift of the machine hits all
-    alike, and each is timed with its own data in the caches, as in a loop of its own.
+    """Time functions in turn.
 
-    On CUDA, "ms" is what the caller waits for one call (with a synchronisation), and "device_ms" what a call takes of the stream's time where many are queued and nobody waits between them.
+    They take turns in blocks of many calls, round after round: a drift of the machine affects all alike, and each is
+    timed with its own data in the caches, as in a loop of its own.
+
+    Args:
+        functions: name -> function without arguments.
+        device: that they run on.
+        seconds: to spend on each function.
+        rounds: of blocks.
+        longest: seconds; a function that takes longer is timed by its second call alone.
+
+    Returns:
+        Name -> {"ms": median milliseconds, "fastest_ms", "runs": number of calls}. On CUDA, "ms" is what the caller
+        waits for one call (with a synchronization), and "device_ms" is the stream's time per call where many are
+        queued.
     """
     times = {name: [] for name in functions}
     queued = {name: [] for name in functions}
@@ -68,7 +80,7 @@ def time_in_turn(functions: dict, device, seconds: float = 0.6, rounds: int = 6,
 
 
 def copy_bandwidth(device) -> float:
-    """Bytes per second that a large copy reads and writes together, on the threads in use."""
+    """Measure the bytes per second that a large copy reads and writes together, on the threads in use."""
     a = torch.empty(1 << 28 if device.type == "cuda" else 1 << 25, device=device)
     b = torch.empty_like(a)
     t = time_in_turn({"copy": lambda: b.copy_(a)}, device, 0.5)["copy"]
@@ -103,23 +115,18 @@ def environment(device) -> dict:
 
 
 def progress(items, what: str):
-    """Yields the items with a bar on the terminal, or a line now and then where there is none."""
-    items = list(items)
-    try:
-        from tqdm import tqdm
-
-        yield from tqdm(items, desc=what, disable=None, leave=False)
-    except ImportError:
-        for k, item in enumerate(items):
-            print(f"{what} {k + 1}/{len(items)}", file=sys.stderr)
-            yield item
+    """Yield the items with a progress bar on the terminal."""
+    yield from tqdm(list(items), desc=what, disable=None, leave=False)
 
 
 def table(rows: list[dict], columns: list[str]) -> str:
-    """Markdown, columns aligned."""
+    """Format a Markdown table with aligned columns."""
     cells = [[str(row.get(c, "")) for c in columns] for row in rows]
     widths = [max(len(c), *(len(r[k]) for r in cells)) if cells else len(c) for k, c in enumerate(columns)]
-    line = lambda values: "| " + " | ".join(v.ljust(w) for v, w in zip(values, widths)) + " |"  # noqa: E731
+
+    def line(values):
+        return "| " + " | ".join(v.ljust(w) for v, w in zip(values, widths)) + " |"
+
     return "\n".join([line(columns), "|" + "|".join("-" * (w + 2) for w in widths) + "|", *map(line, cells)])
 
 

@@ -1,12 +1,22 @@
-"""One command for a machine with a GPU: builds, tests, sanitizes and measures, and writes it all down.
+"""One command for a machine with a GPU: builds, tests, sanitizes and measures, and writes the results.
 
 python -m benchmarks.gpu [--output benchmarks/results] [--only STEP ...] [--quick]
 
-In order: the build with CUDA; "kernels", each op's time and its kernels' (benchmarks.kernels); "variants" of them (benchmarks.variants); "cuda-tests", the tests that need a GPU (CPU against
-CUDA bit for bit, graphs, streams, determinism); compute-sanitizer's "memcheck", "racecheck", "initcheck" and "synccheck" over small sizes; "counters",
-what Nsight Compute counts of each kernel; "peers" and every op as a caller waits for it (benchmarks.ops), and a "plot" of the peers; a step of "training" of each method
-(benchmarks.training); last, all "tests". A
-step whose tool is missing is not run and said so; one that fails is reported, and the next one runs all the same; the exit code is 0 only if all passed.
+The steps, in order:
+
+    build       the library with CUDA
+    kernels     the time of each op and of its kernels (benchmarks.kernels)
+    variants    other ways to do the same work (benchmarks.variants)
+    cuda-tests  the tests that need a GPU: CPU against CUDA bit for bit, graphs, streams, determinism
+    memcheck, racecheck, initcheck, synccheck    compute-sanitizer over small sizes
+    counters    Nsight Compute's counters of each kernel
+    peers       every op as a caller waits for it, and other renderers (benchmarks.ops)
+    plot        a chart of the peers (benchmarks.plots)
+    training    a training step of each method (benchmarks.training)
+    tests       all tests
+
+A step whose tool is missing is reported as not run. After a step that fails the next one runs all the same. The exit
+code is 0 only if no step failed.
 """
 
 import argparse
@@ -21,8 +31,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CUDA_TESTS = [
-    f"tests/test_{name}.py"
-    for name in ("ops", "rasterize", "topology", "edges", "camera_and_light", "morphable", "losses", "texture")
+    *(
+        f"tests/facerender/test_{name}.py"
+        for name in ("ops", "rasterize", "topology", "edges", "camera", "lighting", "texture")
+    ),
+    "tests/models/test_morphable.py",
+    "tests/test_losses.py",
 ]
 KERNELS = (
     "fill",
@@ -38,8 +52,11 @@ KERNELS = (
     "normals",
     "sum_light_gradients",
 )
-SANITIZED = ["tests/test_rasterize.py", "tests/test_ops.py"]
-SANITIZED_TESTS = "cuda and (equals_the_reference or same_bits or coverage or empty or not_drawn or subset or cuda_equals_cpu) and not cpu-"
+SANITIZED = ["tests/facerender/test_rasterize.py", "tests/facerender/test_ops.py"]
+SANITIZED_TESTS = (
+    "cuda and (equals_the_reference or same_bits or coverage or empty or not_drawn or subset or cuda_equals_cpu) "
+    "and not cpu-"
+)
 
 
 def main(arguments=None) -> int:
@@ -61,7 +78,8 @@ def main(arguments=None) -> int:
     options = parser.parse_args(arguments)
     if not _torch("torch.cuda.is_available()"):
         print(
-            "benchmarks.gpu: torch finds no CUDA device here. Run it on a machine with an NVIDIA GPU, nvcc and a CUDA build of torch.",
+            "benchmarks.gpu: torch finds no CUDA device. Run it on a machine with an NVIDIA GPU, nvcc and a CUDA build "
+            "of torch.",
             file=sys.stderr,
         )
         return 2
@@ -96,11 +114,8 @@ def main(arguments=None) -> int:
         outputs[name] = "".join(lines)
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         report.append({"step": name, "passed": code == 0, "seconds": round(time.time() - start, 1), "last_line": last})
-    environment = json.loads(
-        _torch(
-            "__import__('json').dumps(__import__('benchmarks.common', fromlist=['x']).environment(torch.device('cuda')))"
-        )
-    )
+    code = "__import__('benchmarks.common', fromlist=['x']).environment(torch.device('cuda'))"
+    environment = json.loads(_torch(f"__import__('json').dumps({code})"))
     result = {"environment": environment, "steps": report}
     if ops_json.exists():
         result["ops"] = json.loads(ops_json.read_text())
@@ -111,14 +126,13 @@ def main(arguments=None) -> int:
 
 
 def steps_of(options) -> dict[str, tuple]:
-    """name -> (command, or the name of the tool that is missing; more environment)."""
+    """Return name -> (command, or the name of the missing tool; additional environment variables)."""
     python, quick = sys.executable, ["--quick"] * options.quick
     tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    parallel = (
-        []
-        if importlib.util.find_spec("xdist") is None
-        else ["-n", str(min(os.cpu_count() or 1, 12)), "-p", "no:benchmark"]
-    )  # that plugin stops where tests run side by side
+    parallel = []
+    if importlib.util.find_spec("xdist") is not None:
+        # pytest-benchmark refuses to run in parallel
+        parallel = ["-n", str(min(os.cpu_count() or 1, 12)), "-p", "no:benchmark"]
     steps = {
         "build": ([python, "setup.py", "build_ext", "--inplace"], {"FACERENDER_CUDA": "1"}),
         "kernels": (
@@ -177,6 +191,7 @@ def steps_of(options) -> dict[str, tuple]:
 
 
 def _torch(expression: str):
+    """Evaluate an expression with torch in a process of its own; True and False come back as such."""
     run = subprocess.run(
         [sys.executable, "-c", f"import torch; print({expression})"], cwd=ROOT, capture_output=True, text=True
     )
@@ -189,7 +204,8 @@ def markdown(result: dict, outputs: dict) -> str:
     lines = [
         f"# CUDA: {e['device']}",
         "",
-        f"Commit {e['commit']}, {e['date']}, torch {e['torch']}, Python {e['python']}, built for {e['build']['archs']}.",
+        f"Commit {e['commit']}, {e['date']}, torch {e['torch']}, Python {e['python']}, "
+        f"built for {e['build']['archs']}.",
         "",
     ]
     lines += ["| step | result | seconds | last line |", "|---|---|---|---|"]

@@ -1,9 +1,10 @@
-"""Times every op on CUDA as a graph that is replayed, and says which kernels the time goes to.
+"""The time of every op on CUDA, as a replayed graph, and of each of its kernels.
 
 python -m benchmarks.kernels [--quick] [--only OP ...] [--json FILE]
 
-A graph's replay leaves out what Python and the launches cost (benchmarks.ops measures what a caller waits). The images of a batch show a head
-turned by up to 40 degrees either way. floor: what must be read and written once, at the bandwidth that a large copy has on this device.
+The replay of a graph leaves out the cost of Python and of launches (benchmarks.ops measures what a caller waits). The
+images of a batch show a head turned by up to 40 degrees either way. Floor: the time for everything that must be read
+and written once, at the bandwidth of a large copy on this device.
 """
 
 import argparse
@@ -40,13 +41,14 @@ def main(arguments=None) -> dict:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="run each op once, between the marks that profilers start and stop at, and time nothing",
+        help="run each op once, between cudaProfilerStart and Stop, and time nothing",
     )
     parser.add_argument("--json", help="also write the numbers here")
     options = parser.parse_args(arguments)
     if not (torch.cuda.is_available() and fr.has_cuda_kernels()):
         raise SystemExit(
-            "benchmarks.kernels: needs a CUDA device, and facerender built with CUDA (FACERENDER_CUDA=1 python setup.py build_ext --inplace)."
+            "benchmarks.kernels: needs a CUDA device, and facerender built with CUDA "
+            "(FACERENDER_CUDA=1 python setup.py build_ext --inplace)."
         )
     device = torch.device("cuda")
     settings = SETTINGS[:1] if options.once else SETTINGS[:2] if options.quick else SETTINGS
@@ -89,6 +91,7 @@ def main(arguments=None) -> dict:
 
 
 def once(runs) -> dict:
+    """Run each op once to warm up, and once between the calls that start and stop a profiler."""
     for run in runs:
         run()
     torch.cuda.synchronize()
@@ -101,7 +104,18 @@ def once(runs) -> dict:
 
 
 def cases(triangles, batch, size, device):
-    """(op -> (what runs it, bytes that it must move), how many triangles the head has, share of pixels that are covered). triangles: how many, or a mesh."""
+    """Make the inputs of all ops.
+
+    Args:
+        triangles: how many the head has, or a mesh (vertices, faces).
+        batch: how many images.
+        size: of the images, pixels.
+        device: for all tensors.
+
+    Returns:
+        Op -> (function that runs it, bytes that it must move); the head's number of triangles; the share of covered
+        pixels.
+    """
     s = Scene(*(face_mesh(triangles) if isinstance(triangles, int) else triangles), size, batch, device)
     yaw = torch.linspace(-0.7, 0.7, batch, device=device)[:, None] if batch > 1 else torch.zeros(1, 1, device=device)
     x, z = s.clip[..., 0], s.clip[..., 2] * 4
@@ -112,11 +126,11 @@ def cases(triangles, batch, size, device):
     topology = fr.Topology(s.faces, clip.shape[1])
     normals, light = fr.vertex_normals(points, topology), fr.lighting.studio(batch, device=device)
     fragments = fr.rasterize(clip, s.faces, (size, size))
-    image, seen = fr.render_face(clip, normals, s.colours, light, s.faces, (size, size))
+    image, seen = fr.render_face(clip, normals, s.colors, light, s.faces, (size, size))
     grad_bary = torch.randn_like(fragments.bary)
     V, P, ids = batch * clip.shape[1], batch * size * size, 12 * s.faces.shape[0]
     ops = torch.ops.facerender
-    lit = (clip, normals, s.colours, light, s.faces, seen, 1)
+    lit = (clip, normals, s.colors, light, s.faces, seen, 1)
     return (
         {
             "rasterize": (lambda: fr.rasterize(clip, s.faces, (size, size)), 16 * V + ids + 20 * P),
@@ -128,15 +142,15 @@ def cases(triangles, batch, size, device):
                 lambda: ops.rasterize_backward(grad_bary, None, clip, s.faces, fragments.face_id[..., None], False),
                 32 * V + ids + 16 * P,
             ),
-            "interpolate": (lambda: fr.interpolate(s.colours, s.faces, fragments), 12 * V + ids + 28 * P),
+            "interpolate": (lambda: fr.interpolate(s.colors, s.faces, fragments), 12 * V + ids + 28 * P),
             "interpolate backward": (
                 lambda: ops.interpolate_backward(
-                    s.grad, s.colours, s.faces, fragments.face_id, fragments.bary, True, True, False
+                    s.grad, s.colors, s.faces, fragments.face_id, fragments.bary, True, True, False
                 ),
                 24 * V + ids + 40 * P,
             ),
             "render_face": (
-                lambda: fr.render_face(clip, normals, s.colours, light, s.faces, (size, size)),
+                lambda: fr.render_face(clip, normals, s.colors, light, s.faces, (size, size)),
                 40 * V + ids + 16 * P,
             ),
             "render_face backward": (
@@ -155,7 +169,7 @@ def cases(triangles, batch, size, device):
 
 
 def replayed(run, repeats: int = 20, rounds: int = 5) -> float:
-    """Microseconds of one replay, the median of some rounds of many."""
+    """Return the microseconds of one replay, the median of some rounds of many."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -180,7 +194,7 @@ def replayed(run, repeats: int = 20, rounds: int = 5) -> float:
 
 
 def kernels_of(run, repeats: int = 5) -> dict[str, float]:
-    """Microseconds of each kernel of a call."""
+    """Return the microseconds of each kernel of a call."""
     from torch.profiler import ProfilerActivity, profile
 
     run()
@@ -198,7 +212,7 @@ def kernels_of(run, repeats: int = 5) -> dict[str, float]:
 
 
 def short(kernel: str) -> str:
-    """A kernel's name without its namespaces, types and arguments; torch's fills are all "fill"."""
+    """Return a kernel's name without namespaces, types and arguments; torch's fills are all "fill"."""
     if "FillFunctor" in kernel or "Memset" in kernel:
         return "fill"
     return kernel.split("<")[0].split("(anonymous namespace)::")[-1].split("::")[-1].split(" ")[-1].split("(")[0]

@@ -1,7 +1,9 @@
-"""Heads made by formula, for benchmarks and the demo: python -m benchmarks.meshes OUT.ply
+"""Heads made by formula, for benchmarks and the demo.
 
-A head is a displaced ellipsoid over a cube-sphere grid whose front is finer; every number here is invented. It serves to have
-a face's triangle sizes, occlusions and silhouettes at any resolution; it is no morphable model.
+python -m benchmarks.meshes OUT.ply [--triangles N]
+
+A head is a displaced ellipsoid over a cube-sphere grid whose front is finer; all numbers are made up. It has a face's
+triangle sizes, occlusions and silhouettes at any resolution; it is not a morphable model.
 """
 
 import argparse
@@ -11,7 +13,11 @@ import numpy as np
 
 
 def head(resolution: int = 88) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(vertices float32 [V,3] with y up and the face towards +z, about 2 units tall; faces int32 [F,3]; colours uint8 [V,3])."""
+    """Make a head over a cube-sphere grid of `resolution` cells a side.
+
+    Returns:
+        vertices float32 [V,3], y up and the face towards +z, about 2 units tall; faces int32 [F,3]; colors uint8 [V,3].
+    """
     directions, faces = _sphere(resolution)
     x, y, z = directions.T
     p = directions * np.array([0.74, 1.0, 0.9])
@@ -21,7 +27,7 @@ def head(resolution: int = 88) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     p[:, 0] *= 1 - 0.06 * _smooth(y, 0.35, 0.9)
     p[:, 2] *= 1 - 0.10 * front * _smooth(-y, 0.2, 0.9)
     p[:, 2] -= 0.10 * front * _smooth(np.abs(x), 0.25, 0.75)
-    u, v = p[:, 0], p[:, 1]  # features are placed by where they are seen from the front
+    u, v = p[:, 0], p[:, 1]  # features are placed by their position seen from the front
 
     def bump(cx, cy, rx, ry, power=2.0):
         return front * np.exp(-(np.abs((u - cx) / rx) ** power) - np.abs((v - cy) / ry) ** power)
@@ -59,12 +65,12 @@ def head(resolution: int = 88) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     p[:, 2] -= 0.10 * neck
 
     skin, lips, brow, hair = (np.array(c, float) for c in ([224, 172, 145], [190, 104, 98], [92, 62, 48], [70, 48, 40]))
-    colour = np.repeat(skin[None], len(p), 0)
+    color = np.repeat(skin[None], len(p), 0)
 
     def paint(amount, target):
-        nonlocal colour
+        nonlocal color
         amount = np.clip(amount, 0, 1)[:, None]
-        colour = colour * (1 - amount) + target * amount
+        color = color * (1 - amount) + target * amount
 
     paint(0.35 * (both(0.36, -0.20, 0.17, 0.15) + bump(0, -0.24, 0.13, 0.10)), np.array([220, 128, 112.0]))
     paint(1.5 * np.sqrt(lip_edge) * (bump(0, -0.467, 0.30, 0.030) + bump(0, -0.543, 0.26, 0.036)), lips)
@@ -95,11 +101,11 @@ def head(resolution: int = 88) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ) * (1 - np.clip(ear * 3, 0, 1))
     paint(hairy, hair)
     p += directions * (0.045 * hairy)[:, None]
-    return p.astype(np.float32), faces, np.clip(colour, 0, 255).round().astype(np.uint8)
+    return p.astype(np.float32), faces, np.clip(color, 0, 255).round().astype(np.uint8)
 
 
 def face_mesh(num_faces: int) -> tuple[np.ndarray, np.ndarray]:
-    """(vertices, faces) of a head with about `num_faces` triangles."""
+    """Return vertices and faces of a head with about `num_faces` triangles."""
     vertices, faces, _ = head(max(2, round((num_faces / 12) ** 0.5)))
     return vertices, faces
 
@@ -110,7 +116,7 @@ def _smooth(a, low, high):
 
 
 def _sphere(n: int):
-    """A cube's six n x n grids on the unit sphere, the front (+z) drawn larger for more triangles on the face."""
+    """Return a cube's six n x n grids on the unit sphere, the front (+z) enlarged for more triangles on the face."""
     line = np.tan(np.linspace(-1, 1, n + 1) * np.pi / 4)
     a, b = np.meshgrid(line, line)
     one = np.ones_like(a)
@@ -134,15 +140,16 @@ def _sphere(n: int):
     return pulled / np.linalg.norm(pulled, axis=1, keepdims=True), faces
 
 
-def write_ply(path: Path, vertices, faces, colours):
-    """Binary PLY with vertex colours."""
+def write_ply(path: Path, vertices, faces, colors):
+    """Write a binary PLY with vertex colors."""
     header = (
-        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\nproperty float x\nproperty float y\nproperty float z\n"
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
+        "property float x\nproperty float y\nproperty float z\n"
         "property uchar red\nproperty uchar green\nproperty uchar blue\n"
         f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
     v = np.empty(len(vertices), [("p", "<f4", 3), ("c", "u1", 3)])
-    v["p"], v["c"] = vertices, colours
+    v["p"], v["c"] = vertices, colors
     f = np.empty(len(faces), [("n", "u1"), ("i", "<i4", 3)])
     f["n"], f["i"] = 3, faces
     Path(path).write_bytes(header.encode() + v.tobytes() + f.tobytes())

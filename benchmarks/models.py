@@ -1,14 +1,16 @@
-"""How well the built-in model covers the shapes of other models, how well fitting finds it again, and how fast it is.
+"""How well the built-in model covers the shapes of other models, how well photo fitting recovers it, how fast it is.
 
 python -m benchmarks.models [--identities N] [--photos N] [--json FILE] [MODEL...]
 
-For ICT-FaceKit where it is found (FACEMODELS_DATA, or ../shared/data), and for each MODEL that is given: the distance from its face region to
-the built-in mean after similarity alignment, and to the built-in model fitted to N of its random identities (neutral, as meshes with their
-landmarks). Distances are from each vertex of the region to the nearest point of the other surface, in millimetres of the other model.
-Nothing was tuned on these identities; they are drawn from a seed that only this benchmark uses.
+Shape: for ICT-FaceKit, if it is found (in the folder FACEMODELS_DATA), and for each MODEL that is given, the distance
+from its face region to the built-in mean after similarity alignment, and to the built-in model fitted to N of its
+random identities (neutral, as meshes with their landmarks). Distances are from each vertex of the region to the
+nearest point of the other surface, in millimeters of the other model. Nothing was tuned on these identities; they are
+drawn from a seed that only this benchmark uses.
 
-Fitting: N faces of the built-in model, rendered at 224 pixels, up to 45 degrees of yaw, from their pictures and 68 landmarks: the distance of
-landmarks in pixels, and of vertices of the face in mm, after similarity alignment (a picture without perspective has no depth and no size).
+Fitting: N faces of the built-in model, rendered at 224 pixels, up to 45 degrees of yaw, fitted to the image and 68
+landmarks. Reported are the distance of landmarks in pixels, and of vertices of the face in mm after similarity
+alignment (an image without perspective has no depth and no size).
 """
 
 import argparse
@@ -41,7 +43,7 @@ def main(arguments=None) -> dict:
     parser.add_argument(
         "--identities", type=int, default=100, help="random identities of each other model (default: 100)"
     )
-    parser.add_argument("--photos", type=int, default=10, help="rendered faces to be found again (default: 10)")
+    parser.add_argument("--photos", type=int, default=10, help="rendered faces to be fitted (default: 10)")
     parser.add_argument("--iterations", type=int, default=30, help="of each fit (default: 30)")
     parser.add_argument("--json", help="also write the numbers here")
     options = parser.parse_args(arguments)
@@ -56,19 +58,26 @@ def main(arguments=None) -> dict:
         result["shape"].append(compare(builtin, load_model(path), options))
     if not result["shape"]:
         print(
-            "\nNo other model was found: put ict_facekit.npz into the folder that FACEMODELS_DATA names, or give model files."
+            "\nNo other model was found: put ict_facekit.npz into the folder that FACEMODELS_DATA names, or give model "
+            "files."
         )
     common.write_json(options.json, result)
     return result
 
 
 def found() -> list[str]:
-    folder = Path(os.environ.get("FACEMODELS_DATA", Path(__file__).parents[2] / "shared/data"))
-    return [str(folder / "ict_facekit.npz")] if (folder / "ict_facekit.npz").is_file() else []
+    path = Path(os.environ.get("FACEMODELS_DATA", "")) / "ict_facekit.npz"
+    return [str(path)] if path.is_file() else []
 
 
 def speed(model: MorphableModel) -> dict:
-    code = "import time, facemodels.models.builtin as b, facemodels.models.builtin.skin, facemodels.models.builtin.expressions; t = time.perf_counter(); b.builtin_data(); print(time.perf_counter() - t)"
+    code = "\n".join((
+        "import time",
+        "from facemodels.models.builtin import builtin_data",
+        "start = time.perf_counter()",
+        "builtin_data()",
+        "print(time.perf_counter() - start)",
+    ))  # fmt: skip
     seconds = sorted(
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
         for _ in range(5)
@@ -91,10 +100,12 @@ def speed(model: MorphableModel) -> dict:
     print(f"\n## Speed of {model}\n")
     print(f"generated in {seconds[2]:.2f} s (median of 5 new processes, without imports)")
     print(
-        f"batch of {n}: shape {ms['shape']:.2f} ms, one dense product of the same size {ms['dense product']:.2f} ms: {ms['shape'] / ms['dense product']:.2f} times"
+        f"batch of {n}: shape {ms['shape']:.2f} ms, one dense product of the same size {ms['dense product']:.2f} ms: "
+        f"{ms['shape'] / ms['dense product']:.2f} times"
     )
     print(
-        f"{n} frames of one identity: {ms['shape, one identity']:.2f} ms, product with the expressions alone {ms['expressions alone']:.2f} ms"
+        f"{n} frames of one identity: {ms['shape, one identity']:.2f} ms, product with the expressions alone "
+        f"{ms['expressions alone']:.2f} ms"
     )
     return {"generation_s": seconds, "batch": n, "ms": ms}
 
@@ -111,10 +122,11 @@ def recovery(model: MorphableModel, count: int) -> dict:
         true = (model.shape(faces.identity, faces.expression) @ faces.rotation.mT)[0, face].double()
         found = (fit.face(model).vertices @ fit.camera.rotation.mT.float())[0, face].double()
         mm.append((similarity(found, true)(found) - true).norm(dim=-1).median().item())
-    print(f"\n## {count} rendered faces found again\n")
+    print(f"\n## {count} rendered faces fitted\n")
     if count:
         print(
-            f"landmarks {np.mean(pixels):.2f} pixels off on average (worst face {max(pixels):.2f}), median vertex {np.mean(mm):.2f} mm (worst face {max(mm):.2f}), {np.median(seconds):.1f} s a photo"
+            f"landmarks {np.mean(pixels):.2f} pixels off on average (worst face {max(pixels):.2f}), "
+            f"median vertex {np.mean(mm):.2f} mm (worst face {max(mm):.2f}), {np.median(seconds):.1f} s a photo"
         )
     return {"pixels": pixels, "median_vertex_mm": mm, "seconds": seconds}
 
@@ -126,7 +138,8 @@ def compare(builtin, other, options) -> dict:
     mean = to_mean(builtin, other, region)
     print(f"\n## {other.name}: {len(region)} vertices of its face\n")
     print(
-        f"built-in mean to its mean: mean {mean.mean():.2f} mm, median {np.median(mean):.2f} mm, 90 % below {np.quantile(mean, 0.9):.2f} mm"
+        f"built-in mean to its mean: mean {mean.mean():.2f} mm, median {np.median(mean):.2f} mm, "
+        f"90 % below {np.quantile(mean, 0.9):.2f} mm"
     )
     generator = torch.Generator().manual_seed(SEED)
     errors = []
@@ -147,14 +160,15 @@ def compare(builtin, other, options) -> dict:
         out["fitted_medians_mm"] = np.median(e, 1).tolist()
         per = np.median(e, 1)
         print(
-            f"built-in model fitted to {len(e)} identities: median {np.median(e):.2f} mm, mean {e.mean():.2f} mm, 90 % below {np.quantile(e, 0.9):.2f} mm;"
+            f"built-in model fitted to {len(e)} identities: median {np.median(e):.2f} mm, mean {e.mean():.2f} mm, "
+            f"90 % below {np.quantile(e, 0.9):.2f} mm;"
         )
         print(f"median of each identity: {per.min():.2f} to {per.max():.2f} mm")
     return out
 
 
 def to_mean(builtin, other, region, rounds=40) -> np.ndarray:
-    """Distances [P], mm of `other`, from its mean face to the built-in mean after iterated similarity alignment (any scale)."""
+    """Return distances [P], mm of `other`, from its mean face to the built-in mean after similarity alignment (ICP)."""
     shape, own = other.mean.double(), builtin.mean.double()
     shared = (other.has_landmark & builtin.has_landmark)[INNER]
     placed = similarity(other.landmarks(shape[None])[0, INNER][shared], builtin.landmarks(own[None])[0, INNER][shared])

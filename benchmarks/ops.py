@@ -1,10 +1,10 @@
-"""Times every op, forward and backward, and the peers that are installed, on the same inputs.
+"""The time of every op, forward and backward, and of other renderers on the same work.
 
 python -m benchmarks.ops [--device cpu|cuda] [--json FILE]
 
-Two parts. First the peers: one mesh of 93,000 triangles, one image, one thread on the CPU; visibility, depth and three
-interpolated colours, in turn in one run. Then each op by itself over sizes, batches and meshes, beside the time that its
-tensors alone would take at the device's measured copy bandwidth (its floor).
+Two parts. First the peers that are installed: one mesh of 93,000 triangles, one image, one thread on the CPU;
+visibility, depth and three interpolated colors, taking turns in one run. Then each op by itself over sizes, batches
+and meshes, beside its floor: the time for its tensors alone at the device's measured copy bandwidth.
 """
 
 import argparse
@@ -58,9 +58,8 @@ def main(arguments=None) -> dict:
         result["threads"] = scaling(threads)
     if not options.peers_only:
         result["copy_bandwidth_gb_per_s"] = common.copy_bandwidth(device) / 1e9
-        print(
-            f"\n## Each op, {threads if device.type == 'cpu' else 'CUDA'} {'threads' if device.type == 'cpu' else ''}, copy bandwidth {result['copy_bandwidth_gb_per_s']:.1f} GB/s\n"
-        )
+        where = f"{threads} threads" if device.type == "cpu" else "CUDA"
+        print(f"\n## Each op, {where}, copy bandwidth {result['copy_bandwidth_gb_per_s']:.1f} GB/s\n")
         result["ops"] = each_op(options, device, result["copy_bandwidth_gb_per_s"] * 1e9)
     common.write_json(options.json, result)
     return result
@@ -115,11 +114,21 @@ def compare(options, device) -> list[dict]:
             del scene, peers, mine, runs
             torch.cuda.empty_cache()
     names = list(dict.fromkeys(k for r in rows for k in r["ms"]))
-    print(common.table([{"triangles": f"{r['triangles']:,}", "pixels": r["pixels"], "pass": r["pass"], **{k: common.milliseconds(v) for k, v in r["ms"].items()},
-                         "ratio": f"{r['ratio']['rasterize + interpolate']:.1f}" if "ratio" in r else "",
-                         "ratio fused": f"{r['ratio']['render_face']:.1f}" if "ratio" in r else ""} for r in rows], ["triangles", "pixels", "pass", *names, "ratio", "ratio fused"]))  # fmt: skip
+    shown = [
+        {
+            "triangles": f"{r['triangles']:,}",
+            "pixels": r["pixels"],
+            "pass": r["pass"],
+            **{k: common.milliseconds(v) for k, v in r["ms"].items()},
+            "ratio": f"{r['ratio']['rasterize + interpolate']:.1f}" if "ratio" in r else "",
+            "ratio fused": f"{r['ratio']['render_face']:.1f}" if "ratio" in r else "",
+        }
+        for r in rows
+    ]
+    print(common.table(shown, ["triangles", "pixels", "pass", *names, "ratio", "ratio fused"]))
     print(
-        "\nMilliseconds, medians, as a caller waits. ratio: the fastest peer's time over ours (rasterize + interpolate; fused: render_face)."
+        "\nMilliseconds, medians, as a caller waits. ratio: the fastest peer's time over ours (rasterize + "
+        "interpolate; fused: render_face)."
     )
     for name, why in missing.items():
         print(f"{name}: not measured ({why})")
@@ -127,7 +136,7 @@ def compare(options, device) -> list[dict]:
 
 
 def scaling(threads: int) -> list[dict]:
-    """How much each added thread brings: time on one over (threads x time on all)."""
+    """Measure the efficiency of threads: time on one over (threads x time on all)."""
 
     def at(count, run):
         def on_threads():
@@ -169,7 +178,7 @@ def each_op(options, device, bandwidth: float) -> list[dict]:
     for triangles, batch, size in common.progress(settings, "ops"):
         pixels = batch * size * size
         if pixels * 40 > (2 << 30 if device.type == "cpu" else 40 << 30):
-            continue  # outputs and gradients would not fit well
+            continue  # outputs and gradients would not fit into memory
         for name, forward, backward, read, written in cases(triangles, batch, size, device):
             times = common.time_in_turn({"forward": forward, "backward": backward}, device, 0.1, 2)
             row = {
@@ -190,19 +199,19 @@ def each_op(options, device, bandwidth: float) -> list[dict]:
 
 
 def cases(triangles, batch, size, device):
-    """(name, forward, backward, bytes read, bytes written) of each op."""
+    """Yield each op: name, forward, backward, bytes read, bytes written."""
     vertices, faces = face_mesh(triangles)
     s = Scene(vertices, faces, size, batch, device)
     topology = fr.Topology(s.faces, s.clip.shape[1])
     V, P = batch * s.clip.shape[1], batch * size * size
     normals = fr.vertex_normals(s.clip[..., :3].contiguous(), topology)
     light = fr.lighting.studio(batch, device=device)
-    clip, colours, normals, light = (t.detach().clone().requires_grad_() for t in (s.clip, s.colours, normals, light))
+    clip, colors, normals, light = (t.detach().clone().requires_grad_() for t in (s.clip, s.colors, normals, light))
     position = clip.detach()[..., :3].contiguous().requires_grad_()
     fragments = fr.rasterize(clip, s.faces, (size, size))
     fixed = fr.Fragments(fragments.face_id, fragments.bary.detach().requires_grad_(), fragments.depth.detach())
     pixel_normals, pixel_albedo = (
-        fr.interpolate(t, s.faces, fixed).detach().requires_grad_() for t in (normals, colours)
+        fr.interpolate(t, s.faces, fixed).detach().requires_grad_() for t in (normals, colors)
     )
 
     def case(name, run, leaves, read, written):
@@ -219,14 +228,14 @@ def cases(triangles, batch, size, device):
     yield case("rasterize", lambda: fr.rasterize(clip, s.faces, (size, size)).bary, (clip,), 16 * V + ids, 20 * P)
     yield case(
         "interpolate 3",
-        lambda: fr.interpolate(colours, s.faces, fixed),
-        (colours, fixed.bary),
+        lambda: fr.interpolate(colors, s.faces, fixed),
+        (colors, fixed.bary),
         12 * V + ids + 16 * P,
         12 * P,
     )
     yield case("vertex_normals", lambda: fr.vertex_normals(position, topology), (position,), 12 * V + ids, 12 * V)
     yield case(
-        "sh_shade vertices", lambda: fr.sh_shade(colours, normals, light), (colours, normals, light), 24 * V, 12 * V
+        "sh_shade vertices", lambda: fr.sh_shade(colors, normals, light), (colors, normals, light), 24 * V, 12 * V
     )
     yield case(
         "sh_shade pixels",
@@ -237,18 +246,18 @@ def cases(triangles, batch, size, device):
     )
     yield case(
         "render_face",
-        lambda: fr.render_face(clip, normals, colours, light, s.faces, (size, size))[0],
-        (clip, normals, colours, light),
+        lambda: fr.render_face(clip, normals, colors, light, s.faces, (size, size))[0],
+        (clip, normals, colors, light),
         40 * V + ids,
         16 * P,
     )
 
     def composed():
         f = fr.rasterize(clip, s.faces, (size, size))
-        return fr.sh_shade(fr.interpolate(colours, s.faces, f), fr.interpolate(normals, s.faces, f), light)
+        return fr.sh_shade(fr.interpolate(colors, s.faces, f), fr.interpolate(normals, s.faces, f), light)
 
-    yield case("the same, op by op", composed, (clip, normals, colours, light), 40 * V + ids, 16 * P)
-    image = fr.interpolate(colours, s.faces, fixed).detach()
+    yield case("the same, op by op", composed, (clip, normals, colors, light), 40 * V + ids, 16 * P)
+    image = fr.interpolate(colors, s.faces, fixed).detach()
     yield case("edge_gradients", lambda: fr.edge_gradients(image, fragments, clip, topology), (clip,), 12 * P, 12 * P)
 
 

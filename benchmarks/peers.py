@@ -1,7 +1,8 @@
-"""Other renderers on the same mesh and the same work (visibility, depth, three interpolated colours), where they are installed.
+"""Other renderers on the same mesh and the same work, where they are installed, for benchmarks.ops.
 
-Each peer gives `forward()` and, where it has one, `backward()` (from d image to d colours and d positions), at its own best
-settings. Nothing of theirs is part of this repository.
+The work is visibility, depth and three interpolated colors. Each peer gives `forward()` and, if it has one,
+`backward()` (from d image to d colors and d positions), at its own best settings. None of their code is part of this
+repository.
 """
 
 import importlib
@@ -13,7 +14,7 @@ import facerender as fr
 
 
 class Scene:
-    """One mesh, seen from the front, as every renderer wants it."""
+    """One mesh, seen from the front, as the inputs of every renderer."""
 
     def __init__(self, vertices, faces, size, batch, device):
         self.size, self.batch, self.device = size, batch, device
@@ -24,32 +25,32 @@ class Scene:
             torch.cat([p[:, :2], -p[:, 2:] / 4, torch.ones_like(p[:, :1])], 1)[None].repeat(batch, 1, 1).to(device)
         )
         self.faces = torch.as_tensor(faces, dtype=torch.int32).to(device)
-        self.colours = torch.rand(batch, len(v), 3, generator=torch.Generator().manual_seed(0)).to(device)
+        self.colors = torch.rand(batch, len(v), 3, generator=torch.Generator().manual_seed(0)).to(device)
         self.grad = torch.randn(batch, size, size, 3, generator=torch.Generator().manual_seed(1)).to(device)
 
 
 def backward_of(run, leaves, grad):
-    """A function that runs the backward pass alone, again and again."""
+    """Return a function that runs the backward pass alone, and can be called repeatedly."""
     image = run()
     return lambda: torch.autograd.grad(image, leaves, grad, retain_graph=True)
 
 
 def ours(s: Scene):
-    clip, colours = s.clip.clone().requires_grad_(), s.colours.clone().requires_grad_()
+    clip, colors = s.clip.clone().requires_grad_(), s.colors.clone().requires_grad_()
 
-    def run(clip=clip, colours=colours):
-        return fr.interpolate(colours, s.faces, fr.rasterize(clip, s.faces, (s.size, s.size)))
+    def run(clip=clip, colors=colors):
+        return fr.interpolate(colors, s.faces, fr.rasterize(clip, s.faces, (s.size, s.size)))
 
-    return lambda: run(s.clip, s.colours), backward_of(run, (clip, colours), s.grad)
+    return lambda: run(s.clip, s.colors), backward_of(run, (clip, colors), s.grad)
 
 
 def ours_fused(s: Scene):
-    clip, colours = s.clip.clone().requires_grad_(), s.colours.clone().requires_grad_()
+    clip, colors = s.clip.clone().requires_grad_(), s.colors.clone().requires_grad_()
 
-    def run(clip=clip, colours=colours):
-        return fr.render_face(clip, None, colours, None, s.faces, (s.size, s.size))[0]
+    def run(clip=clip, colors=colors):
+        return fr.render_face(clip, None, colors, None, s.faces, (s.size, s.size))[0]
 
-    return lambda: run(s.clip, s.colours), backward_of(run, (clip, colours), s.grad)
+    return lambda: run(s.clip, s.colors), backward_of(run, (clip, colors), s.grad)
 
 
 def drtk(s: Scene):
@@ -59,14 +60,14 @@ def drtk(s: Scene):
         [(s.clip[..., 0] + 1) * half - 0.5, (1 - s.clip[..., 1]) * half - 0.5, s.clip[..., 2] + 2], -1
     ).contiguous()
     grad = s.grad.movedim(-1, 1).contiguous()
-    leaf, colours = v.clone().requires_grad_(), s.colours.clone().requires_grad_()
+    leaf, colors = v.clone().requires_grad_(), s.colors.clone().requires_grad_()
 
-    def run(v=leaf, colours=colours):
+    def run(v=leaf, colors=colors):
         index = d.rasterize(v.detach(), s.faces, s.size, s.size)
         _, bary = d.render(v, s.faces, index)
-        return d.interpolate(colours, s.faces, index, bary)
+        return d.interpolate(colors, s.faces, index, bary)
 
-    return lambda: run(v, s.colours), backward_of(run, (leaf, colours), grad)
+    return lambda: run(v, s.colors), backward_of(run, (leaf, colors), grad)
 
 
 def sim3dr(s: Scene):
@@ -79,11 +80,11 @@ def sim3dr(s: Scene):
         .numpy()
         .copy()
     )
-    faces, colours = s.faces.numpy().copy(), s.colours[0].numpy().copy()
+    faces, colors = s.faces.numpy().copy(), s.colors[0].numpy().copy()
 
     def run():
         image, depth = np.zeros((s.size, s.size, 3), np.uint8), np.full((s.size, s.size), -1e8, np.float32)
-        c.rasterize(image, v, faces, colours, depth, len(faces), s.size, s.size, 3, reverse=False)
+        c.rasterize(image, v, faces, colors, depth, len(faces), s.size, s.size, 3, reverse=False)
         return image
 
     return run, None
@@ -94,13 +95,13 @@ def nvdiffrast(s: Scene):
         raise ImportError("nvdiffrast needs CUDA")
     dr = importlib.import_module("nvdiffrast.torch")
     context = dr.RasterizeCudaContext(s.device)
-    clip, colours = s.clip.clone().requires_grad_(), s.colours.clone().requires_grad_()
+    clip, colors = s.clip.clone().requires_grad_(), s.colors.clone().requires_grad_()
 
-    def run(clip=clip, colours=colours):
+    def run(clip=clip, colors=colors):
         raster, _ = dr.rasterize(context, clip, s.faces, (s.size, s.size), grad_db=False)
-        return dr.interpolate(colours, raster, s.faces)[0]
+        return dr.interpolate(colors, raster, s.faces)[0]
 
-    return lambda: run(s.clip, s.colours), backward_of(run, (clip, colours), s.grad)
+    return lambda: run(s.clip, s.colors), backward_of(run, (clip, colors), s.grad)
 
 
 def pytorch3d(s: Scene):
@@ -108,25 +109,25 @@ def pytorch3d(s: Scene):
     structures = importlib.import_module("pytorch3d.structures")
     ops = importlib.import_module("pytorch3d.ops")
     v = s.clip[..., :3] * s.clip.new_tensor([-1, 1, 1]) + s.clip.new_tensor([0, 0, 2])
-    leaf, colours = v.clone().requires_grad_(), s.colours.clone().requires_grad_()
+    leaf, colors = v.clone().requires_grad_(), s.colors.clone().requires_grad_()
     faces = s.faces.long()[None].expand(s.batch, -1, -1)
 
-    def run(v=leaf, colours=colours):
+    def run(v=leaf, colors=colors):
         meshes = structures.Meshes(v, faces)
         pixel_face, _, bary, _ = rasterizer.rasterize_meshes(
             meshes, (s.size, s.size), blur_radius=0.0, faces_per_pixel=1, perspective_correct=False
         )
-        per_face = colours[:, s.faces.long()].reshape(-1, 3, 3)
+        per_face = colors[:, s.faces.long()].reshape(-1, 3, 3)
         return ops.interpolate_face_attributes(pixel_face, bary, per_face)[..., 0, :]
 
-    return lambda: run(v, s.colours), backward_of(run, (leaf, colours), s.grad)
+    return lambda: run(v, s.colors), backward_of(run, (leaf, colors), s.grad)
 
 
 PEERS = {"Sim3DR": sim3dr, "DRTK": drtk, "pytorch3d": pytorch3d, "nvdiffrast": nvdiffrast}
 
 
 def installed(s: Scene, names=tuple(PEERS)):
-    """name -> (forward, backward or None) of the peers that can be imported here; and why the others cannot."""
+    """Return name -> (forward, backward or None) of the peers that can be imported, and why the others cannot."""
     found, missing = {}, {}
     for name in names:
         try:

@@ -1,6 +1,8 @@
-"""Draws the comparison with peers that benchmarks.ops has measured: time against the picture's side, a panel for each mesh and pass.
+"""A chart of the comparison with peers that benchmarks.ops has measured.
 
 python -m benchmarks.plots RESULTS.json [-o PLOT.png]
+
+Time against the side of the image, a panel for each mesh and pass.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-COLOURS = {
+COLORS = {
     "render_face": (200, 30, 40),
     "rasterize + interpolate": (235, 130, 60),
     "DRTK": (40, 90, 170),
@@ -20,7 +22,7 @@ COLOURS = {
     "nvdiffrast": (110, 70, 160),
     "pytorch3d": (90, 90, 90),
 }
-PANEL, LEFT, RIGHT, TOP, BOTTOM = (460, 330), 74, 150, 52, 50  # pixels: a panel's axes, and what lies around them
+PANEL, LEFT, RIGHT, TOP, BOTTOM = (460, 330), 74, 150, 52, 50  # pixels: a panel's axes, and the margins around them
 FOOT = 52
 INK, PALE = (40, 40, 40), (225, 225, 225)
 
@@ -42,7 +44,7 @@ def main(arguments=None) -> Path:
 
 
 def plot(rows: list[dict], environment: dict) -> np.ndarray:
-    """uint8 [H,W,3]. Both axes are logarithmic; below is better."""
+    """Draw the chart, uint8 [H,W,3]. Both axes are logarithmic; lower is better."""
     kinds = [(t, p) for p in ("forward", "backward") for t in sorted({r["triangles"] for r in rows})]
     columns = len(kinds) // 2
     image = Image.new("RGB", (columns * (LEFT + PANEL[0] + RIGHT), 2 * (TOP + PANEL[1] + BOTTOM) + FOOT), "white")
@@ -55,7 +57,9 @@ def plot(rows: list[dict], environment: dict) -> np.ndarray:
         batch = next(r["batch"] for r in rows if r["triangles"] == triangles)
         title = f"{part}, {triangles:,} triangles, " + ("one image" if batch == 1 else f"batch of {batch}")
         draw.text((corner[0], corner[1] - 34), title, fill=INK, font=ImageFont.load_default(18))
-    where = f"Milliseconds against pixels a side\n{environment['device']}, {environment['date']}, commit {environment['commit']}, torch {environment['torch']}"
+    e = environment
+    where = f"{e['device']}, {e['date']}, commit {e['commit']}, torch {e['torch']}"
+    where = f"Milliseconds against pixels a side\n{where}"
     draw.multiline_text((LEFT, image.height - FOOT), where, fill=INK, font=ImageFont.load_default(14), spacing=6)
     return np.asarray(image)
 
@@ -64,10 +68,11 @@ def panel(draw, corner, rows, low, high):
     (x0, y0), (width, height) = corner, PANEL
     sides = sorted({r["pixels"] for r in rows})
     first, last = math.log2(sides[0]) - 0.15, math.log2(sides[-1]) + 0.15
-    at = lambda side, ms: (
-        x0 + (math.log2(side) - first) / (last - first) * width,
-        y0 + (high - math.log10(ms)) / (high - low) * height,
-    )  # noqa: E731
+
+    def at(side, ms):
+        x = x0 + (math.log2(side) - first) / (last - first) * width
+        return x, y0 + (high - math.log10(ms)) / (high - low) * height
+
     for decade in range(math.floor(low), math.ceil(high) + 1):
         for digit in (1, 2, 5):
             ms = digit * 10.0**decade
@@ -84,16 +89,16 @@ def panel(draw, corner, rows, low, high):
     ends = []
     for name in dict.fromkeys(k for r in rows for k in r["ms"]):
         points = [at(r["pixels"], r["ms"][name]) for r in sorted(rows, key=lambda r: r["pixels"]) if name in r["ms"]]
-        colour = COLOURS.get(name, INK)
-        draw.line(points, fill=colour, width=3)
+        color = COLORS.get(name, INK)
+        draw.line(points, fill=color, width=3)
         for x, y in points:
-            draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour)
-        ends.append([points[-1][1], name, colour])
+            draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=color)
+        ends.append([points[-1][1], name, color])
     ends.sort()
     for above, below in zip(ends, ends[1:]):
-        below[0] = max(below[0], above[0] + 16)  # names that would lie on each other
-    for y, name, colour in ends:
-        draw.text((x0 + width + 10, y), name, fill=colour, anchor="lm", font=ImageFont.load_default(13))
+        below[0] = max(below[0], above[0] + 16)  # labels would overlap
+    for y, name, color in ends:
+        draw.text((x0 + width + 10, y), name, fill=color, anchor="lm", font=ImageFont.load_default(13))
 
 
 if __name__ == "__main__":

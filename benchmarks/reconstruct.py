@@ -1,16 +1,18 @@
-"""How fast faces are reconstructed: each step for one face, and a whole video from its file to the file with the overlay.
+"""The speed of reconstruction: each step for one face, and a whole video from its file to the file with the overlay.
 
 python -m benchmarks.reconstruct [--methods NAME ...] [--video FILE] [--threads N] [--json FILE] [--picture FILE]
 
     network    one crop, and a batch of 32, through the method to coefficients, pose and landmarks
     mesh       coefficients to the vertices of the whole head
     crop       cutting a face out of a photograph and resampling it
-    detect     the detector on a photograph of 1280 x 720, and as frames of a video are searched, at 640 pixels
-    overlay    a face of about 300 pixels drawn over a picture of 1280 x 720
-    video      `facemodels reconstruct VIDEO --write overlay`: frames a second over everything: decoding (twice where it is longer than 256 MiB of frames), finding, following, smoothing, drawing, encoding
+    detect     the detector on a photograph of 1280 x 720, and at 640 pixels, the size for frames of a video
+    overlay    a face of about 300 pixels drawn over an image of 1280 x 720
+    video      `facemodels reconstruct VIDEO --write overlay`, frames a second over everything: decoding (twice if the
+               frames take more than 256 MiB), detection, tracking, smoothing, drawing, encoding
 
-Medians, milliseconds; OpenCV, which runs the detector, has as many threads. The methods are the weights that ship; without --video, the video is made of a photograph that
-scikit-image carries, moved about. --picture FILE draws that photograph's face instead: overlay, landmarks and normals, and its textured mesh from other sides.
+Medians, milliseconds; OpenCV, which runs the detector, uses as many threads. By default the methods are the shipped
+weights, and the video is a photograph of scikit-image, moved about. --picture FILE draws the face of that photograph
+instead: overlay, landmarks and normals, and its textured mesh from other sides.
 """
 
 import argparse
@@ -44,7 +46,7 @@ def main(arguments=None) -> dict:
         "--methods",
         nargs="+",
         metavar="NAME",
-        help="names of weights that ship, or checkpoints' folders (default: all that ship)",
+        help="names of shipped weights, or folders of checkpoints (default: all shipped weights)",
     )
     parser.add_argument("--video", type=Path, help="default: a photograph that is moved about, 60 frames of 1280 x 720")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -88,7 +90,7 @@ def main(arguments=None) -> dict:
 
 @torch.no_grad()
 def picture(side: int = 400) -> np.ndarray:
-    """The face of scikit-image's photograph: uint8 [2 side, 4 side, 3]."""
+    """Draw the face of scikit-image's photograph, uint8 [2 side, 4 side, 3]."""
     from skimage.data import astronaut
 
     photo = np.asarray(Image.fromarray(astronaut()).resize((2048, 2048), Image.Resampling.LANCZOS))
@@ -107,19 +109,19 @@ def picture(side: int = 400) -> np.ndarray:
     raster = 2 * side
     clip = fr.camera.pinhole(head, raster * 1100 / 236, (raster / 2, raster / 2), (raster, raster), 400, 2500)
     fragments = fr.rasterize(clip, model.topology, (raster, raster))
-    colours = fr.texture.sample_texture(
+    colors = fr.texture.sample_texture(
         texture[None], fr.interpolate(model.uv[None], model.uv_faces, fragments).flatten(0, 1)[None]
     )[0].view(4, raster, raster, 3)
-    colours = (
-        torch.where((fragments.face_id >= 0)[..., None], colours, torch.tensor(BACKGROUND))
+    colors = (
+        torch.where((fragments.face_id >= 0)[..., None], colors, torch.tensor(BACKGROUND))
         .view(4, side, 2, side, 2, 3)
         .mean((2, 4))
     )
-    return np.concatenate([np.concatenate(cells, 1), np.concatenate(list(to_bytes(colours.clamp(0, 1))), 1)])
+    return np.concatenate([np.concatenate(cells, 1), np.concatenate(list(to_bytes(colors.clamp(0, 1))), 1)])
 
 
 def moving(path: Path, count: int = 60) -> Path:
-    """A video in which a face wanders about."""
+    """Write a video of a photograph that moves."""
     from skimage.data import astronaut
 
     photo = np.pad(astronaut(), ((150, 150), (500, 500), (0, 0)), mode="edge")

@@ -1,25 +1,29 @@
-"""How fast each method trains, and where a step's time goes.
+"""The speed of training of each method, and the shares of a step's time.
 
-python -m benchmarks.training [--methods NAME ...] [--presets NAME ...] [--device D] [--steps N] [--at FRACTION] [--json FILE]
+python -m benchmarks.training [--methods NAME ...] [--presets NAME ...] [--device D] [--steps N] [--at FRACTION]
+[--json FILE]
 
-Two runs of `facemodels.training.loop.train` for each method and preset, with its own settings, on synthetic faces. Images a second: the loop as it is, batches made ahead
-in threads. Shares: without that, and with the device waited for at each boundary, so that the parts add up to the step:
+Two runs of `facemodels.training.loop.train` for each method and preset, with its own settings, on synthetic faces.
+Images a second: the loop as it is, batches made ahead in threads. Shares: without prefetching, and with a
+synchronization of the device at each boundary, so that the parts add up to the step:
 
     data        making the batch (in presets with a cache: taking it from the cache)
     rendering   facerender's ops, wherever they are called: in a batch or in a loss; their gradients count as backward
     network     forward of the networks, the modules directly below the method
-    loss        the rest of `Method.forward`
+    loss        the rest of the method's `forward`
     backward    gradients, their check and their clipping
     optimizer   its step
     other       averaging of weights, random seeds, the loop
 
-Shares on a GPU, of a few more steps of the first run under torch's profiler: idle, of the time of a step when nobody looks, what no kernel, copy or fill fills; facerender, what
-its kernels take of all the kernels' time; and how many kernels, copies and fills are launched in a step, and how often the host waits for the device. Where much is idle the step waits for its launches,
-and CUDA graphs would pay; where little is, they would not.
+On a GPU a few more steps of the first run are profiled: the idle share of a step without synchronization, in which no
+kernel, copy or fill runs; the share of facerender's kernels in the time of all kernels; how many kernels, copies and
+fills a step launches, and how often the host waits for the device. Where the idle share is large the step waits for
+its launches, and CUDA graphs would pay.
 
-Both at the end of the run, where every loss is in play (--at 0: at its beginning), and after a few steps that are not counted. Validation, pictures and checkpoints are
-left out. A cache holds a few batches only: what it costs to fill is the time of fresh samples, which is given beside the step: making samples should take less time than
-the networks' step on the CPU, and less than 5 % of it on a GPU.
+Both runs are timed at the end of the training, where every loss is active (--at 0: at its beginning), after a few
+warm-up steps. Validation, panels and checkpoints are left out. A cache holds only a few batches; the cost of filling
+it is given as the time of new samples: making them should take less time than the networks' step on the CPU, and less
+than 5 % of it on a GPU.
 """
 
 import argparse
@@ -48,7 +52,7 @@ from facemodels.training.loop import train
 from . import common
 from .kernels import short
 
-WARM = 3  # steps that are not counted
+WARM_UP = 3  # steps that are not counted
 PROFILED = 5  # steps under the profiler
 PARTS = ("data", "rendering", "network", "loss", "backward", "optimizer", "other")
 BIG = ("gpu", "paper")  # presets that are left out on the CPU
@@ -74,7 +78,7 @@ def main(arguments=None) -> dict:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() and fr.has_cuda_kernels() else "cpu")
     parser.add_argument(
-        "--steps", type=int, default=20, help=f"counted steps of each run, after {WARM} others (default: 20)"
+        "--steps", type=int, default=20, help=f"counted steps of each run, after {WARM_UP} others (default: 20)"
     )
     parser.add_argument(
         "--at", type=float, default=1.0, help="which part of the run is timed, 0 its beginning, 1 its end (default: 1)"
@@ -109,13 +113,13 @@ def measure(name, preset, options, device) -> dict:
         kind = method_class(name)
         config = configured(kind.config_class, kind.PRESETS[preset] | {"output": folder, "device": str(device)})
         run = {"method": name, "preset": preset, "precision": config.precision, "batch": config.batch}
-        first = round(options.at * max(0, config.steps - WARM - options.steps))
+        first = round(options.at * max(0, config.steps - WARM_UP - options.steps))
         quick = dict(
             log_every=NEVER,
             panel_every=NEVER,
             validate_every=NEVER,
             checkpoint_every=NEVER,
-            steps=max(config.steps, first + WARM + options.steps + PROFILED + 1),
+            steps=max(config.steps, first + WARM_UP + options.steps + PROFILED + 1),
         )
         if getattr(config, "cache", 0):
             quick["cache"] = min(config.cache, 4 * config.batch)
@@ -147,12 +151,26 @@ def measure(name, preset, options, device) -> dict:
 
 
 class Enough(Exception):
-    pass
+    """Ends a training after the last step that is timed."""
 
 
 def walk(kind, config, count, device, clock=None, trace=None):
-    """Seconds of each of `count` steps after the first few, and the method. The device is waited for before the first and after the last alone: on a GPU their mean is right, and not each. trace: a file
-    for what the device does in `PROFILED` more steps."""
+    """Train until `count` steps after the warm-up are timed.
+
+    The device is synchronized only before the first and after the last of them: on a GPU the mean of the times is
+    right, and not each.
+
+    Args:
+        kind: class of the method.
+        config: its settings.
+        count: steps to time.
+        device: that it trains on.
+        clock: gets reset after the warm-up.
+        trace: a file for a profile of `PROFILED` more steps.
+
+    Returns:
+        Seconds of each step, and the trained method.
+    """
     made, times, profiler = [], [], profile(activities=[ProfilerActivity.CUDA], acc_events=True) if trace else None
 
     class Kept(kind):
@@ -161,10 +179,10 @@ def walk(kind, config, count, device, clock=None, trace=None):
             made.append(self)
 
     def after(step):
-        last = WARM + count
-        if step in (WARM, last, last + PROFILED):
+        last = WARM_UP + count
+        if step in (WARM_UP, last, last + PROFILED):
             common.sync(device)
-        if step == WARM and clock:
+        if step == WARM_UP and clock:
             clock.reset()
         times.append(time.perf_counter())
         if step == last and profiler:
@@ -180,12 +198,12 @@ def walk(kind, config, count, device, clock=None, trace=None):
         pass
     if profiler:
         profiler.export_chrome_trace(str(trace))
-    counted = times[WARM - 1 : WARM + count]
+    counted = times[WARM_UP - 1 : WARM_UP + count]
     return [b - a for a, b in zip(counted, counted[1:])], made[0]
 
 
 def from_step(kind, first):
-    """The method, in which every step is `first` steps later than it is."""
+    """Return the method with all steps shifted: step 0 is what is step `first` otherwise."""
 
     class Later(kind):
         def batch(self, step, indices, device):
@@ -198,7 +216,7 @@ def from_step(kind, first):
 
 
 def clocked(kind, clock):
-    """The method, whose parts tell the clock when they begin and end."""
+    """Return the method with parts that report to the clock when they begin and end."""
 
     class Clocked(kind):
         def __init__(self, config):
@@ -223,7 +241,7 @@ def clocked(kind, clock):
 
 
 def networks(module):
-    """The modules below a method that are called: its children, and what lists of networks hold."""
+    """Yield the modules below a method that are called: its children, and those of lists of networks."""
     for child in module.children():
         if type(child).forward is torch.nn.Module.forward:
             yield from networks(child)
@@ -232,7 +250,7 @@ def networks(module):
 
 
 class Clock:
-    """Seconds spent in each part; where one is within another, they are the inner one's."""
+    """Counts the seconds spent in each part; time in a nested part counts for the inner one."""
 
     def __init__(self, device):
         self.device = device
@@ -266,7 +284,7 @@ class Clock:
 
     @contextmanager
     def renderer(self):
-        """Times facerender's ops, under whatever name a module of facemodels has them."""
+        """Time facerender's ops, under whatever name a module of facemodels has them."""
         ops = [
             v
             for k, v in vars(fr).items()
@@ -306,13 +324,22 @@ class Clock:
 
 
 def on_device(events, steps, step_ms) -> dict:
-    """What the device does in a step, from a trace of `steps` of them: milliseconds in which anything runs on it, those of kernels, of facerender's and of each of these, the
-    share of step_ms, the time of a step when nobody looks, in which nothing runs, and how often something is launched and the host waits."""
+    """Summarize what the device does in a step.
+
+    Args:
+        events: of a trace.
+        steps: how many steps the trace has.
+        step_ms: the time of a step without profiler.
+
+    Returns:
+        Per step: busy_ms, in which anything runs; idle_share of step_ms; kernels_ms, facerender_ms and
+        facerender_kernels_ms of each of its kernels; launches, and waits of the host.
+    """
     work = [e for e in events if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
     kernels = [e for e in work if e["cat"] == "kernel"]
     own = {}
     for e in kernels:
-        if "facerender" in e["name"]:  # their namespace
+        if "facerender" in e["name"]:  # the kernels' namespace
             own[short(e["name"])] = own.get(short(e["name"]), 0.0) + e["dur"] / 1e3 / steps
     busy = covered([(e["ts"], e["ts"] + e["dur"]) for e in work]) / 1e3 / steps
     return {
@@ -331,7 +358,7 @@ def on_device(events, steps, step_ms) -> dict:
 
 
 def covered(intervals) -> float:
-    """The length of the union of intervals (begin, end)."""
+    """Return the length of the union of intervals (begin, end)."""
     total, reached = 0.0, float("-inf")
     for begin, end in sorted(intervals):
         total += max(0.0, end - max(begin, reached))
@@ -340,7 +367,7 @@ def covered(intervals) -> float:
 
 
 def fresh(source, clock, config, device) -> dict:
-    """Milliseconds of a batch of new synthetic faces, and of them in the renderer."""
+    """Time a batch of new synthetic faces: milliseconds, and those of them in the renderer."""
     with clock.renderer():
         for k in range(6):
             if k == 2:
@@ -357,11 +384,11 @@ def report(result, device):
     e = result["environment"]
     where = f"{e['device']}, {e['threads']} threads" if device.type == "cpu" else e["device"]
     print(f"\n## Training, {where}, torch {e['torch']}, commit {e['commit']}, {e['date']}\n")
-    rows, there, said = [], [], []
+    rows, device_rows, notes = [], [], []
     for run in result["runs"]:
         row = {"method": run["method"], "preset": run["preset"]}
         if "not_run" in run:
-            said.append(f"{run['method']} {run['preset']}: not run: {run['not_run']}")
+            notes.append(f"{run['method']} {run['preset']}: not run: {run['not_run']}")
             continue
         step = sum(run[f"{p}_ms"] for p in PARTS)
         row |= {
@@ -374,9 +401,11 @@ def report(result, device):
         rows.append(row | {p: f"{100 * run[f'{p}_ms'] / step:.1f} %" for p in PARTS})
         if "on_device" in run:
             d = run["on_device"]
-            there.append({
-                **{k: row[k] for k in ("method", "preset", "ms a step")}, "busy, ms": f"{d['busy_ms']:.1f}", "idle": f"{100 * d['idle_share']:.1f} %",
-                "facerender": f"{100 * d['facerender_ms'] / max(d['kernels_ms'], 1e-9):.1f} %", "launches": f"{d['launches']:.0f}", "waits": f"{d['waits']:.1f}",
+            device_rows.append({
+                **{k: row[k] for k in ("method", "preset", "ms a step")},
+                "busy, ms": f"{d['busy_ms']:.1f}", "idle": f"{100 * d['idle_share']:.1f} %",
+                "facerender": f"{100 * d['facerender_ms'] / max(d['kernels_ms'], 1e-9):.1f} %",
+                "launches": f"{d['launches']:.0f}", "waits": f"{d['waits']:.1f}",
                 "facerender's kernels, ms": ", ".join(f"{k} {v:.2f}" for k, v in d["facerender_kernels_ms"].items()),
             })  # fmt: skip
         if "fresh_samples_ms" in run:
@@ -385,17 +414,19 @@ def report(result, device):
             share = run["fresh_samples_ms"] / nets
             verdict = "less" if share < bound else "NOT less"
             goal = "the networks' step" if bound == 1 else "5 % of the networks' step"
-            said.append(
-                f"{run['method']} {run['preset']}: {run['batch']} new samples take {run['fresh_samples_ms']:.1f} ms ({run['fresh_samples_rendering_ms']:.1f} ms in the renderer), {100 * share:.0f} % of the networks' step of {nets:.1f} ms: {verdict} than {goal}"
+            notes.append(
+                f"{run['method']} {run['preset']}: {run['batch']} new samples take {run['fresh_samples_ms']:.1f} ms "
+                f"({run['fresh_samples_rendering_ms']:.1f} ms in the renderer), {100 * share:.0f} % of the networks' "
+                f"step of {nets:.1f} ms: {verdict} than {goal}"
             )
     print(
         common.table(
             rows, ["method", "preset", "parameters", "batch", "images/s", "ms a step", "one after the other", *PARTS]
         )
     )
-    if there:
-        print("\nOn the device, in a step of the loop as it is:\n\n" + common.table(there, list(there[0])))
-    print("\n" + "\n".join(said))
+    if device_rows:
+        print("\nOn the device, in a step of the loop as it is:\n\n" + common.table(device_rows, list(device_rows[0])))
+    print("\n" + "\n".join(notes))
     if result["left_out"]:
         print(f"\nLeft out on the CPU: {', '.join(result['left_out'])}; --presets names them.")
 

@@ -1,9 +1,10 @@
-"""Other ways to do the same work on CUDA, side by side: orders of triangles, batches in parts, light at vertices, separate ops, 16-bit attributes.
+"""Other ways to do the same work on CUDA, side by side.
 
 python -m benchmarks.variants [--json FILE]
 
-Batch 64 of a head of 71,148 triangles at 224 pixels, as in benchmarks.kernels; microseconds of a graph's replay. What was expected of each before it
-was measured stands in benchmarks/results/notes.md.
+Orders of triangles, batches in parts, light at vertices, separate ops, 16-bit attributes. Batch 64 of a head of 71,148
+triangles at 224 pixels, as in benchmarks.kernels; microseconds of a graph's replay. benchmarks/results/notes.md has
+what was expected of each before it was measured.
 """
 
 import argparse
@@ -31,7 +32,8 @@ def main(arguments=None) -> dict:
     options = parser.parse_args(arguments)
     if not (torch.cuda.is_available() and fr.has_cuda_kernels()):
         raise SystemExit(
-            "benchmarks.variants: needs a CUDA device, and facerender built with CUDA (FACERENDER_CUDA=1 python setup.py build_ext --inplace)."
+            "benchmarks.variants: needs a CUDA device, and facerender built with CUDA "
+            "(FACERENDER_CUDA=1 python setup.py build_ext --inplace)."
         )
     rows = []
     for name, run in variants(torch.device("cuda")):
@@ -44,7 +46,7 @@ def main(arguments=None) -> dict:
 
 
 def variants(device):
-    """(name, what runs it)"""
+    """Yield each variant: name, function that runs it."""
     vertices, faces = face_mesh(TRIANGLES)
     for order, (v, f) in orders(vertices, faces).items():
         scene = Scene(v, f, SIZE, BATCH, device)
@@ -58,36 +60,36 @@ def variants(device):
         fr.lighting.studio(BATCH, device=device),
     )
 
-    def render(clip, normals, colours, light):
-        return fr.render_face(clip, normals, colours, light, s.faces, (SIZE, SIZE))[0]
+    def render(clip, normals, colors, light):
+        return fr.render_face(clip, normals, colors, light, s.faces, (SIZE, SIZE))[0]
 
     for part in (32, 16, 8):
 
         def in_parts(part=part):
             return [
-                render(*(t[k : k + part] for t in (s.clip, normals, s.colours, light))) for k in range(0, BATCH, part)
+                render(*(t[k : k + part] for t in (s.clip, normals, s.colors, light))) for k in range(0, BATCH, part)
             ]
 
         yield f"render_face, {part} images at a time", in_parts
-    yield "render_face without light", lambda: fr.render_face(s.clip, None, s.colours, None, s.faces, (SIZE, SIZE))[0]
+    yield "render_face without light", lambda: fr.render_face(s.clip, None, s.colors, None, s.faces, (SIZE, SIZE))[0]
     yield (
         "light at vertices, then render_face without light",
-        lambda: fr.render_face(s.clip, None, fr.sh_shade(s.colours, normals, light), None, s.faces, (SIZE, SIZE))[0],
+        lambda: fr.render_face(s.clip, None, fr.sh_shade(s.colors, normals, light), None, s.faces, (SIZE, SIZE))[0],
     )
 
     def op_by_op():
         fragments = fr.rasterize(s.clip, s.faces, (SIZE, SIZE))
         return fr.sh_shade(
-            fr.interpolate(s.colours, s.faces, fragments), fr.interpolate(normals, s.faces, fragments), light
+            fr.interpolate(s.colors, s.faces, fragments), fr.interpolate(normals, s.faces, fragments), light
         )
 
     yield "rasterize, interpolate twice, sh_shade", op_by_op
-    half = [t.half() for t in (normals, s.colours)]
+    half = [t.half() for t in (normals, s.colors)]
     yield "render_face, normals and albedo in float16", lambda: render(s.clip, *half, light)
 
 
 def orders(vertices, faces):
-    """The mesh with its triangles in other orders."""
+    """Return the mesh with its triangles in other orders: name -> (vertices, faces)."""
     vertex_order, _, along_curve = fr.locality_order(torch.from_numpy(vertices), torch.from_numpy(faces))
     shuffled = faces[np.random.default_rng(0).permutation(len(faces))]
     return {

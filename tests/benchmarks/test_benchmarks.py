@@ -1,4 +1,4 @@
-"""What can be shown without a GPU of the benchmarks that need one."""
+"""The benchmarks that need a GPU, as far as they can be tested without one."""
 
 import argparse
 import subprocess
@@ -13,6 +13,15 @@ from benchmarks import gpu, kernels, plots, training, variants
 from benchmarks.meshes import face_mesh
 
 ROOT = Path(__file__).parents[2]
+# Names of kernels, as a profiler prints them.
+SHADE_BACKWARD = (
+    "void facerender::(anonymous namespace)::shade_backward<float, float, (facerender::Mode)0, 10>"
+    "(facerender::(anonymous namespace)::BatchView"
+)
+DRAW = "void facerender::draw<float, 512>(facerender::BatchMesh<float>, facerender::Visibility, unsigned int*, bool)"
+ELEMENTWISE = (
+    "void at::native::vectorized_elementwise_kernel<4, at::native::{}<float>, std::array<char*, 1ul> >(int, ...)"
+)
 
 
 def test_every_case_of_the_kernels_runs():
@@ -33,12 +42,15 @@ def test_every_variant_draws_the_same_surface():
         np.testing.assert_allclose(np.sort(v[f].mean(1) @ [1.0, 10.0, 100.0]), want, rtol=0, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("kernel, name", [
-    ("void facerender::(anonymous namespace)::shade_backward<float, float, (facerender::Mode)0, 10>(facerender::(anonymous namespace)::BatchView", "shade_backward"),
-    ("void facerender::draw<float, 512>(facerender::BatchMesh<float>, facerender::Visibility, unsigned int*, bool)", "draw"),
-    ("Memset (Device)", "fill"),
-    ("void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<float>, std::array<char*, 1ul> >(int, ...)", "fill"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kernel, name",
+    [
+        (SHADE_BACKWARD, "shade_backward"),
+        (DRAW, "draw"),
+        ("Memset (Device)", "fill"),
+        (ELEMENTWISE.format("FillFunctor"), "fill"),
+    ],
+)
 def test_kernels_get_short_names(kernel, name):
     assert kernels.short(kernel) == name
 
@@ -58,14 +70,13 @@ def test_every_kernel_is_counted():
     assert set(gpu.KERNELS) <= defined
 
 
-def test_what_runs_at_once_on_a_device_is_counted_once():
+def test_time_in_which_several_things_run_on_a_device_counts_once():
     assert training.covered([]) == 0
     assert training.covered([(5, 7), (0, 2), (1, 3), (1, 2), (7, 8), (10, 10)]) == 3 + 3
 
 
-def test_a_trace_tells_the_renderer_from_other_kernels_and_work_from_waiting():
-    ours = "void facerender::(anonymous namespace)::shade_backward<float, float, (facerender::Mode)0, 10>(facerender::(anonymous namespace)::BatchView"
-    theirs = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, std::array<char*, 3ul> >(int, ...)"
+def test_a_trace_separates_the_renderer_from_other_kernels_and_work_from_waiting():
+    ours, theirs = SHADE_BACKWARD, ELEMENTWISE.format("CUDAFunctor_add")
     events = [
         {"cat": "kernel", "name": ours, "ts": 0.0, "dur": 3000.0},
         {"cat": "kernel", "name": theirs, "ts": 2000.0, "dur": 3000.0},  # beside the first for a while
@@ -77,13 +88,19 @@ def test_a_trace_tells_the_renderer_from_other_kernels_and_work_from_waiting():
     ]
     found = training.on_device(events, 2, 4.0)
     assert found == {
-        "busy_ms": 3.0, "idle_share": 0.25, "kernels_ms": 3.0, "facerender_ms": 1.5, "facerender_kernels_ms": {"shade_backward": 1.5}, "launches": 1.5, "waits": 0.5,
-    }  # fmt: skip
+        "busy_ms": 3.0,
+        "idle_share": 0.25,
+        "kernels_ms": 3.0,
+        "facerender_ms": 1.5,
+        "facerender_kernels_ms": {"shade_backward": 1.5},
+        "launches": 1.5,
+        "waits": 0.5,
+    }
     for path in (ROOT / "csrc/cuda").glob("*.cu"):
         assert "namespace facerender" in path.read_text(), path  # by which its kernels are known
 
 
-def test_a_report_of_a_gpu_has_what_its_device_did(capsys):
+def test_a_report_on_a_gpu_has_the_table_of_device_times(capsys):
     run = {
         "method": "e2far",
         "preset": "gpu",
@@ -111,16 +128,16 @@ def test_a_report_of_a_gpu_has_what_its_device_did(capsys):
     )
 
 
-def test_the_steps_on_a_gpu_name_what_is_there():
+def test_the_steps_on_a_gpu_name_test_files_that_exist():
     steps = gpu.steps_of(argparse.Namespace(output=ROOT / "nowhere", quick=False))
     assert list(steps)[:4] == ["build", "kernels", "variants", "cuda-tests"] and list(steps)[-1] == "tests"
     for path in [*gpu.CUDA_TESTS, *gpu.SANITIZED]:
         assert (ROOT / path).is_file()
 
 
-def test_without_a_gpu_they_say_so():
+def test_without_a_gpu_benchmarks_for_one_exit_with_a_message():
     if torch.cuda.is_available():
-        pytest.skip("a GPU is here")
+        pytest.skip("this machine has a GPU")
     for module in ("gpu", "kernels", "variants"):
         run = subprocess.run([sys.executable, "-m", f"benchmarks.{module}"], cwd=ROOT, capture_output=True, text=True)
         assert run.returncode and "CUDA device" in run.stderr and "Traceback" not in run.stderr
@@ -130,9 +147,17 @@ def test_a_plot_shows_every_renderer(tmp_path):
     import json
 
     rows = [
-        {"triangles": t, "pixels": s, "pass": p, "batch": 64, "ms": {"render_face": s * t / 1e6, "DRTK": s * t / 2e5} | ({"pytorch3d": 900.0} if s == 112 else {})}
-        for t in (5000, 18000) for s in (112, 224) for p in ("forward", "backward")
-    ]  # fmt: skip
+        {
+            "triangles": t,
+            "pixels": s,
+            "pass": p,
+            "batch": 64,
+            "ms": {"render_face": s * t / 1e6, "DRTK": s * t / 2e5} | ({"pytorch3d": 900.0} if s == 112 else {}),
+        }
+        for t in (5000, 18000)
+        for s in (112, 224)
+        for p in ("forward", "backward")
+    ]
     (tmp_path / "r.json").write_text(
         json.dumps({"peers": rows, "environment": {"device": "d", "date": "2026-01-01", "commit": "c", "torch": "t"}})
     )
@@ -140,5 +165,5 @@ def test_a_plot_shows_every_renderer(tmp_path):
 
     image = iio.imread(plots.main([str(tmp_path / "r.json")]))
     for name in ("render_face", "DRTK", "pytorch3d"):
-        assert (image.reshape(-1, 3) == plots.COLOURS[name]).all(1).sum() > 100, name
+        assert (image.reshape(-1, 3) == plots.COLORS[name]).all(1).sum() > 100, name
     assert image.shape[1] > 2 * plots.PANEL[0]  # a column for each mesh
