@@ -18,9 +18,8 @@ class CycleConfig(Config):
     # Model and networks
     model: str = "builtin"  # the morphable model
     trunk: str = "light"  # encoder: "resnet50" (224 pixels) or "light" (112 pixels)
-    # Whether each branch has an encoder of its own ("resnet50": a ResNet-18); else the branches share the encoder but
-    # for layers 3 and 4 ("light": layer 4).
-    separate: bool = False
+    separate: bool = False  # an encoder for each branch ("resnet50": a ResNet-18 each); else the branches share all
+    #   layers before the third ("light": before the fourth)
 
     # Data
     frames: str = "synthetic"  # pairs of frames of one person: "synthetic", or a folder of videos
@@ -32,7 +31,7 @@ class CycleConfig(Config):
     coarse: int = 0  # first steps, with landmarks alone: nothing is rendered
     pair: str = "distance"  # identity and texture of a pair: their "distance", or "swap": rendered with the other's
     weight_photometric: float = 1.92  # weight of the color distance of the rendering to the frame
-    weight_landmarks: float = 1.6e-3  # weight of the landmarks' squared distance, pixels of a 224 crop; 0: not needed
+    weight_landmarks: float = 1.6e-3  # weight of the landmarks' squared distance, pixels of a 224 crop; 0: none needed
     weight_probable: float = 6e-3  # weight of the coefficient regularizer
     weight_gamma: float = 10.0  # weight of the light's deviation from white
     weight_reflectance: float = 5.0  # weight of the variance of the albedo over the face
@@ -52,6 +51,7 @@ class CycleConfig(Config):
     weight_variation: float = 0.5  # weight, within the cycle of expression, of the extracted variation
     weight_kept: float = 2.5  # weight, within a cycle, of the properties that must stay
 
+    # Other defaults
     lr: float = 1e-3
     weight_decay: float = 5e-4
     clip: float = 5.0

@@ -39,6 +39,7 @@ class PGNConfig(Config):
     weight_census: float = 0.1  # weight of the census loss of reprojected frames; 0: nothing is reprojected
     weight_probable: float = 1e-4  # weight of the coefficient regularizer
 
+    # Other defaults
     lr: float = 1e-3
     weight_decay: float = 5e-4
     clip: float = 5.0
