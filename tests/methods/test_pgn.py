@@ -64,10 +64,10 @@ def losses(method, batch, *heads):
 
 
 def known(method):
-    """A batch and the true answers for its two halves."""
-    labelled = method.source(0, 0, range(4))
+    """A batch, and the true outputs of the network for its labeled faces and its frames."""
+    labeled = method.source(0, 0, range(4))
     pairs = method.groups(1, 0, range(2))
-    return (labelled, pairs), true_heads(method, labelled), true_heads(method, pairs)
+    return (labeled, pairs), true_heads(method, labeled), true_heads(method, pairs)
 
 
 # --- pose
@@ -170,8 +170,8 @@ def test_the_heads_have_their_shapes(trunk, uv):
 @pytest.mark.parametrize("name", ["method", "regressing"])
 def test_with_the_truth_in_place_of_the_network_all_losses_are_zero(name, request):
     method = request.getfixturevalue(name)
-    batch, labelled, pairs = known(method)
-    parts = losses(method, batch, labelled, pairs)
+    batch, labeled, pairs = known(method)
+    parts = losses(method, batch, labeled, pairs)
     for key in {"landmarks", "coefficients", "vertices", "2d", "identity", "swap"} | (
         {"pose"} if name == "regressing" else set()
     ):
@@ -183,37 +183,37 @@ def changed(heads, **parts):
 
 
 def test_each_loss_rises_with_its_own_error(method):
-    batch, labelled, pairs = known(method)
-    right = losses(method, batch, labelled, pairs)
+    batch, labeled, pairs = known(method)
+    right = losses(method, batch, labeled, pairs)
     some = torch.zeros(4, method.model.num_identity)
     some[0, :10] = 1.0
     wrong = {
-        "landmarks": losses(method, batch, changed(labelled, points=0.02 * torch.randn(labelled.points.shape)), pairs),
-        "coefficients": losses(method, batch, changed(labelled, identity=some), pairs),
-        "vertices": losses(method, batch, changed(labelled, identity=some), pairs),
-        "identity": losses(method, batch, labelled, changed(pairs, identity=some)),
-        "swap": losses(method, batch, labelled, changed(pairs, identity=some)),
-        "2d": losses(method, batch, labelled, changed(pairs, points=0.02 * torch.randn(pairs.points.shape))),
+        "landmarks": losses(method, batch, changed(labeled, points=0.02 * torch.randn(labeled.points.shape)), pairs),
+        "coefficients": losses(method, batch, changed(labeled, identity=some), pairs),
+        "vertices": losses(method, batch, changed(labeled, identity=some), pairs),
+        "identity": losses(method, batch, labeled, changed(pairs, identity=some)),
+        "swap": losses(method, batch, labeled, changed(pairs, identity=some)),
+        "2d": losses(method, batch, labeled, changed(pairs, points=0.02 * torch.randn(pairs.points.shape))),
         "census": losses(
             method,
             batch,
-            labelled,
+            labeled,
             changed(pairs, points=torch.tensor([0.03, 0.03, 0.0]) * torch.tensor([1.0, -1.0]).repeat(2)[:, None, None]),
         ),
     }
     for key, parts in wrong.items():
         assert parts[key] > right[key] + (0.02 if key == "census" else 1e-3), key
-    # What is not touched stays.
+    # The other losses stay.
     assert wrong["identity"]["landmarks"].abs() < 1e-4 and wrong["identity"]["coefficients"].abs() < 1e-4
     assert wrong["landmarks"]["identity"].abs() < 1e-6 and wrong["landmarks"]["coefficients"].abs() < 1e-4
 
 
 def test_gradients_go_where_they_should(method):
-    batch, labelled, pairs = known(method)
+    batch, labeled, pairs = known(method)
     reached = {}
     for key in ("identity", "swap", "2d", "census", "probable"):
         heads = Heads(*(None if h is None else (h + 0.01 * torch.randn_like(h)).requires_grad_() for h in pairs))
-        parts = losses(method, batch, labelled, heads)
+        parts = losses(method, batch, labeled, heads)
         gradients = torch.autograd.grad(parts[key], heads[:3], allow_unused=True)
         reached[key] = [g is not None and bool(g.abs().max() > 0) for g in gradients]  # identity, expression, points
     assert reached["identity"] == [True, False, False] and reached["probable"] == [True, True, False]
@@ -222,8 +222,8 @@ def test_gradients_go_where_they_should(method):
 
 def test_a_guided_pose_teaches_the_landmarks_and_a_regressed_one_does_not(method, regressing):
     for m in (method, regressing):
-        batch, labelled, pairs = known(m)
-        heads = Heads(*(None if h is None else (h + 0.01 * torch.randn_like(h)).requires_grad_() for h in labelled))
+        batch, labeled, pairs = known(m)
+        heads = Heads(*(None if h is None else (h + 0.01 * torch.randn_like(h)).requires_grad_() for h in labeled))
         (gradient,) = torch.autograd.grad(losses(m, batch, heads, pairs)["vertices"], [heads.points], allow_unused=True)
         assert (gradient is not None) == (m is method)
 
@@ -294,7 +294,7 @@ def test_smoke_training_from_scratch(tmp_path, changes):
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     kinds = dict(steps=3, batch=2, stage1=1, held_out=2, checkpoint_every=1, validate_every=3)
-    whole = train(PGN, small(tmp_path / "whole", **kinds))
+    uninterrupted = train(PGN, small(tmp_path / "uninterrupted", **kinds))
 
     class Killed(Exception):
         pass
@@ -306,7 +306,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     with pytest.raises(Killed):
         train(PGN, small(tmp_path / "killed", **kinds), after_step=kill)
     resumed = train(PGN, small(tmp_path / "killed", **kinds), resume="auto")
-    for key, value in whole.state_dict().items():
+    for key, value in uninterrupted.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 

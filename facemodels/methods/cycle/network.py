@@ -34,10 +34,10 @@ class Network(nn.Module):
         make, self.size = (LightNet, 112) if light else (resnet18 if separate else resnet50, 224)
         outputs = {"identity": counts[0], "expression": counts[1], "pose": 9, "texture": counts[2] + 27}
         shared_layers, width = (3, LIGHT_CHANNELS) if light else (2, None)
-        halves = {name: _split_trunk(make(), shared_layers, width) for name in outputs}
-        self.shared = None if separate else halves["identity"][0]
+        split = {name: _split_trunk(make(), shared_layers, width) for name in outputs}
+        self.shared = None if separate else split["identity"][0]
         self.branches = nn.ModuleDict(
-            {name: nn.Sequential(*both) if separate else both[1] for name, both in halves.items()}
+            {name: nn.Sequential(*both) if separate else both[1] for name, both in split.items()}
         )
         # The heads of the light trunk read its whole last map: the mean over it has lost where things are.
         self.reads_map = light

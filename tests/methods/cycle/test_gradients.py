@@ -25,7 +25,7 @@ def test_a_cycle_teaches_its_own_branch_and_the_others_only_to_stay(method, labe
     assert kept == others
     for key, value in parts.items():
         if key.startswith(cycle):
-            assert reached(value, frames) == set(), key  # J is a picture, and what the frames say is the target
+            assert reached(value, frames) == set(), key  # J is detached, and frames are targets
 
 
 @pytest.mark.parametrize("cycle", CYCLES)
