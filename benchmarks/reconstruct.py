@@ -32,7 +32,7 @@ import facerender as fr
 from facemodels.cli.main import main as facemodels
 from facemodels.core.crops import cut
 from facemodels.core.drawing import BACKGROUND, to_bytes
-from facemodels.methods import registry
+from facemodels.methods import shipped
 from facemodels.reconstruction import overlays as outputs
 from facemodels.reconstruction.detect import find_faces
 from facemodels.reconstruction.reconstructor import Reconstructor
@@ -64,7 +64,7 @@ def main(arguments=None) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         video = options.video or moving(Path(folder) / "moving.mp4")
         frame = next(iter(iio.imiter(video, plugin="FFMPEG")))
-        for name in common.progress(options.methods or registry.weight_names(), "methods"):
+        for name in common.progress(options.methods or shipped.weight_names(), "methods"):
             result["runs"].append(
                 {"method": Path(name).name} | measure(name, frame, video, Path(folder), options.repeat)
             )

@@ -5,7 +5,7 @@
 * `pgn`: the pose guidance network (Liu et al. 2020): pose solved from predicted landmarks.
 * `cycle`: cycle-consistency of dynamic faces (Yang et al. 2023): pairs of frames, without labeled coefficients.
 * `face_method`: what they have in common.
-* `registry`: the methods by name; `load_method`, for shipped weights and checkpoints.
+* `registry`: the methods by name, and `load_method`. `shipped`: where shipped weights and checkpoints lie.
 * `published`: published networks of 62 parameters, as a `DASL`. `teacher`: landmarks of one network for another.
 * `pack`: a checkpoint made small, for shipping.
 """

@@ -1,14 +1,17 @@
 """What the reconstruction methods have in common: each is trained about one morphable model."""
 
+import json
 from typing import Any
 
 from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
-from facemodels.methods.registry import load_method
+from facemodels.methods.shipped import method_folder
 from facemodels.models.load import load_model
 from facemodels.models.morphable import MorphableModel
+from facemodels.training.checkpoint import load_weights
+from facemodels.training.config import configured
 from facemodels.training.method import Method
 
 
@@ -51,13 +54,15 @@ class FaceMethod(Method):
         path = self.config.start
         if not path:
             return
-        start = load_method(path)
-        name, model = start.name, start.config.model
+        folder, name = method_folder(path)
+        model = json.loads((folder / "config.json").read_text()).get("model", "builtin")
         if name != self.name or model != self.config.model:
             raise InputError(
                 f"{path}: a checkpoint of {name} with the model {model}; start must be one of {self.name} with "
                 f"{self.config.model}"
             )
+        start = type(self)(configured(self.config_class, file=folder / "config.json"))
+        load_weights(start, folder)
         own, given = self.state_dict(), start.state_dict()
         for key, value in own.items():
             if not key.startswith(self.optional) and (key not in given or given[key].shape != value.shape):

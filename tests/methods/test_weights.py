@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from facemodels import InputError, load_method
-from facemodels.methods import registry
+from facemodels.methods import shipped
 from facemodels.methods.pack import pack
 from facemodels.methods.registry import METHODS, method_class
 from facemodels.training.config import configured
@@ -55,9 +55,9 @@ def test_training_begins_with_packed_weights_but_does_not_resume_from_them(check
         train(kind, configured(kind.config_class, settings | {"output": str(tmp_path / "other")}), str(folder))
 
 
-@pytest.mark.parametrize("name", registry.weight_names())
+@pytest.mark.parametrize("name", shipped.weight_names())
 def test_weights_that_ship_load_by_name_and_have_a_card(name):
-    folder = registry.WEIGHTS_FOLDER / name
+    folder = shipped.WEIGHTS_FOLDER / name
     assert (folder / "weights.safetensors").stat().st_size <= 10_000_000
     card = (folder / "README.md").read_text()
     for word in ("Data", "Licence", "Command", "Commit", "Scores"):
@@ -69,8 +69,8 @@ def test_weights_that_ship_load_by_name_and_have_a_card(name):
 
 
 def test_what_is_loaded_without_a_name_is_there():
-    assert registry.default_weights() in registry.weight_names()
-    assert load_method().config == load_method(registry.default_weights()).config
+    assert shipped.default_weights() in shipped.weight_names()
+    assert load_method().config == load_method(shipped.default_weights()).config
 
 
 def test_a_name_that_is_none_is_one_sentence_with_those_that_are():

@@ -48,10 +48,21 @@ method        data, losses and inference
 validation    errors on held-out frames, and the leaks between pose and expression
 """
 
-from facemodels.methods.cycle.composition import albedo, compose, fill_holes, posed_surface
+from facemodels.methods.cycle.composition import (
+    albedo,
+    compose,
+    fill_holes,
+    posed_surface,
+)
 from facemodels.methods.cycle.method import Cycle
 from facemodels.methods.cycle.network import Network
-from facemodels.methods.cycle.properties import VARIED, Pose, Properties, inject, reverse
+from facemodels.methods.cycle.properties import (
+    VARIED,
+    Pose,
+    Properties,
+    inject,
+    reverse,
+)
 from facemodels.methods.cycle.settings import CYCLES, MODES, PRESETS, CycleConfig
 
 __all__ = [

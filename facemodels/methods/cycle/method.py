@@ -25,7 +25,13 @@ from facemodels.losses import (
 )
 from facemodels.methods.cycle.composition import albedo, compose, posed_surface
 from facemodels.methods.cycle.network import Network
-from facemodels.methods.cycle.properties import VARIED, Pose, Properties, inject, reverse
+from facemodels.methods.cycle.properties import (
+    VARIED,
+    Pose,
+    Properties,
+    inject,
+    reverse,
+)
 from facemodels.methods.cycle.settings import PRESETS, CycleConfig
 from facemodels.methods.cycle.validation import validation_errors
 from facemodels.methods.face_method import FaceMethod

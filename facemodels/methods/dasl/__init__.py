@@ -20,7 +20,13 @@ Layers, the 18 points and their weights, the constants and L_3d (the WPDC of Zhu
 released code and of a public reimplementation's notes. docs/notes/dasl.md has what was chosen beyond them, and why.
 """
 
-from facemodels.methods.dasl.method import DASL, HELD_OUT, POINT_WEIGHTS, Batch, Prediction
+from facemodels.methods.dasl.method import (
+    DASL,
+    HELD_OUT,
+    POINT_WEIGHTS,
+    Batch,
+    Prediction,
+)
 from facemodels.methods.dasl.network import SIZE, Critic, Network, landmark_channel
 from facemodels.methods.dasl.parameters import Reduced, parameters_of, pose_of, reduced
 from facemodels.methods.dasl.settings import PRESETS, SCHEMES, DASLConfig

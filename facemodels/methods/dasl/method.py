@@ -18,14 +18,27 @@ from facemodels.core.surface import gather_points
 from facemodels.data import FaceBatch
 from facemodels.data.augment import AugmentConfig, augment
 from facemodels.data.cache import Cached, Shuffled
-from facemodels.data.photographs import photographs, read_teacher_labels
 from facemodels.data.counter_rng import CounterRNG
+from facemodels.data.photographs import photographs, read_teacher_labels
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.data.tddfa import lp300w
-from facemodels.losses import PointBasis, Whitening, mean_one, projected_points, rotation_angle, wpdc_loss
+from facemodels.losses import (
+    PointBasis,
+    Whitening,
+    mean_one,
+    projected_points,
+    rotation_angle,
+    wpdc_loss,
+)
 from facemodels.methods.dasl.network import SIZE, Critic, Network, landmark_channel
 from facemodels.methods.dasl.parameters import CAMERA, parameters_of, pose_of, reduced
-from facemodels.methods.dasl.schemes import critic_training_loss, cycle_loss, l2d_loss, l3d_loss, self_critic_loss
+from facemodels.methods.dasl.schemes import (
+    critic_training_loss,
+    cycle_loss,
+    l2d_loss,
+    l3d_loss,
+    self_critic_loss,
+)
 from facemodels.methods.dasl.settings import PRESETS, DASLConfig
 from facemodels.methods.face_method import FaceMethod
 from facerender.color import to_linear
@@ -128,7 +141,9 @@ class DASL(FaceMethod):
         self.register_buffer("parameter_std", torch.ones(outputs))
         self.network = Network(config.trunk, outputs)
         self.critic = Critic(outputs, config.trunk == "light") if "critic" in config.schemes else None
-        self.source: Synthetic[CounterRNG] = Synthetic(model, SIZE, RandomizationConfig(yaw=config.yaw, box=(1.3, 1.55)))
+        self.source: Synthetic[CounterRNG] = Synthetic(
+            model, SIZE, RandomizationConfig(yaw=config.yaw, box=(1.3, 1.55))
+        )
         # Stores that batches are drawn from; None: new renderings in every step.
         self.labelled: Shuffled | None = None
         self.wild: Shuffled | None = None

@@ -20,7 +20,14 @@ from facemodels.data.cache import Cached, Shuffled
 from facemodels.data.clips import StoredClips, SyntheticGroups, clips, rendered
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.data.tddfa import lp300w
-from facemodels.losses import census_loss, coefficient_loss, gram_loss, gram_matrix, landmark_loss, shape_alone
+from facemodels.losses import (
+    census_loss,
+    coefficient_loss,
+    gram_loss,
+    gram_matrix,
+    landmark_loss,
+    shape_alone,
+)
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.pgn.network import Heads, Network, vertex_uv
 from facemodels.methods.pgn.pose import (

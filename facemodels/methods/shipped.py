@@ -1,0 +1,65 @@
+"""Where trained methods lie: weights that ship, by their names, and checkpoints, by their folders."""
+
+import json
+from pathlib import Path
+
+from facemodels.core.errors import InputError
+from facemodels.training.checkpoint import checkpoints
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / "weights"
+BEST_FIRST = ("dasl-aflw", "pgn", "dasl", "e2far", "cycle")  # shipped weights; the first one present is the default
+
+
+def weight_names() -> list[str]:
+    """Return the names of the shipped weights, in alphabetical order."""
+    return sorted(folder.name for folder in WEIGHTS_FOLDER.iterdir() if (folder / "weights.safetensors").is_file())
+
+
+def default_weights() -> str:
+    """Return the name of the best shipped weights.
+
+    Raises:
+        InputError: This build ships none.
+    """
+    present = weight_names()
+    best = next((name for name in BEST_FIRST if name in present), None)
+    if best is None:
+        raise InputError(
+            f"this build ships no weights ({WEIGHTS_FOLDER} is empty); train a method (facemodels train dasl) and give "
+            "its checkpoint"
+        )
+    return best
+
+
+def method_folder(checkpoint: str | Path | None) -> tuple[Path, str]:
+    """Find a trained method.
+
+    Args:
+        checkpoint: The name of shipped weights (`weight_names`), or the folder of a checkpoint. None: the best shipped
+            weights.
+
+    Returns:
+        The folder, and the name of the method.
+
+    Raises:
+        InputError: The folder is no checkpoint.
+    """
+    shipped = weight_names()
+    checkpoint = default_weights() if checkpoint is None else checkpoint
+    folder = WEIGHTS_FOLDER / checkpoint if str(checkpoint) in shipped else Path(checkpoint)
+    if not (folder / "weights.safetensors").is_file() or not (folder / "config.json").is_file():
+        inside = checkpoints(folder / "checkpoints") or checkpoints(folder)
+        if inside:
+            hint = f"; the last checkpoint in it is {inside[-1]}"
+        elif folder.exists():
+            hint = ""
+        else:
+            hint = f", and not the name of shipped weights ({', '.join(shipped) or 'there are none'})"
+        raise InputError(f"{folder}: not a checkpoint (it must hold weights.safetensors and config.json){hint}")
+    try:
+        return folder, json.loads((folder / "config.json").read_text())["method"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / 'config.json'}: expected the settings of a method, with its name as method "
+            f"({type(error).__name__})"
+        ) from None
