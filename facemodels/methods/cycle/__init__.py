@@ -45,7 +45,6 @@ properties    what the network predicts, and the variations of it
 network       the network with its four branches
 composition   the picture J
 method        data, losses and inference
-validation    errors on held-out frames, and the leaks between pose and expression
 """
 
 from facemodels.methods.cycle.composition import (

@@ -22,8 +22,7 @@ settings      the settings and the presets
 network       the encoder with its heads
 pose          pose guidance, and the baseline that regresses the pose
 reprojection  a frame as it would look with the face of another frame
-method        data, losses and inference
-validation    errors on held-out faces, and which of the parameters causes them
+method        data, losses, inference, and validation with the paper's case study
 """
 
 from facemodels.methods.pgn.method import PGN, Prediction
