@@ -3,6 +3,7 @@
 The front of an egg with a nose: 961 vertices, 68 landmarks, a handful of smooth modes.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -96,3 +97,19 @@ def bump(x, y, cx, cy, width, height):
 
 def patch(**options) -> MorphableModel:
     return MorphableModel(patch_data(**options))
+
+
+def permuted(data, seed=0):
+    order = np.random.default_rng(seed).permutation(len(data.mean))
+    place = np.argsort(order)
+    per_vertex = {
+        k: getattr(data, k)[..., order, :] for k in ("mean", "identity", "expression", "albedo_mean", "albedo")
+    }
+    return replace(
+        data,
+        **per_vertex,
+        faces=place[data.faces],
+        landmark_index=place[data.landmark_index],
+        contour=place[data.contour],
+        name="permuted",
+    )

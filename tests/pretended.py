@@ -1,7 +1,9 @@
-"""A CUDA device that is not there: tensors on the CPU that say they are on cuda:0, so that a training step shows without a GPU where it mixes devices and where it waits for one.
+"""A CUDA device for tests where there is none: tensors on the CPU that say that they are on cuda:0.
 
-Within `pretended_cuda`, what is made on or moved to "cuda" is a `Pretended`; an operation on tensors of both devices fails as CUDA's does, and what would make the host wait for
-the device (a number read, a copy that is not `non_blocking`, constants from Python) is noted with the line that did it. Kernels are the CPU's: it shows nothing about theirs.
+A training step within `pretended_cuda` shows where it mixes devices and where it waits for the GPU. What is made on or
+moved to "cuda" is a `Pretended`; an operation on tensors of both devices fails as CUDA's does. What would make the host
+wait for the device (a number read, a copy that is not `non_blocking`, constants from Python) is noted with its line of
+code. Kernels are the CPU's, so nothing is shown about CUDA's.
 """
 
 import contextlib
@@ -25,8 +27,8 @@ READS = {
     "masked_select",
     "_linalg_svd",
     "linalg_eig",
-    "_linalg_eigh",
-}  # the decompositions read whether they converged
+    "_linalg_eigh",  # decompositions read whether they converged
+}
 
 
 class Pretended(Tensor):
@@ -55,10 +57,8 @@ class Pretended(Tensor):
 
 
 def on_cuda(device) -> bool:
-    return device is not None and torch.device(device).type in (
-        "cuda",
-        "meta",
-    )  # torch, below, takes a `Pretended` for a tensor on the device "meta"
+    # torch takes a `Pretended` for a tensor on the device "meta".
+    return device is not None and torch.device(device).type in ("cuda", "meta")
 
 
 class _Dispatch(TorchDispatchMode):
@@ -85,12 +85,7 @@ class _Dispatch(TorchDispatchMode):
             crosses = bool(there) and bool(here) if name == "copy_" else bool(there) != wrapped
             if crosses and not (args[2:] or [kwargs.get("non_blocking")])[0]:
                 self.wait(name)
-        elif name in (
-            "index",
-            "index_put",
-            "index_put_",
-            "_index_put_impl_",
-        ):  # indices may be on the CPU, and are copied
+        elif name in ("index", "index_put", "index_put_", "_index_put_impl_"):  # copies indices from the CPU
             if there and not isinstance(args[0], Pretended):
                 raise RuntimeError(f"{func}: indices on cuda:0 of a tensor on the CPU")
             if there and here:
@@ -98,9 +93,8 @@ class _Dispatch(TorchDispatchMode):
             if there and any(t.dtype in (torch.bool, torch.uint8) for t in args[1] if t is not None):
                 self.wait("a mask as index")
         elif there and here:
-            raise RuntimeError(
-                f"{func}: tensors on cuda:0 and on the CPU: {[(type(t).__name__, t.dtype, list(t.shape)) for t in tensors]}"
-            )
+            found = [(type(t).__name__, t.dtype, list(t.shape)) for t in tensors]
+            raise RuntimeError(f"{func}: tensors on cuda:0 and on the CPU: {found}")
         elif there and name in READS:
             self.wait(name)
         if device is not None:

@@ -9,7 +9,7 @@ from facemodels import MorphableModel, load_model
 from facemodels.cli.main import COMMANDS, main
 from facemodels.core import drawing
 from facemodels.models.sampling import EXPRESSIONS, activations, random_coefficients
-from tests.models.test_morphable import tiny
+from tests.tiny_model import tiny
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import pytest
 
 from facemodels.core.crops import cut, from_crop, landmark_box, to_crop
 from tests.data.pictures import light_center, spots
+from tests.stub_method import ramps
 
 
 def test_a_box_on_whole_pixels_is_cut_without_a_change():
@@ -58,3 +59,9 @@ def test_a_box_that_cannot_be_cut_is_refused(box):
 def test_a_box_around_fewer_than_two_points_is_refused(points):
     with pytest.raises(ValueError, match="two different points"):
         landmark_box(np.array(points))
+
+
+def test_a_crop_goes_back_where_it_came_from():
+    picture, box = ramps(), (100.0, 60.0, 200.0, 160.0)
+    assert cut(picture, box, 50).shape == (50, 50, 3)
+    assert np.allclose(to_crop(np.array([150.0, 110.0]), box, 50), 25)

@@ -12,11 +12,18 @@ import facerender as fr
 from facemodels import MorphableModel, load_model
 from facemodels.core.errors import InputError
 from facemodels.data import FaceBatch
-from facemodels.data.clips import CONTROLLED, StoredClips, SyntheticClips, SyntheticGroups, clips, rendered
+from facemodels.data.clips import (
+    CONTROLLED,
+    StoredClips,
+    SyntheticClips,
+    SyntheticGroups,
+    clips,
+    rendered,
+)
 from facemodels.data.synthetic import RandomizationConfig
 from tests.data.pictures import five, write_frames
 from tests.data_sets import DATA, needs_data
-from tests.models.test_morphable import tiny
+from tests.tiny_model import tiny
 
 PLAIN = RandomizationConfig(occluded=0.0, degraded=0.0)
 # imageio's, where ffmpeg ends before it is told to

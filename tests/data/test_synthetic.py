@@ -13,7 +13,7 @@ from facemodels import MorphableModel, load_model
 from facemodels.data import FaceBatch
 from facemodels.data.degradations import gaussian_blur, jpeg
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
-from tests.models.test_morphable import tiny
+from tests.tiny_model import tiny
 
 PLAIN = RandomizationConfig(occluded=0.0, degraded=0.0, background=0.0)
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import facerender as fr
 from facerender import camera
 
 F64 = torch.float64
@@ -86,3 +87,11 @@ def test_framing_keeps_the_mesh_inside(projection, size):
     ndc = clip[..., :3] / clip[..., 3:]
     assert ndc.abs().max() <= 1
     assert (ndc[..., :2] * torch.tensor([size[1], size[0]]) / min(size)).abs().max() > 0.7
+
+
+def test_euler_angles_are_those_a_rotation_was_made_of():
+    angles = (torch.rand(50, 3, generator=torch.Generator().manual_seed(1)) - 0.5) * torch.tensor([6.0, 3.1, 6.0])
+    assert torch.allclose(fr.camera.euler_angles(fr.camera.euler_rotation(angles)), angles, atol=1e-4)
+    upright = fr.camera.euler_rotation(torch.tensor([[0.3, torch.pi / 2, 0.1]], dtype=torch.float64))
+    again = fr.camera.euler_rotation(fr.camera.euler_angles(upright))
+    assert torch.allclose(again, upright, atol=1e-6)  # at a quarter turn another set of angles, but the same rotation

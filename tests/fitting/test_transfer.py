@@ -1,39 +1,19 @@
-"""Coefficients carried to a model that can show the same faces come back; to others, the faces do."""
+"""Coefficients of one model as those of another (facemodels.fitting.transfer)."""
 
-import os
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from facemodels import InputError, MorphableModel, load_model
-from facemodels.cli.main import main
 from facemodels.fitting.transfer import Transfer
-from facemodels.models.formats.native import write_native
-from tests.face_patch import patch, patch_data
+from tests.data_sets import DATA, needs_data
+from tests.face_patch import patch, patch_data, permuted
 
-DATA = Path(os.environ.get("FACEMODELS_DATA", Path(__file__).parents[3] / "shared/data"))
 IDENTITY = torch.tensor([[1.0, -0.5, 0.8, 0.3, -1.2, 0.6, 0.0, -0.4]])
 EXPRESSION = torch.tensor([[0.8, 0.0, 0.2], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.1, 0.3, 0.9]])
-
-
-def permuted(data, seed=0):
-    order = np.random.default_rng(seed).permutation(len(data.mean))
-    place = np.argsort(order)
-    per_vertex = {
-        k: getattr(data, k)[..., order, :] for k in ("mean", "identity", "expression", "albedo_mean", "albedo")
-    }
-    return replace(
-        data,
-        **per_vertex,
-        faces=place[data.faces],
-        landmark_index=place[data.landmark_index],
-        contour=place[data.contour],
-        name="permuted",
-    )
 
 
 def rotated_basis(data, seed=0):
@@ -101,7 +81,7 @@ def test_models_with_too_little_in_common_are_refused():
         Transfer(patch(), MorphableModel(data))
 
 
-@pytest.mark.skipif(not (DATA / "ict_facekit.npz").is_file(), reason="needs ict_facekit.npz in FACEMODELS_DATA")
+@needs_data("ict_facekit.npz")
 def test_arkit_shapes_of_ict_facekit_become_the_builtin_shapes_of_that_name():
     source, target = load_model(str(DATA / "ict_facekit.npz")), load_model("builtin")
     shapes = ["jawOpen", "eyeBlinkLeft", "browDownRight", "mouthSmileLeft", "mouthLeft", "jawRight"]
@@ -112,75 +92,3 @@ def test_arkit_shapes_of_ict_facekit_become_the_builtin_shapes_of_that_name():
         torch.eye(source.num_expression)[[spelled.index(name) for name in shapes]]
     )
     assert [target.expression_names[k] for k in found.argmax(1)] == shapes
-
-
-@pytest.fixture
-def files(tmp_path):
-    write_native(patch_data(), tmp_path / "a.safetensors")
-    write_native(permuted(patch_data()), tmp_path / "b.safetensors")
-    np.savez(tmp_path / "in.npz", identity=IDENTITY.numpy(), expression=EXPRESSION.numpy())
-    return tmp_path
-
-
-def test_command_writes_coefficients_and_a_table_of_curves(files, capsys):
-    assert (
-        main(
-            [
-                "transfer",
-                str(files / "in.npz"),
-                "--from",
-                str(files / "a.safetensors"),
-                "--to",
-                str(files / "b.safetensors"),
-                "-o",
-                str(files / "out.npz"),
-            ]
-        )
-        == 0
-    )
-    out = np.load(files / "out.npz")
-    np.testing.assert_allclose(out["identity"], IDENTITY, atol=0.02)
-    np.testing.assert_allclose(out["expression"], EXPRESSION, atol=0.02)
-    lines = (files / "out.csv").read_text().splitlines()
-    assert lines[0] == "frame,chinDown,mouthWide,browsUp" and len(lines) == 5
-    np.testing.assert_allclose(
-        np.loadtxt(files / "out.csv", delimiter=",", skiprows=1)[:, 1:], out["expression"], atol=1e-5
-    )
-    assert "4 frames" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "content, words",
-    [
-        ({"expression": np.zeros((2, 9))}, "[2, 9]"),
-        ({"identity": np.zeros((3, 8))}, "one person"),
-        ({"expression": np.full((2, 3), np.nan)}, "not finite"),
-        ({"joints": np.zeros((2, 1, 3))}, "joints"),
-        ({"other": np.zeros(3)}, "found none"),
-        (b"no archive", "not a readable"),
-        (None, "no such file"),
-    ],
-)
-def test_command_names_what_is_wrong_with_a_file(files, content, words, capsys):
-    path = files / "bad.npz"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        np.savez(path, **content)
-    assert (
-        main(
-            [
-                "transfer",
-                str(path),
-                "--from",
-                str(files / "a.safetensors"),
-                "--to",
-                str(files / "b.safetensors"),
-                "-o",
-                str(files / "out.npz"),
-            ]
-        )
-        == 1
-    )
-    said = capsys.readouterr().err
-    assert words in said and "bad.npz" in said and said.count("\n") == 1

@@ -7,6 +7,7 @@ from PIL import Image
 from facemodels import InputError
 from facemodels.cli.fit import read_photo
 from facemodels.io.images import as_rgb, picture_files, read_picture
+from tests.stub_method import ramps
 
 GRAY = np.array([[0, 257, 12850], [25700, 51400, 65535]], np.uint16)  # 16-bit values of the bytes below
 BYTES = np.array([[0, 1, 50], [100, 200, 255]], np.uint8)
@@ -79,3 +80,29 @@ def test_pictures_are_turned_as_their_tag_says_and_become_rgb(tmp_path):
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
     with pytest.raises(InputError, match=r"b.jpg: not a readable picture"):
         read_picture(tmp_path / "b.jpg")
+
+
+def test_pictures_of_every_kind_are_read_alike(tmp_path):
+    picture = ramps(40, 60)
+    Image.fromarray(picture).save(tmp_path / "rgb.png")
+    Image.fromarray(np.dstack([picture, np.full((40, 60), 255, np.uint8)])).save(tmp_path / "rgba.png")
+    Image.fromarray(picture).convert("CMYK").save(tmp_path / "cmyk.tif")
+    Image.fromarray(picture[..., 0]).save(tmp_path / "grey.png")
+    Image.fromarray(picture[..., 0].astype(np.uint16) * 257).save(tmp_path / "grey16.png")
+    turned = Image.fromarray(np.rot90(picture).copy())
+    exif = turned.getexif()
+    exif[274] = 6  # to be shown turned by a quarter, clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    wanted = {
+        "rgb.png": picture,
+        "rgba.png": picture,
+        "cmyk.tif": picture,
+        "grey.png": picture[..., :1].repeat(3, -1),
+        "grey16.png": picture[..., :1].repeat(3, -1),
+        "turned.png": picture,
+    }
+    for name, expected in wanted.items():
+        got = read_picture(tmp_path / name)
+        assert got.dtype == np.uint8 and got.shape == (40, 60, 3) and np.abs(got.astype(int) - expected).max() <= 1, (
+            name
+        )

@@ -1,36 +1,16 @@
-"""MorphableModel: what coefficients mean, the fast paths, the moving contour, skinning, and errors for wrong input."""
+"""MorphableModel: what coefficients mean, the fast paths, skinning, and errors for wrong input."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-import facerender as fr
-from facemodels import InputError, ModelData, MorphableModel, Skeleton
-from facemodels.core.contour import contour_lines
+from facemodels import InputError, MorphableModel, Skeleton
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.models.model_data import truncated
 from facemodels.models.morphable import blend, skin
-
-V, I, E, A = 40, 7, 5, 3
-
-
-def tiny(**changes):
-    rng = np.random.default_rng(0)
-    data = dict(
-        name="tiny",
-        mean=rng.normal(size=(V, 3)) * 50,
-        identity=rng.normal(size=(I, V, 3)),
-        expression=rng.normal(size=(E, V, 3)),
-        faces=rng.permuted(np.tile(np.arange(V), (60, 1)), axis=1)[:, :3],
-        albedo_mean=rng.uniform(0.3, 0.6, size=(V, 3)),
-        albedo=rng.normal(size=(A, V, 3)) * 0.05,
-        landmark_index=rng.integers(0, V, size=(68, 3)),
-        landmark_weights=np.tile([0.5, 0.3, 0.2], (68, 1)),
-    )
-    return ModelData(**{**data, **changes})
+from tests.tiny_model import A, E, I, V, tiny
 
 
 @pytest.fixture
@@ -40,16 +20,6 @@ def model(device):
 
 def coefficients(device, n=4):
     return torch.randn(n, I, device=device), torch.randn(n, E, device=device), torch.randn(n, A, device=device)
-
-
-def test_public_names_are_there():
-    import facemodels
-
-    for name in facemodels.__all__:
-        assert getattr(facemodels, name) is not None
-    assert set(facemodels.__all__) <= set(dir(facemodels))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = facemodels.nothing
 
 
 def test_a_face_is_the_mean_and_the_sum_of_its_modes(model, device):
@@ -133,20 +103,6 @@ def test_srgb_albedo_is_decoded_after_blending():
     torch.testing.assert_close(model.albedo(a), want)
 
 
-def test_rotation_vectors_are_rotations_also_at_zero():
-    vectors = torch.randn(20, 3, dtype=torch.float64) * torch.logspace(-9, 0.4, 20, dtype=torch.float64)[:, None]
-    r = axis_angle_rotation(vectors)
-    torch.testing.assert_close(r, torch.linalg.matrix_exp(_cross(vectors)), rtol=0, atol=1e-12)
-    zero = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(axis_angle_rotation, zero)
-
-
-def _cross(v):
-    x, y, z = v.unbind(-1)
-    o = torch.zeros_like(x)
-    return torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(-1, 3, 3)
-
-
 def skeleton():
     rng = np.random.default_rng(2)
     weights = rng.uniform(size=(V, 3))
@@ -202,61 +158,3 @@ def test_joints_at_rest_change_nothing_and_wrong_ones_are_refused():
     turn = axis_angle_rotation(torch.tensor([[[0, 0, 0], [0.3, -0.2, 0.1]]]))
     got = skin(v, torch.zeros(1, 2, 3), turn, (-1, 0), torch.tensor([[0.0, 1.0]]).expand(5, 2))
     torch.testing.assert_close(got, v @ turn[:, 1].transpose(1, 2))
-
-
-# -------------------------------------------------------- on the built-in model
-
-
-@pytest.fixture(scope="module")
-def builtin():
-    from facemodels import load_model
-
-    return load_model("builtin")
-
-
-def rotation(yaw, pitch=0.0):
-    return fr.camera.euler_rotation(torch.tensor([[math.radians(pitch), math.radians(yaw), 0.0]]))
-
-
-def test_seen_from_the_front_the_contour_is_close_to_the_static_one(builtin):
-    vertices = builtin.shape()
-    static, moving = builtin.landmarks(vertices), builtin.landmarks(vertices, rotation(0))
-    assert torch.equal(static[:, 17:], moving[:, 17:])
-    assert (static - moving)[0, :17, :2].norm(dim=-1).max() < 6
-
-
-@pytest.mark.parametrize("yaw", [-60, -40, 40, 60])
-def test_turned_away_the_contour_of_the_far_side_lies_on_the_outline(builtin, yaw):
-    """Turned to its left (yaw > 0), the head shows its right side: the far cheek is the left one, landmarks 9 to 16."""
-    vertices, r = builtin.shape(), rotation(yaw)
-    moving = (builtin.landmarks(vertices, r) @ r.transpose(1, 2))[0]
-    static = (builtin.landmarks(vertices) @ r.transpose(1, 2))[0]
-    cheek = torch.tensor(
-        sorted(
-            set(builtin.regions["face"].tolist())
-            - set(builtin.regions["nose"].tolist())
-            - set(builtin.regions["lips"].tolist())
-        )
-    )
-    cheek = cheek[builtin.mean[cheek, 0].abs() > 22]  # neither nose nor mouth
-    face = (vertices @ r.transpose(1, 2))[0][cheek]
-    far, near = (slice(11, 16), slice(1, 6)) if yaw > 0 else (slice(1, 6), slice(11, 16))
-    side = 1.0 if yaw > 0 else -1.0
-    for k in range(68)[far]:
-        level = face[(face[:, 1] - moving[k, 1]).abs() < 3]
-        outline = (level[:, 0] * side).max()
-        assert outline - moving[k, 0] * side < 9, (
-            f"landmark {k} lies {outline - moving[k, 0] * side:.1f} mm inside the outline"
-        )
-    assert (moving[far, 0] * side - static[far, 0] * side).mean() > 3  # they have moved outwards
-    assert torch.equal(moving[near], static[near])
-
-
-def test_contour_lines_are_mirror_images_on_a_symmetric_head(builtin):
-    lines = builtin.contour.long()
-    mirrored = builtin.symmetry.long()[lines].flip(0)
-    assert (builtin.mean[lines] - builtin.mean[mirrored]).norm(dim=-1).max() < 6
-    again = contour_lines(
-        builtin.mean.numpy(), builtin.faces.numpy(), builtin.landmark_index.numpy(), builtin.landmark_weights.numpy()
-    )
-    assert again.shape == (17, 16)

@@ -1,4 +1,4 @@
-"""Faces that are fitted to their picture from what a network says (facemodels.reconstruction.refine)."""
+"""Faces fitted to their photo from a network's prediction (facemodels.reconstruction.refine)."""
 
 import copy
 from types import SimpleNamespace
@@ -9,16 +9,13 @@ import torch
 
 import facerender as fr
 from facemodels import load_model
-from facemodels.cli.main import main
-from facemodels.core.camera import Camera
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.refine import Refined
-
-SIZE = 120
+from tests.synthetic_faces import CROP, drawn
 
 
 @pytest.fixture(scope="module")
@@ -26,33 +23,10 @@ def model():
     return load_model()
 
 
-def drawn(model, identity, yaw):
-    """(picture [1,3,S,S] of a person, its weak-perspective camera)"""
-    camera = Camera(
-        torch.tensor([0.42]),
-        fr.camera.euler_rotation(torch.tensor([[0.05, yaw, 0.0]])),
-        torch.tensor([[0.0, 4.0]]),
-        (SIZE, SIZE),
-        (SIZE / 2, SIZE / 2),
-    )
-    vertices = model.shape(identity)
-    normals = fr.vertex_normals(vertices, model.topology) @ camera.rotation.transpose(-1, -2)
-    image, _ = fr.render_face(
-        camera.clip(vertices),
-        normals,
-        model.albedo(torch.zeros(1, 1)),
-        fr.lighting.studio(1),
-        model.topology,
-        (SIZE, SIZE),
-        torch.full((3,), 0.1),
-    )
-    return fr.color.to_srgb(image.clamp(0, 1)).permute(0, 3, 1, 2), camera
-
-
 class Network:
     """Says where the landmarks are, and that everybody has the mean face."""
 
-    size, name, given, config = SIZE, "stub", "the picture alone", None
+    size, name, given, config = CROP, "stub", "the picture alone", None
 
     def __init__(self, model, cameras, identities, shift=0.0):
         self.model, self.calls = model, 0
@@ -113,8 +87,8 @@ def test_it_comes_nearer_to_the_person_and_keeps_the_pose(model):
 def test_where_there_is_no_face_to_fit_the_network_has_the_last_word(model):
     identity = torch.zeros(1, 1)
     image, camera = drawn(model, identity, 0.0)
-    for network in (Network(model, [camera], [identity], shift=5 * SIZE), Network(model, [camera], [identity])):
-        if network.prediction.landmarks.max() < 2 * SIZE:
+    for network in (Network(model, [camera], [identity], shift=5 * CROP), Network(model, [camera], [identity])):
+        if network.prediction.landmarks.max() < 2 * CROP:
             network.prediction = network.prediction._replace(landmarks=network.prediction.landmarks * 1e-3)
         found = Refined(network).reconstruct(image)
         assert (
@@ -131,18 +105,18 @@ def test_all_else_is_the_networks(model):
     image, camera = drawn(model, torch.zeros(1, 1), 0.0)
     network = Network(model, [camera], [torch.zeros(1, 1)])
     refined = Refined(network, 3)
-    assert refined.size == SIZE and refined.model is model and network.calls == 0
+    assert refined.size == CROP and refined.model is model and network.calls == 0
     torch.testing.assert_close(refined.landmarks(image), refined.reconstruct(image).landmarks)
     with pytest.raises(ValueError, match="at least 1"):
         Refined(network, 0)
-    assert copy.deepcopy(refined).size == SIZE
+    assert copy.deepcopy(refined).size == CROP
     network.model = SimpleNamespace(name="flame", joints=("jaw",))
     with pytest.raises(InputError, match="flame cannot be refined"):
         Refined(network)
 
 
 def test_faces_of_pictures_are_refined_once(model, monkeypatch):
-    """The first look, which finds the crop, is the network's; the last one is fitted, also where landmarks are given."""
+    """The first pass, which finds the crop, is the network's; the last one is fitted, also with given landmarks."""
     worker = Reconstructor("dasl-aflw", refine=4)
     seen = []
     fitted = Refined._fit
@@ -165,7 +139,7 @@ def test_protocols_with_scans_refine_the_second_look(model, monkeypatch):
 
     image, camera = drawn(model, torch.zeros(1, 1), 0.2)
     photo = scan_faces.Photo(
-        "photo", (image[0].permute(1, 2, 0) * 255).byte().numpy(), (0.0, 0.0, float(SIZE), float(SIZE))
+        "photo", (image[0].permute(1, 2, 0) * 255).byte().numpy(), (0.0, 0.0, float(CROP), float(CROP))
     )
     method, seen = load_method("dasl-aflw"), []
     fitted = Refined._fit
@@ -173,36 +147,6 @@ def test_protocols_with_scans_refine_the_second_look(model, monkeypatch):
     (plain,), (refined,) = (list(scan_faces.reconstructions(m, [photo])) for m in (method, Refined(method, 4)))
     assert len(seen) == 1 and plain.albedo is None and refined.albedo is not None
     assert (plain.landmarks - refined.landmarks)[..., :2].norm(dim=-1).mean() < 4
-
-
-def test_a_video_is_not_refined(tmp_path, capsys):
-    clip = tmp_path / "clip.mp4"
-    clip.write_bytes(b"")
-    assert main(["reconstruct", str(clip), "-o", str(tmp_path / "out"), "--refine"]) == 1
-    assert "--refine takes photographs" in capsys.readouterr().err
-
-
-def test_a_picture_is(tmp_path, model):
-    import imageio.v3 as iio
-
-    image, camera = drawn(model, torch.zeros(1, 1), 0.2)
-    iio.imwrite(
-        tmp_path / "photo.png",
-        np.pad((image[0].permute(1, 2, 0) * 255).byte().numpy(), ((40, 40), (40, 40), (0, 0)), mode="edge"),
-    )
-    np.savetxt(tmp_path / "photo.txt", camera.pixels(model.landmarks(model.mean[None]))[0].numpy() + 40)
-    arguments = [
-        "reconstruct",
-        str(tmp_path / "photo.png"),
-        "--landmarks",
-        str(tmp_path / "photo.txt"),
-        "--write",
-        "coefficients",
-        "-o",
-    ]
-    assert main([*arguments, str(tmp_path / "a")]) == 0 and main([*arguments, str(tmp_path / "b"), "--refine"]) == 0
-    plain, refined = (np.load(tmp_path / folder / "photo_0.npz") for folder in "ab")
-    assert "albedo" in refined and "albedo" not in plain and not np.array_equal(plain["identity"], refined["identity"])
 
 
 def test_a_refined_method_is_a_method_that_a_reconstructor_takes(model):

@@ -1,0 +1,134 @@
+"""facemodels fit: a photo, a mesh, and every input that cannot be used."""
+
+import json
+import re
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import trimesh
+
+from facemodels.cli.main import main
+from facemodels.export import Mesh, write
+from facemodels.models.formats.native import write_native
+from tests.face_patch import patch, patch_data
+from tests.synthetic_faces import rendered, scanned
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    write_native(patch_data(), tmp_path / "patch.safetensors")
+    return str(tmp_path / "patch.safetensors")
+
+
+def test_command_fits_a_photo_with_the_landmarks_beside_it(tmp_path, model_file, capsys):
+    picture, _, _, _, landmarks = rendered(patch(), seed=7)
+    iio.imwrite(tmp_path / "face.png", picture)
+    np.savetxt(tmp_path / "face.txt", landmarks.numpy())
+    out = tmp_path / "out"
+    assert (
+        main(
+            [
+                "fit",
+                str(tmp_path / "face.png"),
+                "--model",
+                model_file,
+                "--contour",
+                "static",
+                "--iterations",
+                "20",
+                "-o",
+                str(out),
+                "--mesh",
+                ".ply",
+                ".glb",
+            ]
+        )
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "68 landmarks" in said and "pixels off" in said
+    overlay, error = iio.imread(out / "overlay.png"), iio.imread(out / "error.png")
+    assert overlay.shape == (512, 3 * 512, 3) and error.shape[1] == 512
+    photo, fitted = overlay[:, :512].astype(float), overlay[:, 512:1024].astype(float)
+    assert 0 < np.abs(photo - fitted).mean() < 10  # drawn over it, and like it
+    numbers = np.load(out / "coefficients.npz")
+    assert numbers["identity"].shape == (1, 8) and numbers["rotation"].shape == (1, 3, 3)
+    named = json.loads((out / "coefficients.json").read_text())
+    assert set(named["expression"]) == {"chinDown", "mouthWide", "browsUp"}
+    assert sorted(p.name for p in out.iterdir()) == [
+        "coefficients.json",
+        "coefficients.npz",
+        "error.png",
+        "face.glb",
+        "face.ply",
+        "overlay.png",
+    ]
+
+
+def test_command_fits_a_mesh(tmp_path, model_file, capsys):
+    vertices, landmarks, _ = scanned(patch(), 2)
+    write(tmp_path / "scan.ply", Mesh(vertices, patch().faces), unit="cm")
+    np.save(tmp_path / "points.npy", landmarks / 10)
+    assert (
+        main(
+            [
+                "fit",
+                str(tmp_path / "scan.ply"),
+                "--landmarks",
+                str(tmp_path / "points.npy"),
+                "--model",
+                model_file,
+                "-o",
+                str(tmp_path / "out"),
+                "--mesh",
+                ".html",
+                ".ply",
+            ]
+        )
+        == 0
+    )
+    millimetres = re.search(r"([\d.]+) mm to the mesh's unit", capsys.readouterr().out)[1]
+    assert float(millimetres) == pytest.approx(10, rel=0.02)
+    assert (tmp_path / "out/face.html").stat().st_size > 10000
+    again = [
+        "fit",
+        str(tmp_path / "scan.ply"),
+        "--landmarks",
+        str(tmp_path / "points.npy"),
+        "--model",
+        model_file,
+        "-o",
+        str(tmp_path / "metres"),
+        "--mesh",
+        ".ply",
+    ]
+    assert main([*again, "--unit", "m", "--axes", "z-up"]) == 0
+    plain, turned = (
+        np.asarray(trimesh.load(tmp_path / f"{folder}/face.ply", process=False).vertices)
+        for folder in ("out", "metres")
+    )
+    np.testing.assert_allclose(turned * 1000, plain[:, [0, 2, 1]] * [1, -1, 1], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["missing.jpg"], "no such file"),
+        (["photo.png"], "needs landmarks"),
+        (["photo.png", "--landmarks", "wrong.txt"], "68"),
+        (["photo.png", "--mesh", ".fbx"], ".fbx"),
+        (["photo.png", "--focal", "-1"], "--focal"),
+        (["broken.png", "--landmarks", "wrong.txt"], "not a readable picture"),
+        (["broken.ply"], "broken.ply"),
+    ],
+)
+def test_command_says_in_one_sentence_what_is_wrong(tmp_path, model_file, arguments, words, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    iio.imwrite("photo.png", np.zeros((64, 64, 3), np.uint8))
+    for name in ("broken.png", "broken.ply"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+    (tmp_path / "wrong.txt").write_text("1 2\n3 4\n")
+    assert main(["fit", *arguments, "--model", model_file, "-o", "out"]) == 1
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1

@@ -1,0 +1,413 @@
+"""facemodels reconstruct: photos, folders, videos and webcams; its options; every input that cannot be used."""
+
+import os
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from facemodels import InputError
+from facemodels.cli import reconstruct as reconstruct_command
+from facemodels.cli.main import main
+from facemodels.core.crops import landmark_box
+from facemodels.reconstruction import reconstructor
+from facemodels.reconstruction.reconstructor import Reconstructor
+from tests.stub_method import (
+    HEIGHT,
+    WIDTH,
+    found_at,
+    ramps,
+    read_arrays,
+    read_rows,
+    run_reconstruct,
+    unclosed,
+    write_video,
+)
+from tests.synthetic_faces import drawn
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_is_done(stub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        reconstructor,
+        "find_faces",
+        lambda image, threshold, longest: found_at((110, 60, 210, 190))(image) if image.shape[0] == HEIGHT else [],
+    )
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    Image.fromarray(ramps()).save(folder / "good.png")
+    Image.fromarray(ramps()).save(folder / "good.jpg", quality=95)
+    Image.fromarray(ramps()).save(folder / "deeper" / "good.png")
+    (folder / "text.png").write_text("not a picture")
+    whole = (folder / "good.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(folder / "dot.png")
+    (folder / "notes.txt").write_text("left alone")
+    (tmp_path / "empty").mkdir()
+    code = run_reconstruct(
+        stub,
+        monkeypatch,
+        folder,
+        tmp_path / "empty",
+        tmp_path / "nowhere.jpg",
+        "-o",
+        tmp_path / "out",
+        "--write",
+        "landmarks",
+    )
+    assert code == 1
+    said = capsys.readouterr().err
+    for part in (
+        "text.png: not a readable picture",
+        "cut.jpg: not a readable picture",
+        "dot.png: no face was found",
+        "empty: a folder without pictures",
+        "nowhere.jpg: there is no such file",
+    ):
+        assert said.count(part) == 1, part
+    names = {p.name for p in (tmp_path / "out").iterdir() if p.suffix == ".png"}
+    assert names == {
+        "good.png_landmarks.png",
+        "good.jpg_landmarks.png",
+        "good.png-2_landmarks.png",
+    }  # none over another
+
+
+def test_all_done_is_exit_code_0_and_a_hundred_faces_are_a_hundred(stub, tmp_path, monkeypatch):
+    boxes = [(x, y, x + 20.0, y + 22.0) for y in range(0, 200, 20) for x in range(0, 300, 30)]
+    monkeypatch.setattr(reconstructor, "find_faces", found_at(*boxes))
+    Image.fromarray(ramps()).save(tmp_path / "crowd.png")
+    assert run_reconstruct(stub, monkeypatch, tmp_path / "crowd.png", "-o", tmp_path / "out", "--write", "pose") == 0
+    assert len(list((tmp_path / "out").glob("crowd_*_pose.csv"))) == 100
+
+
+def test_boxes_and_landmarks_come_from_files(stub, tmp_path, monkeypatch):
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    (tmp_path / "boxes.json").write_text('{"a.png": [[110, 60, 210, 190], [120, 70, 200, 170]]}')
+    assert (
+        run_reconstruct(
+            stub,
+            monkeypatch,
+            tmp_path / "a.png",
+            "-o",
+            tmp_path / "out",
+            "--write",
+            "pose",
+            "--boxes",
+            tmp_path / "boxes.json",
+        )
+        == 0
+    )
+    assert len(list((tmp_path / "out").glob("*_pose.csv"))) == 2
+    points = np.random.default_rng(0).uniform(80, 200, (68, 2))
+    points[36:42], points[42:48], points[48:] = (140, 100), (180, 100), (160, 160)  # upright
+    np.savetxt(tmp_path / "points.txt", points)
+    assert (
+        run_reconstruct(
+            stub,
+            monkeypatch,
+            tmp_path / "a.png",
+            "-o",
+            tmp_path / "more",
+            "--write",
+            "coefficients",
+            "--landmarks",
+            tmp_path / "points.txt",
+        )
+        == 0
+    )
+    assert np.allclose(read_arrays(tmp_path / "more" / "a_0.npz")["crop"][0], landmark_box(points), atol=1e-3)
+
+
+def test_files_that_belong_to_no_photograph_are_named(stub, tmp_path, monkeypatch, capsys):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(ramps()).save(tmp_path / name)
+    np.savetxt(tmp_path / "points.txt", np.random.default_rng(0).uniform(80, 200, (68, 2)))
+    assert (
+        run_reconstruct(
+            stub,
+            monkeypatch,
+            tmp_path / "a.png",
+            tmp_path / "b.png",
+            "-o",
+            tmp_path / "out",
+            "--landmarks",
+            tmp_path / "points.txt",
+        )
+        == 1
+    )
+    assert "landmarks of one photograph, and there are 2" in capsys.readouterr().err
+    (tmp_path / "boxes.json").write_text('{"a.png": [[110, 60, 210, 190]], "c.png": []}')
+    assert (
+        run_reconstruct(
+            stub,
+            monkeypatch,
+            tmp_path / "a.png",
+            "-o",
+            tmp_path / "out",
+            "--write",
+            "pose",
+            "--boxes",
+            tmp_path / "boxes.json",
+        )
+        == 1
+    )
+    assert (
+        "c.png is none of the photographs" in capsys.readouterr().err and (tmp_path / "out" / "a_0_pose.csv").is_file()
+    )
+
+
+def test_a_box_that_cannot_be_cut_out_stops_its_own_photograph_alone(stub, tmp_path, monkeypatch, capsys):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(ramps()).save(tmp_path / name)
+    (tmp_path / "boxes.json").write_text('{"a.png": [[0, 0, 1e9, 1e9]], "b.png": [[110, 60, 210, 190]]}')
+    assert (
+        run_reconstruct(
+            stub,
+            monkeypatch,
+            tmp_path / "a.png",
+            tmp_path / "b.png",
+            "-o",
+            tmp_path / "out",
+            "--write",
+            "pose",
+            "--boxes",
+            tmp_path / "boxes.json",
+        )
+        == 1
+    )
+    assert "a.png: a box of" in capsys.readouterr().err and (tmp_path / "out" / "b_0_pose.csv").is_file()
+    (tmp_path / "boxes.json").write_text('{"a.png": [[0, 0, NaN, 1]]}')
+    assert (
+        run_reconstruct(
+            stub, monkeypatch, tmp_path / "a.png", "-o", tmp_path / "out", "--boxes", tmp_path / "boxes.json"
+        )
+        == 1
+    )
+    assert "boxes.json: expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--write", "overlay,hologram"], "--write hologram: there are overlay"),
+        (["--write", ","], "--write: nothing to write"),
+        (["--device", "banana"], "must be cpu, cuda or auto, got 'banana'"),
+        (["--threshold", "2"], "--threshold must be in 0..1"),
+        (["--boxes", "nowhere.json"], "nowhere.json: expected"),
+        (["--landmarks", "nowhere.pts"], "nowhere.pts: there is no such landmark file"),
+    ],
+)
+def test_wrong_options_are_one_sentence(stub, tmp_path, monkeypatch, capsys, arguments, message):
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    assert run_reconstruct(stub, monkeypatch, tmp_path / "a.png", "-o", tmp_path / "out", *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(stub, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    assert run_reconstruct(stub, monkeypatch, tmp_path / "a.png", "-o", tmp_path / "file" / "out") == 1
+    assert "nothing can be written there" in capsys.readouterr().err
+
+
+@unclosed
+def test_a_video_becomes_a_video_and_tables_with_a_row_a_frame(stub, tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "clip.mp4")
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    out = tmp_path / "out"
+    assert (
+        run_reconstruct(
+            stub,
+            monkeypatch,
+            tmp_path / "clip.mp4",
+            "-o",
+            out,
+            "--write",
+            "overlay,pose,glb,coefficients,arkit,landmarks",
+        )
+        == 0
+    )
+    assert iio.imread(out / "clip_overlay.mp4", plugin="FFMPEG").shape == (12, HEIGHT, WIDTH, 3)
+    assert len(read_rows(out / "clip_0_pose.csv")) == 12
+    arrays = read_arrays(out / "clip_0.npz")
+    assert (
+        arrays["expression"].shape == (12, 52)
+        and arrays["identity"].shape == (1, 100)
+        and arrays["frame"].tolist() == list(range(12))
+    )
+    assert np.load(out / "clip_0_landmarks.npy").shape == (12, 68, 3) and (out / "clip_0.glb").stat().st_size > 10_000
+    assert "1 face in 12 frames" in capsys.readouterr().out
+
+
+@unclosed
+def test_a_short_video_is_decoded_once_and_a_long_one_twice_to_the_same_pictures(stub, tmp_path, monkeypatch):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
+    iio.imwrite(
+        tmp_path / "clip.mp4",
+        np.stack([np.roll(ramps(), 3 * k, 0) for k in range(9)]),
+        plugin="FFMPEG",
+        fps=10,
+        codec="libx264",
+        macro_block_size=2,
+    )
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    real, times, pictures = reconstruct_command.open_video, [], []
+    monkeypatch.setattr(reconstruct_command, "open_video", lambda clip: (times.append(clip), real(clip))[1])
+    for room in (9 * HEIGHT * WIDTH * 3, 9 * HEIGHT * WIDTH * 3 - 1):
+        monkeypatch.setattr(reconstruct_command.FrameBuffer.__init__, "__defaults__", (room,))
+        out = tmp_path / str(room)
+        assert run_reconstruct(stub, monkeypatch, tmp_path / "clip.mp4", "-o", out, "--write", "overlay") == 0
+        pictures.append(iio.imread(out / "clip_overlay.mp4", plugin="FFMPEG"))
+    assert len(times) == 3 and pictures[0].shape[0] == 9 and np.array_equal(*pictures)
+
+
+@unclosed
+def test_a_video_that_breaks_off_is_done_up_to_there(stub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+
+    def opened(clip):
+        def frames():
+            for _ in range(8):
+                yield ramps()
+            raise InputError(f"{clip}: damaged after frame 8 (torn)")
+
+        return 10.0, 20, frames()
+
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
+    monkeypatch.setattr(reconstruct_command, "open_video", opened)
+    (tmp_path / "torn.mp4").write_bytes(b"x")
+    assert (
+        run_reconstruct(stub, monkeypatch, tmp_path / "torn.mp4", "-o", tmp_path / "out", "--write", "overlay,pose")
+        == 1
+    )
+    assert "damaged after frame 8 (torn); the 8 frames before are done" in capsys.readouterr().err
+    assert len(read_rows(tmp_path / "out" / "torn_0_pose.csv")) == 8
+    assert (tmp_path / "out" / "torn_overlay.mp4").is_file()
+
+
+@unclosed
+def test_a_frame_that_cannot_be_seen_ends_a_video_there(stub, tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "clip.mp4")
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    see, calls = Reconstructor.predict, []
+
+    def seven(self, images, views, method=None):
+        calls.append(1)
+        if len(calls) > 8:  # the first frame is looked at twice
+            raise InputError("a crop is too large")
+        return see(self, images, views)
+
+    monkeypatch.setattr(Reconstructor, "predict", seven)
+    assert (
+        run_reconstruct(stub, monkeypatch, tmp_path / "clip.mp4", "-o", tmp_path / "out", "--write", "overlay,pose")
+        == 1
+    )
+    assert "a crop is too large; the 7 frames before are done" in capsys.readouterr().err
+    assert (
+        len(read_rows(tmp_path / "out" / "clip_0_pose.csv")) == 7
+        and iio.imread(tmp_path / "out" / "clip_overlay.mp4", plugin="FFMPEG").shape[0] == 7
+    )
+
+
+@unclosed
+def test_a_video_file_that_was_cut_off_is_named(stub, tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "whole.mp4", 60)
+    import subprocess
+
+    import imageio_ffmpeg
+
+    fast = tmp_path / "fast.mp4"  # with its table of contents at the front, as files from the web have it
+    subprocess.run(
+        [
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            "-loglevel",
+            "error",
+            "-i",
+            tmp_path / "whole.mp4",
+            "-c",
+            "copy",
+            "-movflags",
+            "faststart",
+            fast,
+        ],
+        check=True,
+    )
+    content = fast.read_bytes()
+    fast.write_bytes(content[: len(content) * 6 // 10])
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    assert run_reconstruct(stub, monkeypatch, fast, "-o", tmp_path / "out", "--write", "pose") == 1
+    said = capsys.readouterr().err
+    assert "fast.mp4: ends after frame" in said and "of about 60" in said
+    assert 1 <= len(read_rows(tmp_path / "out" / "fast_0_pose.csv")) < 54
+
+
+@unclosed
+def test_a_file_that_is_no_video_and_one_without_faces(stub, tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "bare.mp4", 6)
+    (tmp_path / "text.mp4").write_text("not a video")
+    monkeypatch.setattr(reconstructor, "find_faces", found_at())
+    assert run_reconstruct(stub, monkeypatch, tmp_path / "text.mp4", tmp_path / "bare.mp4", "-o", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "text.mp4: not a readable video" in said and "no face was found in 6 frames" in said
+    assert os.listdir(tmp_path / "out") == []
+
+
+@unclosed
+def test_a_webcam_that_is_not_there_is_one_sentence_and_one_that_is_is_a_video(stub, tmp_path, monkeypatch, capsys):
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: no webcams")
+    assert run_reconstruct(stub, monkeypatch, "webcam:99", "-o", tmp_path / "none") == 1
+    assert "webcam:99: there is no such camera" in capsys.readouterr().err
+
+    class Camera:
+        left = 6
+
+        def isOpened(self):
+            return True
+
+        def get(self, _):
+            return 0.0
+
+        def read(self):
+            self.left -= 1
+            return self.left >= 0, ramps()[..., ::-1]
+
+        def release(self):
+            self.left = None
+
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera())
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    assert run_reconstruct(stub, monkeypatch, "webcam", "-o", tmp_path / "out", "--write", "pose,overlay") == 0
+    assert len(read_rows(tmp_path / "out" / "webcam_0_pose.csv")) == 6
+    assert (tmp_path / "out" / "webcam_overlay.mp4").is_file() and (tmp_path / "out" / "webcam.mp4").is_file()
+
+
+def test_a_video_is_not_refined(tmp_path, capsys):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"")
+    assert main(["reconstruct", str(clip), "-o", str(tmp_path / "out"), "--refine"]) == 1
+    assert "--refine takes photographs" in capsys.readouterr().err
+
+
+def test_a_picture_is(tmp_path, model):
+    import imageio.v3 as iio
+
+    image, camera = drawn(model, torch.zeros(1, 1), 0.2)
+    iio.imwrite(
+        tmp_path / "photo.png",
+        np.pad((image[0].permute(1, 2, 0) * 255).byte().numpy(), ((40, 40), (40, 40), (0, 0)), mode="edge"),
+    )
+    np.savetxt(tmp_path / "photo.txt", camera.pixels(model.landmarks(model.mean[None]))[0].numpy() + 40)
+    arguments = [
+        "reconstruct",
+        str(tmp_path / "photo.png"),
+        "--landmarks",
+        str(tmp_path / "photo.txt"),
+        "--write",
+        "coefficients",
+        "-o",
+    ]
+    assert main([*arguments, str(tmp_path / "a")]) == 0 and main([*arguments, str(tmp_path / "b"), "--refine"]) == 0
+    plain, refined = (np.load(tmp_path / folder / "photo_0.npz") for folder in "ab")
+    assert "albedo" in refined and "albedo" not in plain and not np.array_equal(plain["identity"], refined["identity"])

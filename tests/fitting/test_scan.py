@@ -1,0 +1,68 @@
+"""Faces that are scanned and found again in their scan (facemodels.fitting.scan)."""
+
+import pytest
+import torch
+
+from facemodels import InputError
+from facemodels.core.surface import closest_points
+from facemodels.fitting.scan import fit_mesh
+from tests.face_patch import patch
+from tests.synthetic_faces import scanned
+
+
+@pytest.mark.parametrize("unit", [0.1, 1000.0])
+def test_a_scan_in_any_unit_is_found_from_landmarks(unit):
+    model = patch()
+    vertices, landmarks, person = scanned(model, 1, unit)
+    fit = fit_mesh(vertices, model.faces, model, landmarks, progress=False)
+    found = fit.placement(fit.face(model).vertices[0]).double()
+    assert closest_points(vertices, found, model.faces).distance.median() < 0.1 * unit
+    assert float(fit.placement.scale) == pytest.approx(unit, rel=0.02) and fit.landmark_error < 1
+
+
+def test_a_scan_that_lies_anyhow_is_found_without_landmarks():
+    model = patch()
+    vertices, landmarks, person = scanned(model, 1)
+    fit = fit_mesh(vertices, model.faces, model, progress=False)
+    found = fit.placement(fit.face(model).vertices[0]).double()
+    assert (found - vertices).norm(dim=1).median() < 2 and closest_points(
+        vertices, found, model.faces
+    ).distance.median() < 0.15
+
+
+def test_a_part_of_a_face_with_turned_triangles_is_fitted_where_it_is():
+    model = patch()
+    vertices, landmarks, person = scanned(model, 4)
+    kept = model.faces[(patch().mean[model.faces.long(), 0] < 20).all(1)]
+    fit = fit_mesh(vertices, kept.flip(1), model, landmarks, progress=False)
+    found = fit.placement(fit.face(model).vertices[0]).double()
+    used = kept.unique().long()
+    assert closest_points(vertices[used], found, model.faces).distance.median() < 0.1
+
+
+def test_a_neutral_fit_leaves_the_expression_out():
+    model = patch()
+    vertices, landmarks, person = scanned(model, 5)
+    fit = fit_mesh(vertices, model.faces, model, landmarks, expression=False, progress=False)
+    assert fit.expression.shape == (1, 3) and not fit.expression.any()
+
+
+def test_landmarks_that_lie_off_the_mesh_are_noticed():
+    model = patch()
+    vertices, landmarks, person = scanned(model, 5)
+    with pytest.raises(InputError, match="landmarks"):
+        fit_mesh(vertices, model.faces, model, landmarks + 500, progress=False)
+
+
+def test_meshes_that_cannot_be_fitted_are_refused():
+    model = patch()
+    good = model.mean.clone()
+    bad = {
+        "triangles": (good, model.faces[:0]),
+        "NaN": (good * torch.nan, model.faces),
+        "extent": (good * 0, model.faces),
+        "does not exist": (good[:5], model.faces),
+    }
+    for words, (vertices, faces) in bad.items():
+        with pytest.raises(InputError, match=words):
+            fit_mesh(vertices, faces, model)
