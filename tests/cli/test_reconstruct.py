@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from facemodels import InputError
-from facemodels.cli import reconstruct as reconstruct_command
+from facemodels import InputError, load_model
+from facemodels.cli import reconstruct_videos
 from facemodels.cli.main import main
 from facemodels.core.crops import landmark_box
 from facemodels.reconstruction import reconstructor
@@ -253,10 +253,10 @@ def test_a_short_video_is_decoded_once_and_a_long_one_twice_to_the_same_pictures
         macro_block_size=2,
     )
     monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
-    real, times, pictures = reconstruct_command.open_video, [], []
-    monkeypatch.setattr(reconstruct_command, "open_video", lambda clip: (times.append(clip), real(clip))[1])
+    real, times, pictures = reconstruct_videos.open_video, [], []
+    monkeypatch.setattr(reconstruct_videos, "open_video", lambda clip: (times.append(clip), real(clip))[1])
     for room in (9 * HEIGHT * WIDTH * 3, 9 * HEIGHT * WIDTH * 3 - 1):
-        monkeypatch.setattr(reconstruct_command.FrameBuffer.__init__, "__defaults__", (room,))
+        monkeypatch.setattr(reconstruct_videos.FrameBuffer.__init__, "__defaults__", (room,))
         out = tmp_path / str(room)
         assert run_reconstruct(stub, monkeypatch, tmp_path / "clip.mp4", "-o", out, "--write", "overlay") == 0
         pictures.append(iio.imread(out / "clip_overlay.mp4", plugin="FFMPEG"))
@@ -276,7 +276,7 @@ def test_a_video_that_breaks_off_is_done_up_to_there(stub, tmp_path, monkeypatch
         return 10.0, 20, frames()
 
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
-    monkeypatch.setattr(reconstruct_command, "open_video", opened)
+    monkeypatch.setattr(reconstruct_videos, "open_video", opened)
     (tmp_path / "torn.mp4").write_bytes(b"x")
     assert (
         run_reconstruct(stub, monkeypatch, tmp_path / "torn.mp4", "-o", tmp_path / "out", "--write", "overlay,pose")
@@ -383,16 +383,15 @@ def test_a_webcam_that_is_not_there_is_one_sentence_and_one_that_is_is_a_video(s
     assert (tmp_path / "out" / "webcam_overlay.mp4").is_file() and (tmp_path / "out" / "webcam.mp4").is_file()
 
 
-def test_a_video_is_not_refined(tmp_path, capsys):
+def test_refining_a_video_is_refused(tmp_path, capsys):
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"")
     assert main(["reconstruct", str(clip), "-o", str(tmp_path / "out"), "--refine"]) == 1
     assert "--refine takes photographs" in capsys.readouterr().err
 
 
-def test_a_picture_is(tmp_path, model):
-    import imageio.v3 as iio
-
+def test_refined_coefficients_of_a_photo_are_others_and_have_an_albedo(tmp_path):
+    model = load_model()
     image, camera = drawn(model, torch.zeros(1, 1), 0.2)
     iio.imwrite(
         tmp_path / "photo.png",
