@@ -1,4 +1,4 @@
-"""2DASL: the published layers and points, the four schemes on parameters that are known, and a training run from nothing."""
+"""2DASL: the published layers and points, the four schemes on known parameters, and training."""
 
 import json
 from types import SimpleNamespace
@@ -12,10 +12,21 @@ from torch import nn
 
 from facemodels import InputError, load_model
 from facemodels.cli.main import main
-from facemodels.core.landmarks import EIGHTEEN, EIGHTEEN_OF_AFLW, NAMES, center_depth, eighteen_points, mirror_order
+from facemodels.core.landmarks import (
+    EIGHTEEN,
+    EIGHTEEN_OF_AFLW,
+    NAMES,
+    center_depth,
+    eighteen_points,
+    mirror_order,
+)
 from facemodels.data import FaceBatch
-from facemodels.data.photographs import photographs, read_teacher_labels, write_teacher_labels
-from facemodels.losses import wpdc_loss
+from facemodels.data.photographs import (
+    photographs,
+    read_teacher_labels,
+    write_teacher_labels,
+)
+from facemodels.losses import critic_loss, wpdc_loss
 from facemodels.methods.dasl import (
     DASL,
     HELD_OUT,
@@ -51,7 +62,7 @@ def trained(tmp_path_factory):
 
 
 class FixedNetwork(nn.Module):
-    """In place of the network: gives the parameters that it was told, one after the other, and keeps what it was shown."""
+    """In place of the network: returns the given parameters one after the other, and records its inputs."""
 
     def __init__(self, *answers):
         super().__init__()
@@ -62,7 +73,7 @@ class FixedNetwork(nn.Module):
         return self.answers[len(self.shown) - 1]
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- layers
+# Layers
 
 
 def test_the_regressor_has_the_published_size():
@@ -104,7 +115,7 @@ def test_the_critic_has_six_convolutions_to_one_pixel_and_four_layers():
         assert critic(image.flip(0), q).sub(score).abs().max() > 0  # it looks at the picture
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- points
+# Points
 
 
 def test_the_18_points_of_68_and_of_21_landmarks_are_the_same_places():
@@ -180,7 +191,7 @@ def test_the_soft_channel_is_the_hard_one_with_a_gradient():
     assert (landmark_channel(points, ~shown, form="soft") == -1).all()
 
 
-# ------------------------------------------------------------------------------------------------------------------------ parameters
+# Parameters
 
 
 def test_the_reduced_model_keeps_what_moves_vertices_most():
@@ -230,7 +241,7 @@ def test_a_camera_matrix_that_is_no_rotation_becomes_one():
     assert (torch.linalg.det(rotation) > 0.99).all() and (scale > 0).all()
 
 
-# --------------------------------------------------------------------------------------------------------------------------- schemes
+# Schemes
 
 
 def known_batch(method, error=0.0):
@@ -334,6 +345,28 @@ def test_critic_and_network_are_trained_in_turn(trained):
     assert all(g is not None for g in gradients[:count]) and all(g is None for g in gradients[count:])
 
 
+def test_the_critic_is_given_the_parameters_of_the_same_step_and_the_method_keeps_no_state(trained):
+    batch, shared = trained.batch(0, range(4), torch.device("cpu")), {}
+    before = set(vars(trained))
+    with torch.no_grad():
+        trained("network", batch, 0, shared)
+        q = trained.network(torch.cat([batch.labelled.image, batch.wild.image]), channel_of_first_pass(trained, batch))
+        true = trained.whitening.whitened(trained.raw_parameters(batch.labelled))
+        scores = trained.critic(batch.labelled.image, true), trained.critic(batch.wild.image, q[4:])
+        loss = trained("critic", batch, 0, shared)["loss"]
+    assert torch.equal(shared["parameters"], q[4:]) and set(vars(trained)) == before
+    torch.testing.assert_close(loss, critic_loss(*scores))
+    with pytest.raises(KeyError):
+        trained("critic", batch, 0, {})
+
+
+def channel_of_first_pass(method, batch):
+    faces = [batch.labelled, batch.wild]
+    points = torch.cat([eighteen_points(f.landmarks) for f in faces])
+    visible = torch.cat([eighteen_points(f.visible[..., None].float())[..., 0] > 0.5 for f in faces])
+    return landmark_channel(points, visible & ~batch.blank[:, None], form=method.config.channel)
+
+
 def test_stage_1_sees_labelled_faces_alone(tmp_path):
     method = DASL(small(tmp_path, stage1=2))
     batch = method.batch(1, range(4), torch.device("cpu"))
@@ -361,7 +394,7 @@ def test_labelled_faces_are_judged_by_the_wpdc(trained):
     assert 0.3 * whole < got < 3 * whole  # over 200 points instead of all
 
 
-# ------------------------------------------------------------------------------------------------------------------------- inference
+# Inference
 
 
 def test_without_landmarks_the_first_pass_gives_those_of_the_second(trained):
@@ -380,7 +413,9 @@ def test_without_landmarks_the_first_pass_gives_those_of_the_second(trained):
     assert prediction.channel == "given"
     assert len(shown) == 1 and (shown[0] == 1).nonzero()[:, 2:].tolist() == [[20, 10]] * 3
     found = prediction.parameters
-    assert found.landmarks.shape == (3, 68, 3) and found.identity.shape == (3, 100) and found.expression.shape == (3, 52)
+    assert (
+        found.landmarks.shape == (3, 68, 3) and found.identity.shape == (3, 100) and found.expression.shape == (3, 52)
+    )
 
 
 def test_the_prediction_is_one_face_for_the_model_and_for_the_picture(trained):
@@ -392,7 +427,7 @@ def test_the_prediction_is_one_face_for_the_model_and_for_the_picture(trained):
     assert (placed - p.landmarks)[..., :2].norm(dim=-1).mean() < 4
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- training
+# Training
 
 
 def pictures(folder, count):
@@ -503,7 +538,7 @@ def test_settings_that_cannot_be_are_named(tmp_path, capsys, setting, sentence):
 
 
 def test_chin_and_ear_lobes_are_learnt_from_where_they_are_known(tmp_path):
-    """With labels that are the model's own, l2d is 0; moving a known lobe or the chin raises it, moving one that is hidden does not."""
+    """l2d is 0 with labels of the model itself; it rises with a known lobe or the chin, not with a hidden one."""
     method = DASL(small(tmp_path, extra="true", schemes="l2d"))
     q = 0.3 * torch.randn(2, 62, generator=torch.Generator().manual_seed(3))
     method.initialize()
@@ -521,7 +556,8 @@ def test_chin_and_ear_lobes_are_learnt_from_where_they_are_known(tmp_path):
 
 
 def test_all_68_landmarks_are_learnt_from_and_their_depth_where_it_is_known(tmp_path):
-    """With 68 landmarks that are the model's own, l2d is 0, wherever their depth begins; one that moves in any direction raises it, unless it is hidden."""
+    """l2d is 0 with 68 landmarks of the model itself, whatever the origin of depth; it rises with one that moves in any
+    direction, unless it is hidden."""
     method = DASL(small(tmp_path, extra="true", schemes="l2d", channel="hard")).eval()
     method.initialize()
     image = torch.rand(2, 3, 120, 120, generator=torch.Generator().manual_seed(4))
@@ -564,7 +600,7 @@ def test_photographs_from_the_side_are_taken_more_often(tmp_path):
 
 
 def test_distances_of_landmarks_may_weigh_as_they_are(tmp_path):
-    """Of the same predictions, `squared` has another loss: here all landmarks are 5 pixels off, which is 5 / 12 units or the square of that."""
+    """All landmarks are 5 pixels off: 5 / 12 units, or the square of that with `squared`."""
     values = {}
     for squared in ("true", "false"):
         method = DASL(small(tmp_path / squared, schemes="l2d", squared=squared, trunk="light")).eval()
@@ -576,10 +612,12 @@ def test_distances_of_landmarks_may_weigh_as_they_are(tmp_path):
                 landmark_channel(torch.zeros(8, 18, 2), torch.zeros(8, 18, dtype=torch.bool)),
             )
             seen = method.landmarks_of(q[4:])[1]
-        wild = FaceBatch(batch.wild.image, seen[..., :2] + torch.tensor([3.0, 4.0]), torch.ones(4, 68, dtype=torch.bool))
-        values[squared] = method.forward("network", Batch(batch.labelled, wild, torch.ones(8, dtype=torch.bool)), 5, {})[
-            "l2d"
-        ].item()
+        wild = FaceBatch(
+            batch.wild.image, seen[..., :2] + torch.tensor([3.0, 4.0]), torch.ones(4, 68, dtype=torch.bool)
+        )
+        values[squared] = method.forward(
+            "network", Batch(batch.labelled, wild, torch.ones(8, dtype=torch.bool)), 5, {}
+        )["l2d"].item()
     assert values["true"] == pytest.approx(25 / 144, rel=1e-3) and values["false"] == pytest.approx(5 / 12, rel=1e-3)
 
 
@@ -594,7 +632,8 @@ def test_a_prior_weighs_the_shapes_of_pictures_in_the_wild_alone(tmp_path):
 
 
 def test_views_of_a_picture_agree_where_a_teacher_makes_no_mistakes():
-    """A teacher that finds the middles of two spots, the one on the left of what it is shown for the left half of the 68 points: every view gives the same points back."""
+    """The teacher finds the centers of two spots, the left one for the left half of the 68 points: every view gives the
+    same points."""
     ys, xs = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(96) + 0.5, indexing="ij")
     spots = torch.tensor([[35.0, 40.0], [58.0, 52.0]])
     image = sum((-((xs - x) ** 2 + (ys - y) ** 2) / 8).exp() for x, y in spots).expand(1, 3, 96, 96)
@@ -623,7 +662,8 @@ def test_views_of_a_picture_agree_where_a_teacher_makes_no_mistakes():
 
 
 def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
-    """What a method sees in photographs with labels comes back as the landmarks of those that are trained on, where it hits the labels; the held-out ones keep theirs."""
+    """Where a teacher hits the labels of photographs, its landmarks replace those of the ones that are trained on; the
+    held-out ones keep theirs."""
     source = DASL(small(tmp_path / "any")).source(5, 0, range(12))
     for k in range(12):
         iio.imwrite(tmp_path / f"{k:02}.png", (source.image[k] * 255).byte().permute(1, 2, 0).numpy())
@@ -634,7 +674,9 @@ def test_a_teachers_landmarks_are_written_and_learnt_from(tmp_path, capsys):
     with torch.no_grad():
         assert torch.allclose(landmarks, center_depth(teacher.landmarks(faces.image.float() / 255)), atol=1e-3)
     middle = off.median().item()
-    assert predict_landmarks(teacher, faces, worst=middle)[0].isnan().all(-1).all(-1).tolist() == (off > middle).tolist()
+    assert (
+        predict_landmarks(teacher, faces, worst=middle)[0].isnan().all(-1).all(-1).tolist() == (off > middle).tolist()
+    )
     file = tmp_path / "seen.npz"
     assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", str(middle), "--views", "1"]) == 0
     assert f"{int((off <= middle).sum())} of 12 photographs" in capsys.readouterr().out

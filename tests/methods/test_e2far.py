@@ -50,7 +50,9 @@ def test_the_feature_maps_that_are_fused_have_the_same_size():
         network = Network(trunk, 5, 4).eval()
         seen = {}
         for name in ("conv6", "conv7", "conv8"):
-            getattr(network, name).register_forward_hook(lambda m, i, o, name=name: seen.update({name: o.shape[-2:]}))
+            getattr(network, name).register_forward_hook(
+                lambda m, i, o, name=name, seen=seen: seen.update({name: o.shape[-2:]})
+            )
         with torch.no_grad():
             identity, expression, landmarks = network(torch.rand(1, 3, network.size, network.size))
         assert (landmarks is None) == (trunk == "vgg")
@@ -63,8 +65,8 @@ def test_without_fusion_the_expression_comes_from_the_top_layer_alone():
     for fusion in (False, True):
         network = Network("light", 5, 4, fusion).eval()
         maps = {}
-        network.trunk.layer3.register_forward_hook(lambda m, i, o: maps.update(below=o))
-        network.trunk.layer4.register_forward_hook(lambda m, i, o: maps.update(top=o))
+        network.trunk.layer3.register_forward_hook(lambda m, i, o, maps=maps: maps.update(below=o))
+        network.trunk.layer4.register_forward_hook(lambda m, i, o, maps=maps: maps.update(top=o))
         expression = network(torch.rand(2, 3, 112, 112))[1].sum()
         below, top = torch.autograd.grad(expression, [maps["below"], maps["top"]], retain_graph=True)
         (through,) = torch.autograd.grad(maps["top"], maps["below"], top)
@@ -177,7 +179,7 @@ def test_what_does_not_exist_is_named(tmp_path, capsys):
 
 
 def test_a_face_is_placed_by_the_landmarks_of_the_light_trunk(tmp_path):
-    """With the true coefficients and landmarks in the network's place, the camera of a rendered face comes back, and with it the landmarks."""
+    """From the true coefficients and landmarks of renderings, the camera and the landmarks come back."""
     method = E2FAR(configured(E2FARConfig, PRESETS["smoke"] | {"output": str(tmp_path)})).eval()
     faces = Synthetic(method.model, method.network.size, RandomizationConfig(yaw=45))(5, 0, range(8))
     method.network.forward = lambda image: (faces.identity, faces.expression, faces.landmarks)

@@ -1,4 +1,4 @@
-"""Published networks of 62 parameters: files in their layout, written here, give the numbers that their own formulas give."""
+"""Published networks of 62 parameters: made-up files in their layout give the numbers of the published formulas."""
 
 import pickle
 

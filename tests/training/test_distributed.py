@@ -13,6 +13,8 @@ from torch import nn
 from facemodels.networks.norm import share_batch_norms
 from tests.training.toy import metrics, weights
 
+pytestmark = pytest.mark.slow  # two processes import torch and train
+
 KINDS = ["single", "adversarial", "normalised", "normalised adversarial", "late", "e2far", "dasl"]
 SHARES = [range(0, 3), range(3, 8)]  # of a batch of 8, for batch norm alone
 NORMS = [(torch.float64, True), (torch.float64, False), (torch.bfloat16, True)]

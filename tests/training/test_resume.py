@@ -99,6 +99,7 @@ def killed(kind, folder):
     return E2FAR, configured(E2FARConfig, settings), 0.5, 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, lives", [("toy", 20), ("e2far", 6)])
 def test_killed_at_random_instants_it_ends_in_the_same_bits(tmp_path, kind, lives):
     """SIGKILL, which no handler sees: within a step, within a write, anywhere. Children are forked, to import torch
