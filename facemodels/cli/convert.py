@@ -1,5 +1,6 @@
-"""facemodels convert: any model to this library's own format."""
+"""facemodels convert: a model of any family to this library's own format."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from facemodels.core.errors import InputError
@@ -8,28 +9,37 @@ from facemodels.models.formats.native import write_native
 from facemodels.models.model_data import ModelData, truncated
 
 
-def configure(parser):
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
     families = "\n".join(f"  {name}: {family.given}" for name, family in FAMILIES.items())
-    parser.description = "Convert a model of any family to .safetensors: millimetres, y up, unit-variance coefficients; it then loads at once."
-    parser.epilog = "example: facemodels convert FLAME2020/generic_model.pkl flame.safetensors\n\n"
-    parser.epilog += f"families, and what is given:\n{families}\n  builtin: the model that ships"
+    parser.description = (
+        "Convert a model of any family to .safetensors, which loads at once: millimeters, y up,\n"
+        "coefficients of unit variance."
+    )
+    parser.epilog = f"""example:
+  facemodels convert FLAME2020/generic_model.pkl flame.safetensors
+
+families, and what to give:
+{families}
+  builtin: the model that ships"""
     parser.add_argument("input", help="a model file or folder, or builtin")
     parser.add_argument(
         "output",
         type=Path,
-        help="a name that ends in .safetensors; a file of that name is replaced, once the new one is whole",
+        help="a name ending in .safetensors; an existing file is replaced once the new one is complete",
     )
-    parser.add_argument("--identity", type=int, metavar="K", help="keep the first K identity modes")
-    parser.add_argument("--expression", type=int, metavar="K", help="keep the first K expression modes")
+    parser.add_argument("--identity", type=int, metavar="K", help="keep only the first K identity modes")
+    parser.add_argument("--expression", type=int, metavar="K", help="keep only the first K expression modes")
 
 
-def run(options) -> int:
+def run(options: Namespace) -> int:
+    """Run the command and return its exit code."""
     for name in ("identity", "expression"):
         if getattr(options, name) is not None and getattr(options, name) < 0:
             raise InputError(f"--{name} must be 0 or more, got {getattr(options, name)}")
     if options.output.exists() and Path(options.input).exists() and options.output.samefile(options.input):
         raise InputError(f"{options.output}: the output is the input itself; give another name")
-    data = _input(options.input)
+    data = _read(options.input)
     kept = truncated(data, options.identity, options.expression)
     write_native(kept, options.output)
     print(f"{options.input}\n{summary(data)}")
@@ -39,7 +49,7 @@ def run(options) -> int:
     return 0
 
 
-def _input(name) -> ModelData:
+def _read(name: str) -> ModelData:
     if name != "builtin":
         return read(name)
     from facemodels.models.builtin import builtin_data
@@ -48,23 +58,29 @@ def _input(name) -> ModelData:
 
 
 def summary(data: ModelData) -> str:
-    """What a model consists of, a few lines for people."""
+    """Describe a model in a few indented lines."""
     size = data.mean.max(0) - data.mean.min(0)
-    landmarks = 0 if data.landmark_index is None else int((data.landmark_weights.sum(1) != 0).sum())
     parts = [
-        f"{landmarks} of 68 landmarks",
+        f"{landmark_count(data)} of 68 landmarks",
         "texture coordinates" if data.uv is not None else "",
         "symmetry" if data.symmetry is not None else "",
-    ]
-    parts += [
         f"regions {', '.join(data.regions)}" if data.regions else "",
         f"joints {', '.join(data.skeleton.names)}" if data.skeleton else "",
     ]
-    modes = f"{len(data.identity)} identity, {len(data.expression)} expression{' (blend shapes)' if data.blendshapes else ''}"
+    blendshapes = " (blend shapes)" if data.blendshapes else ""
     lines = [
-        f"{data.name}: {len(data.mean)} vertices, {len(data.faces)} triangles, {size[0]:.0f} x {size[1]:.0f} x {size[2]:.0f} mm",
-        f"modes: {modes}, {0 if data.albedo is None else len(data.albedo)} albedo",
+        f"{data.name}: {len(data.mean)} vertices, {len(data.faces)} triangles, "
+        f"{size[0]:.0f} x {size[1]:.0f} x {size[2]:.0f} mm",
+        f"modes: {len(data.identity)} identity, {len(data.expression)} expression{blendshapes}, "
+        f"{0 if data.albedo is None else len(data.albedo)} albedo",
         "; ".join(p for p in parts if p),
-        f"licence: {data.licence}" if data.licence else "licence: not known",
+        f"license: {data.licence or 'not known'}",
     ]
     return "\n".join(f"  {line}" for line in lines)
+
+
+def landmark_count(data: ModelData) -> int:
+    """How many of the 68 landmarks a model has."""
+    if data.landmark_index is None or data.landmark_weights is None:
+        return 0
+    return int((data.landmark_weights.sum(1) != 0).sum())

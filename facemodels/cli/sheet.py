@@ -1,5 +1,6 @@
-"""facemodels sheet: random faces of a model as a picture, and a viewer to play with."""
+"""facemodels sheet: random faces of a model as a picture, and its mean face as an HTML viewer."""
 
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,31 +12,43 @@ from facemodels.core import drawing
 from facemodels.core.errors import InputError
 from facemodels.models.sampling import random_coefficients
 
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
-def configure(parser):
-    parser.epilog = "example: facemodels sheet -o faces.png --viewer face.html"
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.epilog = """examples:
+  facemodels sheet -o faces.png --viewer face.html
+  facemodels sheet -o clay.jpg --model FLAME2020/generic_model.pkl --count 8 --clay"""
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         required=True,
-        help="the picture (PNG or JPEG): each person neutral from the front, then with an expression from the side",
+        metavar="FILE",
+        help="the picture, .png or .jpg: each person neutral from the front, then with an expression from the side",
     )
-    parser.add_argument("--model", default="builtin", help="builtin (default), or a model file")
-    parser.add_argument("--count", type=int, default=32, help="people (default: 32)")
-    parser.add_argument("--columns", type=int, default=4, help="people in a row (default: 4)")
-    parser.add_argument("--size", type=int, default=224, help="height and width of a face in pixels (default: 224)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default: 0)")
-    parser.add_argument("--clay", action="store_true", help="shapes without colour")
-    parser.add_argument("--viewer", type=Path, help="also write the model's mean face as an HTML viewer with sliders")
+    parser.add_argument("--model", default="builtin", help="builtin, or a model file (default: builtin)")
+    parser.add_argument("--count", type=int, default=32, metavar="N", help="number of people (default: 32)")
+    parser.add_argument("--columns", type=int, default=4, metavar="N", help="people in a row (default: 4)")
+    parser.add_argument(
+        "--size", type=int, default=224, metavar="PIXELS", help="height and width of a face (default: 224)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed gives other people (default: 0)")
+    parser.add_argument("--clay", action="store_true", help="shapes without color")
+    parser.add_argument(
+        "--viewer", type=Path, metavar="FILE", help="also write the mean face as an HTML viewer with sliders"
+    )
 
 
-def run(options) -> int:
+def run(options: Namespace) -> int:
+    """Run the command and return its exit code."""
     if options.count < 1 or options.columns < 1 or not 16 <= options.size <= 2048:
         raise InputError(
-            f"--count and --columns must be at least 1 and --size 16 to 2048, got {options.count}, {options.columns} and {options.size}"
+            "--count and --columns must be at least 1 and --size 16 to 2048, "
+            f"got {options.count}, {options.columns} and {options.size}"
         )
-    if options.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    if options.output.suffix.lower() not in _PICTURE_SUFFIXES:
         raise InputError(f"{options.output}: pictures are written as .png or .jpg")
     from facemodels.models.load import load_model
 
@@ -54,9 +67,8 @@ def run(options) -> int:
         from facemodels.export import bake_albedo, mesh_of, write
 
         mesh = replace(mesh_of(model), name="mean face")
-        write(
-            options.viewer,
-            replace(mesh, texture=bake_albedo(model)) if model.uv is not None and model.num_albedo else mesh,
-        )
+        if model.uv is not None and model.num_albedo:
+            mesh = replace(mesh, texture=bake_albedo(model).detach().cpu().numpy())
+        write(options.viewer, mesh)
         print(f"{options.viewer}  the mean face with {model.num_expression} expressions")
     return 0

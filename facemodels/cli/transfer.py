@@ -1,11 +1,14 @@
-"""facemodels transfer: coefficients of one model as those of another, or the expression of one person's photograph or video on another's photograph."""
+"""facemodels transfer: expressions from face to face in photographs and videos, or coefficients from model to model."""
 
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from facemodels.core.errors import InputError, one_line
@@ -23,48 +26,74 @@ from facemodels.reconstruction.texture import UNLIT, draw_textured, photo_textur
 from facemodels.reconstruction.tracking import smoothed
 
 
-def configure(parser):
-    parser.description = "Carry the expression of one photograph or video to the face of another photograph, or coefficients from one model to another."
+def configure(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.description = (
+        "Transfer the expression of a photograph or video to the face of another photograph, or coefficients\n"
+        "from one model to another."
+    )
     parser.epilog = """examples:
-  facemodels transfer smile.jpg calm.jpg -o out            the face of calm.jpg with the expression of smile.jpg: calm_transfer.png, .glb and _arkit.csv
-  facemodels transfer talk.mp4 calm.jpg -o out             that of every frame: calm_transfer.mp4
+  facemodels transfer smile.jpg calm.jpg -o out
+      the face of calm.jpg with the expression of smile.jpg: calm_transfer.png, .glb and _arkit.csv
+  facemodels transfer talk.mp4 calm.jpg -o out
+      with that of every frame: calm_transfer.mp4
   facemodels transfer out/coefficients.npz --from FLAME2020/generic_model.pkl --to builtin -o curves.npz
-                                     also writes curves.csv: the 52 ARKit curves, a row for each frame
+      also writes curves.csv: ARKit's 52 curves, a row for each frame
 
-Of photographs, the largest face counts. COEFFICIENTS.npz holds `expression` [N,E], N frames, or `identity` [1,I], or both, and `joints` [N,J,3] for a model with a jaw, as facemodels fit
-writes them; the output holds the same arrays of the other model."""
-    parser.add_argument("input", type=Path, metavar="SOURCE", help="a photograph or video, or COEFFICIENTS.npz")
+In photographs, the largest face counts. COEFFICIENTS.npz holds expression [N,E] of N frames, or
+identity [1,I], or both, and joints [N,J,3] for a model with a jaw, as facemodels fit writes them; the
+output holds the same arrays for the other model."""
+    parser.add_argument("input", type=Path, metavar="SOURCE", help="a photograph, a video, or COEFFICIENTS.npz")
     parser.add_argument("onto", type=Path, nargs="?", metavar="TARGET", help="a photograph")
     parser.add_argument(
         "--from",
         dest="source",
         metavar="MODEL",
-        help="of coefficients: the model that they belong to, builtin or a model file",
+        help="for coefficients: the model that they belong to, builtin or a model file",
     )
-    parser.add_argument("--to", dest="target", metavar="MODEL", help="of coefficients: the model to carry them to")
+    parser.add_argument("--to", dest="target", metavar="MODEL", help="for coefficients: the model to transfer them to")
     parser.add_argument(
         "--method",
         metavar="METHOD",
-        help="of photographs: weights that ship, or a checkpoint's folder (default: the best that ship)",
+        help="for photographs: shipped weights, or the folder of a checkpoint (default: the best shipped weights)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="a folder; of coefficients, OUT.npz"
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="a folder; for coefficients, OUT.npz"
     )
 
 
-def run(options) -> int:
-    from facemodels.models.load import load_model
-
+def run(options: Namespace) -> int:
+    """Run the command and return its exit code."""
     if options.onto is not None:
-        return transfer_expression(options.input, options.onto, options.output, options.method)
+        transfer_expression(options.input, options.onto, options.output, options.method)
+        return 0
     if options.source is None or options.target is None:
         raise InputError(
-            f"{options.input}: coefficients need --from and --to, the models; of photographs give two, SOURCE and TARGET"
+            f"{options.input}: coefficients need --from and --to, the models; of photographs give two, SOURCE and "
+            "TARGET"
         )
     if options.output.suffix.lower() != ".npz":
         raise InputError(f"{options.output}: the output is a .npz file")
-    source, target = load_model(options.source), load_model(options.target)
-    given = read_coefficients(options.input, source)
+    transfer_coefficients(options.input, options.source, options.target, options.output)
+    return 0
+
+
+# Coefficients.
+
+
+def transfer_coefficients(path: Path, source_name: str, target_name: str, output: Path) -> None:
+    """Transfer a file of coefficients from one model to another, and print what was written.
+
+    Args:
+        path: The coefficients, see `read_coefficients`.
+        source_name: Their model, builtin or a file.
+        target_name: The other model.
+        output: The .npz to write; curves go to a .csv beside it if the other model has blend shapes.
+    """
+    from facemodels.models.load import load_model
+
+    source, target = load_model(source_name), load_model(target_name)
+    given = read_coefficients(path, source)
     transfer = Transfer(source, target)
     identity, out = given.get("identity"), {}
     if identity is not None:
@@ -73,63 +102,67 @@ def run(options) -> int:
         out["expression"], joints = transfer.expression(given.get("expression"), identity, given.get("joints"))
         if joints is not None:
             out["joints"] = joints
-    np.savez(options.output, **{name: value.cpu().numpy() for name, value in out.items()})
+    arrays = {name: value.cpu().numpy() for name, value in out.items()}
+    np.savez(output, **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
     frames = len(out["expression"]) if "expression" in out else 0
-    carried = (["identity"] if identity is not None else []) + ([f"{frames} frames"] if frames else [])
+    transferred = (["identity"] if identity is not None else []) + ([f"{frames} frames"] if frames else [])
     print(
-        f"{options.output}  {source.name} to {target.name} over {len(transfer.vertices)} corresponding vertices: {', '.join(carried)}"
+        f"{output}  {source.name} to {target.name} over {len(transfer.vertices)} corresponding vertices: "
+        f"{', '.join(transferred)}"
     )
     if frames and target.blendshapes:
-        table = options.output.with_suffix(".csv")
+        table = output.with_suffix(".csv")
         write_curves(table, target.expression_names, out["expression"].cpu().numpy())
         print(f"{table}  {target.num_expression} curves")
-    return 0
 
 
-def read_coefficients(path: Path, model: MorphableModel) -> dict[str, torch.Tensor]:
-    """The arrays of a coefficient file that fit a model.
+def read_coefficients(path: Path, model: MorphableModel) -> dict[str, Tensor]:
+    """Read coefficients of a model from an .npz.
+
+    Args:
+        path: The file; it holds identity [1,I], expression [N,E] or joints [N,J,3], or several of them.
+        model: The model; coefficients may be fewer than its own.
+
+    Returns:
+        The arrays that the file holds, by name.
 
     Raises:
-        InputError: the file is missing or damaged, holds none of them, or they are of another model; both sizes are named.
+        InputError: The file is missing or damaged, holds none of them, or they are of another model.
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
     try:
         with np.load(path, allow_pickle=False) as content:
             found = {name: content[name] for name in ("identity", "expression", "joints") if name in content.files}
-    except Exception as error:  # whatever numpy throws at a damaged file
+    except Exception as error:  # whatever numpy raises at a damaged file
         raise InputError(f"{path}: not a readable .npz file ({one_line(error)})") from None
     if not found:
         raise InputError(
-            f"{path}: expected arrays named identity, expression or joints, as facemodels fit writes them, found none of them"
+            f"{path}: expected arrays named identity, expression or joints, as facemodels fit writes them, found none "
+            "of them"
         )
-    sizes = {"identity": (model.num_identity,), "expression": (model.num_expression,), "joints": (len(model.joints), 3)}
+    sizes: dict[str, tuple[int, ...]] = {
+        "identity": (model.num_identity,),
+        "expression": (model.num_expression,),
+        "joints": (len(model.joints), 3),
+    }
     for name, array in found.items():
-        shape, wanted = array.shape[1:], sizes[name]
-        if (
-            array.dtype.kind not in "fiu"
-            or not len(array)
-            or len(shape) != len(wanted)
-            or shape[1:] != wanted[1:]
-            or not 0 < shape[0] <= wanted[0]
-        ):
-            raise InputError(
-                f"{path}: {name} must be [N,{','.join(map(str, wanted))}] for the model {model.name}, found {list(array.shape)}; give the model that it was made with"
-            )
-        if not np.isfinite(array).all():
-            raise InputError(f"{path}: {name} holds a number that is not finite")
+        _check_coefficients(path, name, array, sizes[name], model)
     if "identity" in found and len(found["identity"]) != 1:
         raise InputError(
-            f"{path}: identity must be of one person, [1,{model.num_identity}], found {list(found['identity'].shape)}; transfer the people one by one"
+            f"{path}: identity must be of one person, [1,{model.num_identity}], "
+            f"found {list(found['identity'].shape)}; transfer the people one by one"
         )
     if "joints" in found and found["joints"].shape[1] != len(model.joints):
         raise InputError(
-            f"{path}: joints must be of all {len(model.joints)} joints of the model {model.name}, found {found['joints'].shape[1]}"
+            f"{path}: joints must be of all {len(model.joints)} joints of the model {model.name}, "
+            f"found {found['joints'].shape[1]}"
         )
     frames = {name: len(found[name]) for name in ("expression", "joints") if name in found}
     if len(set(frames.values())) > 1:
         raise InputError(
-            f"{path}: expression and joints must have the same number of frames, found {frames['expression']} and {frames['joints']}"
+            f"{path}: expression and joints must have the same number of frames, found {frames['expression']} and "
+            f"{frames['joints']}"
         )
     return {
         name: torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(model.mean.device)
@@ -137,65 +170,61 @@ def read_coefficients(path: Path, model: MorphableModel) -> dict[str, torch.Tens
     }
 
 
-# --------------------------------------------------------------------------------------------------------------------- of photographs
+def _check_coefficients(path: Path, name: str, array: np.ndarray, size: tuple[int, ...], model: MorphableModel) -> None:
+    shape = array.shape[1:]
+    fits = len(shape) == len(size) and shape[1:] == size[1:] and 0 < shape[0] <= size[0]
+    if array.dtype.kind not in "fiu" or not len(array) or not fits:
+        raise InputError(
+            f"{path}: {name} must be [N,{','.join(map(str, size))}] for the model {model.name}, "
+            f"found {list(array.shape)}; give the model that it was made with"
+        )
+    if not np.isfinite(array).all():
+        raise InputError(f"{path}: {name} holds a number that is not finite")
 
 
-def transfer_expression(source: Path, target: Path, output: Path, method: str | None) -> int:
-    """The face of the photograph `target` with the expression of a photograph or of each frame of a video, as `facemodels transfer` writes it."""
+# Photographs and videos.
+
+
+def transfer_expression(source: Path, target: Path, output: Path, method: str | None) -> None:
+    """Draw and write the face of a photograph with other expressions, and print what was written.
+
+    Args:
+        source: The photograph or video that the expressions are from; a video gives one for each frame.
+        target: The photograph that gets them.
+        output: The folder to write to.
+        method: Shipped weights, or the folder of a checkpoint; None takes the best shipped weights.
+
+    Raises:
+        InputError: A file cannot be read or written, or has no face.
+    """
     check_writable(output)
     worker = Reconstructor(method)
     photo = read_picture(target)
-    onto = largest(worker([photo])[0], target)
-    video = source.suffix.lower() in VIDEO_SUFFIXES
-    if video:
-        rate, count, frames = open_video(source)
-        found = smoothed(
-            list(
-                tqdm(
-                    worker.follow(frames),
-                    total=count,
-                    desc=f"{source.name}: faces",
-                    unit="frame",
-                    disable=None,
-                    leave=False,
-                )
-            )
-        )
-        seen = {}
-        for faces in found:
-            for f in faces:
-                seen[f.track] = seen.get(f.track, 0) + 1
-        if not seen:
-            raise InputError(f"{source}: no face was found in {len(found)} frames")
-        track, expressions = max(seen, key=seen.get), []
-        for faces in found:  # a frame without the face keeps the expression of the one before
-            now = next(
-                (f.expression for f in faces if f.track == track),
-                expressions[-1] if expressions else torch.zeros_like(onto.expression),
-            )
-            expressions.append(now)
+    onto = _largest_face(worker, photo, target)
+    is_video = source.suffix.lower() in VIDEO_SUFFIXES
+    if is_video:
+        rate, expressions = _video_expressions(worker, source)
     else:
-        expressions = [largest(worker([read_picture(source)])[0], source).expression]
+        rate, expressions = 0.0, [_largest_face(worker, read_picture(source), source).expression]
     faces = [onto.with_parameters(expression=e) for e in expressions]
     texture, name = photo_texture(photo, onto, worker.model), f"{target.stem}_transfer"
-    pictures = (
-        draw_textured(photo, onto, f, worker.model, texture)
-        for f in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=None if video else True, leave=False)
-    )
-    paths = [output / f"{name}.mp4" if video else output / f"{name}.png"]
-    if video:
-        with video_writers(paths, rate) as (out,):
-            for picture in pictures:
-                out.append_data(crop_to_even(picture))
+
+    def pictures() -> Iterator[np.ndarray]:
+        disable = None if is_video else True
+        for face in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=disable, leave=False):
+            yield draw_textured(photo, onto, face, worker.model, texture)
+
+    paths = [output / f"{name}.mp4" if is_video else output / f"{name}.png"]
+    if is_video:
+        with video_writers(paths, rate) as (video,):
+            for picture in pictures():
+                video.append_data(crop_to_even(picture))
     else:
         with atomic_write(paths[0]) as part:
-            iio.imwrite(part, next(pictures), extension=".png")
-    mesh = replace(
-        mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name),
-        texture=UNLIT * texture.numpy(),
-    )
+            iio.imwrite(part, next(pictures()), extension=".png")
+    mesh = mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name)
     paths.append(output / f"{name}.glb")
-    write_mesh(paths[-1], mesh)
+    write_mesh(paths[-1], replace(mesh, texture=UNLIT * texture.numpy()))
     if worker.model.blendshapes:
         paths.append(output / f"{name}_arkit.csv")
         write_curves(paths[-1], worker.model.expression_names, torch.stack(expressions).numpy())
@@ -203,10 +232,34 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
         f"{target} with the expression of {source}, {len(faces)} frame{'s' if len(faces) > 1 else ''} -> "
         + ", ".join(str(p) for p in paths)
     )
-    return 0
 
 
-def largest(faces: list[Face], path) -> Face:
+def _video_expressions(worker: Reconstructor, path: Path) -> tuple[float, list[Tensor]]:
+    """The frame rate, and for each frame the expression of the face that most frames show.
+
+    A frame without the face has the expression of the one before.
+    """
+    rate, count, frames = open_video(path)
+    bar = tqdm(worker.follow(frames), total=count, desc=f"{path.name}: faces", unit="frame", disable=None, leave=False)
+    found = smoothed(list(bar))
+    counts: dict[int | None, int] = {}
+    for faces in found:
+        for f in faces:
+            counts[f.track] = counts.get(f.track, 0) + 1
+    if not counts:
+        raise InputError(f"{path}: no face was found in {len(found)} frames")
+    track = max(counts, key=lambda t: counts[t])
+    expression = torch.zeros_like(next(f for faces in found for f in faces).expression)
+    expressions = []
+    for faces in found:
+        expression = next((f.expression for f in faces if f.track == track), expression)
+        expressions.append(expression)
+    return rate, expressions
+
+
+def _largest_face(worker: Reconstructor, picture: np.ndarray, path: Path) -> Face:
+    """The largest face of a picture; path names it in messages."""
+    faces = worker([picture])[0]
     if not faces:
         raise InputError(f"{path}: no face was found")
     return faces[0]

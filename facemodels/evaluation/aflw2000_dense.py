@@ -1,75 +1,88 @@
-"""AFLW2000-3D, all vertices: the labelled faces rebuilt from the parameters in the .mat files, against predicted ones of the same mesh (Feng et al. 2018, PRNet; Tu et al. 2019).
+"""AFLW2000-3D, all vertices: predicted meshes against the labeled ones, vertex by vertex (Feng et al. 2018, PRNet).
 
-The mesh of a label is that of the data set's Basel model, S = mean + W Shape_Para + W' Exp_Para, under its Pose_Para (`data.tddfa`). Vertices are compared by their number,
-so a method is scored that is about the same mesh. NME as for landmarks: mean distance over all vertices by sqrt(width * height) of the box of the 68 labelled points. In
-three dimensions depth is known up to a shift, and papers take it out by different rules, or not at all: both rules of `landmarks.nme_3d` are given.
+Data: the labeled meshes, rebuilt from the parameters in the .mat files with the data set's Basel model:
+S = mean + W Shape_Para + W' Exp_Para under Pose_Para (`data.tddfa`). Vertices are compared by their number, so only a
+method of the same mesh can be scored.
 
-Neither the model nor its parameters ship; the model is Model_Shape.mat with Model_Exp.mat or Model_Expression.mat beside it, of 300W-LP's authors.
+Measured: NME as for landmarks, the mean distance over all vertices, normalized by sqrt(width * height) of the box of
+the 68 labeled points (Tu et al. 2019, 2DASL). Nothing is aligned but depth: it is known up to a shift, which papers
+remove by different rules, or not at all; both rules of `metrics.nme_3d` are given.
+
+Neither the model nor its parameters ship. The model is Model_Shape.mat with Model_Exp.mat or Model_Expression.mat
+beside it, by the authors of 300W-LP.
 """
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from facemodels.core.crops import to_crop
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import flip_y
 from facemodels.data.tddfa import AFLW2000, basel_deviations, crop_camera
-from facemodels.evaluation import applied
-from facemodels.evaluation.aflw2000 import batches, first, located, photographs, subset_note
+from facemodels.evaluation.aflw2000_data import batches, locate, photograph_count, subset_notes
 from facemodels.evaluation.metrics import BINS, by_yaw, nme, nme_3d
-from facemodels.evaluation.report import FOUND, Report
+from facemodels.evaluation.predictor import add_limit, limited, predictor
+from facemodels.evaluation.report import PublishedRow, Report, Results
+from facemodels.methods.face_method import FaceMethod
 from facemodels.models.load import load_model
+from facemodels.models.morphable import MorphableModel
 
+MEASURES = ("nme_dense_2d", "nme_dense_3d_min_z", "nme_dense_3d_mean_z")
 COLUMNS = ["dense 2D", "dense 3D"]
+_PRNET, _WIZWAND = "issue 145 of yfeng95/PRNet", "leaderboard of wizwand"
 PUBLISHED = [
-    ("PRNet, released, by others, no rule of depth", [3.86, 6.51], FOUND),
-    ("DeFA", [None, 6.04], FOUND),
-    ("PRNet", [3.17, 4.40], FOUND),
-    ("3DDFA-V2", [None, 4.18], FOUND),
-    ("SADRNet", [None, 4.02], FOUND),
+    PublishedRow("PRNet, released, by others, no rule of depth", [3.86, 6.51], _PRNET),
+    PublishedRow("DeFA", [None, 6.04], _WIZWAND),
+    PublishedRow("PRNet", [3.17, 4.40], _PRNET),
+    PublishedRow("3DDFA-V2", [None, 4.18], _WIZWAND),
+    PublishedRow("SADRNet", [None, 4.02], "leaderboards of wizwand and Papers with Code"),
 ]
-MEASURES = {"nme_dense_2d": "2D", "nme_dense_3d_min_z": "3D, least z at 0", "nme_dense_3d_mean_z": "3D, mean z at 0"}
 
 
-def configure(parser):
+def configure(parser: ArgumentParser) -> None:
+    """Add the protocol's arguments."""
     parser.epilog = """example:
-  facemodels evaluate aflw2000-dense --checkpoint runs/basel/checkpoints/step-000100000 --data AFLW2000-3D.zip --basel Model_Shape.mat
+  facemodels evaluate aflw2000-dense --checkpoint runs/basel/checkpoints/step-000100000 \\
+      --data AFLW2000-3D.zip --basel Model_Shape.mat
 
-The labels are rebuilt with 300W-LP's Basel model: Model_Shape.mat, with Model_Exp.mat beside it; facemodels doctor says where to get it. The method must be one about the
-same mesh: trained with --set model=Model_Shape.mat."""
+--data is the folder or zip of image00002.jpg, image00002.mat ..., or a folder that holds it. The
+labeled meshes are rebuilt with 300W-LP's Basel model: Model_Shape.mat, with Model_Exp.mat beside it;
+facemodels doctor says where to get it. The method must be of the same mesh: trained with
+--set model=Model_Shape.mat."""
     parser.add_argument(
-        "--basel", type=Path, metavar="FILE", help="Model_Shape.mat (default: the method's own model, where it is that)"
+        "--basel", type=Path, metavar="FILE", help="Model_Shape.mat (default: the method's own model, if it is that)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N photographs alone")
+    add_limit(parser, "photographs")
 
 
-def run(method, data, options) -> Report:
+def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
+    """Score a method; see `facemodels.evaluation.Protocol`."""
     path, model = basel_model(method, options.basel)
     deviations = [torch.from_numpy(d) for d in basel_deviations(path)]
-    photos = AFLW2000(located(data))
-    names, size, reconstruct = first(photos.names, options.limit), method.size, applied(method, "reconstruct")
-    errors, yaw = {key: [] for key in MEASURES}, []
+    photos = AFLW2000(locate(data))
+    names, size, reconstruct = limited(photos.names, options.limit), method.size, predictor(method, "reconstruct")
+    errors: dict[str, list[float]] = {key: [] for key in MEASURES}
+    yaw: list[float] = []
     for some, boxes, crops in batches(photos, names, size):
-        r = reconstruct(crops)
-        vertices = method.model.shape(r.identity, r.expression).detach()
-        predicted = r.map(lambda value: value.double().cpu()).pixels(vertices.double().cpu()).numpy()
+        faces = reconstruct(crops)
+        vertices = method.model.shape(faces.identity, faces.expression).detach()
+        predicted = faces.map(lambda value: value.double().cpu()).pixels(vertices.double().cpu()).numpy()
         raw = (np.stack([p.shape for p in some]), np.stack([p.expression for p in some]))
         coefficients = [torch.from_numpy(values).double() / d for values, d in zip(raw, deviations)]
         cameras = [crop_camera(p.pose, len(p.image), box, size) for p, box in zip(some, boxes)]
-        labels = placed(
-            model.shape(*(c.float() for c in coefficients)),
-            *(torch.from_numpy(np.array(c)) for c in zip(*cameras)),
-            size,
-        )
-        boxed = np.stack([to_crop(p.landmarks[:, :2], box, size) for p, box in zip(some, boxes)])
-        errors["nme_dense_2d"] += [*nme(predicted[..., :2], labels[..., :2], boxed)]
+        rotation, scale, translation = (torch.from_numpy(np.array(column)) for column in zip(*cameras))
+        labels = project(model.shape(*(c.float() for c in coefficients)), rotation, scale, translation, size)
+        box_points = np.stack([to_crop(p.landmarks[:, :2], box, size) for p, box in zip(some, boxes)])
+        errors["nme_dense_2d"] += [*nme(predicted[..., :2], labels[..., :2], box_points)]
         for rule in ("min_z", "mean_z"):
-            errors[f"nme_dense_3d_{rule}"] += [*nme_3d(predicted, labels, rule, boxed)]
+            errors[f"nme_dense_3d_{rule}"] += [*nme_3d(predicted, labels, rule, box_points)]
         yaw += [p.yaw for p in some]
     count = len(yaw)
-    results = {
+    results: Results = {
         "model": model.name,
         "vertices": model.num_vertices,
         "images": count,
@@ -82,49 +95,75 @@ def run(method, data, options) -> Report:
             for name in (*BINS, "balanced", "plain")
         }
     results |= {f"images_{name}": binned[f"images_{name}"] for name in BINS}
-    row = [results["nme_dense_2d_plain_percent"], results["nme_dense_3d_mean_z_plain_percent"]]
-    measure = f"Mean distance of all {model.num_vertices:,} vertices, percent of sqrt(width * height) of the box of the 68 labelled points"
-    title = f"{measure}; {photographs(count)}, crops from the labelled landmarks"
+    title = (
+        f"NME of all {model.num_vertices:,} vertices, percent of sqrt(width * height) of the box of the 68 labeled "
+        f"points; {photograph_count(count)}, crops from the labeled landmarks"
+    )
     notes = [
-        "Our row: plain means over photographs; in 3D with the mean z of each mesh at 0. The curve is of two dimensions.",
-        "Published 3D numbers follow different rules of depth (least z at 0, mean z at 0, none) and different parts of the face: compare with care.",
-        *subset_note(count, len(names) - count),
+        "Our row: plain means over photographs; in 3D with the mean z of each mesh at 0. The curve is of 2D.",
+        "Published 3D numbers follow different rules of depth (least z at 0, mean z at 0, none) and different parts of "
+        "the face: compare with care.",
+        *subset_notes(count, len(names) - count),
     ]
     return Report(
-        "aflw2000-dense",
-        title,
-        results,
-        np.array(errors["nme_dense_2d"]),
-        "percent",
-        10.0,
-        COLUMNS,
-        row,
-        PUBLISHED,
-        notes,
+        protocol="aflw2000-dense",
+        title=title,
+        results=results,
+        errors=np.array(errors["nme_dense_2d"]),
+        unit="percent",
+        largest=10.0,
+        columns=COLUMNS,
+        row=[results["nme_dense_2d_plain_percent"], results["nme_dense_3d_mean_z_plain_percent"]],
+        published=PUBLISHED,
+        notes=notes,
     )
 
 
-def basel_model(method, path):
-    """(path, model) in which the labels are written; the method's own is told to be another by its number of vertices and triangles."""
+def basel_model(method: FaceMethod, path: Path | None) -> tuple[Path, MorphableModel]:
+    """Load the model that the labels are made of.
+
+    Args:
+        method: The method, which must be of the same mesh; another mesh is told by the number of its vertices and by
+            its triangles.
+        path: Model_Shape.mat; None takes the method's own model.
+
+    Returns:
+        The path and the model.
+
+    Raises:
+        InputError: There is no such file, or the method is of another mesh.
+    """
     own = Path(getattr(method.config, "model", ""))
     path = path or own
     if path.suffix.lower() != ".mat":
-        found = f"the method's model is {own}"
         raise InputError(
-            f"the meshes of AFLW2000-3D are rebuilt with 300W-LP's Basel model, and there is none: give its Model_Shape.mat with --basel ({found})"
+            "the meshes of AFLW2000-3D are rebuilt with 300W-LP's Basel model, and there is none: give its "
+            f"Model_Shape.mat with --basel (the method's model is {own})"
         )
     model, mesh = load_model(path), getattr(method, "model", None)
     if mesh is None or mesh.num_vertices != model.num_vertices or not torch.equal(mesh.faces.cpu(), model.faces):
         found = "no mesh" if mesh is None else f"{mesh.name} with {mesh.num_vertices} vertices"
         raise InputError(
-            f"{path}: vertices are compared one by one, so the method must be trained with this model of {model.num_vertices} vertices, and it has {found}"
+            f"{path}: vertices are compared one by one, so the method must be trained with this model of "
+            f"{model.num_vertices} vertices, and it has {found}"
         )
     return path, model
 
 
-def placed(vertices, rotation, scale, translation, size) -> np.ndarray:
-    """Vertices [N,V,3] mm under weak-perspective cameras as pixels of a crop, float64 [N,V,3]: y down, z nearer where larger."""
-    wide = [v.double().cpu() for v in (vertices, rotation, scale, translation)]
-    p = wide[2][:, None, None] * (wide[0] @ wide[1].mT)
-    p[..., :2] += wide[3][:, None]
+def project(vertices: Tensor, rotation: Tensor, scale: Tensor, translation: Tensor, size: int) -> np.ndarray:
+    """Project vertices into a crop with weak-perspective cameras.
+
+    Args:
+        vertices: [N,V,3], millimeters.
+        rotation: [N,3,3].
+        scale: [N], pixels per millimeter.
+        translation: [N,2], pixels from the lower left corner, y up.
+        size: The side of the crop in pixels.
+
+    Returns:
+        float64 [N,V,3] pixels: y down, z toward the viewer.
+    """
+    v, r, s, t = (tensor.double().cpu() for tensor in (vertices, rotation, scale, translation))
+    p = s[:, None, None] * (v @ r.mT)
+    p[..., :2] += t[:, None]
     return flip_y(p, size).numpy()

@@ -1,19 +1,27 @@
-"""AFLW, 21 points: the visible ones of 21 landmarks on faces in the wild, the second benchmark of 3DDFA (Zhu et al. 2016).
+"""AFLW, 21 points: the visible ones of 21 landmarks on faces in the wild, 3DDFA's second benchmark (Zhu et al. 2016).
 
-* The 21 points are means of groups of the 68 predicted ones (`AFLW_21`); those that are not labelled, or hidden, do not count.
-* NME: mean distance by sqrt(width * height) of the box of the 68 points of a fitted face, not of the 21. The fitted points are in 3DDFA's files; where they are not there,
-  the side of the crop divided by sqrt(2) stands for them: the crops were cut out so that it is the larger side of that box. The root of its area is 3 to 6 % less, so the
-  errors come out smaller by that (measured on the boxes of AFLW2000-3D by yaw: 0.969, 0.972 and 0.943).
-* Crops are the stored ones, made from the fitted points. Some boxes in the files are clipped to the photograph; they are completed (`data.aflw`).
-* Bins of AFLW's yaw and the mean of the three, as on AFLW2000-3D; 21,080 faces in the whole benchmark, 11,596, 5,457 and 4,027 in the bins.
+Data: stored crops of AFLW with labels; 21,080 faces in the whole benchmark, 11,596, 5,457 and 4,027 in its bins of yaw.
 
-A method that learned from AFLW's points has seen these faces: its numbers are no test, and the report says so.
+Measured: NME of the labeled points that are visible, in bins of AFLW's yaw and as the mean of the three, as on
+AFLW2000-3D. Nothing is aligned.
+
+* The 21 points are means of groups of the 68 predicted ones (`core.landmarks.AFLW_21`).
+* NME is normalized by the box of the 68 points of a fitted face, not of the 21. The fitted points are in 3DDFA's files.
+  Without them, the side of the crop divided by sqrt(2), which is the larger side of that box, takes the place of
+  sqrt(width * height), and errors come out 3 to 6 % smaller (see docs/notes/evaluation.md).
+* Crops are the stored ones, made from the fitted points. Some boxes in the files are clipped to the photograph; they
+  are completed (`data.aflw`).
+
+A method that was trained on AFLW's points has seen these faces: its numbers are no test, and the report says so.
 """
 
 import io
 import warnings
 import zipfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,27 +31,31 @@ from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import AFLW_21
 from facemodels.data.aflw import CROP, aflw_files, labeled_points, points_in_crops
 from facemodels.data.cache import load_in_threads, name_list
-from facemodels.evaluation import applied
-from facemodels.evaluation.aflw2000 import BIN_COLUMNS, first
-from facemodels.evaluation.metrics import BINS, by_yaw, failure_rate, nme
-from facemodels.evaluation.report import FOUND, Report
-from facemodels.io.files import input_error, read_npz, take_arrays
+from facemodels.evaluation.metrics import BIN_COLUMNS, BINS, by_yaw, failure_rate, nme
+from facemodels.evaluation.predictor import add_limit, limited, predictor
+from facemodels.evaluation.report import PublishedRow, Report, Results
+from facemodels.io.files import Shape, input_error, read_npz, take_arrays
 from facemodels.io.images import read_picture
+from facemodels.methods.face_method import FaceMethod
+from facemodels.training.method import Method
 
-WHOLE = 21_080
+NUM_FACES = 21_080  # in the whole benchmark
 FAILURE = 10.0  # percent of NME
+BATCH = 64  # crops that go through a network together
+
+_PRMNET = "README of Ray-tju/PRMNet"
 PUBLISHED = [
-    ("SDM", [4.75, 5.55, 9.34, 6.55], FOUND),
-    ("3DDFA 2016", [5.00, 5.06, 6.74, 5.60], FOUND),
-    ("3DDFA, best of its repository", [None, None, None, 5.40], FOUND),
-    ("DAMDNet", [4.36, 5.21, 6.03, 5.20], FOUND),
-    ("MFIRRN", [4.32, 5.05, 5.96, 5.11], FOUND),
-    ("RADANet", [4.13, 4.89, 5.50, 4.84], FOUND),
-    ("PFRRNet", [3.98, 4.58, 5.24, 4.60], FOUND),
-    ("3DDFA-V2", [None, None, None, 4.43], FOUND),
-    ("SynergyNet", [None, None, None, 4.06], FOUND),
+    PublishedRow("SDM", [4.75, 5.55, 9.34, 6.55], _PRMNET),
+    PublishedRow("3DDFA 2016", [5.00, 5.06, 6.74, 5.60], _PRMNET),
+    PublishedRow("3DDFA, best of its repository", [None, None, None, 5.40], "README of cleardusk/3DDFA"),
+    PublishedRow("DAMDNet", [4.36, 5.21, 6.03, 5.20], _PRMNET),
+    PublishedRow("MFIRRN", [4.32, 5.05, 5.96, 5.11], _PRMNET),
+    PublishedRow("RADANet", [4.13, 4.89, 5.50, 4.84], _PRMNET),
+    PublishedRow("PFRRNet", [3.98, 4.58, 5.24, 4.60], _PRMNET),
+    PublishedRow("3DDFA-V2", [None, None, None, 4.43], "leaderboard of Papers with Code"),
+    PublishedRow("SynergyNet", [None, None, None, 4.06], "leaderboard of Papers with Code"),
 ]
-_TDDFA = {
+_TDDFA_FILES = {  # in 3DDFA's folder test.configs
     "pts21": "AFLW_GT_pts21.npy",
     "roi_box": "AFLW_GT_crop_roi_box.npy",
     "yaw_deg": "AFLW_GT_crop_yaws.npy",
@@ -51,43 +63,65 @@ _TDDFA = {
 }
 
 
-def configure(parser):
+class FaceLabel(NamedTuple):
+    """The labels of a face.
+
+    Attributes:
+        points: [21,2] pixels of the crop; NaN where hidden or not labeled.
+        yaw: Degrees.
+        box_points: [K,2] pixels of the crop; their bounding box normalizes the error.
+        fitted: Whether these are the 68 points of a fitted face.
+    """
+
+    points: np.ndarray
+    yaw: float
+    box_points: np.ndarray
+    fitted: bool
+
+
+Labels = dict[str, FaceLabel]  # by the name of the picture
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the protocol's arguments."""
     parser.epilog = """examples:
   facemodels evaluate aflw21 --method dasl --data aflw_crops.zip
   facemodels evaluate aflw21 --method dasl --data test.data/AFLW_GT_crop --labels test.configs
 
---data is NAME.zip of crops with NAME_labels.npz beside it, or a folder with aflw_crops.zip; or, with --labels, 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it.
-Only visible points count. NME is by the box of the fitted 68 points, which 3DDFA's files have; else by the crop's, which makes it 3 to 6 % smaller."""
+--data is NAME.zip of crops with NAME_labels.npz beside it, or a folder with aflw_crops.zip; or, with
+--labels, 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it.
+
+Only visible points count. NME is normalized by the box of the fitted 68 points, which 3DDFA's files
+have; without them by the crop's, which makes it 3 to 6 % smaller."""
     parser.add_argument(
         "--labels",
         type=Path,
         metavar="FOLDER",
         help="3DDFA's folder test.configs, with AFLW_GT_pts21.npy and the others",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N faces alone")
+    add_limit(parser, "faces")
 
 
-def twenty_one(points: np.ndarray) -> np.ndarray:
-    """AFLW's 21 points [N,21,D] of 68 [N,68,D]."""
-    return np.stack([points[:, list(group)].mean(1) for group in AFLW_21], 1)
-
-
-def run(method, data, options) -> Report:
+def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
+    """Score a method; see `facemodels.evaluation.Protocol`."""
     path, labels = read_tddfa(data, options.labels) if options.labels else read_table(data)
-    predict, size = applied(method, "landmarks"), method.size
-    usable = [name for name in labels if not np.isnan(labels[name]["points"]).all()]
-    names = first(usable, options.limit)
+    usable = [name for name in labels if not np.isnan(labels[name].points).all()]
+    names = limited(usable, options.limit)
     if not names:
         raise InputError(f"{path}: no face has a visible point")
-    errors, yaw, bad, waiting = [], [], {}, []
+    predict, size = predictor(method, "landmarks"), method.size
+    errors: list[float] = []
+    yaw: list[float] = []
+    bad: dict[str, InputError] = {}
+    waiting: list[tuple[str, np.ndarray]] = []
 
-    def scored():
+    def score_waiting() -> None:
         crops = torch.from_numpy(np.stack([image for _, image in waiting])).permute(0, 3, 1, 2).float() / 255
         predicted = predict(crops)[..., :2].double().cpu().numpy() * (CROP / size)
-        of = [labels[name] for name, _ in waiting]
-        points = np.stack([label["points"] for label in of])
-        errors.extend(nme(twenty_one(predicted), points, np.stack([label["boxed"] for label in of])))
-        yaw.extend(label["yaw"] for label in of)
+        some = [labels[name] for name, _ in waiting]
+        points, box_points = np.stack([label.points for label in some]), np.stack([label.box_points for label in some])
+        errors.extend(nme(to_aflw(predicted), points, box_points))
+        yaw.extend(label.yaw for label in some)
         waiting.clear()
 
     for name, image in load_in_threads(names, _reader(path, size), "reading AFLW"):
@@ -95,10 +129,10 @@ def run(method, data, options) -> Report:
             bad[name] = image
             continue
         waiting.append((name, image))
-        if len(waiting) == 64:
-            scored()
+        if len(waiting) == BATCH:
+            score_waiting()
     if waiting:
-        scored()
+        score_waiting()
     if bad:
         some = f"{name_list([*bad])}; the first because: {next(iter(bad.values()))}"
         if not errors:
@@ -107,55 +141,91 @@ def run(method, data, options) -> Report:
     return _report(method, labels, np.array(errors), np.array(yaw), len(bad), len(labels) - len(usable))
 
 
-def _report(method, labels, errors, yaw, unread, pointless):
-    binned, fitted = by_yaw(errors, yaw), next(iter(labels.values()))["fitted"]
+def to_aflw(points: np.ndarray) -> np.ndarray:
+    """AFLW's 21 points [N,21,D] from 68 [N,68,D]."""
+    return np.stack([points[:, list(group)].mean(1) for group in AFLW_21], 1)
+
+
+def trained_on_aflw(method: Method) -> str | None:
+    """The setting by which AFLW's pictures came into a method's training, as "wild=..."; None where there is none."""
+    wild = str(getattr(method.config, "wild", ""))
+    return f"wild={wild}" if "aflw" in wild.lower() or (Path(wild) / "aflw_crops.zip").is_file() else None
+
+
+def _report(
+    method: FaceMethod, labels: Labels, errors: np.ndarray, yaw: np.ndarray, unread: int, without_points: int
+) -> Report:
+    binned, fitted = by_yaw(errors, yaw), next(iter(labels.values())).fitted
     box = "of the fitted 68 points" if fitted else "of the crop, 1 / sqrt(2) of its side, for want of the fitted points"
-    results = {"box": box, "images": len(errors), "images_left_out": unread, "images_without_visible_points": pointless}
+    results: Results = {
+        "box": box,
+        "images": len(errors),
+        "images_left_out": unread,
+        "images_without_visible_points": without_points,
+    }
     results |= {f"images_{key}": binned[f"images_{key}"] for key in BINS}
     results |= {
         f"nme21_{key}_percent": None if np.isnan(binned[key]) else binned[key]
         for key in (*BINS, "balanced", "std_of_bins", "plain")
     }
     results[f"nme21_above_{FAILURE:.0f}_percent_of_images"] = failure_rate(errors, FAILURE)
-    row = [results[f"nme21_{key}_percent"] for key in (*BINS, "balanced")]
-    seen = learned_from_aflw(method)
     notes = []
-    if seen:
+    if setting := trained_on_aflw(method):
         notes.append(
-            f"This checkpoint learned from AFLW's points ({seen}): it has seen these faces or others of the same set and annotators; the numbers are no test of it."
+            f"This checkpoint was trained on AFLW's points ({setting}): it has seen these faces or others of the same "
+            "set and annotators; the numbers are no test of it."
         )
-    notes.append("Our row: mean of the three bins of AFLW's yaw; crops as stored, made from the fitted faces.")
+    notes.append("Our row: mean over the three bins of AFLW's yaw; crops as stored, made from the fitted faces.")
     if not fitted:
         notes.append(
-            "The fitted points, by whose box published numbers are divided, are not here; the crop's box makes ours 3 to 6 % smaller than the same predictions would be there."
+            "Published numbers are normalized by the box of the fitted points, which are missing here; normalized by "
+            "the crop's box, ours are 3 to 6 % smaller."
         )
-    if pointless:
-        notes.append(f"{pointless} faces without a visible point are left out.")
+    if without_points:
+        notes.append(f"{without_points} faces without a visible point are left out.")
     if unread:
         notes.append(f"{unread} pictures could not be read and are left out.")
-    if len(errors) < WHOLE:
-        notes.append(f"Measured on {len(errors):,} of the {WHOLE:,} faces; published numbers are of all of them.")
-    title = f"Mean distance of the visible ones of 21 landmarks, percent of sqrt(width * height) of the box {box}; {len(errors):,} faces of AFLW"
-    return Report("aflw21", title, results, errors, "percent", FAILURE, BIN_COLUMNS, row, PUBLISHED, notes)
+    if len(errors) < NUM_FACES:
+        notes.append(f"Measured on {len(errors):,} of the {NUM_FACES:,} faces; published numbers are of all of them.")
+    return Report(
+        protocol="aflw21",
+        title=f"NME of the visible ones of 21 landmarks, percent of sqrt(width * height) of the box {box}; "
+        f"{len(errors):,} faces of AFLW",
+        results=results,
+        errors=errors,
+        unit="percent",
+        largest=FAILURE,
+        columns=BIN_COLUMNS,
+        row=[results[f"nme21_{key}_percent"] for key in (*BINS, "balanced")],
+        published=PUBLISHED,
+        notes=notes,
+    )
 
 
-def learned_from_aflw(method) -> str | None:
-    """The setting of a method by which AFLW's pictures came into its training, as "wild=..."; None where there is none."""
-    wild = str(getattr(method.config, "wild", ""))
-    return f"wild={wild}" if "aflw" in wild.lower() or (Path(wild) / "aflw_crops.zip").is_file() else None
+# Labels.
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ labels
+def read_table(data: str | Path) -> tuple[Path, Labels]:
+    """Read the labels of NAME.zip, NAME_labels.npz beside it.
 
+    The arrays are names [N], pts21 [N,2,21], roi_box [N,4], yaw_deg [N] and, in some files, pts68 [N,2,68].
 
-def read_table(data) -> tuple[Path, dict[str, dict]]:
-    """(the zip, labels by name) of NAME.zip with NAME_labels.npz beside it: names [N], pts21 [N,2,21], roi_box [N,4], yaw_deg [N] and, where it is there, pts68 [N,2,68]."""
+    Args:
+        data: The zip, or the folder of aflw_crops.zip.
+
+    Returns:
+        The zip, and the labels in the order of the names.
+
+    Raises:
+        InputError: A file is missing or damaged.
+    """
     path, table = aflw_files(data)
     expected = "labels of AFLW"
     arrays = read_npz(table, expected)
-    shapes = {"pts21": ("N", 2, 21), "roi_box": ("N", 4), "yaw_deg": ("N",)} | (
-        {"pts68": ("N", 2, 68)} if "pts68" in arrays else {}
-    )
+    shapes: dict[str, Shape]
+    shapes = {"pts21": ("N", 2, 21), "roi_box": ("N", 4), "yaw_deg": ("N",)}
+    if "pts68" in arrays:
+        shapes["pts68"] = ("N", 2, 68)
     points, *others = take_arrays(table, arrays, shapes, expected)
     names = arrays.get("names")
     if names is None or names.dtype.kind != "U" or names.shape != (len(points),):
@@ -164,66 +234,88 @@ def read_table(data) -> tuple[Path, dict[str, dict]]:
             f"{expected} with {len(points)} names",
             "none" if names is None else f"{names.dtype} of {list(names.shape)}",
         )
-    return path, _by_name(table, names, points, *others)
+    return path, _labels(table, names, points, *others)
 
 
-def read_tddfa(data, labels) -> tuple[Path, dict[str, dict]]:
-    """The same of 3DDFA's folder AFLW_GT_crop, with AFLW_GT_crop.list beside it, and the folder test.configs."""
+def read_tddfa(data: str | Path, labels: str | Path) -> tuple[Path, Labels]:
+    """Read the labels of 3DDFA's folder of crops.
+
+    Args:
+        data: The folder AFLW_GT_crop, with AFLW_GT_crop.list beside it, or the folder that holds both.
+        labels: The folder test.configs.
+
+    Returns:
+        The folder of crops, and the labels in the order of the names.
+
+    Raises:
+        InputError: A file is missing or damaged.
+    """
     path, labels = Path(data), Path(labels)
     path = path / "AFLW_GT_crop" if (path / "AFLW_GT_crop").is_dir() else path
     listed = path.with_name(path.name + ".list")
     if not path.is_dir() or not listed.is_file():
         raise InputError(
-            f"{path}: expected 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it, found {'no such list' if path.is_dir() else 'no such folder'}"
+            f"{path}: expected 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it, "
+            f"found {'no such list' if path.is_dir() else 'no such folder'}"
         )
     names, arrays = np.array(listed.read_text().split()), {}
-    for key, file in _TDDFA.items():
+    for key, file in _TDDFA_FILES.items():
         try:
             arrays[key] = np.load(labels / file, allow_pickle=False)
-        except Exception as error:  # whatever numpy throws at a missing, damaged or pickled file
+        except Exception as error:  # whatever numpy raises at a missing, damaged or pickled file
             raise InputError(
-                f"{labels / file}: not a readable .npy file; --labels is 3DDFA's folder test.configs ({type(error).__name__})"
+                f"{labels / file}: not a readable .npy file; --labels is 3DDFA's folder test.configs "
+                f"({type(error).__name__})"
             ) from None
     count = len(names)
+    shapes: dict[str, Shape]
     shapes = {"pts21": (count, 2, 21), "roi_box": (count, 4), "yaw_deg": (count,), "pts68": (count, None, 68)}
     points, box, yaw, fitted = take_arrays(labels, arrays, shapes, f"labels of the {count} faces in {listed}")
-    return path, _by_name(labels, names, points, box, yaw, fitted[:, :2])
+    return path, _labels(labels, names, points, box, yaw, fitted[:, :2])
 
 
-def _by_name(source, names, points, box, yaw, fitted=None):
-    """name -> points [21,2] in pixels of the crop, NaN where hidden; yaw; boxed [K,2], the points whose box divides; fitted, whether these are the fitted ones."""
+def _labels(
+    source: Path,
+    names: np.ndarray,
+    points: np.ndarray,
+    box: np.ndarray,
+    yaw: np.ndarray,
+    fitted: np.ndarray | None = None,
+) -> Labels:
     points, box, yaw = labeled_points(points.astype(np.float64)), box.astype(np.float64), yaw.astype(np.float64)
     if not (np.isfinite(box).all() and np.isfinite(yaw).all()) or (box[:, 2:] <= box[:, :2]).any():
         raise input_error(source, "boxes that are not empty, and finite yaw", "others")
     points = points_in_crops(points, box)
-    side = CROP / np.sqrt(2)
-    boxed = (
-        np.broadcast_to([[0.0, 0.0], [side, side]], (len(names), 2, 2))
-        if fitted is None
-        else points_in_crops(fitted.astype(np.float64), box)
-    )
-    return {
-        str(n): {"points": p, "yaw": float(y), "boxed": b, "fitted": fitted is not None}
-        for n, p, y, b in sorted(zip(names, points, yaw, boxed), key=lambda row: str(row[0]))
-    }
+    if fitted is None:
+        side = CROP / np.sqrt(2)
+        box_points = np.broadcast_to([[0.0, 0.0], [side, side]], (len(names), 2, 2))
+    else:
+        box_points = points_in_crops(fitted.astype(np.float64), box)
+    rows = sorted(zip(names, points, yaw, box_points), key=lambda row: str(row[0]))
+    return {str(name): FaceLabel(p, float(y), b, fitted is not None) for name, p, y, b in rows}
 
 
-def _reader(path, size):
-    """name -> its crop, uint8 [size,size,3], from the folder or zip."""
+def _reader(path: Path, size: int) -> Callable[[str], np.ndarray]:
+    """A function from a name to its crop, uint8 [size,size,3], in a folder or zip."""
     if path.is_dir():
-        content = lambda name: (path / name).read_bytes()  # noqa: E731
+
+        def content(name: str) -> bytes:
+            return (path / name).read_bytes()
+
     else:
         try:
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
             raise InputError(f"{path}: not a readable zip ({error})") from None
         members = {member.rsplit("/", 1)[-1]: member for member in archive.namelist()}
-        content = lambda name: archive.read(members[name])  # noqa: E731
 
-    def read(name):
+        def content(name: str) -> bytes:
+            return archive.read(members[name])
+
+    def read(name: str) -> np.ndarray:
         try:
             raw = content(name)
-        except Exception as error:  # whatever a missing file or a damaged archive makes them throw
+        except Exception as error:  # whatever a missing file or a damaged archive makes them raise
             raise InputError(f"{name}: cannot be read from {path} ({one_line(error)})") from None
         image = read_picture(io.BytesIO(raw), name)
         if image.shape[:2] != (CROP, CROP):

@@ -1,97 +1,102 @@
-"""The measure of UH-E2FAR (Dou, Shah and Kakadiaris 2017): the root of the mean squared distance, in millimetres, between the neutral shape that is reconstructed of one photograph
+"""The measure of UH-E2FAR (Dou, Shah and Kakadiaris 2017): neutral shape, with its size.
+
+Data: the paper has FRGC v2, BU-3DFE and UHDB31 with correspondences of its own; its values are not known here, and
+UHDB31 is not public. So this takes any folder of neutral scans with photographs.
+
+Measured: the root of the mean squared distance, in millimeters, between the neutral shape predicted from one photograph
 and the true one, after rigid alignment. The size counts: nothing is scaled.
 
-The paper has it on FRGC v2, BU-3DFE and UHDB31 with correspondences of its own; its values are not known here, and UHDB31 is not public. So this takes any folder of neutral scans
-with photographs, and where the paper compares vertices with their counterparts, distances are from scan vertices within 95 mm of the tip of the nose to the nearest points of the
-predicted mesh, after landmarks and iterated closest points. That is less than between counterparts: compare methods by it, not it with the paper.
+Where ours differs: the paper compares vertices with their counterparts. Here, distances are from scan vertices within
+95 mm of the tip of the nose to the closest points of the predicted mesh, after alignment by landmarks and closest
+points. They are smaller than distances between counterparts: compare methods by them, not with the paper.
 """
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NOSE_TIP
-from facemodels.evaluation.report import Report
-from facemodels.evaluation.scans import (
-    Surface,
-    inner,
-    one_file,
-    photo,
-    pictures_in,
-    placed_by_landmarks,
-    predicted_surface,
-    read_scan,
-    read_scan_landmarks,
-    reconstructions,
-    refined,
-)
+from facemodels.evaluation.report import Report, Results
+from facemodels.evaluation.scan_alignment import Surface, align_closest_points, align_landmarks, within
+from facemodels.evaluation.scan_faces import predicted_surface, read_photo, reconstructions
+from facemodels.evaluation.scans import one_file, pictures_in, read_scan, read_scan_landmarks
+from facemodels.methods.face_method import FaceMethod
 
 RADIUS = 95.0  # mm
 
 
-def configure(parser) -> None:
-    """There are no settings."""
+def configure(parser: ArgumentParser) -> None:
+    """Describe the data; the protocol has no settings."""
+    parser.epilog = """example:
+  facemodels evaluate e2far-shape --method e2far --data people --json shape.json
+
+--data is a folder with a folder for each person: one neutral scan (.obj or .ply, millimeters), its 68
+landmarks beside it as .txt, .npy or .json in the scan's coordinates, and a folder named pictures with
+photographs. The landmarks of a photograph may lie beside it; else its face is detected."""
 
 
-def run(method, data: Path, options) -> Report:
-    """Scores a method.
-
-    data: a folder with a folder a person: one neutral scan (.obj or .ply, millimetres), its 68 landmarks beside it (`read_scan_landmarks`), and in the folder pictures below it
-    photographs, beside which may lie their landmarks (`photo`).
-
-    Raises:
-        InputError: a file is missing or damaged; the message names it.
-    """
+def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
+    """Score a method; see `facemodels.evaluation.Protocol`."""
     people = sorted(p for p in Path(data).glob("*") if (p / "pictures").is_dir())
     if not people:
         raise InputError(
-            f"{data}: expected a folder a person with a scan, its landmarks, and a folder named pictures, found none"
+            f"{data}: expected a folder for each person with a scan, its landmarks, and a folder named pictures, found "
+            "none"
         )
     errors = {}
     for person in people:
         path = one_file(person, ("*.obj", "*.ply"), "a neutral scan")
         marks = read_scan_landmarks(path, (NOSE_TIP,))
-        points = inner(read_scan(path).vertices, marks[NOSE_TIP], RADIUS)
+        points = within(read_scan(path).vertices, marks[NOSE_TIP], RADIUS)
         if not len(points):
             raise InputError(
-                f"{path}: no vertex lies within {RADIUS:.0f} mm of the tip of the nose that the landmarks beside it give; both must be millimetres of one frame"
+                f"{path}: no vertex lies within {RADIUS:.0f} mm of the tip of the nose in the landmarks beside it; "
+                "both must be in millimeters and in the same coordinates"
             )
         pictures = pictures_in(person / "pictures")
         if not pictures:
             raise InputError(f"{person / 'pictures'}: expected photographs of the person, found none")
         errors[person.name] = [
-            rmse(points, marks, predicted_surface(method, found))
-            for found in reconstructions(method, map(photo, pictures))
+            rmse(points, marks, predicted_surface(method, face))
+            for face in reconstructions(method, map(read_photo, pictures))
         ]
     single = np.concatenate([*errors.values()])
     means = [np.mean(e) for e in errors.values()]
-    results = {
+    results: Results = {
         "people": len(people),
         "images": len(single),
         "rmse_mm": float(single.mean()),
         "rmse_std_mm": float(single.std()),
         "rmse_std_over_people_mm": float(np.std(means)),
     }
-    title = f"UH-E2FAR's measure on {len(people)} people: RMSE in mm of scan vertices within 95 mm of the tip of the nose from the neutral mesh predicted of one photograph, rigidly aligned"
-    notes = [
-        "Rigid alignment by landmarks, then by iterated closest points; no scale. The paper's own values, on FRGC v2, BU-3DFE and UHDB31, are not known here."
-    ]
     return Report(
-        "e2far-shape",
-        title,
-        results,
-        single,
-        "mm",
-        6.0,
-        ["RMSE mm", "std mm"],
-        [results["rmse_mm"], results["rmse_std_mm"]],
-        [],
-        notes,
+        protocol="e2far-shape",
+        title=f"UH-E2FAR's measure on {len(people)} people: RMSE in mm of scan vertices within 95 mm of the tip of the "
+        "nose from the neutral mesh predicted from one photograph, rigidly aligned",
+        results=results,
+        errors=single,
+        unit="mm",
+        largest=6.0,
+        columns=["RMSE mm", "std mm"],
+        row=[results["rmse_mm"], results["rmse_std_mm"]],
+        notes=[
+            "Rigid alignment by landmarks, then by closest points; no scale. The paper's own values, on FRGC v2, "
+            "BU-3DFE and UHDB31, are not known here."
+        ],
     )
 
 
-def rmse(points, marks, surface: Surface) -> float:
-    """The error of a predicted surface in millimetres on scan vertices [P,3] with landmarks [68,3]."""
-    placement = refined(points, surface, placed_by_landmarks(surface, marks, scale=False), scale=False)
+def rmse(points: Tensor, marks: Tensor, surface: Surface) -> float:
+    """The error of a predicted surface, millimeters.
+
+    Args:
+        points: [P,3], the cropped vertices of the scan.
+        marks: [68,3], its landmarks.
+        surface: The predicted surface.
+    """
+    start = align_landmarks(surface, marks, scale=False)
+    placement = align_closest_points(points, surface, start, scale=False)
     return float(surface.distances(points, placement).square().mean().sqrt())

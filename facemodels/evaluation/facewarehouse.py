@@ -1,61 +1,62 @@
-"""FaceWarehouse: registered meshes of people with 20 expressions each (Cao et al. 2014), by the protocol of MoFA (Tewari et al. 2017) and Deep3D (Deng et al. 2019): 9 people,
-180 photographs and meshes.
+"""FaceWarehouse: faces with expressions against registered meshes (Cao et al. 2014).
 
-The predicted mesh, with its expression, is laid on the registered one by landmarks, then by iterated closest points with isotropic scale; the error of a mesh is the mean distance
-of its vertices from the predicted surface; mean and standard deviation are over meshes. Where tables differ, and ours from them: which 9 people were taken is not published (all
-people in the folder are, here), nor is the region (here, 95 mm around the tip of the nose); MoFA distributed the registered meshes onto a denser topology first, which weighs
-their vertices more evenly.
+The protocol is that of MoFA (Tewari et al. 2017) and Deep3D (Deng et al. 2019).
 
-The meshes have one topology and no landmarks: a file of 68 vertex numbers says where they lie. Their unit is not millimetres: the power of ten is found from the eyes' distance.
+Data: registered meshes of people with 20 expressions each, with photographs; the papers take 9 people, 180 pairs.
+
+Measured: the predicted mesh, with its expression, is laid on the registered one by landmarks, then by closest points
+with isotropic scale. The error of a mesh is the mean distance of its vertices from the predicted surface; mean and
+standard deviation are over meshes. Where papers differ, and ours from them: which 9 people were taken is not published
+(here, all people in the folder), nor is the region (here, 95 mm around the tip of the nose). MoFA resampled the
+registered meshes to a denser topology first, which weighs their surface more evenly.
+
+The meshes have one topology and no landmarks: a file of 68 vertex numbers says where they lie. Their unit is not the
+millimeter: the power of ten is found from the distance of the eyes.
 """
 
 import math
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import LEFT_EYE_OUTER, NOSE_TIP, NUM_CONTOUR, RIGHT_EYE_OUTER
-from facemodels.evaluation.report import Report
-from facemodels.evaluation.scans import (
-    Surface,
-    inner,
-    photo,
-    pictures_in,
-    placed_by_landmarks,
-    predicted_surface,
-    read_scan,
-    reconstructions,
-    refined,
-)
+from facemodels.evaluation.report import PublishedRow, Report, Results
+from facemodels.evaluation.scan_alignment import Surface, align_closest_points, align_landmarks, within
+from facemodels.evaluation.scan_faces import predicted_surface, read_photo, reconstructions
+from facemodels.evaluation.scans import pictures_in, read_scan
 from facemodels.io.files import existing_file, input_error
+from facemodels.methods.face_method import FaceMethod
 
 RADIUS = 95.0  # mm
-EYES = 90.0  # mm between the outer corners of the eyes, about
+EYE_DISTANCE = 90.0  # mm between the outer corners of the eyes, about
 NEEDED = (NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER)
+_DEEP3D = "README of microsoft/Deep3DFaceReconstruction"
+_DEEP3D_PYTORCH = "README of sicxu/Deep3DFaceRecon_pytorch"
 PUBLISHED = [
-    ("MoFA", [2.19, 0.54], "found"),
-    ("Tewari 2018", [1.84, 0.38], "found"),
-    ("Deep3D, TensorFlow", [1.81, 0.50], "found"),
-    ("Deep3D, PyTorch", [1.64, 0.50], "found"),
-    ("Deep3D, PyTorch, 2023", [1.60, 0.44], "found"),
+    PublishedRow("MoFA", [2.19, 0.54], _DEEP3D),
+    PublishedRow("Tewari 2018", [1.84, 0.38], _DEEP3D),
+    PublishedRow("Deep3D, TensorFlow", [1.81, 0.50], _DEEP3D),
+    PublishedRow("Deep3D, PyTorch", [1.64, 0.50], _DEEP3D_PYTORCH),
+    PublishedRow("Deep3D, PyTorch, 2023", [1.60, 0.44], _DEEP3D_PYTORCH),
 ]
 
 
-def configure(parser) -> None:
-    """FaceWarehouse has no settings."""
+def configure(parser: ArgumentParser) -> None:
+    """Describe the data; the protocol has no settings."""
+    parser.epilog = """example:
+  facemodels evaluate facewarehouse --method dasl --data FaceWarehouse --json facewarehouse.json
+
+--data is the folder of Tester_1/TrainingPose/pose_0.obj and pose_0.png (or another picture) and so on,
+and of landmarks.txt: 68 vertex numbers of the meshes, counted from 0, -1 where unknown. The landmarks
+of a picture may lie beside it; else its face is detected."""
 
 
-def run(method, data: Path, options) -> Report:
-    """Scores a method.
-
-    data: the folder with Tester_1/TrainingPose/pose_0.obj and pose_0.png (or another picture) and so on, and landmarks.txt: 68 vertex numbers, counted from 0, -1 where
-    unknown. Beside a picture may lie its landmarks (`photo`).
-
-    Raises:
-        InputError: a file is missing or damaged; the message names it.
-    """
+def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
+    """Score a method; see `facemodels.evaluation.Protocol`."""
     data = Path(data)
     people = sorted(p for p in data.glob("Tester_*/TrainingPose") if p.is_dir())
     if not people:
@@ -72,53 +73,67 @@ def run(method, data: Path, options) -> Report:
             f"{people[0]}: expected pictures pose_0.png and so on with meshes pose_0.obj beside them, found none"
         )
     errors = []
-    for (_, mesh), found in zip(pairs, reconstructions(method, (photo(picture) for picture, _ in pairs))):
+    for (_, mesh), face in zip(pairs, reconstructions(method, (read_photo(picture) for picture, _ in pairs))):
         vertices = read_scan(mesh).vertices
         if numbers.max() >= len(vertices):
             raise input_error(
                 data / "landmarks.txt", f"vertex numbers below {len(vertices)}, those of {mesh}", f"{numbers.max()}"
             )
-        errors.append(mean_distance(vertices, numbers, predicted_surface(method, found, expression=True), mesh))
-    results = {
+        errors.append(mean_distance(vertices, numbers, predicted_surface(method, face, expression=True), str(mesh)))
+    results: Results = {
         "people": len(people),
         "meshes": len(errors),
         "distance_mm": float(np.mean(errors)),
         "distance_std_mm": float(np.std(errors)),
     }
-    title = (
-        f"FaceWarehouse, {len(errors)} meshes of {len(people)} people: mean distance in mm of vertices within 95 mm of the tip of the nose "
-        "from the predicted mesh with its expression, scale aligned"
-    )
-    notes = [
-        "Landmarks, then iterated closest points with isotropic scale; distances from the registered mesh to the predicted surface.",
-        "The published numbers are of 9 people that are not named, on a denser topology: comparable in kind, not to the second digit.",
-    ]
-    row = [results["distance_mm"], results["distance_std_mm"]]
     return Report(
-        "facewarehouse", title, results, np.array(errors), "mm", 5.0, ["mean mm", "std mm"], row, PUBLISHED, notes
+        protocol="facewarehouse",
+        title=f"FaceWarehouse, {len(errors)} meshes of {len(people)} people: mean distance in mm of vertices within "
+        "95 mm of the tip of the nose from the predicted mesh with its expression, scale aligned",
+        results=results,
+        errors=np.array(errors),
+        unit="mm",
+        largest=5.0,
+        columns=["mean mm", "std mm"],
+        row=[results["distance_mm"], results["distance_std_mm"]],
+        published=PUBLISHED,
+        notes=[
+            "Landmarks, then closest points with isotropic scale; distances from the registered mesh to the predicted "
+            "surface.",
+            "The published numbers are of 9 people that are not named, on a denser topology: comparable in kind, not "
+            "to the second digit.",
+        ],
     )
 
 
-def mean_distance(vertices: torch.Tensor, numbers: np.ndarray, surface: Surface, name="mesh") -> float:
-    """The error, in millimetres, of a predicted surface on a registered mesh: vertices [V,3] in a power of ten of millimetres, numbers int [68] of landmarks, -1 unknown.
+def mean_distance(vertices: Tensor, numbers: np.ndarray, surface: Surface, name: str = "mesh") -> float:
+    """The error of a predicted surface on a registered mesh, in millimeters.
+
+    Args:
+        vertices: [V,3] of the registered mesh, in a power of ten of millimeters.
+        numbers: int [68], its landmarks' vertex numbers; -1 where unknown.
+        surface: The predicted surface.
+        name: The name of the mesh, for the message.
 
     Raises:
-        InputError: the corners of the eyes coincide.
+        InputError: The corners of the eyes coincide.
     """
     marks = torch.where(torch.from_numpy(numbers >= 0)[:, None], vertices[numbers], torch.nan)
     apart = float((marks[LEFT_EYE_OUTER] - marks[RIGHT_EYE_OUTER]).norm())
     if apart == 0:
         raise InputError(f"{name}: the outer corners of the eyes coincide; landmarks.txt must belong to these meshes")
-    unit = 10.0 ** round(math.log10(EYES / apart))
-    marks, points = marks * unit, inner(vertices * unit, marks[NOSE_TIP] * unit, RADIUS)
-    return float(surface.distances(points, refined(points, surface, placed_by_landmarks(surface, marks))).mean())
+    unit = 10.0 ** round(math.log10(EYE_DISTANCE / apart))
+    marks, points = marks * unit, within(vertices * unit, marks[NOSE_TIP] * unit, RADIUS)
+    placement = align_closest_points(points, surface, align_landmarks(surface, marks))
+    return float(surface.distances(points, placement).mean())
 
 
-def read_numbers(path) -> np.ndarray:
-    """68 vertex numbers, int64 [68], counted from 0, -1 where unknown.
+def read_numbers(path: Path) -> np.ndarray:
+    """Read 68 vertex numbers, int64 [68], counted from 0, -1 where unknown.
 
     Raises:
-        InputError: the file is missing, holds others, or lacks the corners of the eyes, the tip of the nose, or any fourth point.
+        InputError: The file is missing, holds something else, or lacks the corners of the eyes, the tip of the nose or
+            a fourth landmark of the inner face.
     """
     expected = "68 vertex numbers of landmarks, counted from 0, -1 where unknown"
     path = existing_file(path, expected)

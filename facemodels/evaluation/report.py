@@ -1,9 +1,11 @@
-"""What a protocol gives back, and how it is shown: the published table with our row in it, and the cumulative error curve."""
+"""The result of a protocol, and how it is shown: a published table with the method's row, and an error curve."""
 
 import math
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import imageio.v3 as iio
 import numpy as np
@@ -11,126 +13,225 @@ from PIL import Image, ImageDraw, ImageFont
 
 from facemodels.evaluation.metrics import cumulative_curve
 
-FOUND, RECALLED = "found", "recalled"
+# Flat results of JSON types, with units in their names.
+Results: TypeAlias = dict[str, Any]
+
+RECALLED = "recalled"  # the source of a number that was recalled from the literature and not found again
 UNITS = {"mm": "mm", "percent": "%", "degrees": "degrees"}
-MARK = "*"  # behind each recalled number
-OURS = ">"  # before our row
+_RECALLED_MARK = "*"  # behind each recalled number
+_OWN_MARK = ">"  # before the method's own row
+
+
+class PublishedRow(NamedTuple):
+    """A row of a published table.
+
+    Attributes:
+        method: The method's name.
+        values: Its numbers, one for each column of the report; None where one is not known.
+        source: Where they were found, or `RECALLED`.
+    """
+
+    method: str
+    values: Sequence[float | None]
+    source: str
 
 
 @dataclass
 class Report:
-    """The outcome of a protocol for one method.
+    """The result of a protocol for one method.
 
-    protocol: its name. title: a sentence that says exactly what was measured. results: flat, of JSON types, units in the names. errors [N]: one of each image, or of each
-    vertex; what is not finite counts as beyond any threshold. unit: theirs, "mm", "percent" or "degrees". largest: the right end of the curve. columns: names of the
-    table's numbers; row: ours, None where there is none. published: method, numbers under the columns, and where they are from: "found" in public material, or
-    "recalled", which is never printed without a mark. notes: details of the protocol, exclusions, what was left out and why.
+    Attributes:
+        protocol: The protocol's name.
+        title: A sentence that says exactly what was measured.
+        results: Flat results of JSON types, with units in their names.
+        errors: [N], one for each picture or vertex; one that is not finite counts as larger than any threshold.
+        unit: Their unit: "mm", "percent" or "degrees".
+        largest: The right end of the error curve, in that unit.
+        columns: Names of the table's columns.
+        row: The method's numbers under them; None where there is none.
+        published: The rows of published methods.
+        notes: Details of the protocol: what was excluded or left out and why, what may not be compared.
+        details: The results as a text for people; None prints one line for each.
     """
 
     protocol: str
     title: str
-    results: dict
+    results: Results
     errors: np.ndarray
     unit: str
     largest: float
-    columns: list[str]
-    row: list[float | None]
-    published: list[tuple[str, list[float | None], str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    columns: Sequence[str]
+    row: Sequence[float | None]
+    published: Sequence[PublishedRow] = ()
+    notes: Sequence[str] = field(default_factory=list)
+    details: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.errors = np.asarray(self.errors, np.float64).ravel()
         if self.unit not in UNITS:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, got {self.unit!r}")
         if not (math.isfinite(self.largest) and self.largest > 0):
             raise ValueError(f"largest must be positive, got {self.largest}")
-        for name, numbers, source in [*self.published, ("our row", self.row, FOUND)]:
-            if len(numbers) != len(self.columns) or source not in (FOUND, RECALLED):
-                raise ValueError(
-                    f"{name}: expected {len(self.columns)} numbers, {FOUND} or {RECALLED}, got {len(numbers)}, {source}"
-                )
+        for name, values, source in [*self.published, PublishedRow("the method's row", self.row, "measured")]:
+            if len(values) != len(self.columns):
+                raise ValueError(f"{name}: expected {len(self.columns)} numbers, got {len(values)}")
+            if not source:
+                raise ValueError(f"{name}: expected the source of its numbers, or {RECALLED!r}, got none")
 
 
-def table(report: Report, name: str) -> str:
-    """The published rows with ours, called `name`, in its place: the least in the last column first, those without a number there last."""
-    rows = [(method, numbers, MARK if source == RECALLED else "") for method, numbers, source in report.published]
-    rows.append((name, report.row, None))
-    rows.sort(key=lambda r: (_missing(r[1][-1]), r[1][-1] if not _missing(r[1][-1]) else 0.0, r[2] is not None))
+def format_table(report: Report, name: str) -> str:
+    """Format the published rows with the method's row in its place.
+
+    Rows are ordered by the last column, least first; those without a number there come last.
+
+    Args:
+        report: The report.
+        name: The name of the method in its row.
+    """
+    rows = [(row.method, row.values, _RECALLED_MARK if row.source == RECALLED else "") for row in report.published]
+    rows.append((name, report.row, _OWN_MARK))
+    rows.sort(key=lambda r: (_is_missing(r[1][-1]), 0.0 if _is_missing(r[1][-1]) else r[1][-1], r[2] != _OWN_MARK))
     width = max(len(r[0]) for r in rows) + 4
-    wide = [max(10, len(c) + 3) for c in report.columns]
-    lines = [" " * width + "".join(f"{c:>{w}} " for c, w in zip(report.columns, wide))]
-    for method, numbers, mark in rows:
-        cells = ["-" if _missing(v) else f"{v:.2f}" for v in numbers]
-        marks = [" " if _missing(v) else (mark or " ") for v in numbers]
+    widths = [max(10, len(c) + 3) for c in report.columns]
+    lines = [" " * width + "".join(f"{c:>{w}} " for c, w in zip(report.columns, widths))]
+    for method, values, mark in rows:
+        own = mark == _OWN_MARK
+        cells = ["-" if _is_missing(v) else f"{v:.2f}" for v in values]
+        marks = [" " if _is_missing(v) or own else (mark or " ") for v in values]
         lines.append(
-            f"{OURS if mark is None else ' '} {method:{width - 2}}"
-            + "".join(f"{c:>{w}}{m}" for c, w, m in zip(cells, wide, marks))
+            f"{_OWN_MARK if own else ' '} {method:{width - 2}}"
+            + "".join(f"{c:>{w}}{m}" for c, w, m in zip(cells, widths, marks))
         )
-    legend = [f"{OURS} measured now"]
-    if any(source == FOUND for *_, source in report.published):
+    legend = [f"{_OWN_MARK} measured now"]
+    if any(row.source != RECALLED for row in report.published):
         legend.append("without a mark: published, found in public material")
-    if any(source == RECALLED for *_, source in report.published):
-        legend.append(f"{MARK} recalled from the literature, not verified")
+    if any(row.source == RECALLED for row in report.published):
+        legend.append(f"{_RECALLED_MARK} recalled from the literature, not verified")
     return "\n".join([*(line.rstrip() for line in lines), "", *(f"  {line}" for line in legend)])
 
 
-def _missing(value):
+def format_results(results: Results) -> str:
+    """Format results, a line for each."""
+    width = max(map(len, results))
+    shown = {
+        key: "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        for key, value in results.items()
+    }
+    return "\n".join(f"{key:{width}}  {value}" for key, value in shown.items())
+
+
+def format_notes(notes: Sequence[str], width: int = 100) -> str:
+    """Format notes as a list of wrapped lines, after an empty one; "" if there are none."""
+    lines = [textwrap.fill(note, width, initial_indent="  - ", subsequent_indent="    ") for note in notes]
+    return "\n".join(["", *lines]) if lines else ""
+
+
+def _is_missing(value: float | None) -> bool:
     return value is None or not math.isfinite(value)
 
 
-# ----------------------------------------------------------------------------------------------------------------------------- the curve
+# The error curve.
 
 WIDTH, HEIGHT = 1280, 900
 _LEFT, _RIGHT, _BOTTOM = 130, 50, 110  # margins of the axes
-_INK, _GREY, _GRID, _LINE = (25, 30, 38), (95, 103, 115), (226, 229, 234), (24, 98, 190)
-_FINE = 2  # drawn at this many times the size, so that the line is smooth
+_Color: TypeAlias = tuple[int, int, int]
+_INK: _Color = (25, 30, 38)
+_GRAY: _Color = (95, 103, 115)
+_GRID: _Color = (226, 229, 234)
+_LINE: _Color = (24, 98, 190)
+_OVERSAMPLING = 2  # drawn at this many times the size, so that the line is smooth
 
 
-def curve(report: Report, name: str) -> np.ndarray:
-    """The cumulative error curve: which share of the errors is at most so large. uint8 [HEIGHT,WIDTH,3]."""
-    large = Image.new("RGB", (WIDTH * _FINE, HEIGHT * _FINE), (255, 255, 255))
-    draw = ImageDraw.Draw(large)
-    px = lambda *values: tuple(v * _FINE for v in values)  # noqa: E731
+class _Canvas:
+    """A white picture that is drawn on in pixels of the final size."""
 
-    def text(x, y, words, size, fill=_INK, anchor="mm", onto=draw):
-        onto.text(px(x, y), words, font=ImageFont.load_default(size * _FINE), fill=fill, anchor=anchor)
+    def __init__(self, width: float, height: float) -> None:
+        size = (int(width * _OVERSAMPLING), int(height * _OVERSAMPLING))
+        self.image = Image.new("RGB", size, (255, 255, 255))
+        self._draw = ImageDraw.Draw(self.image)
 
+    def line(self, points: Sequence[tuple[float, float]], color: _Color, width: int, joint: str | None = None) -> None:
+        scaled = [_scaled(x, y) for x, y in points]
+        self._draw.line(scaled, fill=color, width=width * _OVERSAMPLING, joint=joint)
+
+    def text(self, x: float, y: float, words: str, size: int, color: _Color = _INK, anchor: str = "mm") -> None:
+        font = ImageFont.load_default(size * _OVERSAMPLING)
+        self._draw.text(_scaled(x, y), words, font=font, fill=color, anchor=anchor)
+
+    def frame(self, left: float, top: float, right: float, bottom: float) -> None:
+        self._draw.rectangle([_scaled(left, top), _scaled(right, bottom)], outline=_GRAY, width=_OVERSAMPLING)
+
+    def card(self, left: float, top: float, right: float, bottom: float) -> None:
+        self._draw.rounded_rectangle(
+            [_scaled(left, top), _scaled(right, bottom)],
+            radius=8 * _OVERSAMPLING,
+            fill=(255, 255, 255),
+            outline=_GRID,
+            width=_OVERSAMPLING,
+        )
+
+
+def _scaled(x: float, y: float) -> tuple[float, float]:
+    return x * _OVERSAMPLING, y * _OVERSAMPLING
+
+
+def draw_curve(report: Report, name: str) -> np.ndarray:
+    """Draw the cumulative error curve: the share of errors that are at most as large as each threshold.
+
+    Args:
+        report: The report.
+        name: The name of the method in the legend.
+
+    Returns:
+        uint8 [HEIGHT,WIDTH,3], sRGB.
+    """
+    canvas = _Canvas(WIDTH, HEIGHT)
     title = textwrap.wrap(report.title, 104)
     top = 90 + 30 * len(title)
     across, up = WIDTH - _LEFT - _RIGHT, HEIGHT - top - _BOTTOM
-    at = lambda error, share: (_LEFT + across * error / report.largest, top + up * (1 - share / 100))  # noqa: E731
-    step = _step(report.largest)
+
+    def place(error: float, share: float) -> tuple[float, float]:
+        return _LEFT + across * error / report.largest, top + up * (1 - share / 100)
+
+    step = _tick_distance(report.largest)
     for k in range(math.floor(report.largest / step + 1e-9) + 1):
-        x, _ = at(k * step, 0)
-        draw.line(px(x, top, x, top + up), fill=_GRID, width=_FINE)
-        draw.line(px(x, top + up, x, top + up + 8), fill=_GREY, width=_FINE)
-        text(x, top + up + 26, f"{k * step:.10g}", 22)
-    for share in range(0, 101, 20):
-        _, y = at(0, share)
-        draw.line(px(_LEFT, y, _LEFT + across, y), fill=_GRID, width=_FINE)
-        draw.line(px(_LEFT - 8, y, _LEFT, y), fill=_GREY, width=_FINE)
-        text(_LEFT - 16, y, str(share), 22, anchor="rm")
+        x, _ = place(k * step, 0)
+        canvas.line([(x, top), (x, top + up)], _GRID, 1)
+        canvas.line([(x, top + up), (x, top + up + 8)], _GRAY, 1)
+        canvas.text(x, top + up + 26, f"{k * step:.10g}", 22)
+    for percent in range(0, 101, 20):
+        _, y = place(0, percent)
+        canvas.line([(_LEFT, y), (_LEFT + across, y)], _GRID, 1)
+        canvas.line([(_LEFT - 8, y), (_LEFT, y)], _GRAY, 1)
+        canvas.text(_LEFT - 16, y, str(percent), 22, anchor="rm")
     thresholds, shares = cumulative_curve(report.errors, report.largest, 1001)
-    draw.line([px(*at(t, s)) for t, s in zip(thresholds, shares)], fill=_LINE, width=4 * _FINE, joint="curve")
-    draw.rectangle(px(_LEFT, top, _LEFT + across, top + up), outline=_GREY, width=_FINE)
+    canvas.line([place(t, s) for t, s in zip(thresholds, shares)], _LINE, 4, joint="curve")
+    canvas.frame(_LEFT, top, _LEFT + across, top + up)
 
-    unit = UNITS[report.unit]
-    text(_LEFT + across / 2, HEIGHT - 38, f"error, {unit}", 26)
-    label = Image.new("RGB", (up * _FINE, 40 * _FINE), (255, 255, 255))
-    text(up / 2, 20, "share with at most this error, %", 26, onto=ImageDraw.Draw(label))
-    large.paste(label.rotate(90, expand=True), px(16, top))
-    text(_LEFT, 38, report.protocol, 34, anchor="lm")
+    canvas.text(_LEFT + across / 2, HEIGHT - 38, f"error, {UNITS[report.unit]}", 26)
+    label = _Canvas(up, 40)
+    label.text(up / 2, 20, "share with at most this error, %", 26)
+    canvas.image.paste(label.image.rotate(90, expand=True), (16 * _OVERSAMPLING, top * _OVERSAMPLING))
+    canvas.text(_LEFT, 38, report.protocol, 34, anchor="lm")
     for k, line in enumerate(title):
-        text(_LEFT, 84 + 30 * k, line, 22, fill=_GREY, anchor="lm")
-    low = shares[600] < 45  # then the lower right is the curve's, and the upper left is free
-    _legend(
-        report, name, draw, text, px, (_LEFT + 24, top + 24) if low else (_LEFT + across - 24, top + up - 24), low, unit
-    )
-    return np.asarray(large.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
+        canvas.text(_LEFT, 84 + 30 * k, line, 22, _GRAY, anchor="lm")
+    upper_left = bool(shares[600] < 45)  # else the curve is there, and the lower right is free
+    corner = (_LEFT + 24, top + 24) if upper_left else (_LEFT + across - 24, top + up - 24)
+    _draw_legend(canvas, report, name, corner, upper_left)
+    return np.asarray(canvas.image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
 
 
-def _legend(report, name, draw, text, px, corner, first, unit):
-    """The method's name beside a piece of its line, and what the curve is in numbers. corner: the upper left (`first`) or lower right one."""
+def _draw_legend(canvas: _Canvas, report: Report, name: str, corner: tuple[float, float], is_upper_left: bool) -> None:
+    """Draw the method's name beside a piece of its line, and the errors in numbers.
+
+    Args:
+        canvas: Where to draw.
+        report: The report.
+        name: The method's name.
+        corner: The upper left or the lower right corner of the legend.
+        is_upper_left: Which of the two it is.
+    """
+    unit = UNITS[report.unit]
     known = report.errors[np.isfinite(report.errors)]
     beyond = 100 * float((~(report.errors <= report.largest)).mean()) if len(report.errors) else 0.0
     lines = [f"{len(report.errors):,} errors"]
@@ -141,22 +242,20 @@ def _legend(report, name, draw, text, px, corner, first, unit):
         ImageFont.load_default(size).getlength(words) for size, words in ((26, name), *((21, line) for line in lines))
     ]
     width, height = max(widths[0] + 60, *widths[1:]) + 40, 52 + 32 * len(lines) + 14
-    x, y = corner if first else (corner[0] - width, corner[1] - height)
-    draw.rounded_rectangle(
-        px(x, y, x + width, y + height), radius=8 * _FINE, fill=(255, 255, 255), outline=_GRID, width=_FINE
-    )
-    draw.line(px(x + 20, y + 30, x + 64, y + 30), fill=_LINE, width=4 * _FINE)
-    text(x + 80, y + 30, name, 26, anchor="lm")
+    x, y = corner if is_upper_left else (corner[0] - width, corner[1] - height)
+    canvas.card(x, y, x + width, y + height)
+    canvas.line([(x + 20, y + 30), (x + 64, y + 30)], _LINE, 4)
+    canvas.text(x + 80, y + 30, name, 26, anchor="lm")
     for k, line in enumerate(lines):
-        text(x + 20, y + 66 + 32 * k, line, 21, fill=_GREY, anchor="lm")
+        canvas.text(x + 20, y + 66 + 32 * k, line, 21, _GRAY, anchor="lm")
 
 
-def _step(largest):
+def _tick_distance(largest: float) -> float:
     """The distance of ticks, 1, 2 or 5 times a power of ten: at most ten of them."""
     power = 10.0 ** math.floor(math.log10(largest / 10))
     return next(m * power for m in (1, 2, 5, 10) if largest / (m * power) <= 10 + 1e-9)
 
 
 def write_curve(path: Path, report: Report, name: str) -> None:
-    """The curve as a picture, in the format of the path's ending, .png or .jpg."""
-    iio.imwrite(path, curve(report, name))
+    """Write the error curve as a picture, .png or .jpg."""
+    iio.imwrite(path, draw_curve(report, name))

@@ -1,0 +1,141 @@
+"""What `facemodels reconstruct` reads: pictures, folders, videos and webcams, and known boxes and landmarks."""
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from facemodels.core.crops import Box
+from facemodels.core.errors import InputError
+from facemodels.io.images import PICTURE_SUFFIXES
+from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
+from facemodels.io.video import VIDEO_SUFFIXES
+
+Clip: TypeAlias = Path | str  # a video, or the name of a webcam: "webcam", "webcam:1" ...
+
+
+class Inputs(NamedTuple):
+    """The inputs by kind.
+
+    Attributes:
+        photos: Pictures.
+        clips: Videos and webcams.
+        problems: A sentence for each input that is neither.
+    """
+
+    photos: list[Path]
+    clips: list[Clip]
+    problems: list[str]
+
+
+def sort_inputs(words: list[str]) -> Inputs:
+    """Sort inputs into photographs and videos; folders are searched, in the order of the names in them."""
+    photos: list[Path] = []
+    clips: list[Clip] = []
+    problems = []
+    for word in words:
+        path = Path(word)
+        if word == "webcam" or word.startswith("webcam:") and word[7:].isdigit():
+            clips.append(word)
+        elif path.is_dir():
+            files = [f for f in sorted(path.rglob("*")) if f.is_file() and not f.name.startswith(".")]
+            pictures = [f for f in files if f.suffix.lower() in PICTURE_SUFFIXES]
+            videos = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES]
+            photos += pictures
+            clips += videos
+            if not pictures and not videos:
+                problems.append(
+                    f"{path}: a folder without pictures ({', '.join(PICTURE_SUFFIXES)}) or videos "
+                    f"({', '.join(VIDEO_SUFFIXES)})"
+                )
+        elif not path.is_file():
+            problems.append(f"{path}: there is no such file or folder")
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            clips.append(path)
+        else:
+            photos.append(path)
+    return Inputs(list(dict.fromkeys(photos)), list(dict.fromkeys(clips)), problems)
+
+
+def unique_names(inputs: list[Clip]) -> dict[Clip, str]:
+    """The names that the files of each input begin with.
+
+    An input's name is that of its file without the suffix, with the suffix where two would be the same, and with a
+    number after it where that is not enough.
+    """
+    stems = [Path(str(p).replace(":", "_")).stem for p in inputs]
+    names: dict[Clip, str] = {}
+    taken = set()
+    for path, stem in zip(inputs, stems):
+        base = stem if stems.count(stem) == 1 else Path(str(path)).name
+        name, number = base, 2
+        while name in taken:
+            name, number = f"{base}-{number}", number + 1
+        taken.add(name)
+        names[path] = name
+    return names
+
+
+class KnownFaces:
+    """Landmarks and boxes of faces that need not be detected.
+
+    Args:
+        landmarks: The landmark file of a photograph, or a folder with a file named as each photograph.
+        boxes: A JSON file with the boxes of photographs: {"photo.jpg": [[x0, y0, x1, y1], ...]}, pixels.
+
+    Raises:
+        InputError: A file is missing or is not what it should be.
+    """
+
+    def __init__(self, landmarks: Path | None, boxes: Path | None) -> None:
+        if landmarks is not None and not landmarks.exists():
+            raise InputError(f"{landmarks}: there is no such landmark file or folder")
+        self._landmarks = landmarks
+        self._boxes = None if boxes is None else _read_boxes(boxes)
+
+    def landmarks(self, photo: Path, image: np.ndarray) -> list[np.ndarray] | None:
+        """The landmarks [L,2] of a photograph's face; None where they are not known.
+
+        Raises:
+            InputError: They cannot be read, or lie outside the photograph.
+        """
+        file = self._landmark_file(photo)
+        if file is None:
+            return None
+        points = read_landmarks(file).points
+        check_inside(points, image.shape[:2], file)
+        return [points]
+
+    def boxes(self, photo: Path) -> list[Box] | None:
+        """The boxes of a photograph's faces; None where they are not known."""
+        return None if self._boxes is None else self._boxes.get(photo.name, self._boxes.get(str(photo)))
+
+    def is_unknown(self, photo: Path) -> bool:
+        """Whether a photograph's faces must be detected."""
+        return self.boxes(photo) is None and self._landmark_file(photo) is None
+
+    def unmatched(self, photos: list[Path]) -> list[str]:
+        """The names in the file of boxes that no photograph has."""
+        return [name for name in self._boxes or () if not any(name in (photo.name, str(photo)) for photo in photos)]
+
+    def _landmark_file(self, photo: Path) -> Path | None:
+        if self._landmarks is not None and self._landmarks.is_dir():
+            return sidecar(self._landmarks / photo.name)
+        return self._landmarks
+
+
+def _read_boxes(path: Path) -> dict[str, list[Box]]:
+    try:
+        content = json.loads(path.read_text())
+        return {str(name): [_box(values) for values in boxes] for name, boxes in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f'{path}: expected {{"photo.jpg": [[x0, y0, x1, y1], ...]}} as JSON ({error})') from None
+
+
+def _box(values: list[float]) -> Box:
+    box = tuple(float(v) for v in values)
+    if len(box) != 4 or not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3]:
+        raise ValueError("a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1")
+    return box[0], box[1], box[2], box[3]

@@ -1,0 +1,91 @@
+"""The photographs of `facemodels reconstruct`, in groups whose faces go through the network together."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from facemodels.cli.reconstruct_inputs import Clip, KnownFaces
+from facemodels.cli.reconstruct_outputs import OutputWriter, path_list, print_problem
+from facemodels.core.errors import InputError
+from facemodels.io.images import read_picture
+from facemodels.reconstruction.face import Face
+from facemodels.reconstruction.reconstructor import Reconstructor
+
+GROUP = 8  # photographs
+
+
+def reconstruct_photos(
+    worker: Reconstructor, photos: list[Path], names: dict[Clip, str], known: KnownFaces, writer: OutputWriter
+) -> int:
+    """Reconstruct the faces of photographs and write them.
+
+    Args:
+        worker: The method and the detector.
+        photos: The photographs.
+        names: What the names of each one's files begin with.
+        known: Their known faces.
+        writer: Where results go.
+
+    Returns:
+        How many photographs could not be read or have no face; each was named.
+    """
+    failures = 0
+    bar = tqdm(total=len(photos), desc="pictures", unit="picture", disable=None if len(photos) > 1 else True)
+    with bar:
+        for k in range(0, len(photos), GROUP):
+            group = photos[k : k + GROUP]
+            failures += _reconstruct_group(worker, group, names, known, writer)
+            bar.update(len(group))
+    return failures
+
+
+def _reconstruct_group(
+    worker: Reconstructor, photos: list[Path], names: dict[Clip, str], known: KnownFaces, writer: OutputWriter
+) -> int:
+    start = time.perf_counter()
+    images: dict[Path, np.ndarray] = {}
+    landmarks: dict[Path, list[np.ndarray] | None] = {}
+    for photo in photos:
+        try:
+            image = read_picture(photo)
+            landmarks[photo] = known.landmarks(photo, image)
+            images[photo] = image
+        except InputError as error:
+            print_problem(error)
+    failures = len(photos) - len(images)
+    if not images:
+        return failures
+    try:
+        found = worker(list(images.values()), [known.boxes(p) for p in images], [landmarks[p] for p in images])
+    except InputError as error:
+        if len(images) > 1:  # it is about one of them: they are done one by one
+            return failures + sum(_reconstruct_group(worker, [photo], names, known, writer) for photo in images)
+        print_problem(f"{next(iter(images))}: {error}")
+        return failures + 1
+    for (photo, image), faces in zip(images.items(), found):
+        if not faces:
+            print_problem(
+                f"{photo}: no face was found; --threshold below {worker.threshold:g} finds less certain ones, "
+                "--boxes and --landmarks say where it is"
+            )
+            failures += 1
+            continue
+        try:
+            paths = writer.write_photo(names[photo], image, faces)
+        except InputError as error:
+            print_problem(f"{photo}: {error}")
+            failures += 1
+            continue
+        now = time.perf_counter()
+        tqdm.write(f"{photo}: {_describe(faces)}; {now - start:.2f} s -> {path_list(paths)}")
+        start = now
+    return failures
+
+
+def _describe(faces: list[Face]) -> str:
+    """The number of faces, and the pose of the first three."""
+    angles = "; ".join("pitch {:.0f} yaw {:.0f} roll {:.0f}".format(*f.degrees) for f in faces[:3])
+    more = "; ..." if len(faces) > 3 else ""
+    return f"{len(faces)} face{'s' if len(faces) > 1 else ''} ({angles}{more})"

@@ -1,0 +1,187 @@
+"""A face laid on a scan: by landmarks, then by the least sum of squared distances; and the distances afterwards.
+
+Lengths are in the scan's unit. Geometry is float64 on the CPU.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from facemodels.core.alignment import Similarity, similarity
+from facemodels.core.landmarks import NUM_CONTOUR
+from facemodels.core.rotation import axis_angle_rotation
+from facemodels.core.surface import ClosestPoints, interpolate_faces
+
+THINNED = 5000  # points of a scan that a face is first laid on
+ITERATIONS = 50
+# The last step: how far it moves points, relative to their extent, or how much of the sum of squares it removes.
+TOLERANCE, GAIN = 1e-6, 1e-6
+
+
+class Surface:
+    """A mesh with landmarks that scans are compared with; its search tree is built once.
+
+    Args:
+        vertices: [V,3], in the mesh's own coordinates.
+        faces: [F,3].
+        landmarks: [68,3].
+    """
+
+    def __init__(self, vertices: Tensor, faces: Tensor, landmarks: Tensor) -> None:
+        self.vertices = vertices.double().cpu()
+        self.faces = faces.long().cpu()
+        self.landmarks = landmarks.double().cpu()
+        self._search = ClosestPoints(self.vertices, self.faces)
+        a, b, c = self.vertices[self.faces].unbind(1)
+        self._normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+
+    def closest(self, points: Tensor, placement: Similarity) -> tuple[Tensor, Tensor]:
+        """Find the closest points of the placed mesh.
+
+        Args:
+            points: [P,3].
+            placement: From the mesh's coordinates to those of the points.
+
+        Returns:
+            The closest points [P,3], and the unit normals [P,3] of the triangles that they lie in.
+        """
+        found = self._search(placement.inverse()(points))
+        closest = interpolate_faces(self.vertices, self.faces, found.face_id, found.bary)
+        return placement(closest), self._normals[found.face_id] @ placement.rotation.T
+
+    def distances(self, points: Tensor, placement: Similarity) -> Tensor:
+        """Distances [P] of points [P,3] from the placed mesh."""
+        return (points - self.closest(points, placement)[0]).norm(dim=1)
+
+    def plane_distances(self, points: Tensor, placement: Similarity) -> Tensor:
+        """Distances [P] of points [P,3] from the planes of the closest triangles."""
+        closest, normals = self.closest(points, placement)
+        return ((points - closest) * normals).sum(1).abs()
+
+
+def align_landmarks(surface: Surface, marks: Tensor, scale: bool = True) -> Similarity:
+    """Align a surface's landmarks with those of a scan in least squares, without the contour.
+
+    Nobody finds the contour on a scan.
+
+    Args:
+        surface: The surface.
+        marks: [68,3] landmarks of the scan; NaN where unknown.
+        scale: Whether the size may change.
+
+    Returns:
+        From the surface's coordinates to the scan's.
+    """
+    known = marks.isfinite().all(1)
+    known[:NUM_CONTOUR] = False
+    return similarity(surface.landmarks[known], marks[known], scale=scale)
+
+
+class Pairs(NamedTuple):
+    """Points of a surface and where they should lie.
+
+    Attributes:
+        points: [K,3], in the surface's coordinates.
+        targets: [K,3], in the scan's.
+    """
+
+    points: Tensor
+    targets: Tensor
+
+
+def align_closest_points(
+    points: Tensor, surface: Surface, start: Similarity, scale: bool = True, pairs: Pairs | None = None
+) -> Similarity:
+    """Lay a surface on a scan: the least sum of squared distances of the scan's points from it, near a start.
+
+    Gauss-Newton steps toward the tangent planes at the closest points (Chen and Medioni 1992), damped by the motion of
+    these points (Levenberg 1944): where planes decide nothing or mislead, a step with more damping approaches one of
+    iterated closest points (Besl and McKay 1992), which never increases the sum. First with a part of the points, then
+    with all.
+
+    Args:
+        points: [P,3] points of the scan.
+        surface: The surface.
+        start: From the surface's coordinates to the scan's.
+        scale: Whether the size may change.
+        pairs: Points with known counterparts; all together, they weigh as much as all points of the scan.
+
+    Returns:
+        From the surface's coordinates to the scan's.
+    """
+    placement = start
+    for every in sorted({math.ceil(len(points) / THINNED), 1}, reverse=True):
+        placement = _descend(points[::every], surface, placement, scale, pairs)
+    return placement
+
+
+def _descend(points: Tensor, surface: Surface, now: Similarity, scale: bool, pairs: Pairs | None) -> Similarity:
+    center, free = points.mean(0), slice(0 if scale else 1, 7)
+    extent = float((points - center).norm(dim=1).max())
+    axes = torch.eye(3, dtype=points.dtype)
+
+    def linearized(placement: Similarity) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The problem at a placement, by log scale, rotation vector and translation about the center.
+
+        The sum of squares, half its gradient [7], the Gauss-Newton matrix [7,7], and the matrix of the points' motion.
+        """
+        closest, normals = surface.closest(points, placement)
+        gap = points - closest
+        distance = gap.norm(dim=1)
+        off = distance > 1e-9 * extent  # where a point lies in the surface, its distance grows along the normal
+        direction = torch.where(off[:, None], gap / distance.clamp(min=1e-300)[:, None], normals)
+        residual, rows = (gap * direction).sum(1), _derivatives(closest - center, direction)
+        cost, gradient, matrix = residual.square().sum(), rows.T @ residual, rows.T @ rows
+        motion = torch.zeros_like(matrix)
+        for axis in axes:
+            moved = _derivatives(closest - center, axis.expand_as(closest))
+            motion = motion + moved.T @ moved
+        if pairs is not None:
+            weight, placed = len(points) / len(pairs.points), placement(pairs.points)
+            for axis in axes:
+                residual, rows = (pairs.targets - placed) @ axis, _derivatives(placed - center, axis.expand_as(placed))
+                cost = cost + weight * residual.square().sum()
+                gradient = gradient + weight * (rows.T @ residual)
+                matrix = matrix + weight * (rows.T @ rows)
+        return cost, gradient[free], matrix[free, free], motion[free, free]
+
+    cost, gradient, matrix, motion = linearized(now)
+    damping = 1e-6
+    for _ in range(ITERATIONS):
+        step = torch.zeros(7, dtype=points.dtype)
+        step[free] = -torch.linalg.solve(matrix + damping * motion, gradient)
+        size, turn = step[0].clamp(-0.5, 0.5).exp(), axis_angle_rotation(step[1:4])
+        tried = Similarity(
+            now.scale * size, turn @ now.rotation, center + size * (turn @ (now.translation - center)) + step[4:]
+        )
+        moved = float(step[:4].norm()) * extent + float(step[4:].norm())
+        there, before = linearized(tried), cost
+        if there[0] <= cost:
+            now, (cost, gradient, matrix, motion), damping = tried, there, max(damping / 10, 1e-6)
+            done = bool(before - cost < GAIN * before)
+        else:
+            damping, done = 10 * damping, False
+        if done or moved < TOLERANCE * extent:
+            break
+    return now
+
+
+def _derivatives(arms: Tensor, directions: Tensor) -> Tensor:
+    """Derivatives of distances by scale, rotation and translation of the closest points.
+
+    Args:
+        arms: [P,3] from the center to the closest points.
+        directions: [P,3] unit vectors along which the distances are measured.
+
+    Returns:
+        [P,7].
+    """
+    along = (arms * directions).sum(1, keepdim=True)
+    return -torch.cat([along, torch.linalg.cross(arms, directions), directions], 1)
+
+
+def within(vertices: Tensor, center: Tensor, radius: float) -> Tensor:
+    """The vertices [P,3] of [V,3] within a radius of a center [3]."""
+    return vertices[(vertices - center).norm(dim=1) <= radius]
