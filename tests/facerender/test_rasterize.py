@@ -370,34 +370,39 @@ def test_unusual_sizes(size, device):
 def test_every_cpu_level_gives_the_same_bits():
     """The processor's best instruction set against the one that every machine has."""
     program = """
-import hashlib, torch, facerender as fr
-from tests.ops import random, scene
-size = (75, 91)
-clip, topology = scene(vertices=400, faces=6000, batch=2)
-clip[1, :, 3] = 1
-albedo, normals = (random((2, 400, 3), torch.float32, "cpu", k) for k in range(2))
-light = random((2, 9, 3), torch.float32, "cpu", 3)
-out = [*fr.rasterize(clip, topology, size), *fr.render_face(clip, albedo, normals, light, topology, size)]
-out += [fr.interpolate(albedo, topology, fr.rasterize(clip, topology, size)), fr.sh_shade(albedo, normals, light)]
-leaves = [t.requires_grad_() for t in (clip, albedo, normals, light)]
-image = fr.render_face(*leaves, topology, size)[0]
-image = image + fr.interpolate(normals, topology, fr.rasterize(clip, topology, size))
-weight = random(image.shape, torch.float32, "cpu", 5)
-out = [o.detach() for o in out] + list(torch.autograd.grad((image * weight).sum(), leaves[:3]))
-print(fr.build_info()["cpu_level"], hashlib.sha256(b"".join(o.numpy().tobytes() for o in out)).hexdigest())
+import hashlib, os, sys, torch
+
+def main():
+    import facerender as fr
+    from tests.ops import random, scene
+    size = (75, 91)
+    clip, topology = scene(vertices=400, faces=6000, batch=2)
+    clip[1, :, 3] = 1
+    albedo, normals = (random((2, 400, 3), torch.float32, "cpu", k) for k in range(2))
+    light = random((2, 9, 3), torch.float32, "cpu", 3)
+    out = [*fr.rasterize(clip, topology, size), *fr.render_face(clip, albedo, normals, light, topology, size)]
+    out += [fr.interpolate(albedo, topology, fr.rasterize(clip, topology, size)), fr.sh_shade(albedo, normals, light)]
+    leaves = [t.requires_grad_() for t in (clip, albedo, normals, light)]
+    image = fr.render_face(*leaves, topology, size)[0]
+    image = image + fr.interpolate(normals, topology, fr.rasterize(clip, topology, size))
+    weight = random(image.shape, torch.float32, "cpu", 5)
+    out = [o.detach() for o in out] + list(torch.autograd.grad((image * weight).sum(), leaves[:3]))
+    print(fr.build_info()["cpu_level"], hashlib.sha256(b"".join(o.numpy().tobytes() for o in out)).hexdigest())
+
+for level in ("", "x86-64-v3", "baseline"):
+    child = os.fork()  # with torch imported, and facerender, which reads the variable, not yet
+    if child == 0:
+        os.environ["FACERENDER_CPU_LEVEL"] = level
+        main()
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, level
 """
-    results = {}
-    for level in ("", "x86-64-v3", "baseline"):
-        run = subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "FACERENDER_CPU_LEVEL": level},
-            capture_output=True,
-            text=True,
-            cwd=os.getcwd(),
-        )
-        assert run.returncode == 0, run.stderr
-        name, digest = run.stdout.split()
-        results[name] = digest
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=os.getcwd())
+    assert run.returncode == 0, run.stderr
+    lines = [line.split() for line in run.stdout.splitlines()]
+    assert len(lines) == 3
+    results = {name: digest for name, digest in lines}
     if len(results) == 1:
         pytest.skip("this build or machine has the baseline alone")
     assert len(set(results.values())) == 1, results
