@@ -71,7 +71,5 @@ def build(compiler, out):
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, [ROOT / "csrc/ops.cpp", *sorted((ROOT / "csrc/cuda").glob("*.cu"))]))
     library = out / "facerender_shim.so"
-    subprocess.run(
-        [compiler, "-shared", "-o", str(library), *objects, f"-L{TORCH / 'lib'}", "-ltorch_cpu"], check=True
-    )
+    subprocess.run([compiler, "-shared", "-o", str(library), *objects, f"-L{TORCH / 'lib'}", "-ltorch_cpu"], check=True)
     return library
