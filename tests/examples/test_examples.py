@@ -24,6 +24,7 @@ def run(monkeypatch, capsys):
     return run_example
 
 
+@pytest.mark.slow
 def test_the_fit_comes_close_to_the_picture(run, tmp_path):
     out = run("fit", "-o", tmp_path / "fitted.png", "--iterations", 10)
     assert "landmarks: " in out and float(out.split("landmarks: ")[1].split()[0]) < 1

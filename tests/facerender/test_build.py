@@ -143,6 +143,7 @@ def test_an_import_without_cuda_libraries_says_so(tmp_path):
     )
 
 
+@pytest.mark.gpu
 def test_a_cuda_tensor_on_a_cpu_build_gets_a_clear_sentence(monkeypatch):
     if not torch.cuda.is_available() or fr.has_cuda_kernels():
         pytest.skip("needs a CUDA device and a build without CUDA")

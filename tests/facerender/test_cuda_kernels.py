@@ -634,6 +634,7 @@ def test_deterministic_sums_do_not_depend_on_order(kernels):
 SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
 @pytest.mark.parametrize("standard,arch", [("c++17", "sm_75"), ("c++20", "sm_90")])  # without and with vector atomics
 def test_compiles_with_nvcc_without_spills(source, standard, arch):

@@ -42,6 +42,7 @@ def test_the_photometric_stage_brings_the_shape_closer_than_landmarks_alone():
     )
 
 
+@pytest.mark.slow
 def test_the_outline_tells_the_shape_of_a_turned_face():
     model, sums = load_model("builtin"), torch.zeros(2)
     for seed in (1, 2, 3):

@@ -81,6 +81,7 @@ def test_models_with_too_little_in_common_are_refused():
         Transfer(patch(), MorphableModel(data))
 
 
+@pytest.mark.slow
 @needs_data("ict_facekit.npz")
 def test_arkit_shapes_of_ict_facekit_become_the_builtin_shapes_of_that_name():
     source, target = load_model(str(DATA / "ict_facekit.npz")), load_model("builtin")

@@ -189,6 +189,7 @@ def test_identities_are_slightly_asymmetric(head, person):
     assert 0.03 < share < 0.25
 
 
+@pytest.mark.slow
 def test_modes_have_the_same_signs_whatever_kernels_linear_algebra_uses(person):
     """Eigenvectors come with either sign, which may differ between CPUs; coefficients must mean the same face."""
     code = "\n".join((

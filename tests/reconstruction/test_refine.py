@@ -55,6 +55,7 @@ def error(model, found, identity):
     return float((offset - offset.mean(0)).norm(dim=1).mean())
 
 
+@pytest.mark.slow
 def test_it_comes_nearer_to_the_person_and_keeps_the_pose(model):
     people = [1.5 * torch.randn(1, 20, generator=torch.Generator().manual_seed(k)) for k in (1, 2)]
     drawings = [drawn(model, identity, yaw) for identity, yaw in zip(people, (0.0, 0.4))]
