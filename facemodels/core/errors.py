@@ -14,4 +14,5 @@ def one_line(error: BaseException) -> str:
 
     An error without a message is quoted by the name of its type.
     """
-    return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
+    message = str(error).partition("=== stderr ===")[0]  # imageio quotes all that ffmpeg has said behind it
+    return " ".join(message.split())[:160].rstrip(".") or type(error).__name__
