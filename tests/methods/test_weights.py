@@ -60,7 +60,7 @@ def test_weights_that_ship_load_by_name_and_have_a_card(name):
     folder = shipped.WEIGHTS_FOLDER / name
     assert (folder / "weights.safetensors").stat().st_size <= 10_000_000
     card = (folder / "README.md").read_text()
-    for word in ("Data", "Licence", "Command", "Commit", "Scores"):
+    for word in ("Data", "License", "Command", "Commit", "Scores"):
         assert word in card, word
     loaded = load_method(name)
     assert loaded.name in METHODS and loaded.config.model == "builtin"

@@ -187,7 +187,7 @@ class DASL(FaceMethod):
             counts = faces.identity.shape[1], faces.expression.shape[1]
             if counts != (self.model.num_identity, self.model.num_expression):
                 raise InputError(
-                    f"{path}: labelled with a model of {counts[0]} identity and {counts[1]} expression modes, and "
+                    f"{path}: labeled with a model of {counts[0]} identity and {counts[1]} expression modes, and "
                     f"{self.model.name} has others; give its Basel model with model="
                 )
             self.labelled = Shuffled(faces)

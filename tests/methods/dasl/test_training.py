@@ -1,0 +1,118 @@
+"""2DASL: training runs, their data and their settings."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from facemodels import InputError
+from facemodels.cli.main import main
+from facemodels.methods.dasl import (
+    DASL,
+)
+from facemodels.methods.registry import load_method
+from facemodels.training.checkpoint import checkpoints, save_checkpoint
+from facemodels.training.loop import train
+from tests.methods.dasl.common import pictures, small
+
+
+def test_photographs_in_the_wild_are_held_out_for_validation(tmp_path):
+    method = DASL(small(tmp_path / "run", stage1=0, wild=str(pictures(tmp_path / "wild", 12)), held_out=5))
+    method.prepare_data()
+    held = {im.numpy().tobytes() for im in method.held.image}
+    used = {im.numpy().tobytes() for im in method.wild.faces.image[method.wild.places]}
+    assert len(held) == 5 and len(used) == 7 and not held & used
+    assert 0 < float(method.eval().validate(torch.device("cpu"))["nme_percent"]) < 1000
+    for k in range(12):
+        np.savetxt(tmp_path / "wild" / f"{k}.txt", np.random.default_rng(k).random((5, 2)) * 40 + 20)
+    with pytest.raises(InputError, match="pictures with 5 landmarks"):
+        DASL(small(tmp_path / "run", wild=str(tmp_path / "wild"), held_out=2)).prepare_data()
+    few = DASL(small(tmp_path / "run", wild=str(pictures(tmp_path / "few", 12)), held_out=12))
+    with pytest.raises(InputError, match="12 pictures, of which 12 would be held out"):
+        few.prepare_data()
+
+
+def test_photographs_from_the_side_are_taken_more_often(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        Image.fromarray(rng.integers(0, 255, (120, 120, 3), np.uint8)).save(tmp_path / f"{k}.png")
+        points = rng.uniform(20, 100, (21, 2))
+        if k % 3 == 0:
+            points[:9] = np.nan
+        np.save(tmp_path / f"{k}.npy", points)
+    counts = []
+    for profiles in (1, 4):
+        method = DASL(small(tmp_path / f"run{profiles}", wild=str(tmp_path), held_out="2", profiles=str(profiles)))
+        method.prepare_data()
+        places = method.wild.places
+        hidden = (~method.wild.faces.visible[places]).float().mean(1) > 0.3
+        counts.append((int(hidden.sum()), int((~hidden).sum())))
+    (rare, plain), (often, same) = counts
+    assert often == 4 * rare and same == plain and rare > 0
+
+
+def test_smoke_training_from_nothing_and_from_a_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    assert (
+        main(
+            ["train", "dasl", "--preset", "smoke", "--set", f"output={out}", "--set", "device=cpu", "--set", "cache=16"]
+        )
+        == 0
+    )
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 12 and "validation_nme_percent" in lines[-1]
+    assert "network_l2d" not in lines[0] and "network_cycle" in lines[-2]  # stage 1, stage 2
+    assert list((out / "panels").glob("*.png"))
+    last = checkpoints(out / "checkpoints")[-1]
+    begun = DASL(small(tmp_path / "next", schemes="cycle", start=str(last)))
+    begun.initialize()
+    for key, value in load_method(last).state_dict().items():
+        assert key.startswith("critic.") or torch.equal(value, begun.state_dict()[key]), key
+    (last / "config.json").write_text((last / "config.json").read_text().replace('"light"', '"resnet50"'))
+    with pytest.raises(InputError, match="other settings"):
+        DASL(small(tmp_path / "other", start=str(last))).initialize()
+
+
+def test_a_resumed_run_is_the_run(tmp_path):
+    kinds = dict(steps=4, batch=2, stage1=1, held_out=2, checkpoint_every=2, validate_every=4)
+    whole = train(DASL, small(tmp_path / "whole", **kinds))
+
+    class Killed(Exception):
+        pass
+
+    def kill(step):
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(DASL, small(tmp_path / "killed", **kinds), after_step=kill)
+    resumed = train(DASL, small(tmp_path / "killed", **kinds), resume="auto")
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_start_is_a_checkpoint_of_the_same_model(trained, tmp_path):
+    checkpoint = save_checkpoint(tmp_path / "there", 1, trained, {}, None, {}, 1, None)
+    other = DASL(small(tmp_path / "run", start=str(checkpoint)))
+    other.config.model = "another.safetensors"
+    with pytest.raises(InputError, match="with the model builtin; start must be one of dasl with another.safetensors"):
+        other.initialize()
+
+
+@pytest.mark.parametrize(
+    "setting, sentence",
+    [
+        ("schemes=l2d,l4d", "got 'l4d'"),
+        ("trunk=vgg", "resnet50 or light"),
+        ("blank=2", "blank in 0..1"),
+        ("batch=1", "batch at least 2"),
+        ("device=banana", "cpu, cuda or auto"),
+        ("clip=-1", "clip must be at least 0"),
+        ("labelled=/nowhere", "/nowhere"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(tmp_path, capsys, setting, sentence):
+    assert main(["train", "dasl", "--preset", "smoke", "--set", f"output={tmp_path / 'run'}", "--set", setting]) == 1
+    assert sentence in capsys.readouterr().err
