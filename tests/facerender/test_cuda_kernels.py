@@ -1,4 +1,4 @@
-"""The CUDA kernels against the CPU back end.
+"""The CUDA kernels against the CPU back end: one file of over 600 lines, since its fixture compiles all of them once.
 
 They run thread by thread on the CPU (tests/shim/cuda_shim.h), and are compiled by nvcc where it is installed.
 """
