@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from tests.losses.cases import E, N, P, S, (
+from tests.losses.cases import (
     NAMES,
+    N,
     cases,
     value_and_gradients,
 )

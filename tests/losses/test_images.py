@@ -8,8 +8,9 @@ import torch
 
 from facemodels import losses as L
 from facemodels.core.landmarks import five_points
-from tests.losses.cases import E, N, P, S, (
+from tests.losses.cases import (
     F64,
+    N,
     cases,
     embed,
     random,

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from facemodels import losses as L
-from tests.losses.cases import E, N, P, S, (
+from tests.losses.cases import (
     F64,
+    N,
+    P,
     cases,
     random,
 )

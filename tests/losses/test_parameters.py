@@ -7,8 +7,12 @@ import pytest
 import torch
 
 from facemodels import losses as L
-from tests.losses.cases import E, N, P, S, (
+from tests.losses.cases import (
     F64,
+    E,
+    N,
+    P,
+    S,
     random,
     small_model,
 )

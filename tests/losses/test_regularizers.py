@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from facemodels import losses as L
-from tests.losses.cases import E, N, P, S, (
+from tests.losses.cases import (
+    N,
+    P,
     cases,
     random,
 )

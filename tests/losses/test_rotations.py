@@ -7,7 +7,7 @@ import torch
 
 from facemodels import losses as L
 from facerender import camera
-from tests.losses.cases import E, N, P, S, (
+from tests.losses.cases import (
     F64,
     random,
     rotations,

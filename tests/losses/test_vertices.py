@@ -5,7 +5,10 @@ import math
 import torch
 
 from facemodels import losses as L
-from tests.losses.cases import E, N, P, S, (
+from tests.losses.cases import (
+    N,
+    P,
+    S,
     cases,
     random,
 )
