@@ -81,7 +81,8 @@ class Run:
         seed_everything(config.seed, 0)
         self.method = method_class(config).to(self.device)
         if config.channels_last:
-            self.method = self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in torch's stubs
+            # Missing in torch's stubs.
+            self.method = self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # see above
         self.losses: nn.Module = _Losses(self.method)
         if processes.count > 1:
             share_batch_norms(self.method, self.device)
