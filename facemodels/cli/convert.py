@@ -1,5 +1,6 @@
 """facemodels convert: a model of any family to this library's own format."""
 
+import textwrap
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from facemodels.models.model_data import ModelData, truncated
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    families = "\n".join(f"  {name}: {family.given}" for name, family in FAMILIES.items())
+    families = "\n".join(
+        textwrap.fill(f"{name}: {family.given}", 99, initial_indent="  ", subsequent_indent="      ")
+        for name, family in FAMILIES.items()
+    )
     parser.description = (
         "Convert a model of any family to .safetensors, which loads at once: millimeters, y up,\n"
         "coefficients of unit variance."

@@ -44,8 +44,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = """example:
   facemodels doctor --json doctor.json
 
-The exit code is 0 if the library works; models and data sets that are missing are listed, but do not
-count. FACEMODELS_DATA names folders to search."""
+The exit code is 0 if the library works; models and data sets that are missing are listed, but do
+not count. FACEMODELS_DATA names folders to search."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings as JSON")
 
 

@@ -31,8 +31,8 @@ def configure(parser: ArgumentParser) -> None:
   facemodels evaluate aflw21 --checkpoint runs/dasl/checkpoints/step-000010000 --data aflw_crops.zip
 
 Each protocol has its own help, with the layout of its data: facemodels evaluate PROTOCOL --help.
-Printed are what was measured, the published table with the method's row in it, and what was excluded.
-Published numbers that were recalled and not found again in public material are marked."""
+Printed are what was measured, the published table with the method's row in it, and what was
+excluded. Published numbers that were recalled and not found again in public material are marked."""
     protocols = parser.add_subparsers(dest="protocol", required=True, metavar="PROTOCOL", parser_class=_ProtocolParser)
     for name, entry in PROTOCOLS.items():
         protocols.add_parser(

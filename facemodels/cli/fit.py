@@ -36,14 +36,17 @@ MESH_SUFFIXES = (".obj", ".ply", ".glb")
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.epilog = """examples:
-  facemodels fit photo.jpg --landmarks photo.txt -o out    68, 21 or 5 points as .txt, .npy, .json, .pts, .mat
-  facemodels fit AFLW2000/image00002.jpg -o out            with landmarks from image00002.mat beside it
+  facemodels fit photo.jpg --landmarks photo.txt -o out
+      with 68, 21 or 5 points as .txt, .npy, .json, .pts or .mat
+  facemodels fit AFLW2000/image00002.jpg -o out
+      with the landmarks in image00002.mat beside it
   facemodels fit photo.jpg -o out --model FLAME2020/generic_model.pkl
-  facemodels fit scan.ply -o out                           a mesh in any unit and orientation
+  facemodels fit scan.ply -o out
+      a mesh in any unit and orientation
 
-The folder gets overlay.png (the photo with landmarks, the fit over the photo, the shape), error.png,
-face.glb and face.html (the mesh with its expressions, and a viewer), coefficients.npz and
-coefficients.json."""
+The folder gets overlay.png (the photo with landmarks, the fit over the photo, the shape),
+error.png, face.glb and face.html (the mesh with its expressions, and a viewer), coefficients.npz
+and coefficients.json."""
     parser.add_argument(
         "input",
         type=Path,

@@ -26,23 +26,23 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = f"""examples:
   facemodels reconstruct photo.jpg -o out
   facemodels reconstruct holiday/ clip.mp4 -o out --write overlay,landmarks,pose,obj,arkit
-  facemodels reconstruct photo.jpg -o out --refine                 a better shape, about a second a face
-  facemodels reconstruct photo.jpg -o out --landmarks photo.pts    68, 21 or 5 known points
-  facemodels reconstruct webcam -o out                             recorded until Ctrl-C as webcam.mp4
+  facemodels reconstruct photo.jpg -o out --refine              better shapes, about a second a face
+  facemodels reconstruct photo.jpg -o out --landmarks photo.pts 68, 21 or 5 known points
+  facemodels reconstruct webcam -o out                          recorded until Ctrl-C as webcam.mp4
 
---write takes words separated by commas (default: {",".join(DEFAULT_OUTPUTS)}). Of a video, pictures
-become a video, and tables have a row for each frame:
-  overlay, landmarks, depth, normals, pose    pictures; landmarks and pose (degrees) as files too
-  obj, ply, glb, viewer                       meshes in millimeters (GLB: meters), textured with the
-                                              photograph, hidden parts by symmetry; viewer: an HTML page
-  texture                                     that texture as a picture
-  coefficients                                of the morphable model, with camera and landmarks, as
-                                              .npz and .json
-  arkit                                       ARKit's 52 expression curves as .csv
+--write takes words separated by commas (default: {",".join(DEFAULT_OUTPUTS)}). Of a video,
+pictures become a video, and tables have a row for each frame:
+  overlay, landmarks, depth, normals, pose  pictures; landmarks and pose (degrees) as files too
+  obj, ply, glb, viewer                     meshes in millimeters (GLB: meters), textured with the
+                                            photograph, hidden parts by symmetry; viewer: a web page
+  texture                                   that texture as a picture
+  coefficients                              of the morphable model, with camera and landmarks, as
+                                            .npz and .json
+  arkit                                     ARKit's 52 expression curves as .csv
 
-File names begin with the picture's name; those of single faces with NAME_0, NAME_1, ..., the largest
-face first (of a video: in the order in which they appear). The exit code is 0 if every input was read
-and has a face; the others are named, and the rest is done all the same."""
+File names begin with the picture's name; those of single faces with NAME_0, NAME_1, ..., the
+largest face first (of a video: in the order in which they appear). The exit code is 0 if every
+input was read and has a face; the others are named, and the rest is done all the same."""
     parser.add_argument(
         "inputs",
         nargs="+",

@@ -18,13 +18,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.epilog = """examples:
   facemodels train e2far --preset cpu --set output=runs/e2far
-  facemodels train e2far --preset cpu --set output=runs/e2far --resume auto      resumes a stopped or killed run
-  facemodels train dasl --settings --preset gpu > dasl.toml                      all settings, for --config
+  facemodels train e2far --preset cpu --set output=runs/e2far --resume auto
+      resumes a stopped or killed run
+  facemodels train dasl --settings --preset gpu > dasl.toml
+      writes all settings, for --config
   torchrun --nproc-per-node 8 -m facemodels train e2far --preset gpu
 
-A preset is a set of settings; --config FILE (JSON or TOML) and then --set change single ones. The run's folder holds
-config.json, metrics.jsonl, panels/ (pictures) and checkpoints/ (weights as safetensors; the best and the last are
-kept)."""
+A preset is a set of settings; --config FILE (JSON or TOML) and then --set change single ones. The
+run's folder holds config.json, metrics.jsonl, panels/ (pictures) and checkpoints/ (weights as
+safetensors; the best and the last are kept)."""
     parser.add_argument("method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
     parser.add_argument(
         "--preset",

@@ -37,12 +37,12 @@ def configure(parser: ArgumentParser) -> None:
       the face of calm.jpg with the expression of smile.jpg: calm_transfer.png, .glb and _arkit.csv
   facemodels transfer talk.mp4 calm.jpg -o out
       with that of every frame: calm_transfer.mp4
-  facemodels transfer out/coefficients.npz --from FLAME2020/generic_model.pkl --to builtin -o curves.npz
-      also writes curves.csv: ARKit's 52 curves, a row for each frame
+  facemodels transfer coefficients.npz --from FLAME2020/generic_model.pkl --to builtin -o out.npz
+      also writes out.csv: ARKit's 52 curves, a row for each frame
 
 In photographs, the largest face counts. COEFFICIENTS.npz holds expression [N,E] of N frames, or
-identity [1,I], or both, and joints [N,J,3] for a model with a jaw, as facemodels fit writes them; the
-output holds the same arrays for the other model."""
+identity [1,I], or both, and joints [N,J,3] for a model with a jaw, as facemodels fit writes them;
+the output holds the same arrays for the other model."""
     parser.add_argument("input", type=Path, metavar="SOURCE", help="a photograph, a video, or COEFFICIENTS.npz")
     parser.add_argument("onto", type=Path, nargs="?", metavar="TARGET", help="a photograph")
     parser.add_argument(

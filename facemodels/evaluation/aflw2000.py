@@ -82,17 +82,17 @@ PUBLISHED = [
 def configure(parser: ArgumentParser) -> None:
     """Add the protocol's arguments."""
     parser.epilog = """examples:
-  facemodels evaluate aflw2000 --method dasl --data AFLW2000-3D.zip --json dasl.json --curve dasl.png
+  facemodels evaluate aflw2000 --data AFLW2000-3D.zip --json results.json --curve curve.png
   facemodels evaluate aflw2000 --checkpoint runs/dasl/checkpoints/step-000010000 --data AFLW2000 \\
       --labels test.configs --pictures out
 
 NME of 68 landmarks, normalized by sqrt(width * height) of the labels' box. Crops are made from the
-labeled landmarks, as in the benchmark. Both means that papers mix up are printed: balanced (over the
-means of three bins of yaw; what tables call mean) and plain (over all photographs).
+labeled landmarks, as in the benchmark. Both means that papers mix up are printed: balanced (over
+the means of three bins of yaw; what tables call mean) and plain (over all photographs).
 
 --data is the folder or zip of image00002.jpg, image00002.mat ..., or a folder that holds it. The
-re-annotated labels, AFLW's yaw and the stored boxes are read from DATA_labels.npz beside it, or from
-3DDFA's folder test.configs with --labels; without them, only the original labels are scored."""
+re-annotated labels, AFLW's yaw and the stored boxes are read from DATA_labels.npz beside it, or
+from 3DDFA's folder test.configs with --labels; without them, only the original labels are scored."""
     parser.add_argument(
         "--labels",
         type=Path,

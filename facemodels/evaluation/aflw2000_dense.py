@@ -50,9 +50,9 @@ def configure(parser: ArgumentParser) -> None:
       --data AFLW2000-3D.zip --basel Model_Shape.mat
 
 --data is the folder or zip of image00002.jpg, image00002.mat ..., or a folder that holds it. The
-labeled meshes are rebuilt with 300W-LP's Basel model: Model_Shape.mat, with Model_Exp.mat beside it;
-facemodels doctor says where to get it. The method must be of the same mesh: trained with
---set model=Model_Shape.mat."""
+labeled meshes are rebuilt with 300W-LP's Basel model: Model_Shape.mat, with Model_Exp.mat beside
+it; facemodels doctor says where to get it. The method must be of the same mesh: trained with --set
+model=Model_Shape.mat."""
     parser.add_argument(
         "--basel", type=Path, metavar="FILE", help="Model_Shape.mat (default: the method's own model, if it is that)"
     )
@@ -70,7 +70,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     for some, boxes, crops in batches(photos, names, size):
         faces = reconstruct(crops)
         vertices = method.model.shape(faces.identity, faces.expression).detach()
-        predicted = faces.map(lambda value: value.double().cpu()).pixels(vertices.double().cpu()).numpy()
+        predicted = project(vertices, faces.rotation, faces.scale, flip_y(faces.translation, size), size)
         raw = (np.stack([p.shape for p in some]), np.stack([p.expression for p in some]))
         coefficients = [torch.from_numpy(values).double() / d for values, d in zip(raw, deviations)]
         cameras = [crop_camera(p.pose, len(p.image), box, size) for p, box in zip(some, boxes)]

@@ -88,11 +88,11 @@ def configure(parser: ArgumentParser) -> None:
   facemodels evaluate aflw21 --method dasl --data aflw_crops.zip
   facemodels evaluate aflw21 --method dasl --data test.data/AFLW_GT_crop --labels test.configs
 
---data is NAME.zip of crops with NAME_labels.npz beside it, or a folder with aflw_crops.zip; or, with
---labels, 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it.
+--data is NAME.zip of crops with NAME_labels.npz beside it, or a folder with aflw_crops.zip; or,
+with --labels, 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it.
 
-Only visible points count. NME is normalized by the box of the fitted 68 points, which 3DDFA's files
-have; without them by the crop's, which makes it 3 to 6 % smaller."""
+Only visible points count. NME is normalized by the box of the fitted 68 points, which 3DDFA's
+files have; without them by the crop's, which makes it 3 to 6 % smaller."""
     parser.add_argument(
         "--labels",
         type=Path,

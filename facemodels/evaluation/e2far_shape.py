@@ -33,9 +33,10 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = """example:
   facemodels evaluate e2far-shape --method e2far --data people --json shape.json
 
---data is a folder with a folder for each person: one neutral scan (.obj or .ply, millimeters), its 68
-landmarks beside it as .txt, .npy or .json in the scan's coordinates, and a folder named pictures with
-photographs. The landmarks of a photograph may lie beside it; else its face is detected."""
+--data is a folder with a folder for each person: one neutral scan (.obj or .ply, millimeters), its
+68 landmarks beside it as .txt, .npy or .json in the scan's coordinates, and a folder named
+pictures with photographs. The landmarks of a photograph may lie beside it; else its face is
+detected."""
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:

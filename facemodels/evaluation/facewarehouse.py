@@ -50,9 +50,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = """example:
   facemodels evaluate facewarehouse --method dasl --data FaceWarehouse --json facewarehouse.json
 
---data is the folder of Tester_1/TrainingPose/pose_0.obj and pose_0.png (or another picture) and so on,
-and of landmarks.txt: 68 vertex numbers of the meshes, counted from 0, -1 where unknown. The landmarks
-of a picture may lie beside it; else its face is detected."""
+--data is the folder of Tester_1/TrainingPose/pose_0.obj and pose_0.png (or another picture) and so
+on, and of landmarks.txt: 68 vertex numbers of the meshes, counted from 0, -1 where unknown. The
+landmarks of a picture may lie beside it; else its face is detected."""
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:

@@ -73,8 +73,8 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = """example:
   facemodels evaluate now --method dasl --data NoW --json now.json --curve now.png
 
---data is the folder of imagepathsvalidation.txt, scans and scans_lmks_onlypp, with iphone_pictures and
-detected_face in it, in final_release_version or in NoW_Dataset/final_release_version."""
+--data is the folder of imagepathsvalidation.txt, scans and scans_lmks_onlypp, with iphone_pictures
+and detected_face in it, in final_release_version or in NoW_Dataset/final_release_version."""
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:

@@ -77,8 +77,8 @@ def configure(parser: ArgumentParser) -> None:
 
 --data is the folder of REALY_HIFI3D_keypoints/1.obj ..., REALY_scan_region/1/nose.obj ...,
 metrical_scale.txt (a number for each scan, in the order of their numbers) and REALY_image with
-pictures, there or in folders below: 1.jpg is frontal, 1_anything.jpg is from a side. The landmarks of
-a picture may lie beside it; else its face is detected."""
+pictures, there or in folders below: 1.jpg is frontal, 1_anything.jpg is from a side. The landmarks
+of a picture may lie beside it; else its face is detected."""
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:

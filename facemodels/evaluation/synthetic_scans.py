@@ -71,7 +71,7 @@ NOT_SKIN = ("mouth", "tongue", "teeth", "left_eye", "right_eye")  # regions of t
 def configure(parser: ArgumentParser) -> None:
     """Add the protocol's arguments."""
     parser.epilog = """example:
-  facemodels evaluate synthetic-scans --method dasl --data ict_facekit.npz --people 20 --json scans.json
+  facemodels evaluate synthetic-scans --method dasl --data ict_facekit.npz --json scans.json
 
 --data is ICT-FaceKit, as a folder or file; facemodels doctor says where to get it."""
     parser.add_argument(

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from facemodels.cli import doctor
+from facemodels.cli import doctor, sources
 from facemodels.cli.main import main
 from facemodels.models.formats import FAMILIES, ict
 
@@ -65,20 +65,20 @@ def test_every_family_that_is_missing_is_told_with_file_page_and_folder(alone, c
     for family in FAMILIES:
         if family == "facemodels":
             continue
-        source = doctor.SOURCES[family]
+        source = sources.MODELS[family]
         block = said[said.index(f"  {family}\n") :].split("\n    file: ")[1]
         assert (
             block.startswith(source.file) and source.page in block and source.inside in block and "http" in source.page
         )
         for beside in source.beside:
             assert beside in said
-    assert set(doctor.SOURCES) == set(FAMILIES) - {"facemodels"}
+    assert set(sources.MODELS) == set(FAMILIES) - {"facemodels"}
 
 
 def test_the_file_that_is_named_for_a_family_is_one_that_the_search_finds(alone):
     from pathlib import PurePath
 
-    for family, source in doctor.SOURCES.items():
+    for family, source in sources.MODELS.items():
         names = [word.strip(",") for word in source.file.split() if "." in word]
         assert names and all(
             any(PurePath(name).match(pattern) for pattern in FAMILIES[family].files) for name in names
@@ -100,7 +100,7 @@ def test_the_places_that_are_searched_are_named_and_only_those(alone, capsys):
     _, said = run(capsys)
     for place in (alone / "data", "models", alone / "cache" / "facemodels"):
         assert f"  {place}" in said
-    assert "shared" not in said and "models  (not there)" in said
+    assert "shared" not in said and "models  (does not exist)" in said
 
 
 def test_several_folders_may_be_given(alone, capsys, monkeypatch):
@@ -116,7 +116,7 @@ def test_a_damaged_model_is_told_in_a_line_and_does_not_stop_the_rest(alone, cap
     surrey(alone / "data" / "sfm_small.bin")
     code, said = run(capsys)
     assert code == 0
-    assert said.count("does not read: ") == 2 and "01_MorphableModel.mat: expected" in said and "4 vertices" in said
+    assert said.count("cannot be read: ") == 2 and "01_MorphableModel.mat: expected" in said and "4 vertices" in said
 
 
 def test_ict_faces_folder_counts_as_the_model(alone):
@@ -168,4 +168,4 @@ def test_exit_code_is_1_when_nothing_can_be_drawn(alone, capsys, monkeypatch):
 def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit):
         main(["doctor", "--help"])
-    assert "example: facemodels doctor" in capsys.readouterr().out
+    assert "example:\n  facemodels doctor" in capsys.readouterr().out

@@ -1,0 +1,80 @@
+"""The list of commands, what they share, and their exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+import facerender
+from facemodels.cli.main import COMMANDS, main
+from facemodels.evaluation import PROTOCOLS, load_protocol
+
+HELP = [*([command] for command in COMMANDS), *(["evaluate", protocol] for protocol in PROTOCOLS)]
+
+
+def read_help(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--help"])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_every_help_has_an_example(words, capsys, monkeypatch):
+    assert f"facemodels {' '.join(words)}" in read_help(words, capsys, monkeypatch).split("example")[-1]
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_no_line_of_help_is_longer_than_100_columns(words, capsys, monkeypatch):
+    assert max(map(len, read_help(words, capsys, monkeypatch).splitlines())) <= 100
+
+
+def test_version_is_that_of_the_distribution(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"facemodels {facerender.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nosuchcommand"], ["sheet"], ["sheet", "-o", "x.png", "--count", "many"]])
+def test_wrong_options_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and "usage: facemodels" in capsys.readouterr().err
+
+
+def test_ctrl_c_exits_with_130(capsys, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("facemodels.cli.sheet.run", interrupted)
+    assert main(["sheet", "-o", "x.png"]) == 130
+    assert capsys.readouterr().err == "facemodels sheet: stopped\n"
+
+
+def test_missing_packages_that_are_no_extra_are_bugs(monkeypatch):
+    def broken(options):
+        import nosuchpackage  # noqa: F401  # it must not exist
+
+    monkeypatch.setattr("facemodels.cli.sheet.run", broken)
+    with pytest.raises(ModuleNotFoundError, match="nosuchpackage"):
+        main(["sheet", "-o", "x.png"])
+
+
+def test_help_imports_neither_torch_nor_a_command():
+    code = """
+import sys
+from facemodels.cli.main import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+assert "torch" not in sys.modules and "facemodels.cli.sheet" not in sys.modules
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_has_what_the_command_calls(name):
+    protocol = load_protocol(name)
+    assert callable(protocol.configure) and callable(protocol.run)

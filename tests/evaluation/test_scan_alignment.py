@@ -1,0 +1,132 @@
+"""Surfaces laid on scans, and their distances, on triangles and spheres whose answers are known by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from facemodels.core.alignment import Similarity
+from facemodels.core.surface import ClosestPoints
+from facemodels.evaluation import scan_alignment
+from facemodels.evaluation.scan_alignment import Pairs, Surface, align_closest_points, within
+from facerender.camera import euler_rotation
+from tests.evaluation.sphere_scans import MARKS, UNIT, ball, surface
+
+
+def brute_force(points, corners):
+    """Distances [P] by another way: in the plane by a projection, and from the segments, for every pair."""
+    best = np.full(len(points), np.inf)
+    for triangle in corners:
+        for k in range(3):
+            a, along = triangle[k], triangle[(k + 1) % 3] - triangle[k]
+            t = np.clip((points - a) @ along / max(along @ along, 1e-300), 0, 1)
+            best = np.minimum(best, np.linalg.norm(points - a - t[:, None] * along, axis=1))
+        normal = np.cross(triangle[1] - triangle[0], triangle[2] - triangle[0])
+        if np.linalg.norm(normal) > 1e-12:
+            normal /= np.linalg.norm(normal)
+            height = (points - triangle[0]) @ normal
+            feet = points - height[:, None] * normal
+            signs = np.stack(
+                [np.cross(triangle[(k + 1) % 3] - triangle[k], feet - triangle[k]) @ normal for k in range(3)]
+            )
+            best = np.where((signs >= 0).all(0), np.minimum(best, np.abs(height)), best)
+    return best
+
+
+@pytest.mark.parametrize("away", [0.0, 0.3, 30.0])
+def test_closest_points_equal_brute_force_for_small_huge_thin_and_degenerate_triangles(away):
+    random = np.random.default_rng(0)
+    small = random.uniform(-20, 20, (300, 1, 3)) + random.normal(size=(300, 3, 3))
+    huge = random.normal(size=(3, 3, 3)) * 200
+    thin = random.uniform(-20, 20, (20, 1, 3)) + np.stack(
+        [np.zeros((20, 3)), random.normal(size=(20, 3)) * 15, random.normal(size=(20, 3)) * 1e-4], 1
+    )
+    empty = np.repeat(random.uniform(-20, 20, (5, 1, 3)), 3, 1)
+    corners = np.concatenate([small, huge, thin, empty])
+    on = corners[random.integers(0, len(corners), 400)]
+    points = np.einsum("pk,pki->pi", random.dirichlet((1, 1, 1), 400), on) + away * random.normal(size=(400, 3))
+    found = ClosestPoints(torch.from_numpy(corners.reshape(-1, 3)), torch.arange(3 * len(corners)).view(-1, 3))(
+        torch.from_numpy(points)
+    )
+    np.testing.assert_allclose(found.distance.numpy(), brute_force(points, corners), rtol=1e-9, atol=1e-10)
+    feet = np.einsum("pk,pki->pi", found.bary.numpy(), corners[found.face_id.numpy()])
+    np.testing.assert_allclose(np.linalg.norm(points - feet, axis=1), found.distance.numpy(), rtol=1e-9, atol=1e-10)
+
+
+def test_distances_are_to_the_surface_and_plane_distances_to_planes_of_the_closest_triangles():
+    triangle = Surface(
+        torch.tensor([[0.0, 0, 0], [10, 0, 0], [0, 10, 0]]), torch.tensor([[0, 1, 2]]), torch.zeros(68, 3)
+    )
+    points = torch.tensor([[2.0, 2, 3], [5, -4, 3]], dtype=torch.float64)
+    here = Similarity(torch.tensor(1.0).double(), torch.eye(3).double(), torch.zeros(3).double())
+    torch.testing.assert_close(triangle.distances(points, here), torch.tensor([3.0, 5.0]).double())
+    torch.testing.assert_close(triangle.plane_distances(points, here), torch.tensor([3.0, 3.0]).double())
+    twice = Similarity(torch.tensor(2.0).double(), torch.eye(3).double(), torch.tensor([0, 0, 1.0]).double())
+    torch.testing.assert_close(triangle.distances(points, twice), torch.tensor([2.0, 20**0.5]).double())
+
+
+def ellipsoid():
+    model = ball()
+    vertices = model.mean.double() * torch.tensor([0.8, 1.3, 1.0])
+    return Surface(vertices, model.faces, vertices[MARKS])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.04])
+def test_alignment_finds_the_placement_from_a_start_that_is_off(scale):
+    surface = ellipsoid()
+    turn, off = euler_rotation(torch.tensor([[0.3, -0.8, 0.4], [0.33, -0.77, 0.42]], dtype=torch.float64))
+    truth = Similarity(torch.tensor(scale).double(), turn, torch.tensor([10.0, -20, 300]).double())
+    points = truth(surface.vertices[surface.faces].mean(1))  # no vertices: middles of triangles
+    start = Similarity(torch.tensor(1.0).double(), off, torch.tensor([11.0, -18.5, 299]).double())
+    found = align_closest_points(points, surface, start)
+    assert surface.distances(points, start).mean() > 0.5
+    assert surface.distances(points, found).max() < 1e-6
+    torch.testing.assert_close(found.scale.item(), scale, atol=1e-5, rtol=0)
+    rigid = align_closest_points(points, surface, start, scale=False)
+    assert rigid.scale == 1 and (surface.distances(points, rigid).max() < 1e-6) == (scale == 1.0)
+
+
+def test_alignment_is_a_minimum_of_the_sum_of_squares():
+    """Of noisy points: no small motion in any of the seven directions makes it less."""
+    surface = ellipsoid()
+    points = surface.vertices + torch.randn(
+        len(UNIT), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    found = align_closest_points(
+        points, surface, Similarity(torch.tensor(1.0).double(), torch.eye(3).double(), torch.ones(3).double())
+    )
+    least = surface.distances(points, found).square().sum()
+    for axis in range(7):
+        for sign in (-1, 1):
+            step = torch.zeros(7, dtype=torch.float64)
+            step[axis] = sign * (0.05 if axis > 3 else 0.001)
+            moved = Similarity(
+                found.scale * step[0].exp(),
+                euler_rotation(step[None, 1:4])[0] @ found.rotation,
+                found.translation + step[4:],
+            )
+            assert surface.distances(points, moved).square().sum() > least, axis
+
+
+def test_alignment_begins_with_a_part_of_the_points_and_ends_with_all(monkeypatch):
+    monkeypatch.setattr(scan_alignment, "THINNED", 100)
+    surface = ellipsoid()
+    points = surface.vertices.clone()
+    points[1::7] *= 1.02  # of which the first pass, every seventh from the first, sees none
+    assert len(points) / 100 > 6 and len(points) / 100 < 7
+    here = Similarity(torch.tensor(1.0).double(), torch.eye(3).double(), torch.zeros(3).double())
+    assert align_closest_points(points, surface, here).scale > 1.001
+
+
+def test_pairs_decide_what_closest_points_leave_free():
+    """A ball turns in itself freely; pairs say how."""
+    ball = surface()
+    turn = euler_rotation(torch.tensor([[0.0, 0.1, 0.2]], dtype=torch.float64))[0]
+    points = ball.vertices @ turn.T
+    here = Similarity(torch.tensor(1.0).double(), torch.eye(3).double(), torch.zeros(3).double())
+    found = align_closest_points(points, ball, here, scale=False, pairs=Pairs(ball.landmarks, ball.landmarks @ turn.T))
+    torch.testing.assert_close(found.rotation, turn, atol=1e-6, rtol=0)
+
+
+def test_within_keeps_the_vertices_within_the_radius():
+    vertices = torch.tensor([[0.0, 0, 95], [0, 0, 95.01], [3, 4, 0]], dtype=torch.float64)
+    assert torch.equal(within(vertices, torch.zeros(3).double(), 95.0), vertices[[0, 2]])
