@@ -88,8 +88,8 @@ def test_command_fits_a_mesh(tmp_path, model_file, capsys):
         )
         == 0
     )
-    millimetres = re.search(r"([\d.]+) mm to the mesh's unit", capsys.readouterr().out)[1]
-    assert float(millimetres) == pytest.approx(10, rel=0.02)
+    millimeters = re.search(r"([\d.]+) mm to the mesh's unit", capsys.readouterr().out)[1]
+    assert float(millimeters) == pytest.approx(10, rel=0.02)
     assert (tmp_path / "out/face.html").stat().st_size > 10000
     again = [
         "fit",
@@ -99,14 +99,14 @@ def test_command_fits_a_mesh(tmp_path, model_file, capsys):
         "--model",
         model_file,
         "-o",
-        str(tmp_path / "metres"),
+        str(tmp_path / "meters"),
         "--mesh",
         ".ply",
     ]
     assert main([*again, "--unit", "m", "--axes", "z-up"]) == 0
     plain, turned = (
         np.asarray(trimesh.load(tmp_path / f"{folder}/face.ply", process=False).vertices)
-        for folder in ("out", "metres")
+        for folder in ("out", "meters")
     )
     np.testing.assert_allclose(turned * 1000, plain[:, [0, 2, 1]] * [1, -1, 1], atol=1e-2)
 
