@@ -36,7 +36,7 @@ CUDA_TESTS = [
         for name in ("ops", "rasterize", "topology", "edges", "camera", "lighting", "texture")
     ),
     "tests/models/test_morphable.py",
-    "tests/test_losses.py",
+    "tests/losses/test_all_losses.py",
 ]
 KERNELS = (
     "fill",

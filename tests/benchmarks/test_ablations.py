@@ -25,6 +25,7 @@ TINY = [
 ]
 
 
+@pytest.mark.slow
 def test_variants_are_trained_once_and_summed_up(tmp_path, capsys):
     arguments = [
         "e2far",

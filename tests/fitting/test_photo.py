@@ -24,6 +24,7 @@ def test_a_rendered_face_is_found_again_from_each_set_of_landmarks(count, limit)
     assert (fit.expression >= 0).all() and (fit.expression <= 1).all()
 
 
+@pytest.mark.slow
 def test_the_builtin_model_recovers_a_rendered_face_within_half_a_pixel_and_a_millimetre():
     model = load_model("builtin")
     picture, c, person, vertices, landmarks = rendered(model, seed=1, scale=0.9)

@@ -1,5 +1,7 @@
 """A training step on a pretended CUDA device: no mixed devices, no needless waiting."""
 
+from functools import partial
+
 import pytest
 
 from facemodels.training.checkpoint import checkpoints, load_weights
@@ -7,16 +9,18 @@ from facemodels.training.config import configured
 from facemodels.training.distributed import Processes
 from facemodels.training.loop import Run
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
 
 @pytest.mark.parametrize("name, changes, waits", [
     ("e2far", {}, 1),
     ("e2far", {"cache": 8}, 1),
     ("dasl", {"stage1": 0}, 2),
-    ("dasl", {"stage1": 0, "cache": 8, "trunk": "mobilenet_05", "channel": "soft", "extra": True}, 2),
+    slow("dasl", {"stage1": 0, "cache": 8, "trunk": "mobilenet_05", "channel": "soft", "extra": True}, 2),
     ("pgn", {"stage1": 0}, 4),
     ("pgn", {"stage1": 0, "cache": 8, "pose": "regressed", "landmarks": "direct"}, 1),
-    ("cycle", {"stage1": 0, "detached": 0}, 1),
-    ("cycle", {
+    slow("cycle", {"stage1": 0, "detached": 0}, 1),
+    slow("cycle", {
         "stage1": 0, "detached": 0, "cache": 8, "compose_pose": "render", "compose_expression": "texture",
         "pair": "swap",
     }, 1),

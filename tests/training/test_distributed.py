@@ -62,9 +62,12 @@ def free_ports(count) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
+def two_processes(shared_folder):
     """The folder with what TWO writes (one pair of processes for all: importing torch takes the most of the time)."""
-    folder = tmp_path_factory.mktemp("two")
+    return shared_folder("two_processes", train_in_two_processes)
+
+
+def train_in_two_processes(folder):
     env = dict(os.environ, MASTER_ADDR="127.0.0.1", WORLD_SIZE="2", OMP_NUM_THREADS="1")
     command = [
         sys.executable,
@@ -83,7 +86,6 @@ def two_processes(tmp_path_factory):
     finally:
         for p in both:
             p.kill()
-    return folder
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -23,6 +23,7 @@ def without_compiler() -> str:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.skipif(bool(without_compiler()), reason=without_compiler() or "-")
 def test_compiled_networks_train_and_are_saved_as_the_others_are(tmp_path):
