@@ -5,11 +5,9 @@ index base and winding; the readers have to bring it back.
 """
 
 import json
-import os
 import pickle
 import struct
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +21,6 @@ from facemodels.models.formats.native import write_native
 
 SIDE = 9
 V = SIDE * SIDE
-DATA = Path(os.environ.get("FACEMODELS_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
 
 @dataclass

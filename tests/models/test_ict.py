@@ -8,8 +8,8 @@ import pytest
 from facemodels import InputError
 from facemodels.models.formats import ict, read
 from facemodels.models.formats.native import write_native
+from tests.data_sets import DATA
 from tests.models.files import (
-    DATA,
     ict_folder,
     ict_npz,
     one_sentence,
