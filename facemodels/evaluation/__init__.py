@@ -17,19 +17,19 @@ What they share:
 * `scans`: files of scans. `scan_faces`: faces predicted in photographs. `scan_alignment`: a face laid on a scan.
 """
 
+import typing
 from argparse import ArgumentParser, Namespace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
-from typing import Protocol as StructuralType
 
 if TYPE_CHECKING:
     from facemodels.evaluation.report import Report
     from facemodels.methods.face_method import FaceMethod
 
 
-class Protocol(StructuralType):
-    """What the module of a protocol defines."""
+class Protocol(typing.Protocol):
+    """The interface of a protocol: the module of each one defines these two functions (without `self`)."""
 
     def configure(self, parser: ArgumentParser) -> None:
         """Add the protocol's own arguments, and in `parser.epilog` an example and the layout of its data."""
@@ -40,7 +40,7 @@ class Protocol(StructuralType):
         Args:
             method: A trained method, in evaluation mode.
             data: The folder or zip of the data set.
-            options: The values of the arguments that `configure` added.
+            options: The command's arguments, those that `configure` added among them.
 
         Raises:
             InputError: Data are missing or damaged.

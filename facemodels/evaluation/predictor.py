@@ -22,7 +22,7 @@ def predictor(method: Method, name: str) -> Callable[[Tensor], Any]:
         The function; it takes crops [N,3,S,S] to the method's device first.
 
     Raises:
-        InputError: The method has no such function.
+        InputError: The method predicts no pose, and has no such function.
     """
     function = getattr(method, name, None)
     if function is None:

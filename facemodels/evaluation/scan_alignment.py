@@ -97,9 +97,9 @@ def align_closest_points(
     """Lay a surface on a scan: the least sum of squared distances of the scan's points from it, near a start.
 
     Gauss-Newton steps toward the tangent planes at the closest points (Chen and Medioni 1992), damped by the motion of
-    these points (Levenberg 1944): where planes decide nothing or mislead, a step with more damping approaches one of
-    iterated closest points (Besl and McKay 1992), which never increases the sum. First with a part of the points, then
-    with all.
+    these points (Levenberg 1944): where the planes leave a direction open, or mislead, more damping turns
+    the step into that of iterated closest points (Besl and McKay 1992), which never increases the sum. First with a
+    part of the points, then with all.
 
     Args:
         points: [P,3] points of the scan.

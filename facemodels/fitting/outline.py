@@ -14,7 +14,7 @@ REACH = 8  # how far to search, to either side
 WINDOW = 4  # how much is compared on the two sides of a place
 NEIGHBORHOOD = 6.0  # standard deviation of the weights of neighbors along the outline
 NOISE = 0.02  # standard deviation of an sRGB color in even areas
-DISTANCE_PENALTY = 0.3 / 2  # of the score, for an offset of DISTANCE_UNIT; grows with its square
+DISTANCE_PENALTY = 0.15  # subtracted from the score at an offset of DISTANCE_UNIT; grows with its square
 DISTANCE_UNIT = 6.0
 MIN_SCORE = 1.0  # of an outline that is believed: the colors differ by more than their deviations
 

