@@ -40,7 +40,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         points = read_landmarks(beside).points  # [68,2] pixels, y down
         box = landmark_box(points)  # the square that the methods are trained on
         crop = cut(read_picture(name), box, method.size)  # uint8 [S,S,3]
-        faces = reconstruct(torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255)  # FaceParameters
+        faces = reconstruct(torch.tensor(crop).permute(2, 0, 1)[None].float() / 255)  # FaceParameters
         predictions.append(from_crop(faces.landmarks[0, :, :2].cpu().numpy(), box, method.size))
         labels.append(points)
     if not labels:
