@@ -42,8 +42,9 @@ def render_face(
     between; interpolated normals are not scaled to unit length. Without `normals` and `coefficients` the albedo is the
     color: shade per vertex first (``sh_shade`` on vertices) for Gouraud shading, as Deep3DFaceRecon does.
 
-    The image is differentiable once, to `clip` (inside triangles; wrap it in `edge_gradients` for outlines), `normals`,
-    `albedo`, `coefficients` and `background`. Only the gradients that are asked for are computed.
+    The image has gradients to `clip`, `normals`, `albedo`, `coefficients` and `background`, of first order; only those
+    that are asked for are computed. Gradients to `clip` lack the silhouettes: pass the image through `edge_gradients`
+    to add them.
 
     Args:
         clip: float32 or float64 [N,V,4], clip-space positions.

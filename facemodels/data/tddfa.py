@@ -65,7 +65,8 @@ class Photo(NamedTuple):
         image: uint8 [h,w,3] sRGB.
         landmarks: float32 [68,2], or [68,3] where z is known: pixels of the photograph, (0, 0) its corner, z larger
             where nearer.
-        pose: float32 [7], Pose_Para of the .mat.
+        pose: float32 [7], Pose_Para of the .mat: pitch, yaw, roll in radians (`pose_rotation`), translation in pixels,
+            and scale.
         shape: float32 [199], Shape_Para.
         expression: float32 [29], Exp_Para.
     """
@@ -79,7 +80,9 @@ class Photo(NamedTuple):
 
     @property
     def yaw(self) -> float:
-        """Yaw of the fitted face, degrees; positive where the face looks to the left of the picture."""
+        """Yaw of the fitted face in degrees, with the data set's sign: positive where the face looks to the left of the
+        picture. (`Face.degrees` has the opposite sign.)
+        """
         return float(np.degrees(self.pose[1]))
 
 

@@ -22,7 +22,7 @@ def predictor(method: Method, name: str) -> Callable[[Tensor], Any]:
         The function; it takes crops [N,3,S,S] to the method's device first.
 
     Raises:
-        InputError: The method predicts no pose, and has no such function.
+        InputError: `method` has no such function (one that is no `FaceMethod`).
     """
     function = getattr(method, name, None)
     if function is None:

@@ -25,7 +25,7 @@ def unit_scale(unit: str) -> np.float32:
     return np.float32(UNITS[unit])
 
 
-def turned(vectors: np.ndarray, axes: str) -> np.ndarray:
+def convert_axes(vectors: np.ndarray, axes: str) -> np.ndarray:
     """Convert vectors [...,3] with y up to the axes of a file.
 
     Args:

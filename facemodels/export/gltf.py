@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import facerender.meshes
-from facemodels.export.files import encode_image, turned, unit_scale
+from facemodels.export.files import convert_axes, encode_image, unit_scale
 from facemodels.export.mesh import Mesh, normals_of, split_seams
 from facemodels.io.files import write_atomically
 
@@ -49,8 +49,8 @@ def write_glb(path: str | Path, mesh: Mesh, unit: str = "m", axes: str = "y-up")
 
     data = _Buffer()
     attributes = {
-        "POSITION": data.array(turned(mesh.vertices[source] * scale, axes), bounds=True),
-        "NORMAL": data.array(turned(neutral[source], axes)),
+        "POSITION": data.array(convert_axes(mesh.vertices[source] * scale, axes), bounds=True),
+        "NORMAL": data.array(convert_axes(neutral[source], axes)),
     }
     material: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": ROUGHNESS}
     document: dict[str, Any] = {
@@ -109,8 +109,8 @@ def _target(
     turning = np.zeros(len(moved), bool)  # normals change at all corners of a triangle with a moved corner
     turning[faces[moved[faces].any(1)]] = True
     return {
-        "POSITION": data.sparse(turned(offset[source] * scale, axes), moved[source], bounds=True),
-        "NORMAL": data.sparse(turned(turn[source], axes), turning[source]),
+        "POSITION": data.sparse(convert_axes(offset[source] * scale, axes), moved[source], bounds=True),
+        "NORMAL": data.sparse(convert_axes(turn[source], axes), turning[source]),
     }
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facemodels.export.files import encode_image, srgb_bytes, turned, unit_scale
+from facemodels.export.files import convert_axes, encode_image, srgb_bytes, unit_scale
 from facemodels.export.mesh import Mesh, posed, posed_normals
 from facemodels.io.files import write_atomically
 
@@ -28,7 +28,7 @@ def write_obj(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
         InputError: another unit or axes; a folder that does not exist.
     """
     path = Path(path)
-    vertices = turned(posed(mesh) * unit_scale(unit), axes)
+    vertices = convert_axes(posed(mesh) * unit_scale(unit), axes)
     number = f"%.{DECIMALS[unit]}f"
     coordinates = f"{number} {number} {number}"
     files: dict[Path, bytes] = {}
@@ -47,7 +47,7 @@ def write_obj(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
         )
     else:
         text.append(_lines(f"v {coordinates}\n", vertices))
-    text.append(_lines("vn %.4f %.4f %.4f\n", turned(posed_normals(mesh), axes)))
+    text.append(_lines("vn %.4f %.4f %.4f\n", convert_axes(posed_normals(mesh), axes)))
     if mesh.uv is None or mesh.uv_faces is None or vertex_colors is not None:
         text.append(_lines("f %d//%d %d//%d %d//%d\n", np.repeat(mesh.faces + 1, 2, axis=1)))
     else:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import facerender as fr
-from facemodels.export.files import srgb_bytes, turned, unit_scale
+from facemodels.export.files import convert_axes, srgb_bytes, unit_scale
 from facemodels.export.mesh import Mesh, posed, posed_normals, split_seams
 from facemodels.io.files import write_atomically
 
@@ -30,10 +30,10 @@ def write_ply(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
     """
     columns: list[tuple[str, str, np.ndarray]] = [
         (name, "float", values)
-        for name, values in zip(("x", "y", "z"), (turned(posed(mesh) * unit_scale(unit), axes)).T)
+        for name, values in zip(("x", "y", "z"), (convert_axes(posed(mesh) * unit_scale(unit), axes)).T)
     ]
     columns += [
-        (name, "float", values) for name, values in zip(("nx", "ny", "nz"), turned(posed_normals(mesh), axes).T)
+        (name, "float", values) for name, values in zip(("nx", "ny", "nz"), convert_axes(posed_normals(mesh), axes).T)
     ]
     colors = _vertex_colors(mesh)
     if colors is not None:

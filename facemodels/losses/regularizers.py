@@ -12,8 +12,8 @@ def gamma_loss(coefficients: Tensor) -> Tensor:
     Deng et al. 2019, released code; weight 10.
 
     Args:
-        coefficients: [N,9,3], spherical harmonics of the preset "deep3d". Values that all colors share do not count, so
-            neither do the 0.8 that `facerender.lighting.deep3d_coefficients` adds.
+        coefficients: [N,9,3], spherical harmonics of the preset "deep3d". Offsets common to all colors cancel,
+            the 0.8 among them that `facerender.lighting.deep3d_coefficients` adds.
     """
     return safe_mean((coefficients - coefficients.mean(-1, keepdim=True)).square())
 

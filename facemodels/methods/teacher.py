@@ -44,7 +44,7 @@ class View(NamedTuple):
     mirrored: bool
 
 
-# The picture itself, then others in which a network makes other errors.
+# Test-time augmentations; the first is the identity.
 VIEWS = tuple(
     View(scale, right, down, mirrored)
     for scale, right, down in ((1, 0, 0), (0.94, 0.025, 0), (0.94, -0.025, 0), (1.05, 0, 0.025), (1.05, 0, -0.025))
@@ -76,8 +76,8 @@ def predict_landmarks(
 
     Returns:
         Landmarks [N,68,3], pixels of the crops, z about its mean; NaN where they are not good enough or nothing is
-        known of the photograph. And the mean error of the 18 points [N], percent of the box's side, which is the
-        crop's by the root of 2.
+        known of the photograph. And the mean error of the 18 points [N], percent of the side of the face's box
+        (the crop's side / sqrt(2)).
     """
     found, errors, side = [], [], faces.image.shape[-1]
     assert faces.landmarks is not None

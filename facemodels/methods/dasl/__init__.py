@@ -29,7 +29,7 @@ from facemodels.methods.dasl.method import (
     Prediction,
 )
 from facemodels.methods.dasl.network import SIZE, Critic, Network, landmark_channel
-from facemodels.methods.dasl.parameters import Reduced, parameters_of, pose_of, reduced
+from facemodels.methods.dasl.parameters import Reduced, parameters_of, pose_of, reduce_basis
 from facemodels.methods.dasl.settings import PRESETS, SCHEMES, DASLConfig
 
 __all__ = [
@@ -48,5 +48,5 @@ __all__ = [
     "landmark_channel",
     "parameters_of",
     "pose_of",
-    "reduced",
+    "reduce_basis",
 ]

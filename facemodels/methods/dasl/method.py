@@ -31,7 +31,7 @@ from facemodels.losses import (
     wpdc_loss,
 )
 from facemodels.methods.dasl.network import SIZE, Critic, Network, landmark_channel
-from facemodels.methods.dasl.parameters import CAMERA, parameters_of, pose_of, reduced
+from facemodels.methods.dasl.parameters import CAMERA, parameters_of, pose_of, reduce_basis
 from facemodels.methods.dasl.schemes import (
     critic_training_loss,
     cycle_loss,
@@ -134,7 +134,7 @@ class DASL(FaceMethod):
         lobes = torch.cdist(torch.tensor([LOBE, (-LOBE[0], *LOBE[1:])]), model.mean[ears]).argmin(1)
         self.register_buffer("lobe_rows", rows[:, ears[lobes]], persistent=False)
         # What directions the parameters stand for is saved: another machine's linear algebra may find others.
-        for name, matrix in reduced(model)._asdict().items():
+        for name, matrix in reduce_basis(model)._asdict().items():
             self.register_buffer(name, matrix)
         outputs = CAMERA + len(self.from_shape) + len(self.from_expression)
         self.register_buffer("parameter_mean", torch.zeros(outputs))  # of whitening, see `initialize`

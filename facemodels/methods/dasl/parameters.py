@@ -22,10 +22,10 @@ class Reduced(NamedTuple):
     """The directions that move a model's vertices most; shape = identity @ to_shape, identity = shape @ from_shape.
 
     Attributes:
-        to_shape: [I,S], from the model's coefficients, the least squares in vertices.
-        from_shape: [S,I], back.
-        to_expression: [E,K], likewise.
-        from_expression: [K,E], back.
+        to_shape: [I,S], maps the model's coefficients to reduced ones, by least squares over vertex positions.
+        from_shape: [S,I], maps reduced coefficients to the model's.
+        to_expression: [E,K], as `to_shape`.
+        from_expression: [K,E], as `from_shape`.
     """
 
     to_shape: Tensor
@@ -34,7 +34,7 @@ class Reduced(NamedTuple):
     from_expression: Tensor
 
 
-def reduced(model: MorphableModel, shape: int = 40, expression: int = 10) -> Reduced:
+def reduce_basis(model: MorphableModel, shape: int = 40, expression: int = 10) -> Reduced:
     """Find the principal directions of a model's random people and expressions, over the vertices of its face.
 
     Args:
@@ -61,9 +61,11 @@ def _principal(model: MorphableModel, basis: Tensor, samples: Tensor | None, cou
     moment = identity if samples is None else samples.double().T @ samples.double() / len(samples)
     root = torch.linalg.cholesky(moment + 1e-9 * moment.trace() / len(moment) * identity)
     _, directions = torch.linalg.eigh(root.T @ gram @ root)
-    back = (root @ directions.flip(1)[:, :count]).T  # [k,K]: a unit of a new direction is one standard deviation
-    forth = gram @ back.T @ torch.linalg.inv(back @ gram @ back.T)
-    return forth.float(), back.float()
+    from_reduced = (
+        root @ directions.flip(1)[:, :count]
+    ).T  # [k,K]: a unit of a new direction is one standard deviation
+    to_reduced = gram @ from_reduced.T @ torch.linalg.inv(from_reduced @ gram @ from_reduced.T)
+    return to_reduced.float(), from_reduced.float()
 
 
 def parameters_of(faces: FaceBatch, to_shape: Tensor, to_expression: Tensor) -> Tensor:

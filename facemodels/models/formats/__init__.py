@@ -32,7 +32,7 @@ class Family(NamedTuple):
     """A family of model files.
 
     Attributes:
-        given: the file or folder to give, for people; what is read beside it is in the reader's docstring.
+        given: description of the path to pass, for users; the reader's docstring lists the files read beside it.
         files: patterns of the main file's name.
     """
 

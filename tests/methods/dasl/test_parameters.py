@@ -5,7 +5,7 @@ import torch
 from facemodels import load_model
 from facemodels.methods.dasl import (
     pose_of,
-    reduced,
+    reduce_basis,
 )
 from facemodels.methods.registry import load_method
 from facemodels.training.checkpoint import save_checkpoint
@@ -13,7 +13,7 @@ from facemodels.training.checkpoint import save_checkpoint
 
 def test_the_reduced_model_keeps_what_moves_vertices_most():
     model = load_model("builtin")
-    low = reduced(model)
+    low = reduce_basis(model)
     bases = [
         (back @ basis.flatten(1)).view(len(back), -1, 3)
         for back, basis in ((low.from_shape, model.identity_basis), (low.from_expression, model.expression_basis))
@@ -93,11 +93,11 @@ def test_a_checkpoint_means_the_same_where_linear_algebra_finds_other_directions
     checkpoint = save_checkpoint(tmp_path, 1, trained, {}, None, {}, 1, None)
 
     def turned(model, *counts):
-        low = reduced(model, *counts)
+        low = reduce_basis(model, *counts)
         sign = -torch.ones(40)
         return low._replace(to_shape=low.to_shape * sign, from_shape=low.from_shape * sign[:, None])
 
-    monkeypatch.setattr("facemodels.methods.dasl.method.reduced", turned)
+    monkeypatch.setattr("facemodels.methods.dasl.method.reduce_basis", turned)
     image = trained.source(1, 0, range(2)).image
     here, there = trained.predict(image), load_method(checkpoint).predict(image)
     assert torch.equal(here.raw, there.raw)
