@@ -37,7 +37,7 @@ def test_a_dot_lies_in_the_crop_where_to_crop_says(size):
     )
 
 
-def test_fine_stripes_become_grey_when_they_shrink_instead_of_other_stripes():
+def test_fine_stripes_become_gray_when_they_shrink_instead_of_other_stripes():
     image = np.repeat(((np.arange(400) % 4 < 2) * 255).astype(np.uint8)[None, :, None], 400, 0).repeat(3, 2)
     crop = cut(image, (3.3, 0, 397.1, 393.8), 50)
     assert np.abs(crop[5:-5, 5:-5].astype(float) - 127.5).max() < 12

@@ -24,8 +24,8 @@ def ring(radius, count=120):
     return torch.tensor(MIDDLE) + radius * outwards, outwards
 
 
-def even(*colour):
-    return torch.tensor(colour).expand(SIZE, SIZE, 3)
+def even(*color):
+    return torch.tensor(color).expand(SIZE, SIZE, 3)
 
 
 def test_an_outline_is_found_from_within_and_from_without():
@@ -35,7 +35,7 @@ def test_an_outline_is_found_from_within_and_from_without():
         torch.testing.assert_close(offsets, torch.full_like(offsets, -off), atol=1.0, rtol=0)
 
 
-def test_nothing_is_found_where_colours_do_not_change():
+def test_nothing_is_found_where_colors_do_not_change():
     for photo in (even(0.5, 0.5, 0.5), disc(even(0.2, 0.3, 0.25))):
         offsets, found = outline_offsets(photo, *ring(RADIUS - REACH - 12))
         assert not found.any() and (offsets.abs() <= REACH + 0.5).all()

@@ -25,7 +25,7 @@ def test_a_rendered_face_is_found_again_from_each_set_of_landmarks(count, limit)
 
 
 @pytest.mark.slow
-def test_the_builtin_model_recovers_a_rendered_face_within_half_a_pixel_and_a_millimetre():
+def test_the_builtin_model_recovers_a_rendered_face_within_half_a_pixel_and_a_millimeter():
     model = load_model("builtin")
     picture, c, person, vertices, landmarks = rendered(model, seed=1, scale=0.9)
     pixels, mm = errors(model, fit_image(picture, landmarks, model, "static", iterations=200), c, vertices)
