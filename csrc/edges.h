@@ -2,8 +2,9 @@
 //
 // A pixel integrates color over its box. Where an outline moves, the pixel gains the color on one side and loses that
 // on the other: d loss is the sum over the outline of grad . (color in front - color behind) (velocity . normal) ds.
-// Per component, pairs of horizontal neighbors measure velocity_x dy and pairs of vertical neighbors velocity_y dx,
-// once each.
+// As normal ds = (dy, dx) up to signs, the sum has two parts. A pair of horizontal neighbors with an outline between
+// them stands for one row of it, dy = 1, and contributes the part of the velocity in x; a pair of vertical neighbors
+// stands for one column, dx = 1, and contributes the part of the velocity in y.
 //
 // The outline between two neighboring pixel centers is found by a walk over the mesh, from the triangle visible at one
 // center towards the other, until the surface ends or folds over. So it is the true outline at its true position, even

@@ -1,9 +1,10 @@
 // Rasterization: which pixels a triangle covers, at which depth, and with which barycentrics. Read by both back ends
 // and, through fused.h and edges.h, by the ops that build on it.
 //
-// Coverage is exact. Vertices are snapped to 1/256 pixel and every decision is an integer comparison, so CPU, CUDA and
-// the reference in facerender/reference.py agree bit for bit. A pixel center on an edge is treated as if it lay at
-// (x + e, y + e^2) for an infinitesimal e. This is the top-left rule: exactly one of the triangles around it covers it.
+// Coverage is exact, and `covers` decides it. Vertices are snapped to 1/256 pixel and every decision is an integer
+// comparison, so CPU, CUDA and the reference in facerender/reference.py agree bit for bit. A pixel center on an edge is
+// treated as if it lay at (x + e, y + e^2) for an infinitesimal e. This is the top-left rule: exactly one of the
+// triangles around it covers it.
 //
 // A triangle with a corner at or behind the camera plane, or too far outside the image for 24.8 fixed point, is
 // rasterized without clipping, by the signs of homogeneous determinants (Olano and Greer 1997, "Triangle scan
@@ -26,20 +27,22 @@ constexpr float kGuardBand = 16384.f;
 constexpr float kSmallestW = 1e-30f, kLargestW = 1e30f;
 constexpr uint64_t kEmptyKey = ~uint64_t(0);  // the visibility key of a pixel without a face
 
-// A projected vertex. `cell` packs the first pixel column (lower half) and row (upper half) whose centers are not left
-// of or above the vertex, clamped to the image. A triangle whose three cells have the same column or row covers no
-// center.
+// A projected vertex. `first_center` packs two numbers: the first pixel column whose center is at the vertex or to its
+// right (lower half), and the first pixel row whose center is at the vertex or below it (upper half), both clamped to
+// the image. A triangle whose three vertices have the same column, or the same row, covers no center.
 template <class T, class I = int32_t>
 struct ScreenVertex {
   I x, y;  // 24.8 fixed point, y down
   T z;     // z/w
-  I cell;
+  I first_center;
 };
-constexpr int32_t kHomogeneousCell = int32_t(0x80008000u);  // this vertex needs the homogeneous path
-constexpr int32_t kInvalidCell = int32_t(0xC000C000u);      // a coordinate is NaN or infinite
+// Values of first_center that are flags.
+constexpr int32_t kHomogeneousVertex = int32_t(0x80008000u);  // this vertex needs the homogeneous path
+constexpr int32_t kInvalidVertex = int32_t(0xC000C000u);      // a coordinate is NaN or infinite
 
+// first_center along one axis, of which the image has `side` pixels.
 template <class I>
-HD I first_center(I fixed, int32_t side) {
+HD I first_center_on_axis(I fixed, int32_t side) {
   const I c = (fixed + (kSubpixels / 2 - 1)) >> kSubpixelBits;
 #ifdef __CUDA_ARCH__
   return __vimin_s32_relu(c, side);
@@ -59,7 +62,7 @@ HD auto within(T a, float limit) {
 #endif
 }
 
-// kMarkInvalid: whether a vertex that is not finite gets kInvalidCell; without, it gets kHomogeneousCell.
+// kMarkInvalid: whether a vertex that is not finite gets kInvalidVertex; without, it gets kHomogeneousVertex.
 template <class T, class I, bool kMarkInvalid = true>
 HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t height) {
   ScreenVertex<T, I> s;
@@ -75,20 +78,20 @@ HD ScreenVertex<T, I> screen_vertex(T x, T y, T z, T w, int32_t width, int32_t h
 #endif
   s.x = round_to_int<I>(px);
   s.y = round_to_int<I>(py);
-  const I cell = first_center(s.x, width) | first_center(s.y, height) << 16, none = cell - cell;
+  const I first = first_center_on_axis(s.x, width) | first_center_on_axis(s.y, height) << 16, none = first - first;
   const auto other = [&] {
-    if (!kMarkInvalid) return none + kHomogeneousCell;
-    return select(is_finite((x - x) + (y - y) + (z - z) + (w - w)), none + kHomogeneousCell, none + kInvalidCell);
+    if (!kMarkInvalid) return none + kHomogeneousVertex;
+    return select(is_finite((x - x) + (y - y) + (z - z) + (w - w)), none + kHomogeneousVertex, none + kInvalidVertex);
   };
   if constexpr (std::is_arithmetic_v<T>)
-    s.cell = near ? cell : other();
+    s.first_center = near ? first : other();
   else
-    s.cell = select(near, cell, other());
+    s.first_center = select(near, first, other());
   return s;
 }
 
 // Columns are at most 16384 (check_size), so the sign bits of both halves are free for the flag.
-HD bool needs_homogeneous(int32_t c0, int32_t c1, int32_t c2) { return ((c0 | c1 | c2) & kHomogeneousCell) != 0; }
+HD bool needs_homogeneous(int32_t c0, int32_t c1, int32_t c2) { return ((c0 | c1 | c2) & kHomogeneousVertex) != 0; }
 
 // The minimum, and the maximum, of three unsigned numbers in each half of a word.
 HD uint32_t min3_halves(uint32_t a, uint32_t b, uint32_t c) {
@@ -116,7 +119,8 @@ HD uint32_t low_halves(uint32_t a, uint32_t b) {
 #endif
 }
 
-// The pixel columns [x0, x1) and rows [y0, y1) whose centers are in a triangle's bounding box.
+// The pixel columns [x0, x1) and rows [y0, y1) whose centers are in a triangle's bounding box, from the first_center of
+// its vertices.
 struct Box {
   int32_t x0, x1, y0, y1;
 };
@@ -133,9 +137,41 @@ HD Box center_box(int32_t c0, int32_t c1, int32_t c2) {
   return {min3(x0, x1, x2), max3(x0, x1, x2), min3(y0, y1, y2), max3(y0, y1, y2)};
 }
 
-// Edge functions of a triangle, oriented so that inside is positive. `I` is int32 for triangles narrower than kNarrow
-// pixels, for which all products fit, else int64; both give the same values. The CPU also passes SIMD vectors of
-// sixteen triangles, so this is branch-free: `a >> SignShift` is -1 for negative a, else 0.
+// Whether a triangle covers a pixel's center is decided in three steps.
+//
+// 1. screen_vertex snaps its vertices to 1/256 pixel.
+// 2. TriangleSetup computes its three edge functions at the center. That of the edge p -> q = p + (dx, dy) is
+//      e = dx * (center.y - p.y) - dy * (center.x - p.x),
+//    with the triangle oriented so that e is positive on the inner side of the edge and 0 on its line.
+// 3. tie_break of the edge, 0 or -1, is ADDED to e, and `covers` tests whether all three sums are >= 0. As e is an
+//    integer, adding -1 matters for e = 0 only: a center on an edge is covered if that is a left or a top edge.
+//
+// Example, in pixels with y down: a = (0.501, 0.5), b = (2.5, 0.5), c = (0.5, 2.5) snap to (128, 128), (640, 128),
+// (128, 640), which puts corner a on the center of pixel (0, 0).
+//                                        e + tie at the center of pixel (column, row)
+//         edge    dx    dy           tie   (0, 0)           (1, 0)           (1, 1)
+//     e0  b -> c  -512   512          -1   262144 - 1       131072 - 1            0 - 1
+//     e1  c -> a     0  -512  (left)   0        0 + 0       131072 + 0       131072 + 0
+//     e2  a -> b   512     0  (top)    0        0 + 0            0 + 0       131072 + 0
+//     covers                               yes              yes              no: it belongs to the triangle beyond e0
+
+// `covers` as a number, for code that tests many centers at once: negative if the center is not covered. `I` may be a
+// SIMD vector with a center in each lane.
+template <class I>
+HD I outside_sign(I e0, I e1, I e2) {
+  return e0 | e1 | e2;
+}
+// Whether a center is covered, given the edge functions there, each with its tie added. All code that draws asks this
+// function or outside_sign; only on the homogeneous path the same rule is applied to wider integers
+// (HomogeneousSetup::covers).
+template <class I>
+HD bool covers(I e0, I e1, I e2) {
+  return outside_sign(e0, e1, e2) >= 0;
+}
+
+// In tie_break and TriangleSetup, `I` is int32 for triangles narrower than kNarrow pixels, for which all products fit,
+// else int64; both give the same values. The CPU also passes SIMD vectors of sixteen triangles, so this is branch-free:
+// `a >> SignShift` is -1 for negative a, else 0.
 constexpr int32_t kNarrow = 120;
 
 template <class I>
@@ -147,8 +183,8 @@ struct SignShift<int64_t> {
   static constexpr int value = 63;
 };
 
-// 0 if a center on this edge is inside (the interior lies to the right of the edge, or below a horizontal one), else
-// -1.
+// What is added to the edge function of an edge (dx, dy): 0 if a center on it counts as inside, because it is a left
+// edge (the interior lies to its right) or a top edge (horizontal, the interior lies below); else -1.
 template <class I>
 HD I tie_break(I dx, I dy) {
   constexpr int sign = SignShift<I>::value;
@@ -157,7 +193,7 @@ HD I tie_break(I dx, I dy) {
 
 template <class T, class I>
 struct TriangleSetup {
-  I e1, e2, area;  // edge functions at the center of pixel (col, row); e0 = area - e1 - e2
+  I e1, e2, area;  // edge functions, without ties, at the center of pixel (col, row); e0 = area - e1 - e2
   I dx0, dy0, dx1, dy1, dx2, dy2;
   I tie0, tie1, tie2;
   I drawn;  // -1 or 0
@@ -220,7 +256,8 @@ struct HomogeneousVertex {
 template <class T>
 HD HomogeneousVertex homogeneous_vertex(Vec4<T> clip, int32_t width, int32_t height) {
   const auto s = screen_vertex<T, int32_t>(clip.x, clip.y, clip.z, clip.w, width, height);
-  if (s.cell != kHomogeneousCell) return {s.x, s.y, 1, double(s.z), 1.0};  // the same lines as in the ordinary path
+  if (s.first_center != kHomogeneousVertex)
+    return {s.x, s.y, 1, double(s.z), 1.0};  // the same lines as in the ordinary path
   const double w = double(clip.w);
   const double x = (double(clip.x) + w) * (double(width) * (kSubpixels / 2));
   const double y = (w - double(clip.y)) * (double(height) * (kSubpixels / 2));
@@ -263,7 +300,8 @@ struct HomogeneousSetup {
             !(cull == kCullFront && s < 0);
   }
 
-  // Whether the pixel's center is inside and its depth in range.
+  // The counterpart of the free function `covers`: whether the pixel's center is inside, by the same rule for ties (an
+  // edge's dx is b, and its dy is -a), and its depth in range.
   HD bool covers(int32_t col, int32_t row, float& depth) const {
     const int64_t x = (int64_t(col) << kSubpixelBits) + kSubpixels / 2,
                   y = (int64_t(row) << kSubpixelBits) + kSubpixels / 2;

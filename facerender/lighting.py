@@ -71,7 +71,8 @@ def sh_basis(normals: Tensor, preset: str = "deep3d") -> Tensor:
 def ambient_and_directional(ambient: Tensor, direction: Tensor, intensity: Tensor, preset: str = "deep3d") -> Tensor:
     """Return the coefficients of an ambient light and a distant one (Ramamoorthi and Hanrahan 2001).
 
-    A Lambertian surface of albedo 1 gets the color ``ambient + intensity * max(0, n . d)``, up to the third band.
+    A Lambertian surface of albedo 1 gets the color ``ambient + intensity * max(0, n . d)``, with the maximum
+    approximated by its bands 0 to 2.
 
     Args:
         ambient: linear color [N,3].

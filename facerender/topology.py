@@ -10,7 +10,9 @@ from ._checks import check_tensor
 
 
 class Topology:
-    """The connections of a mesh, on one device. Building one waits for the device.
+    """The connections of a mesh, on one device.
+
+    They are computed on the CPU. If the faces are on a GPU, the constructor waits until they have been copied from it.
 
     Attributes:
         faces: int32 [F,3], vertex indices of each face.

@@ -14,11 +14,11 @@ namespace facerender {
 template <class T>
 struct ScreenVertices : ScreenArrays<T> {
   std::unique_ptr<ScreenVertex<T>[]> vertex_memory;
-  std::unique_ptr<int32_t[]> cell_memory;
+  std::unique_ptr<int32_t[]> first_center_memory;
 
   explicit ScreenVertices(int64_t n)
-      : vertex_memory(new ScreenVertex<T>[size_t(n)]), cell_memory(new int32_t[size_t(n)]) {
-    this->vertices = vertex_memory.get(), this->cells = cell_memory.get();
+      : vertex_memory(new ScreenVertex<T>[size_t(n)]), first_center_memory(new int32_t[size_t(n)]) {
+    this->vertices = vertex_memory.get(), this->first_centers = first_center_memory.get();
   }
 };
 

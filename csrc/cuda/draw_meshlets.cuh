@@ -44,8 +44,8 @@ struct WarpTriangles {
   static __device__ PackedVertex<T> vertex_at(const char* block, uint32_t offset) {
     return *reinterpret_cast<const PackedVertex<T>*>(block + offset);
   }
-  static __device__ uint32_t cell_at(const char* block, uint32_t offset) {
-    return uint32_t(reinterpret_cast<const PackedVertex<T>*>(block + offset)->cell);
+  static __device__ uint32_t first_center_at(const char* block, uint32_t offset) {
+    return uint32_t(reinterpret_cast<const PackedVertex<T>*>(block + offset)->first_center);
   }
   __device__ void store_corners(const char* block, int32_t t, CornerOffsets offsets) {
     const uint32_t start = uint32_t(reinterpret_cast<const char*>(screen) - block);
@@ -90,10 +90,10 @@ struct WarpTriangles {
       for (int k = 0; k < kMany; ++k) {
         const ScreenVertex<T> v =
             screen_vertex<T, int32_t, false>(p[k].x, p[k].y, p[k].z, p[k].w, mesh.width, mesh.height);
-        screen[(begin + k) * int32_t(kWarp) + lane] = {v.x, v.y, v.cell, v.z};
+        screen[(begin + k) * int32_t(kWarp) + lane] = {v.x, v.y, v.first_center, v.z};
         most_x = most_x > uint32_t(v.x) ? most_x : uint32_t(v.x);
         most_y = most_y > uint32_t(v.y) ? most_y : uint32_t(v.y);
-        flags |= uint32_t(v.cell);
+        flags |= uint32_t(v.first_center);
       }
     };
     static_assert(kGroups == 4);
@@ -111,7 +111,7 @@ struct WarpTriangles {
       project_group(std::integral_constant<int, 1>{});
     }
     const bool outside = most_x > uint32_t(mesh.width) << kSubpixelBits ||
-                         most_y > uint32_t(mesh.height) << kSubpixelBits || (flags & uint32_t(kHomogeneousCell));
+                         most_y > uint32_t(mesh.height) << kSubpixelBits || (flags & uint32_t(kHomogeneousVertex));
     __syncwarp();
     return __ballot_sync(kAllLanes, outside);
   }
@@ -120,8 +120,9 @@ struct WarpTriangles {
     return wide < kNarrow * kSubpixels && high < kNarrow * kSubpixels;
   }
 
-  // A queued triangle: TriangleSetup relative to the center of the box's first pixel. Edge functions e1 and e2 include
-  // their ties, so inside means >= 0; the third is `total` - e1 - e2.
+  // A queued triangle: the numbers of TriangleSetup, relative to the center of the box's first pixel. They are computed
+  // anew, because TriangleSetup has three ties to add at every pixel. Here e1 and e2 include theirs from the start, and
+  // `total` - e1 - e2 is e0 with its tie. A culled triangle has a negative area (Orientation) and so no rows.
   struct QueuedTriangle {
     int32_t dx1, dy1, dx2, dy2, tie1, tie2, total;
     int32_t first1, first2;  // e1 and e2 at the first pixel
@@ -142,8 +143,10 @@ struct WarpTriangles {
       rows = area > 0 ? int32_t(size >> 16) : 0;
       inverse = reciprocal(T(area)), slope1 = d.z[1] - d.z[0], slope2 = d.z[2] - d.z[0];
     }
-    // 1 or 0.
-    __device__ uint32_t outside(int32_t e1, int32_t e2) const { return uint32_t((total - e1 - e2) | e1 | e2) >> 31; }
+    // `covers` as a number: 0 if the center is covered, else 1.
+    __device__ uint32_t outside(int32_t e1, int32_t e2) const {
+      return uint32_t(outside_sign(total - e1 - e2, e1, e2)) >> 31;
+    }
     __device__ float depth(int32_t e1, int32_t e2) const {
       return float(plane_depth(z0, slope1, slope2, inverse, e1 - tie1, e2 - tie2));
     }
@@ -193,8 +196,8 @@ struct WarpTriangles {
     NO_UNROLL
     for (int32_t t = lane; t < count + lane; t += int32_t(kWarp)) {
       const CornerOffsets offsets = corner[t];
-      const uint32_t ca = cell_at(block, offsets.first_two & 0xFFFF), cb = cell_at(block, offsets.first_two >> 16),
-                     cc = cell_at(block, offsets.third);
+      const uint32_t ca = first_center_at(block, offsets.first_two & 0xFFFF),
+                     cb = first_center_at(block, offsets.first_two >> 16), cc = first_center_at(block, offsets.third);
       const uint32_t size = max3_halves(ca, cb, cc) - min3_halves(ca, cb, cc), rows = size >> 16;
       uint32_t pixels = (size & 0xFFFF) * rows;
       if (outside) {  // rare
@@ -248,7 +251,7 @@ struct WarpTriangles {
       const CornerOffsets offsets = corner[t];
       const PackedVertex<T> a = vertex_at(block, offsets.first_two & 0xFFFF),
                             b = vertex_at(block, offsets.first_two >> 16), c = vertex_at(block, offsets.third);
-      const uint32_t pixel = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) +
+      const uint32_t pixel = min3_halves(uint32_t(a.first_center), uint32_t(b.first_center), uint32_t(c.first_center)) +
                              (entry & kBeside) / kBeside + (entry & kBelow) * (0x10000 / kBelow);
       draw_single_pixel(mesh, drawn, a, b, c, pixel, first_pixel, first + int32_t(t), keys);
     }
@@ -260,8 +263,9 @@ struct WarpTriangles {
       const CornerOffsets offsets = corner[t];
       const PackedVertex<T> a = vertex_at(block, offsets.first_two & 0xFFFF),
                             b = vertex_at(block, offsets.first_two >> 16), c = vertex_at(block, offsets.third);
-      const uint32_t low = min3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)),
-                     size = max3_halves(uint32_t(a.cell), uint32_t(b.cell), uint32_t(c.cell)) - low;
+      const uint32_t low = min3_halves(uint32_t(a.first_center), uint32_t(b.first_center), uint32_t(c.first_center)),
+                     size = max3_halves(uint32_t(a.first_center), uint32_t(b.first_center), uint32_t(c.first_center)) -
+                            low;
       const bool large = active && (size & kLargeBox), queue_it = active && !large,
                  larger = queue_it && ((size - 0x10001u) & 0xFFFEFFFEu) != 0;
       const uint32_t few = __ballot_sync(kAllLanes, queue_it && !larger), many = __ballot_sync(kAllLanes, larger);
@@ -293,7 +297,7 @@ struct WarpTriangles {
     const CornerOffsets offsets = corner[t];
     const PackedVertex<T> a = vertex_at(block, offsets.first_two & 0xFFFF),
                           b = vertex_at(block, offsets.first_two >> 16), c = vertex_at(block, offsets.third);
-    const Box box = center_box(a.cell, b.cell, c.cell);
+    const Box box = center_box(a.first_center, b.first_center, c.first_center);
     if (narrow(a, b, c))
       draw_box_by_warp(
           mesh, TriangleSetup<T, int32_t>(a.x, a.y, a.z, b.x, b.y, b.z, c.x, c.y, c.z, box.x0, box.y0, mesh.cull), box,

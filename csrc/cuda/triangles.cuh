@@ -1,6 +1,6 @@
 // Building blocks of the CUDA visibility pass: the visibility buffer, the mask of deferred triangles, and device
 // functions that draw one triangle, by one lane or by a whole warp. Read by meshlets.cuh, draw_meshlets.cuh and
-// visibility.cuh; the coverage rules are those of raster.h.
+// visibility.cuh; `covers` in raster.h decides coverage.
 #pragma once
 
 #include "../raster.h"
@@ -39,8 +39,8 @@ struct VisibilityKeys {
   }
 };
 
-// Triangles that the draw kernel leaves to draw_deferred, one bit each in `words` 32-bit words an image. The bit of a
-// deferred triangle is 0, because the mask is filled with ones together with the keys.
+// Marks the triangles that the draw kernel leaves to draw_deferred: one bit per triangle, in `words` 32-bit words per
+// image. 0 means deferred, because the launch that fills the keys with ones fills the mask with ones too.
 struct DeferredMask {
   uint32_t* bits;
   int64_t words;
@@ -53,7 +53,7 @@ struct DeferredMask {
 // A projected vertex, laid out so that float32 loads it with one 16-byte instruction.
 template <class T>
 struct alignas(sizeof(T) == 4 ? 16 : 8) PackedVertex {
-  int32_t x, y, cell;
+  int32_t x, y, first_center;
   T z;
 };
 
@@ -71,8 +71,9 @@ __device__ inline float depth_at(const TriangleSetup<T, I>& s, I e1, I e2) {
   return float(plane_depth(s.z0, s.dz1, s.dz2, s.inv_area, e1, e2));
 }
 
-// Tests one pixel of a narrow triangle (at: column, row in the upper half): TriangleSetup and its test without the
-// parts that one pixel does not need. Ties are computed only where a pixel center lies on an edge.
+// Draws one pixel of a narrow triangle if it is covered (at: column, row in the upper half). Computes the edge
+// functions and ties of TriangleSetup itself, because one pixel does not need all of that: no steps to other pixels,
+// and ties only if the center lies on an edge.
 template <class T, class V>
 __device__ inline void draw_single_pixel(const BatchMesh<T>& mesh, Orientation drawn, const PackedVertex<T>& a,
                                          const PackedVertex<T>& b, const PackedVertex<T>& c, uint32_t at,
@@ -82,10 +83,10 @@ __device__ inline void draw_single_pixel(const BatchMesh<T>& mesh, Orientation d
   const int32_t px = s * ((col << kSubpixelBits) + kSubpixels / 2 - a.x),
                 py = s * ((row << kSubpixelBits) + kSubpixels / 2 - a.y);
   const int32_t area = s * signed_area, e1 = acy * px - acx * py, e2 = abx * py - aby * px, e0 = area - e1 - e2;
-  if ((e0 | e1 | e2) < 0) return;
+  if (!covers(e0, e1, e2)) return;  // a tie cannot change this: it is at most 0
   if (e0 == 0 || e1 == 0 || e2 == 0) {
-    if (area == 0 || ((e0 + tie_break(s * (acx - abx), s * (acy - aby))) | (e1 + tie_break(-s * acx, -s * acy)) |
-                      (e2 + tie_break(s * abx, s * aby))) < 0)
+    if (area == 0 || !covers(e0 + tie_break(s * (acx - abx), s * (acy - aby)), e1 + tie_break(-s * acx, -s * acy),
+                             e2 + tie_break(s * abx, s * aby)))
       return;
   }
   keys.claim(first_pixel + uint32_t(row * mesh.width + col),
@@ -103,7 +104,7 @@ __device__ void draw_box_by_warp(const BatchMesh<T>& mesh, const TriangleSetup<T
     for (int32_t x = lane % 8; x < box.x1 - box.x0; x += 8) {
       const I right = I(x) << kSubpixelBits, down = I(y) << kSubpixelBits;
       const I e1 = s.e1 + s.dx1 * down - s.dy1 * right, e2 = s.e2 + s.dx2 * down - s.dy2 * right, e0 = s.area - e1 - e2;
-      if (((e0 + s.tie0) | (e1 + s.tie1) | (e2 + s.tie2)) >= 0)
+      if (covers(e0 + s.tie0, e1 + s.tie1, e2 + s.tie2))
         keys.claim(uint32_t((box.y0 + y) * mesh.width + box.x0 + x), depth_at(s, e1, e2), face);
     }
   }

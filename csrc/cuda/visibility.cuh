@@ -113,11 +113,13 @@ __global__ void __launch_bounds__(kBlock)
           clip[i] = load4(mesh.clip + (n * mesh.num_vertices + f.v[i]) * 4);
           v[i] = screen_vertex<T, int32_t>(clip[i].x, clip[i].y, clip[i].z, clip[i].w, mesh.width, mesh.height);
         }
-        if (v[0].cell == kInvalidCell || v[1].cell == kInvalidCell || v[2].cell == kInvalidCell) continue;
-        if (needs_homogeneous(v[0].cell, v[1].cell, v[2].cell)) {
+        if (v[0].first_center == kInvalidVertex || v[1].first_center == kInvalidVertex ||
+            v[2].first_center == kInvalidVertex)
+          continue;
+        if (needs_homogeneous(v[0].first_center, v[1].first_center, v[2].first_center)) {
           draw_homogeneous_by_warp(mesh, clip, face, keys, lane, stripe, stripes);
         } else {
-          const Box box = center_box(v[0].cell, v[1].cell, v[2].cell);
+          const Box box = center_box(v[0].first_center, v[1].first_center, v[2].first_center);
           draw_box_by_warp(mesh, triangle_setup<T, int64_t>(v[0], v[1], v[2], box, mesh.cull), box, face, keys, lane,
                            stripe, stripes);
         }

@@ -95,16 +95,18 @@ struct PixelOrder {
 // The staged numbers of a warp: kValues per corner, of which groups of kGroup are adjacent in global memory.
 template <int kValues, int kGroup>
 struct WarpVertexSums {
-  // Number c of corner i of the pixel in `slot` is at c * kNumber + i * kRow + slot. These strides avoid bank
-  // conflicts, both of one lane for each of 27 numbers and of three lanes for each of ten vertices.
+  // Number c of corner i of the pixel in `slot` is at c * kNumber + i * kRow + slot. With these strides the lanes of a
+  // warp read different banks of shared memory, both in sum_by_faces, where up to 27 lanes each read another number of
+  // one pixel, and in sum_by_corners, where with kGroup = 3 every three lanes read the numbers of another pixel.
   static constexpr int kRow = 35, kNumber = 107;
 
   float values[kValues * kNumber];
   int32_t vertex[3 * kWarp];
 
   // Protocol, for all lanes of a warp, at least one of which has a visible face: begin; then `put` by those lanes;
-  // __syncwarp; sum_by_faces or sum_by_corners; __syncwarp before the next `begin`. Pixels without a face contribute
-  // zeros, or nothing, to the vertices of another pixel.
+  // __syncwarp; sum_by_faces or sum_by_corners; __syncwarp before the next `begin`. A pixel without a face borrows the
+  // vertices of a pixel that has one, so that its slot holds valid indices, and changes no sum: sum_by_corners adds
+  // zeros for it, and sum_by_faces adds nothing, because its slot comes after the last face's.
   __device__ void begin(const PixelOrder& order, bool visible, const Corners& f) {
     const int some = __ffs(int(__ballot_sync(kAllLanes, visible))) - 1;
     UNROLL

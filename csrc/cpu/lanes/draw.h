@@ -15,7 +15,7 @@ HD void vertices_to_screen(const MeshView<T>& mesh, const ScreenArrays<T>& out, 
     const Vec4<T> p = load4(mesh.clip + 4 * i);
     const auto s = screen_vertex<T, int32_t>(p.x, p.y, p.z, p.w, mesh.width, mesh.height);
     static_cast<ScreenVertex<T>*>(out.vertices)[i] = s;
-    out.cells[i] = s.cell;
+    out.first_centers[i] = s.first_center;
   }
 }
 
@@ -63,7 +63,7 @@ void draw_homogeneous(const MeshView<T>& mesh, const KeyTarget& target, const Co
       if (setup.covers(col, row, depth)) target.put(col, row, depth, face);
 }
 
-// Draws one triangle, kRowStep pixels of a row at once.
+// Draws one triangle, kRowStep pixels of a row at once: `covers` in two steps, the first of which is vectorized.
 template <class T, class I>
 void draw_rows(const TriangleSetup<T, I>& s, const Box& box, const KeyTarget& target, int32_t face) {
   if (!s.drawn) return;
@@ -72,17 +72,18 @@ void draw_rows(const TriangleSetup<T, I>& s, const Box& box, const KeyTarget& ta
     const I down = I(row - box.y0) << kSubpixelBits;
     const I r0 = left0 + s.dx0 * down, r1 = left1 + s.dx1 * down, r2 = left2 + s.dx2 * down;
     for (int32_t col = box.x0; col < box.x1; col += kRowStep) {
-      I inside[kRowStep];
+      I outside[kRowStep];
       float depth[kRowStep];
       const int32_t lanes = box.x1 - col < kRowStep ? box.x1 - col : kRowStep;
       for (int l = 0; l < kRowStep; ++l) {
         const I right = I(col - box.x0 + l) << kSubpixelBits;
         const I e0 = r0 - s.dy0 * right, e1 = r1 - s.dy1 * right, e2 = r2 - s.dy2 * right;
-        inside[l] = (e0 + s.tie0) | (e1 + s.tie1) | (e2 + s.tie2);
+        const I tied0 = e0 + s.tie0, tied1 = e1 + s.tie1, tied2 = e2 + s.tie2;
+        outside[l] = outside_sign(tied0, tied1, tied2);
         depth[l] = float(plane_depth(s.z0, s.dz1, s.dz2, s.inv_area, e1, e2));
       }
       for (int l = 0; l < lanes; ++l)
-        if (inside[l] >= 0) target.put(col + l, row, depth[l], face);
+        if (outside[l] >= 0) target.put(col + l, row, depth[l], face);
     }
   }
 }
@@ -98,8 +99,8 @@ HD void draw_triangle(const MeshView<T>& mesh, const ScreenArrays<T>& screen, co
   if (!load_corners(mesh.faces, face, mesh.num_vertices, f)) return;
   const ScreenVertex<T> a = screen_vertex_at(screen, f.v[0]), b = screen_vertex_at(screen, f.v[1]),
                         c = screen_vertex_at(screen, f.v[2]);
-  if (needs_homogeneous(a.cell, b.cell, c.cell)) return draw_homogeneous(mesh, target, f, face);
-  const Box box = center_box(a.cell, b.cell, c.cell);
+  if (needs_homogeneous(a.first_center, b.first_center, c.first_center)) return draw_homogeneous(mesh, target, f, face);
+  const Box box = center_box(a.first_center, b.first_center, c.first_center);
   const int32_t wide = max3(a.x, b.x, c.x) - min3(a.x, b.x, c.x), high = max3(a.y, b.y, c.y) - min3(a.y, b.y, c.y);
   if (wide < kNarrow * kSubpixels && high < kNarrow * kSubpixels)
     draw_rows(triangle_setup<T, int32_t>(a, b, c, box, mesh.cull), box, target, face);

@@ -19,11 +19,11 @@ struct MeshView {
   int64_t cull;
 };
 
-// The projected vertices, ScreenVertex<T> [V], and a copy of their cells, which is all that most triangles need.
+// The projected vertices, ScreenVertex<T> [V], and a copy of their first_center, which is all that most triangles need.
 template <class T>
 struct ScreenArrays {
   void* vertices;
-  int32_t* cells;
+  int32_t* first_centers;
 };
 
 // The visibility keys of an image. in_front: null, or the keys of the layer in front, of which only larger ones count.

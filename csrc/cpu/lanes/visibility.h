@@ -40,7 +40,9 @@ HD void draw_sixteen(const MeshView<float>& mesh, const ScreenArrays<float>& scr
     Ints e0 = left0, e1 = left1, e2 = left2;
     const Ints below = unused | (rows - 1 - y);
     for (int32_t x = 0; x < width; ++x) {
-      const Ints outside = (e0 + s.tie0) | (e1 + s.tie1) | (e2 + s.tie2) | (cols - 1 - x) | below;
+      // `covers` in each lane, and whether the pixel is in the lane's box.
+      const Ints tied0 = e0 + s.tie0, tied1 = e1 + s.tie1, tied2 = e2 + s.tie2;
+      const Ints outside = outside_sign(tied0, tied1, tied2) | (cols - 1 - x) | below;
       uint32_t hit = ~sign_mask(outside) & 0xFFFF;
       if (hit) {
         const Floats depth = plane_depth(s.z0, s.dz1, s.dz2, s.inv_area, e1, e2);
@@ -58,7 +60,7 @@ HD void draw_sixteen(const MeshView<float>& mesh, const ScreenArrays<float>& scr
 static void draw_faces(const MeshView<float>& mesh, const ScreenArrays<float>& screen, const KeyBuffer& out,
                        int64_t begin, int64_t end) {
   const KeyTarget target{out, mesh.width};
-  const int32_t* cell = screen.cells;
+  const int32_t* first_centers = screen.first_centers;
   TriangleQueue queues[4];  // by the longer side of the box: 1, 2, 3..4, 5..8 pixels
   memset(static_cast<void*>(queues), 0, sizeof(queues));
   alignas(64) int32_t indices[48];
@@ -76,7 +78,7 @@ static void draw_faces(const MeshView<float>& mesh, const ScreenArrays<float>& s
     __builtin_prefetch(mesh.faces + start * 3 + 512), __builtin_prefetch(mesh.faces + start * 3 + 528),
         __builtin_prefetch(mesh.faces + start * 3 + 544);
     load_triples(faces, a, b, c);
-    const Ints ca = gather(cell, a), cb = gather(cell, b), cc = gather(cell, c);
+    const Ints ca = gather(first_centers, a), cb = gather(first_centers, b), cc = gather(first_centers, c);
     const Ints differ = (ca ^ cb) | (ca ^ cc);
     const Ints some_col = -(differ & 0xFFFF), some_row = differ & int32_t(0xFFFF0000);
     const Ints spread = some_col & ((some_row | -some_row) & int32_t(0x80000000));  // negative if both differ
@@ -113,8 +115,8 @@ static void to_screen(const MeshView<float>& mesh, const ScreenArrays<float>& ou
   for (; i + 16 <= end; i += 16) {
     const Vec4<Floats> p = load_quads(mesh.clip + 4 * i);
     const auto s = screen_vertex<Floats, Ints>(p.x, p.y, p.z, p.w, mesh.width, mesh.height);
-    store_quads(static_cast<float*>(out.vertices) + 4 * i, {(Floats)s.x, (Floats)s.y, s.z, (Floats)s.cell});
-    store(out.cells + i, s.cell);
+    store_quads(static_cast<float*>(out.vertices) + 4 * i, {(Floats)s.x, (Floats)s.y, s.z, (Floats)s.first_center});
+    store(out.first_centers + i, s.first_center);
   }
   vertices_to_screen(mesh, out, i, end);
 }
