@@ -12,7 +12,7 @@ F64 = torch.float64
 
 
 @pytest.mark.parametrize("preset", ["standard", "deep3d", "deca"])
-def test_a_directional_light_is_a_clamped_cosine_up_to_the_third_band(preset):
+def test_a_directional_light_is_a_clamped_cosine_up_to_the_second_band(preset):
     n = torch.nn.functional.normalize(torch.randn(1, 4000, 3, dtype=F64), dim=-1)
     d = torch.tensor([[0.0, 0.6, 0.8]], dtype=F64)
     light = lighting.ambient_and_directional(torch.full((1, 3), 0.2, dtype=F64), d, torch.ones(1, 3, dtype=F64), preset)
