@@ -203,7 +203,7 @@ struct TriangleSetup {
   HD TriangleSetup(I ax, I ay, T az, I bx, I by, T bz, I cx, I cy, T cz, I col, I row, int64_t cull) {
     constexpr int sign = SignShift<I>::value;
     const I abx = bx - ax, aby = by - ay, acx = cx - ax, acy = cy - ay;
-    const I signed_area = abx * acy - aby * acx;  // y points down, so counter-clockwise on the screen is negative
+    const I signed_area = abx * acy - aby * acx;  // y points down, so counterclockwise on the screen is negative
     const I clockwise = (-signed_area) >> sign, counter = signed_area >> sign;
     drawn = cull == kCullBack ? counter : (cull == kCullFront ? clockwise : (clockwise | counter));
     const I s = counter | 1;

@@ -11,7 +11,7 @@ Conventions, kept by every op:
 * Tensors are batch first, channels last: attributes [N,V,C] (or [1,V,C], shared by the batch), images [N,H,W,C].
 * The argument `faces` of every op is a `Topology`, or int32 [F,3]; it is shared by the batch.
 * Background is -1 in `face_id`, 0 in `bary`, 1 in `depth`.
-* Both windings are drawn unless culling is asked for. Counter-clockwise on the screen is the front.
+* Both windings are drawn unless culling is asked for. Counterclockwise on the screen is the front.
 * Geometry is float32, or float64 for verification; attributes and images may be float16 or bfloat16. Ops accept tensors
   of any strides.
 * No op waits for the device (building a `Topology` does), nothing is global, and an op computes only the gradients that

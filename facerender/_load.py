@@ -1,4 +1,4 @@
-"""Loads the compiled ops, or says which one command mends the failure."""
+"""Loads the compiled ops, or names the one command that fixes the failure."""
 
 import importlib
 import importlib.metadata

@@ -93,7 +93,7 @@ def transform(
 def orthographic(
     vertices: Tensor, half_height: float | Tensor, aspect: float = 1.0, depth: float | Tensor | None = None
 ) -> Tensor:
-    """Project in parallel: y = +-half_height is at the upper and lower border, x = +-half_height * aspect at the sides.
+    """Project orthographically: y = +-half_height maps to the top and bottom, x = +-half_height * aspect to the sides.
 
     Args:
         vertices: camera space [N,V,3], in any unit; nearer where z is larger.
@@ -189,7 +189,7 @@ def deep3d(
     image of 224 and the principal point in the middle. About 22 centimeters are in view at the origin.
 
     Args:
-        vertices: model space [N,V,3], in decimeters, or in the unit that `units_per_decimeter` says.
+        vertices: model space [N,V,3], in decimeters, or in the unit specified by `units_per_decimeter`.
         rotation: [N,3,3], as `euler_rotation` gives it.
         translation: [N,3], in the vertices' unit.
         size: height and width of the image in pixels.
@@ -251,7 +251,7 @@ def framing(
     fill: float = 0.85,
     rotation: Tensor | None = None,
 ) -> Tensor:
-    """Project by a camera that frames the mesh by itself, from the front (+z). Waits for the device.
+    """Project by a camera that frames the mesh automatically, from the front (+z). Synchronizes with the device.
 
     Args:
         vertices: model space [N,V,3], in any unit.

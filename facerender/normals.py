@@ -19,7 +19,7 @@ def vertex_normals(vertices: Tensor, faces: Faces) -> Tensor:
     Args:
         vertices: float32 or float64 [N,V,3], in any unit.
         faces: `Topology` of the mesh; a face list int32 [F,3] works too, and costs building a `Topology` at each call.
-            Counter-clockwise faces, as seen from outside, give normals that point outwards. Deprecated name:
+            Counterclockwise faces, as seen from outside, give normals that point outwards. Deprecated name:
             `topology`.
 
     Returns:

@@ -49,7 +49,7 @@ def rasterize(
             -w <= x, y, z <= w).
         faces: int32 [F,3], or a `Topology`.
         size: (H, W) in pixels, each at most 16384. Row 0 is the top; pixel (i, j) has its center at (j + 0.5, i + 0.5).
-        cull: "none", "back" (draw only triangles that are counter-clockwise on the screen) or "front".
+        cull: "none", "back" (draw only triangles that are counterclockwise on the screen) or "front".
         layers: K > 1 also returns the next nearest surfaces behind, K in all.
         barycentrics: False where ids and depth are enough: `bary` is then None, and the rest takes less time.
 

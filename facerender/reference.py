@@ -85,7 +85,7 @@ def _visible(clip: Tensor, faces: Tensor, size: tuple[int, int], cull: str, laye
             edges.append((p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]))
         area = sum(e * v for e, v in zip(edges[0], v0, strict=True))
         if area == 0 or (cull == "back" and area > 0) or (cull == "front" and area < 0):
-            continue  # y points down, so counter-clockwise on the screen is negative
+            continue  # y points down, so counterclockwise on the screen is negative
         if area < 0:
             edges = [(-a, -b, -c) for a, b, c in edges]
         divided = s0.divided and s1.divided and s2.divided

@@ -93,7 +93,7 @@ input was read and has a face; the others are named, and the rest is done all th
         help='JSON, {"photo.jpg": [[x0, y0, x1, y1], ...]} in pixels; faces of these photographs are not detected',
     )
     parser.add_argument(
-        "--threshold", type=float, default=0.5, help="least score of a detected face, 0..1 (default: 0.5)"
+        "--threshold", type=float, default=0.5, help="minimum score of a detected face, 0..1 (default: 0.5)"
     )
     parser.add_argument(
         "--every",

@@ -3,9 +3,8 @@
 A file of teacher labels is an .npz that belongs to one set of photographs; ``python -m facemodels.methods.teacher``
 writes it:
 
-    landmarks [N,68,3]   pixels of the crops, y down; z toward the viewer in the same scale, from any origin; NaN for a
-    picture
-                         that is not to be learned from
+    landmarks [N,68,3]   pixels of the crops, y down; z toward the viewer in the same scale, from any origin; NaN for
+                         pictures to skip
     given [N,L,2]        the photographs' own landmarks, by which the file is matched to them
 """
 
@@ -73,7 +72,7 @@ def read_teacher_labels(path: str | Path, faces: FaceBatch) -> Tensor:
         raise input_error(
             Path(path),
             f"predictions for these {len(faces)} photographs",
-            f"a file made of {len(given)} others; make it anew",
+            f"a file made of {len(given)} others; regenerate it",
         )
     landmarks = torch.from_numpy(np.ascontiguousarray(stored, np.float32))
     return torch.where(landmarks.isfinite().flatten(1).all(1)[:, None, None], landmarks, torch.nan)

@@ -42,9 +42,9 @@ def find_faces(image: np.ndarray, threshold: float = 0.5, longest: int = 960) ->
 
     Args:
         image: uint8 [h,w,3], sRGB.
-        threshold: Least score.
-        longest: Pixels that the picture's longer side is reduced to before the search; faces of less than about 10 of
-            these pixels are not found.
+        threshold: Minimum score.
+        longest: Size in pixels to which the picture's longer side is reduced before the search; faces of less than
+            about 10 of these pixels are not found.
 
     Returns:
         The faces, largest first.

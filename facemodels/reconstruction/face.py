@@ -23,7 +23,7 @@ class Face:
         crop: The square that the network saw, before it is turned: (x0, y0, x1, y1), pixels.
         parameters: The face's parameters in pixels of the whole picture, with a batch of 1.
         track: Which face of a video it is, counted from 0; None in a photograph.
-        turn: The anticlockwise rotation of the crop about its center, radians.
+        turn: The counterclockwise rotation of the crop about its center, radians.
     """
 
     box: Box
@@ -78,7 +78,7 @@ class Face:
         """(pitch, yaw, roll) in degrees: the rotation is Rz(roll) Ry(yaw) Rx(pitch).
 
         Positive pitch turns the face down, positive yaw to its left (to the right in the picture), positive roll turns
-        the head anticlockwise in the picture.
+        the head counterclockwise in the picture.
         """
         pitch, yaw, roll = fr.camera.euler_angles(self.parameters.rotation)[0].rad2deg().tolist()
         return pitch, yaw, roll

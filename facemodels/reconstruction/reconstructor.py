@@ -59,7 +59,7 @@ def reconstruct(
         landmarks: Landmarks [L,2] in pixels, L = 68, 21 or 5, of faces: a list for each picture. Without boxes or
             landmarks, faces are detected.
         device: "cpu", "cuda", "cuda:1" ..., or "auto".
-        threshold: Least score of a detected face, 0..1.
+        threshold: Minimum score of a detected face, 0..1.
         refine: Steps of a fit to the picture after the network (see `Refined`); 0 for none.
 
     Returns:
@@ -92,7 +92,7 @@ class Reconstructor:
     Args:
         method: See `reconstruct`.
         device: See `reconstruct`.
-        threshold: Least score of a detected face, 0..1.
+        threshold: Minimum score of a detected face, 0..1.
         refine: Steps of a fit to each picture; 0 for none. The frames of videos are never refined.
 
     Attributes:

@@ -30,7 +30,7 @@ class View(NamedTuple):
     Attributes:
         picture: The number of the picture.
         crop: The square, before it is turned: (x0, y0, x1, y1), pixels.
-        turn: Anticlockwise rotation of the square about its center, radians.
+        turn: Counterclockwise rotation of the square about its center, radians.
         box: The detector's box, or the box that was given, pixels.
         score: The detector's score, 0..1.
     """
@@ -74,7 +74,7 @@ def to_picture(prediction: FaceParameters, size: int, view: View) -> Face:
 
 
 def roll_angle(points: np.ndarray) -> float:
-    """The anticlockwise roll of a head from five points.
+    """The counterclockwise roll of a head from five points.
 
     Args:
         points: [5,2] pixels: eyes, nose, corners of the mouth.
@@ -109,7 +109,7 @@ def turned_box(points: np.ndarray, turn: float, scale: float = 1.0, shift_down: 
 
     Args:
         points: [L,2] pixels.
-        turn: Anticlockwise rotation of the crop, radians.
+        turn: Counterclockwise rotation of the crop, radians.
         scale: Factor on the square's side.
         shift_down: How far the square is moved down (in the crop), relative to the side of `landmark_box`.
 

@@ -16,8 +16,8 @@ from tests.stub_method import ramps
 
 
 @pytest.mark.parametrize("count", [68, 21, 5])
-def test_the_crop_of_given_landmarks_is_that_of_the_face_also_where_it_leans(stub, count):
-    """Of the mean face, roll_angle by 50 degrees: the same place and size, whichever landmarks are known."""
+def test_the_crop_of_given_landmarks_is_that_of_the_face_even_when_it_is_tilted(stub, count):
+    """The mean face, rotated by 50 degrees: the same place and size, whichever landmarks are known."""
     from facemodels.core.landmarks import EIGHTEEN, EIGHTEEN_OF_AFLW
 
     points = stub.model.landmarks(stub.model.mean[None])[0, :, :2].double().numpy() * [1, -1]
@@ -51,7 +51,7 @@ def test_the_crop_stays_where_landmarks_lie_elsewhere(stub):
 
 
 @pytest.mark.parametrize("degrees", [-15, 15, 25, -25])
-def test_small_leaning_is_left_to_the_network(degrees):
+def test_small_tilts_are_left_to_the_network(degrees):
     turn = np.radians(degrees)
     upright = np.array([[-1.0, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
     leant = upright @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])

@@ -45,7 +45,8 @@ class Network(nn.Module):
         super().__init__()
         self.light = trunk == "light"
         if self.light:
-            # The head reads the whole last map, not its mean, which has lost positions: a short training needs them.
+            # The head reads the whole last map, not its spatial mean, which discards positions that a short training
+            # needs.
             self.trunk: nn.Module = LightNet(4)
             self.head = regression_head(256 * 16, (256,), outputs)
             return
@@ -80,9 +81,9 @@ class Network(nn.Module):
 class Critic(nn.Module):
     """Judges how likely parameters are the true ones of a picture.
 
-    Six convolutions, each with ReLU and max-pooling, encode the picture in one pixel; layers of 512, 1024, 1024 and 1
-    read this code and the parameters. The last layer gives a logit: the softmax of one number, which the
-    reimplementation notes, is constant. The widths of the encoder are not published.
+    Six convolutions, each with ReLU and max-pooling, encode the picture into a vector; layers of 512, 1024, 1024 and 1
+    read this code and the parameters. The last layer outputs a logit, because a softmax over one number, as in the
+    reimplementation's notes, is constant. The widths of the encoder are not published.
     """
 
     def __init__(self, outputs: int = 62, light: bool = False) -> None:

@@ -45,7 +45,7 @@ class SkinGrid:
         """Take out the cells between the grid lines nearest to s0..s1 and t0..t1 (mm).
 
         Returns:
-            (row, column) of the block's border [P,2], counter-clockwise seen from outside, from the corner at (s0, t0)
+            (row, column) of the block's border [P,2], counterclockwise seen from outside, from the corner at (s0, t0)
             downwards.
         """
         c0, c1, r0, r1 = self._column(s0), self._column(s1), self._row(t0), self._row(t1)

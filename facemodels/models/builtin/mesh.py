@@ -35,7 +35,7 @@ class MeshBuilder:
         return np.arange(first, self.uv_count)
 
     def add_quads(self, corners: ArrayLike, uv_corners: ArrayLike) -> None:
-        """Add quadrilaterals: indices of vertices and of texture coordinates, [...,4] each, counter-clockwise."""
+        """Add quadrilaterals: indices of vertices and of texture coordinates, [...,4] each, counterclockwise."""
         self.quads.append(np.asarray(corners).reshape(-1, 4))
         self.uv_quads.append(np.asarray(uv_corners).reshape(-1, 4))
 
@@ -69,7 +69,7 @@ class MeshBuilder:
         """Close a ring with a fan of triangles about one new vertex.
 
         Args:
-            ring: vertices [P], counter-clockwise seen from outside.
+            ring: vertices [P], counterclockwise seen from outside.
             uv_ring: their texture coordinates, [P], or [P+1] where the texture has a seam.
             point: the new vertex [3], mm.
             uv: its texture coordinates [2].
