@@ -88,14 +88,14 @@ def tile(images: Tensor, columns: int, gap: int = 0) -> Tensor:
 
 
 def draw_points(
-    images: Tensor, points: Tensor, colour: tuple[float, float, float] = (0.1, 0.9, 0.1), radius: float = 1.2
+    images: Tensor, points: Tensor, color: tuple[float, float, float] = (0.1, 0.9, 0.1), radius: float = 1.2
 ) -> Tensor:
     """Draw discs at points of pictures.
 
     Args:
         images: [N,H,W,3].
         points: [N,P,2] pixels; NaN are left out.
-        colour: of the discs.
+        color: of the discs.
         radius: of the discs in pixels.
 
     Returns:
@@ -107,4 +107,4 @@ def draw_points(
     square = (xs - points[..., 0, None, None]).square() + (ys - points[..., 1, None, None]).square()
     distance = square.sqrt().nan_to_num(1e6).amin(1)
     cover = (radius + 0.5 - distance).clamp(0, 1)[..., None]
-    return torch.lerp(images, torch.tensor(colour, device=images.device, dtype=images.dtype).expand_as(images), cover)
+    return torch.lerp(images, torch.tensor(color, device=images.device, dtype=images.dtype).expand_as(images), cover)

@@ -77,7 +77,13 @@ class FaceParameters(NamedTuple):
 
     @staticmethod
     def stack(parts: "list[FaceParameters]") -> "FaceParameters":
-        """One batch of several; what one of them lacks, the batch lacks."""
+        """One batch of several; what one of them lacks, the batch lacks.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if not parts:
+            raise ValueError("parts must hold at least one batch, got none")
         columns = [None if any(v is None for v in column) else torch.cat(column) for column in zip(*parts)]
         return FaceParameters(*columns)  # type: ignore[arg-type] # None is where the field may be
 

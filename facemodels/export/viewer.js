@@ -203,9 +203,9 @@ async function load(data, given) {
   return m;
 }
 
-function attribute(place, size, type, normalised, stride, offset) {
+function attribute(place, size, type, normalized, stride, offset) {
   gl.enableVertexAttribArray(place);
-  gl.vertexAttribPointer(place, size, type, normalised, stride, offset);
+  gl.vertexAttribPointer(place, size, type, normalized, stride, offset);
 }
 
 function fixed(values) {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.shipped import method_folder
@@ -35,10 +36,11 @@ def load_method(checkpoint: str | Path | None = None, device: torch.device | str
         device: Where the method is wanted.
 
     Raises:
-        InputError: The folder is no checkpoint, is damaged, or belongs to an unknown method.
+        InputError: The folder is no checkpoint, is damaged, or belongs to an unknown method; or the device is not
+            there.
     """
     folder, name = method_folder(checkpoint)
     cls = method_class(name)
     method = cls(configured(cls.config_class, file=folder / "config.json"))
     load_weights(method, folder)
-    return method.to(device).eval()
+    return method.to(parse_device(device) if isinstance(device, str) else device).eval()

@@ -3,14 +3,14 @@
 from torch import nn
 
 
-def regression_head(inputs: int, hidden: tuple[int, ...], outputs: int, normalised: bool = True) -> nn.Sequential:
+def regression_head(inputs: int, hidden: tuple[int, ...], outputs: int, normalized: bool = True) -> nn.Sequential:
     """Make fully connected layers [N,inputs] -> [N,outputs], each but the last with ReLU. Outputs start near zero.
 
     Args:
         inputs: size of the feature vector.
         hidden: sizes of the hidden layers.
         outputs: how many numbers.
-        normalised: batch norm after each hidden layer, for short trainings at high learning rates (see
+        normalized: batch norm after each hidden layer, for short trainings at high learning rates (see
             docs/notes/networks.md); False for dropout of a half, as papers have it.
     """
     layers: list[nn.Module] = []
@@ -19,7 +19,7 @@ def regression_head(inputs: int, hidden: tuple[int, ...], outputs: int, normalis
             nn.Linear(inputs, width),
             *(
                 [nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
-                if normalised
+                if normalized
                 else [nn.ReLU(inplace=True), nn.Dropout(0.5)]
             ),
         ]

@@ -27,7 +27,9 @@ MAX_DISPLACEMENT = 0.1
 
 
 class Refined(FaceMethod):
-    """A method whose faces are fitted to their pictures, about a second a face; everything else is the method's own.
+    """A method whose faces are fitted to their pictures, about a second a face.
+
+    It reconstructs; training stays with the method itself, `unrefined`.
 
     Args:
         method: The method whose network finds the faces; `unrefined` afterwards.
@@ -47,7 +49,9 @@ class Refined(FaceMethod):
                 " without joints"
             )
         Method.__init__(self, method.config)  # not FaceMethod's, which would load the model once more
-        self.name, self.given = method.name, method.given  # type: ignore[misc] # of a class elsewhere, of `method` here
+        # A class has one name and one of everything below; here they are those of `method`.
+        self.name, self.given = method.name, method.given  # type: ignore[misc]
+        self.monitor, self.optional = method.monitor, method.optional  # type: ignore[misc]
         self.size, self.iterations, self.unrefined = method.size, iterations, method
         self.set_unregistered("model", method.model)
 
@@ -64,8 +68,14 @@ class Refined(FaceMethod):
         """
         with torch.no_grad():
             prediction = self.unrefined.reconstruct(image)
+        if not len(image):
+            return prediction
         fitted = [self._fit(picture, prediction.select(slice(n, n + 1))) for n, picture in enumerate(image)]
         return FaceParameters.stack(fitted).map(lambda value: value.to(image))
+
+    def validate(self, device: torch.device) -> dict[str, Tensor] | dict[str, float]:
+        """Return the results of the method itself on held-out data; nothing is refined there."""
+        return self.unrefined.validate(device)
 
     def _fit(self, picture: Tensor, prediction: FaceParameters) -> FaceParameters:
         points = prediction.landmarks[0, :, :2]

@@ -68,6 +68,6 @@ def settings_toml(config: Config) -> str:
         if setting.group != group:
             lines += [""] * bool(lines) + [f"# {setting.group}"]
             group = setting.group
-        value = json.dumps(getattr(config, setting.name))
+        value = json.dumps(getattr(config, setting.name), ensure_ascii=False)  # TOML knows no surrogate pairs
         lines.append(f"{setting.name} = {value}  # {setting.help}")
     return "\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
 """FaceParameters (facemodels.core.parameters)."""
 
+import pytest
 import torch
 
 import facerender as fr
@@ -43,3 +44,8 @@ def test_parts_that_are_stacked_are_the_batch_and_what_one_lacks_the_batch_lacks
     lit = parts[0]._replace(light=torch.zeros(1, 9, 3))
     assert FaceParameters.stack([lit, parts[1]]).light is None
     assert FaceParameters.stack([lit, lit]).light.shape == (2, 9, 3)
+
+
+def test_no_parts_cannot_be_stacked():
+    with pytest.raises(ValueError, match="at least one"):
+        FaceParameters.stack([])

@@ -154,6 +154,7 @@ def test_a_refined_method_is_a_method_that_a_reconstructor_takes(model):
     network = load_method("pgn")
     refined = Refined(network, 1)
     assert isinstance(refined, FaceMethod) and (refined.name, refined.size) == (network.name, network.size)
+    assert refined.monitor == network.monitor and refined.optional == network.optional
     assert refined.model is network.model and next(refined.parameters()) is next(network.parameters())
     image = np.full((60, 60, 3), 90, np.uint8)
     (face,) = Reconstructor(refined)([image], boxes=[[(10.0, 10.0, 50.0, 50.0)]])[0]

@@ -63,9 +63,10 @@ def test_the_command_prints_all_settings_as_a_file_that_it_reads(tmp_path, capsy
     file.write_text(printed)
     assert configured(cls, file=file) == cls()
     assert "# Losses\n" in printed and "unit = 12.0  # pixels; distances of landmarks are divided by it\n" in printed
-    assert main(["train", "dasl", "--settings", "--preset", "paper", "--set", "schemes=l2d,cycle"]) == 0
+    name = 'output=läufe/"\U0001d4b3"'  # what TOML writes otherwise than JSON
+    assert main(["train", "dasl", "--settings", "--preset", "paper", "--set", "schemes=l2d,cycle", "--set", name]) == 0
     file.write_text(capsys.readouterr().out)
-    expected = configured(cls, method_class("dasl").PRESETS["paper"], settings=("schemes=l2d,cycle",))
+    expected = configured(cls, method_class("dasl").PRESETS["paper"], settings=("schemes=l2d,cycle", name))
     assert configured(cls, file=file) == expected
 
 
