@@ -136,7 +136,7 @@ class Synthetic(Generic[RNG]):
         background = self._background(rng)
         colors = torch.full_like(vertices[:1], 0.45) if scene.albedo is None else self.model.albedo(scene.albedo)
         image, face_id = fr.render_face(
-            clip, normals.contiguous(), colors, scene.light, self.model.topology, size, background=background
+            clip, normals, colors, scene.light, self.model.topology, size, background=background
         )
         image, mask = self._occlude(rng, image, (face_id >= 0).float())
         image = self._degrade(rng, to_srgb(image).permute(0, 3, 1, 2).contiguous())

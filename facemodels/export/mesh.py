@@ -246,7 +246,7 @@ def bake_albedo(model: MorphableModel, albedo: Tensor | None = None, size: int =
     else:
         colors = model.albedo(None if albedo is None else albedo.reshape(1, -1))
     fragments = fr.texture.rasterize_uv(model.uv, model.uv_faces, (size, size))
-    texture = fr.interpolate(colors.contiguous(), model.faces, fragments)[0]
+    texture = fr.interpolate(colors, model.faces, fragments)[0]
     outside = (fragments.face_id[0] < 0).cpu().numpy()
     row, column = distance_transform_edt(outside, return_distances=False, return_indices=True)
     return texture[torch.from_numpy(row).to(texture.device).long(), torch.from_numpy(column).to(texture.device).long()]

@@ -61,13 +61,11 @@ class DrawnFace:
 
     def interpolate(self, values: Tensor) -> Tensor:
         """Interpolate vertex attributes [V,C] over the pixels: [h,w,C]."""
-        return fr.interpolate(values[None].contiguous(), self.model.topology, self.fragments)[0]
+        return fr.interpolate(values[None], self.model.topology, self.fragments)[0]
 
     def interpolate_colors(self, colors: Tensor) -> Tensor:
         """Interpolate vertex colors [V,3] over the pixels: [h,w,3]; faster than by `fragments` where they suffice."""
-        image, face_id = fr.render_face(
-            self.clip, None, colors[None].contiguous(), None, self.model.topology, self.size
-        )
+        image, face_id = fr.render_face(self.clip, None, colors[None], None, self.model.topology, self.size)
         self.face_id = face_id[0].numpy()
         return image[0]
 
@@ -153,9 +151,7 @@ def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -
     light = 1.25 * fr.lighting.studio()
 
     def clay(piece: DrawnFace) -> Tensor:  # shaded at the vertices, which are a few pixels apart
-        lit = fr.sh_shade(
-            torch.tensor(CLAY).expand(1, model.num_vertices, 3).contiguous(), piece.normals()[None].contiguous(), light
-        )[0]
+        lit = fr.sh_shade(torch.tensor(CLAY).expand(1, model.num_vertices, 3), piece.normals()[None], light)[0]
         return piece.interpolate_colors(255 * to_srgb(lit.clamp(0, 1)))
 
     return blend_faces(picture, faces, model, clay, OPACITY)

@@ -79,12 +79,10 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
         if model.num_albedo
         else torch.full((1, model.num_vertices, 3), 0.4)
     )
-    own = fr.interpolate(albedo.contiguous(), model.faces, fragments)[0]
+    own = fr.interpolate(albedo, model.faces, fragments)[0]
     member = torch.zeros(model.num_vertices)
     member[model.regions["face"]] = 1.0
-    skin = (fr.interpolate(member[None, :, None].contiguous(), model.faces, fragments)[0][..., 0] > 0.99) & (
-        known > 0.9
-    )
+    skin = (fr.interpolate(member[None, :, None], model.faces, fragments)[0][..., 0] > 0.99) & (known > 0.9)
     if skin.any():
         own = (own * (texture[skin].median(0).values / own[skin].median(0).values.clamp(min=1e-3))).clamp(0, 1)
     texture = texture + (1 - known)[..., None] * own
@@ -111,7 +109,7 @@ def draw_textured(picture: np.ndarray, before: Face, face: Face, model: Morphabl
     uv, uv_faces = model.uv, model.uv_faces
 
     def colors(piece: DrawnFace) -> np.ndarray:
-        places = fr.interpolate(uv[None].contiguous(), uv_faces, piece.fragments)
+        places = fr.interpolate(uv[None], uv_faces, piece.fragments)
         normals = fr.vertex_normals(before.vertices(model)[None], model.topology)[0] @ before.rotation.T
         facing = torch.nn.functional.normalize(piece.interpolate(normals), dim=-1)[..., 2:]
         opacity = ((facing - 0.3) / 0.3).clamp(0, 1) * 255

@@ -88,11 +88,11 @@ def compose(
         return fr.render_face(
             new.clip,
             new.normals,
-            colors.contiguous(),
-            target.light.contiguous(),
+            colors,
+            target.light,
             topology,
             (size, size),
-            background=frame.contiguous(),
+            background=frame,
         )[0]
     old = posed_surface(model, source, size)
     fragments = fr.rasterize(new.clip, topology, (size, size))
@@ -100,7 +100,7 @@ def compose(
     if model.symmetry is not None:
         mirror = model.symmetry.long()
         attributes += [old.pixels[:, mirror], old.normals[:, mirror]]
-    maps = fr.interpolate(torch.cat(attributes, -1).contiguous(), topology, fragments).split(3, -1)
+    maps = fr.interpolate(torch.cat(attributes, -1), topology, fragments).split(3, -1)
     model_color, new_normals, old_pixels = maps[:3]
     drawn = fragments.face_id >= 0
     light = _shade(new_normals, target.light)
@@ -108,7 +108,7 @@ def compose(
     with torch.no_grad():
         old_fragments = fr.rasterize(old.clip, topology, (size, size))
         covered = (old_fragments.face_id >= 0).to(frame.dtype)
-        depth = fr.interpolate(old.pixels[..., 2:].contiguous(), topology, old_fragments)[..., 0]
+        depth = fr.interpolate(old.pixels[..., 2:], topology, old_fragments)[..., 0]
     for k in range(len(maps) - 2, 1, -2):  # the mirrored side's colors, then over them the point's own
         pixels, normals = maps[k], maps[k + 1]
         ratio = (light / _shade(normals, target.light).clamp(min=MIN_LIGHT)).clamp(*RELIGHTING)
@@ -126,7 +126,7 @@ def compose(
 
 def _shade(normals: Tensor, light: Tensor) -> Tensor:
     """Light [N,S,S,3] on a white surface."""
-    return fr.sh_shade(torch.ones_like(normals), normals.contiguous(), light.contiguous())
+    return fr.sh_shade(torch.ones_like(normals), normals, light)
 
 
 @torch.no_grad()

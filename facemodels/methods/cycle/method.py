@@ -149,8 +149,8 @@ class Cycle(FaceMethod):
         image, face_id = fr.render_face(
             surface.clip,
             surface.normals,
-            albedo(self.model, properties).contiguous(),
-            properties.light.contiguous(),
+            albedo(self.model, properties),
+            properties.light,
             self.model.topology,
             (self.size, self.size),
         )

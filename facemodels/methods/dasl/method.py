@@ -513,9 +513,7 @@ class DASL(FaceMethod):
         normals = fr.vertex_normals(vertices, topology) @ rotation.mT
         clay = torch.tensor(CLAY, device=image.device).expand(1, vertices.shape[1], 3)
         light = fr.lighting.studio(len(image), device=image.device)
-        drawn, _ = fr.render_face(
-            clip, normals.contiguous(), clay.contiguous(), light, topology, size, background=linear.contiguous()
-        )
+        drawn, _ = fr.render_face(clip, normals, clay, light, topology, size, background=linear)
         rows = [draw_points(linear, given), drawn, draw_points(linear, p.parameters.landmarks[..., :2])]
         return tile(torch.cat(rows), len(image))
 

@@ -319,12 +319,12 @@ class PGN(FaceMethod):
         clay = torch.tensor(CLAY, device=image.device).expand(1, vertices.shape[1], 3)
         drawn, _ = fr.render_face(
             clip,
-            normals.contiguous(),
-            clay.contiguous(),
+            normals,
+            clay,
             fr.lighting.studio(len(image), device=image.device),
             topology,
             size,
-            background=linear.contiguous(),
+            background=linear,
         )
         rows = [draw_points(linear, head_landmarks[..., :2]), drawn]
         if frames is not None:

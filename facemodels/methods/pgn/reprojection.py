@@ -28,14 +28,14 @@ def reproject(image: Tensor, source: Tensor, target: Tensor, topology: fr.Topolo
     size = image.shape[1]
     source_clip, target_clip = _clip(source, size), _clip(target, size)
     fragments = fr.rasterize(target_clip, topology, (size, size))
-    point = fr.interpolate(source.contiguous(), topology, fragments)
+    point = fr.interpolate(source, topology, fragments)
     grid = torch.stack([2 * point[..., 0] / size - 1, 1 - 2 * point[..., 1] / size], -1)
     reprojected = F.grid_sample(image.permute(0, 3, 1, 2), grid, align_corners=False).permute(0, 2, 3, 1)
     with torch.no_grad():
         source_fragments = fr.rasterize(source_clip, topology, (size, size))
         depth = torch.where(
             source_fragments.face_id >= 0,
-            fr.interpolate(source[..., 2:].contiguous(), topology, source_fragments)[..., 0],
+            fr.interpolate(source[..., 2:], topology, source_fragments)[..., 0],
             BACKGROUND_DEPTH,
         )
         front = F.grid_sample(depth[:, None], grid, mode="nearest", padding_mode="border", align_corners=False)[:, 0]

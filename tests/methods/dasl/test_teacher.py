@@ -100,7 +100,7 @@ def test_a_teachers_landmarks_are_written_and_learned_from(tmp_path, capsys):
         for name in (f"{k:02}.png", f"{k:02}.txt"):
             (tmp_path / "less" / name).write_bytes((tmp_path / name).read_bytes())
     other = DASL(small(tmp_path / "other", wild=str(tmp_path / "less"), teacher=str(file), extra="true", held_out=4))
-    with pytest.raises(InputError, match="seen.npz: .*a file made of 12 others; make it anew"):
+    with pytest.raises(InputError, match="seen.npz: .*a file made of 12 others; regenerate it"):
         other.prepare_data()
     with pytest.raises(InputError, match="give wild=PATH and extra=true"):
         small(tmp_path, teacher=str(file))
