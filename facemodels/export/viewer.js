@@ -1,3 +1,4 @@
+// The viewer. One file of over 600 lines: a page that opens offline has to hold all of it.
 "use strict";
 // Draws the meshes described in #scene, whose arrays lie in #data (gzip, base64). Lengths are in millimeters, y is up;
 // colors are linear within shaders.
