@@ -14,7 +14,7 @@ from tqdm import tqdm
 from facemodels.io.files import atomic_write
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
-from facemodels.reconstruction.files import FILES
+from facemodels.reconstruction.files import FILES, Output
 from facemodels.reconstruction.overlays import PICTURES
 from facemodels.reconstruction.texture import photo_texture
 
@@ -109,7 +109,7 @@ class OutputWriter:
         self, word: str, name: str, faces: Sequence[Face], frames: Sequence[int], texture: Callable[[], Tensor]
     ) -> list[Path]:
         """Write one kind of file of one person; see `facemodels.reconstruction.files`."""
-        return FILES[word](self.folder / name, faces, frames, texture, self.model)
+        return FILES[word](Output(self.folder / name, faces, frames, texture, self.model))
 
 
 def print_problem(message: object) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,77 +26,76 @@ from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.overlays import PICTURES
 from facemodels.reconstruction.texture import UNLIT
 
-# (stem, faces, frames, texture, model) -> the files written. stem: folder and beginning of their names. faces: of one
-# person, a face a frame. frames: their numbers. texture: makes `photo_texture` of the first, where it is needed.
-Writer = Callable[[Path, Sequence[Face], Sequence[int], Callable[[], Tensor], MorphableModel], list[Path]]
+
+class Output(NamedTuple):
+    """What is written of one person.
+
+    Attributes:
+        stem: Folder of the files and beginning of their names.
+        faces: A face a frame; of a photograph, one.
+        frames: Numbers of the frames.
+        texture: Makes `photo_texture` of the first face, where it is needed.
+        model: The morphable model.
+    """
+
+    stem: Path
+    faces: Sequence[Face]
+    frames: Sequence[int]
+    texture: Callable[[], Tensor]
+    model: MorphableModel
+
+    def path(self, suffix: str) -> Path:
+        """The file with a suffix."""
+        return self.stem.with_name(self.stem.name + suffix)
 
 
-def _with_suffix(stem: Path, suffix: str) -> Path:
-    return stem.with_name(stem.name + suffix)
+Writer = Callable[[Output], list[Path]]  # returns the files written
 
 
 def _mesh_writer(suffix: str) -> Writer:
-    def save(
-        stem: Path,
-        faces: Sequence[Face],
-        frames: Sequence[int],
-        texture: Callable[[], Tensor],
-        model: MorphableModel,
-    ) -> list[Path]:
-        path, face = _with_suffix(stem, suffix), faces[0]
-        mesh = mesh_of(model, face.identity, face.expression, face.albedo, name=stem.name)
-        write(path, mesh if model.uv is None else replace(mesh, texture=UNLIT * texture().numpy()))
+    def save(output: Output) -> list[Path]:
+        path, face = output.path(suffix), output.faces[0]
+        mesh = mesh_of(output.model, face.identity, face.expression, face.albedo, name=output.stem.name)
+        write(path, mesh if output.model.uv is None else replace(mesh, texture=UNLIT * output.texture().numpy()))
         return [path]
 
     return save
 
 
-def save_texture(
-    stem: Path,
-    faces: Sequence[Face],
-    frames: Sequence[int],
-    texture: Callable[[], Tensor],
-    model: MorphableModel,
-) -> list[Path]:
+def save_texture(output: Output) -> list[Path]:
     """Write the texture as a PNG, sRGB."""
-    path, out = _with_suffix(stem, "_texture.png"), io.BytesIO()
-    Image.fromarray(to_bytes(texture())).save(out, "PNG")
+    path, out = output.path("_texture.png"), io.BytesIO()
+    Image.fromarray(to_bytes(output.texture())).save(out, "PNG")
     write_atomically({path: out.getvalue()})
     return [path]
 
 
-def save_coefficients(
-    stem: Path,
-    faces: Sequence[Face],
-    frames: Sequence[int],
-    texture: Callable[[], Tensor],
-    model: MorphableModel,
-) -> list[Path]:
+def save_coefficients(output: Output) -> list[Path]:
     """Write coefficients, pose, landmarks and crops as arrays over the frames (.npz), and readable (.json).
 
     Identity and albedo, which belong to the person, are written once.
     """
     tensors = {
-        "identity": faces[0].identity[None],
-        "expression": torch.stack([f.expression for f in faces]),
-        "rotation": torch.stack([f.rotation for f in faces]),
-        "scale": torch.tensor([f.scale for f in faces]),
-        "translation": torch.stack([f.translation for f in faces]),
-        "landmarks": torch.stack([f.landmarks for f in faces]),
-        "crop": torch.tensor([f.crop for f in faces]),
+        "identity": output.faces[0].identity[None],
+        "expression": torch.stack([f.expression for f in output.faces]),
+        "rotation": torch.stack([f.rotation for f in output.faces]),
+        "scale": torch.tensor([f.scale for f in output.faces]),
+        "translation": torch.stack([f.translation for f in output.faces]),
+        "landmarks": torch.stack([f.landmarks for f in output.faces]),
+        "crop": torch.tensor([f.crop for f in output.faces]),
     }
-    if faces[0].albedo is not None:
-        tensors["albedo"] = faces[0].albedo[None]
-    if faces[0].light is not None:
-        tensors["light"] = torch.stack([f.light for f in faces if f.light is not None])
-    arrays = {k: v.numpy() for k, v in tensors.items()} | {"frame": np.array(frames)}
+    if output.faces[0].albedo is not None:
+        tensors["albedo"] = output.faces[0].albedo[None]
+    if output.faces[0].light is not None:
+        tensors["light"] = torch.stack([f.light for f in output.faces if f.light is not None])
+    arrays = {k: v.numpy() for k, v in tensors.items()} | {"frame": np.array(output.frames)}
     packed = io.BytesIO()
     np.savez(packed, **arrays)  # type: ignore[arg-type] # the arrays are keywords, and none is named allow_pickle
-    readable = {"model": model.name, "score": round(faces[0].score, 4)}
+    readable = {"model": output.model.name, "score": round(output.faces[0].score, 4)}
     readable |= {k: np.round(v.astype(float), 5).tolist() for k, v in arrays.items()}
-    readable["expression_names"] = list(model.expression_names)
+    readable["expression_names"] = list(output.model.expression_names)
     lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in readable.items())
-    paths = [_with_suffix(stem, suffix) for suffix in (".npz", ".json")]
+    paths = [output.path(suffix) for suffix in (".npz", ".json")]
     write_atomically({paths[0]: packed.getvalue(), paths[1]: f"{{\n{lines}\n}}\n".encode()})
     return paths
 
@@ -115,50 +115,34 @@ def write_curves(path: Path, names: Sequence[str], values: np.ndarray, frames: S
     write_atomically({path: ("\n".join(rows) + "\n").encode()})
 
 
-def save_arkit(
-    stem: Path,
-    faces: Sequence[Face],
-    frames: Sequence[int],
-    texture: Callable[[], Tensor],
-    model: MorphableModel,
-) -> list[Path]:
+def save_arkit(output: Output) -> list[Path]:
     """Write ARKit's 52 curves as CSV, a row a frame."""
-    path = _with_suffix(stem, "_arkit.csv")
-    write_curves(path, model.expression_names, torch.stack([f.expression for f in faces]).numpy(), frames)
+    path = output.path("_arkit.csv")
+    write_curves(
+        path, output.model.expression_names, torch.stack([f.expression for f in output.faces]).numpy(), output.frames
+    )
     return [path]
 
 
-def save_landmarks(
-    stem: Path,
-    faces: Sequence[Face],
-    frames: Sequence[int],
-    texture: Callable[[], Tensor],
-    model: MorphableModel,
-) -> list[Path]:
+def save_landmarks(output: Output) -> list[Path]:
     """Write the landmarks: of a photograph, 68 lines "x y z"; of a video, an array [T,68,3]. Pixels, y down."""
-    if len(frames) == 1:
-        path = _with_suffix(stem, "_landmarks.txt")
-        lines = "".join(f"{x:.2f} {y:.2f} {z:.2f}\n" for x, y, z in faces[0].landmarks.tolist())
+    if len(output.frames) == 1:
+        path = output.path("_landmarks.txt")
+        lines = "".join(f"{x:.2f} {y:.2f} {z:.2f}\n" for x, y, z in output.faces[0].landmarks.tolist())
         write_atomically({path: lines.encode()})
         return [path]
-    path, packed = _with_suffix(stem, "_landmarks.npy"), io.BytesIO()
-    np.save(packed, torch.stack([f.landmarks for f in faces]).numpy())
+    path, packed = output.path("_landmarks.npy"), io.BytesIO()
+    np.save(packed, torch.stack([f.landmarks for f in output.faces]).numpy())
     write_atomically({path: packed.getvalue()})
     return [path]
 
 
-def save_pose(
-    stem: Path,
-    faces: Sequence[Face],
-    frames: Sequence[int],
-    texture: Callable[[], Tensor],
-    model: MorphableModel,
-) -> list[Path]:
+def save_pose(output: Output) -> list[Path]:
     """Write the pose as CSV, a row a frame: angles in degrees, position in pixels (y down), pixels per millimeter."""
-    path, out = _with_suffix(stem, "_pose.csv"), io.StringIO()
+    path, out = output.path("_pose.csv"), io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["frame", "pitch_deg", "yaw_deg", "roll_deg", "x_px", "y_px", "scale_px_per_mm"])
-    for frame, face in zip(frames, faces):
+    for frame, face in zip(output.frames, output.faces):
         numbers = [*face.degrees, *face.translation.tolist()]
         writer.writerow([frame, *(f"{v:.3f}" for v in numbers), f"{face.scale:.5f}"])
     write_atomically({path: out.getvalue().encode()})
