@@ -1,16 +1,19 @@
 """A face laid on a scan: by landmarks, then by the least sum of squared distances; and the distances afterwards.
 
-Lengths are in the scan's unit. Geometry is float64 on the CPU.
+`LandmarkCheck` warns of landmarks that cannot be those that they are taken for. Lengths are in the scan's unit.
+Geometry is float64 on the CPU.
 """
 
 import math
+import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from facemodels.core.alignment import Similarity, similarity
-from facemodels.core.landmarks import NUM_CONTOUR
+from facemodels.core.landmarks import INNER, NAMES, NUM_CONTOUR, NUM_LANDMARKS, indices, mirror_order
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import ClosestPoints, interpolate_faces
 
@@ -18,6 +21,10 @@ THINNED = 5000  # points of a scan that a face is first laid on
 ITERATIONS = 50
 # The last step: how far it moves points, relative to their extent, or how much of the sum of squares it removes.
 TOLERANCE, GAIN = 1e-6, 1e-6
+# `misfit` of any two faces is below the first; of landmarks whose sides are exchanged it may be as small as the second,
+# but is then more than twice that of the right order (docs/notes/evaluation.md).
+MISFIT, MISFIT_EXCHANGED = 0.35, 0.2
+SIZES = 0.5, 2.0  # of a face in proportion to another, more than people differ by
 
 
 class Surface:
@@ -77,6 +84,91 @@ def align_landmarks(surface: Surface, marks: Tensor, scale: bool = True) -> Simi
     known = marks.isfinite().all(1)
     known[:NUM_CONTOUR] = False
     return similarity(surface.landmarks[known], marks[known], scale=scale)
+
+
+def misfit(points: Tensor, targets: Tensor) -> float:
+    """How badly landmarks of two faces fit: their distance after a similarity, relative to their own spread.
+
+    Args:
+        points: [K,3] landmarks of one face.
+        targets: [K,3] the same landmarks of the other.
+
+    Returns:
+        The root mean square of the distances, divided by the root mean square of the targets' distances from their
+        center: 0 where the faces are similar, near 1 where the landmarks have nothing to do with each other.
+    """
+    left = similarity(points, targets)(points) - targets
+    spread = targets - targets.mean(0)
+    return float((left.square().sum() / spread.square().sum().clamp(min=torch.finfo(targets.dtype).tiny)).sqrt())
+
+
+class LandmarkCheck:
+    """Warns of landmarks on scans that do not fit the predicted faces: in another order, or of another unit.
+
+    Aligned by such landmarks, a face comes to lie anywhere, and its errors look like those of a bad prediction. The
+    first misfit warns; `notes` counts all, for the report.
+
+    Args:
+        numbers: Which of the 68 landmarks are picked on the scans, in their order there; those of the contour are left
+            out, as `align_landmarks` leaves them out.
+        millimeters: Whether the scans should be in millimeters, as predictions are.
+    """
+
+    def __init__(self, numbers: Sequence[int] = indices(INNER), millimeters: bool = False) -> None:
+        self.numbers, self.millimeters = tuple(numbers), millimeters
+        self._files: dict[str, str] = {}  # the first complaint about each file
+        self._checked: set[str] = set()
+
+    def add(self, file: object, surface: Surface, marks: Tensor) -> None:
+        """Compare a predicted surface with the landmarks that it is about to be aligned with.
+
+        Args:
+            file: Where the landmarks were read from, for messages.
+            surface: The predicted surface.
+            marks: [K,3] the landmarks with the check's `numbers`, or all 68; NaN where unknown.
+        """
+        name = str(file)
+        self._checked.add(name)
+        complaint = self._complaint(surface.landmarks, marks.double())
+        if complaint is None or name in self._files:
+            return
+        if not self._files:
+            warnings.warn(f"{name}: {complaint}", stacklevel=3)
+        self._files[name] = complaint
+
+    def notes(self) -> list[str]:
+        """A note for the report where landmarks did not fit; empty where all did."""
+        if not self._files:
+            return []
+        name, complaint = next(iter(self._files.items()))
+        return [
+            f"Landmarks of {len(self._files)} of {len(self._checked)} scans do not fit; the first, {name}: {complaint}"
+        ]
+
+    def _complaint(self, landmarks: Tensor, marks: Tensor) -> str | None:
+        numbers = torch.tensor(self.numbers)
+        targets = marks[numbers] if len(marks) == NUM_LANDMARKS != len(numbers) else marks
+        used = targets.isfinite().all(1) & (numbers >= NUM_CONTOUR)
+        numbers, targets = numbers[used], targets[used]
+        found = misfit(landmarks[numbers], targets)
+        other = torch.tensor(mirror_order(NUM_LANDMARKS))[numbers]
+        exchanged = found > MISFIT_EXCHANGED and misfit(landmarks[other], targets) < found / 2
+        if found > MISFIT or exchanged:
+            names = ", ".join(NAMES[NUM_LANDMARKS][k] for k in self.numbers)
+            order = names if len(self.numbers) < 20 else "that of the 68 landmarks of iBUG"
+            return (
+                f"expected landmarks of a face, found {len(numbers)} that miss those of the prediction by "
+                f"{100 * found:.0f} % of their spread after alignment (other people's: 5 to 20 %)"
+                f"{', and with left and right exchanged by less than half of it' if exchanged else ''}; check their "
+                f"order, which is {order} (right is the subject's), else the prediction itself is no face"
+            )
+        size = float(similarity(targets, landmarks[numbers]).scale)  # of the prediction, in units of the scan
+        if self.millimeters and not SIZES[0] < size < SIZES[1]:
+            return (
+                f"expected a scan in millimeters, found landmarks of a face {1 / size:.3g} times the size of the "
+                "prediction; check the scan's unit"
+            )
+        return None
 
 
 class Pairs(NamedTuple):

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from facemodels.core.alignment import Similarity
+from facemodels.core.landmarks import SEVEN, mirror_order
 from facemodels.core.surface import ClosestPoints
 from facemodels.evaluation import scan_alignment
-from facemodels.evaluation.scan_alignment import Pairs, Surface, align_closest_points, within
+from facemodels.evaluation.scan_alignment import LandmarkCheck, Pairs, Surface, align_closest_points, misfit, within
 from facerender.camera import euler_rotation
 from tests.evaluation.sphere_scans import MARKS, UNIT, ball, surface
 
@@ -130,3 +131,72 @@ def test_pairs_decide_what_closest_points_leave_free():
 def test_within_keeps_the_vertices_within_the_radius():
     vertices = torch.tensor([[0.0, 0, 95], [0, 0, 95.01], [3, 4, 0]], dtype=torch.float64)
     assert torch.equal(within(vertices, torch.zeros(3).double(), 95.0), vertices[[0, 2]])
+
+
+# The seven landmarks of a face, mm.
+FACE = torch.tensor(
+    [[-46, 36, -18], [-16, 34, -10], [16, 34, -10], [46, 36, -18], [0, -6, 12], [-26, -36, 0], [26, -36, 0]],
+    dtype=torch.float64,
+)
+
+
+def faces_and_check(millimeters=True):
+    landmarks = torch.zeros(68, 3, dtype=torch.float64)
+    landmarks[list(SEVEN)] = FACE
+    triangle = Surface(torch.eye(3), torch.tensor([[0, 1, 2]]), landmarks)
+    return triangle, LandmarkCheck(SEVEN, millimeters)
+
+
+def test_misfit_is_the_distance_after_alignment_relative_to_the_spread():
+    turn = euler_rotation(torch.tensor([[0.3, -0.8, 0.4]], dtype=torch.float64))[0]
+    assert misfit(FACE, 3 * FACE @ turn.T + 7) == pytest.approx(0, abs=1e-12)
+    square = torch.tensor([[1.0, 1, 0], [-1, 1, 0], [-1, -1, 0], [1, -1, 0]], dtype=torch.float64)
+    lifted = square + torch.tensor([[0, 0, 0.1], [0, 0, -0.1], [0, 0, 0.1], [0, 0, -0.1]])  # nothing turns it back
+    assert misfit(square, lifted) == pytest.approx(0.1 / (2 + 0.01) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda marks: marks.flip(0), "check their order, which is eye_outer_right, eye_inner_right"),
+        (lambda marks: marks[[3, 2, 1, 0, 4, 6, 5]], "left and right exchanged"),
+        (lambda marks: marks[[1, 0, 2, 3, 4, 5, 6]], "check their order"),
+        (lambda marks: marks[[4, 0, 1, 2, 3, 5, 6]], "check their order"),
+        (lambda marks: marks / 1000, "times the size of the prediction; check the scan's unit"),
+    ],
+    ids=["reversed", "sides exchanged", "corners of an eye exchanged", "nose first", "meters"],
+)
+def test_landmarks_in_another_order_or_unit_warn_once_and_are_noted(change, words):
+    surface, check = faces_and_check()
+    noise = 3 * torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.warns(UserWarning, match=f"bad.pp: expected .*{words}") as caught:
+        for name in ("bad.pp", "bad.pp", "worse.pp"):
+            check.add(name, surface, change(FACE + noise))
+    check.add("good.pp", surface, FACE + noise)
+    (note,) = check.notes()
+    assert len(caught) == 1 and note.startswith("Landmarks of 2 of 3 scans do not fit; the first, bad.pp: ")
+
+
+@pytest.mark.filterwarnings("error")
+def test_landmarks_of_other_people_with_noise_do_not_warn():
+    surface, check = faces_and_check()
+    random = torch.Generator().manual_seed(1)
+    for k in range(50):
+        stretched = FACE * (1 + 0.1 * torch.randn(3, generator=random, dtype=torch.float64))
+        check.add(k, surface, stretched + 3 * torch.randn(7, 3, generator=random, dtype=torch.float64) / 3**0.5)
+    assert check.notes() == []
+    surface, check = faces_and_check(millimeters=False)
+    check.add("meters.obj", surface, FACE / 1000)
+    assert check.notes() == []
+
+
+def test_check_of_all_landmarks_leaves_out_the_contour_and_those_that_are_unknown():
+    random = torch.Generator().manual_seed(2)
+    marks = 40 * torch.randn(68, 3, generator=random, dtype=torch.float64)
+    triangle, check = Surface(torch.eye(3), torch.tensor([[0, 1, 2]]), marks), LandmarkCheck()
+    some = marks.clone()
+    some[:17], some[20], some[40] = 1e3, torch.nan, torch.nan
+    check.add("a.txt", triangle, some)
+    assert check.notes() == []
+    with pytest.warns(UserWarning, match="a.txt: .*the 68 landmarks of iBUG"):
+        check.add("a.txt", triangle, marks[list(mirror_order(68))])
