@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-import facerender as fr
 from facemodels.cli import reconstruct as reconstruct_command
 from facemodels.cli import transfer as transfer_command
 from facemodels.cli.main import main
 from facemodels.core.device import parse_device
 from facemodels.core.parameters import FaceParameters
+from facemodels.core.rotation import head_rotation
 from facemodels.methods.face_method import FaceMethod
 from facemodels.reconstruction.detect import Detection
 from facemodels.reconstruction.reconstructor import Reconstructor
@@ -41,10 +41,10 @@ class StubMethod(FaceMethod):
 
     name, size = "stub", 64
 
-    def __init__(self, place=(160.0, 120.0), scale=0.5, yaw=0.4):
+    def __init__(self, place=(160.0, 120.0), scale=0.5, yaw=-23.0):
         super().__init__(type("C", (Config,), {"model": "builtin"})())
         self.place, self.px_per_mm, self.weight = place, scale, torch.nn.Parameter(torch.zeros(1))
-        self.rotation = fr.camera.euler_rotation(torch.tensor([[0.1, yaw, -0.2]]))[0]
+        self.rotation = head_rotation(torch.tensor([-6.0, yaw, 11.0]))
         self.passes = 0
 
     def reconstruct(self, image):

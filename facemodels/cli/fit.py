@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import facerender as fr
 from facemodels.cli.fit_pictures import draw_mesh_error, draw_mesh_fit, draw_photo_fit
 from facemodels.core.errors import InputError
+from facemodels.core.rotation import head_angles
 from facemodels.core.surface import ClosestPoints
 from facemodels.fitting.photo import fit_image
 from facemodels.fitting.raster import face_triangles
@@ -144,11 +144,11 @@ def _fit_photo(options: Namespace, model: MorphableModel) -> str:
     iio.imwrite(options.output / "error.png", error)
     _write_fit(options, fit, model)
     assert fit.camera is not None and fit.landmark_error is not None  # of a fit to a photo
-    pitch, yaw, roll = fr.camera.euler_angles(fit.camera.rotation)[0].rad2deg().tolist()
+    pitch, yaw, roll = head_angles(fit.camera.rotation[0]).tolist()
     mm = fit.landmark_error / float(fit.camera.scale)
     return (
         f"{options.input}: {len(given.points)} landmarks from {file.name}, {fit.landmark_error:.2f} pixels off on "
-        f"average ({mm:.2f} mm on the face); yaw {yaw:.0f}, pitch {pitch:.0f}, roll {roll:.0f} degrees; {seconds:.1f} s"
+        f"average ({mm:.2f} mm on the face); pitch {pitch:.0f}, yaw {yaw:.0f}, roll {roll:.0f} degrees; {seconds:.1f} s"
     )
 
 

@@ -40,10 +40,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 
 from facemodels.core.crops import Box, cut, landmark_box, to_crop
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import mirror_order
+from facemodels.core.rotation import head_rotation
 from facemodels.data import FaceBatch
 from facemodels.data.cache import Sample, Samples, collect_samples, load_in_threads
 from facemodels.io.files import input_error, take_arrays
@@ -80,8 +82,8 @@ class Photo(NamedTuple):
 
     @property
     def yaw(self) -> float:
-        """Yaw of the fitted face in degrees, with the data set's sign: positive where the face looks to the left of the
-        picture. (`Face.degrees` has the opposite sign.)
+        """Yaw of the fitted face in degrees, positive where the face looks to the left of the picture, as in
+        `Face.degrees`.
         """
         return float(np.degrees(self.pose[1]))
 
@@ -280,7 +282,7 @@ class LP300W(PhotoSet):
 
 
 def pose_rotation(angles: np.ndarray) -> np.ndarray:
-    """Convert the angles of a Pose_Para to the rotation R = Rx Ry Rz, with the signs of the data set.
+    """Convert the angles of a Pose_Para to the rotation R = Rx Ry Rz (`core.rotation.head_rotation`, in radians).
 
     Args:
         angles: [...,3] pitch, yaw, roll in radians.
@@ -288,13 +290,7 @@ def pose_rotation(angles: np.ndarray) -> np.ndarray:
     Returns:
         [...,3,3], proper, for column vectors.
     """
-    (cx, cy, cz), (sx, sy, sz) = (np.moveaxis(f(np.asarray(angles, np.float64)), -1, 0) for f in (np.cos, np.sin))
-    rows = [
-        [cy * cz, cy * sz, -sy],
-        [sx * sy * cz - cx * sz, sx * sy * sz + cx * cz, sx * cy],
-        [cx * sy * cz + sx * sz, cx * sy * sz - sx * cz, cx * cy],
-    ]
-    return np.stack([np.stack(row, -1) for row in rows], -2)
+    return head_rotation(torch.from_numpy(np.degrees(np.asarray(angles, np.float64)))).numpy()
 
 
 def crop_camera(pose: np.ndarray, height: int, box: Box, size: int) -> tuple[np.ndarray, float, np.ndarray]:

@@ -5,8 +5,8 @@ The protocol of Hopenet (Ruiz, Chong and Rehg: Fine-grained head pose estimation
 * Labels are the first three numbers of Pose_Para, in degrees: pitch, yaw, roll of R = Rx Ry Rz with the signs of the
   data set (`data.tddfa`).
 * Faces with any of the three beyond 99 degrees are excluded, as everywhere in this benchmark: 31 of the 2,000.
-* A predicted rotation is decomposed in the same convention (`angles_of`), which gives a yaw within 90 degrees, even
-  where the label is beyond. Differences of angles are taken the shorter way round.
+* A predicted rotation is decomposed in the same convention (`core.rotation.head_angles`), which gives a yaw within 90
+  degrees, even where the label is beyond. Differences of angles are taken the shorter way round.
 * Crops are made from the labeled landmarks, as in the landmark benchmark. The detectors' boxes of some papers are
   looser.
 
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from facemodels.core.rotation import head_angles
 from facemodels.data.tddfa import AFLW2000, pose_rotation
 from facemodels.evaluation.aflw2000_data import batches, locate, photograph_count, subset_notes
 from facemodels.evaluation.predictor import add_limit, limited, predictor
@@ -103,6 +104,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         largest=30.0,
         columns=COLUMNS,
         row=[results[f"mae_{angle}_degrees"] for angle in COLUMNS],
+        ranked_by="mean",
         published=PUBLISHED,
         notes=notes,
     )
@@ -125,27 +127,13 @@ def scores(rotations: np.ndarray, labels: np.ndarray) -> tuple[Results, np.ndarr
         keys = [f"mae_{a}_degrees" for a in (*ANGLES, "mean")]
         keys += [f"mean_signed_error_{a}_degrees" for a in ANGLES]
         return dict.fromkeys([*keys, "rotation_error_degrees"]), np.zeros(0)
-    off = differences(np.degrees(angles_of(rotations)), labels)
+    off = differences(head_angles(torch.from_numpy(rotations).double()).numpy(), labels)
     absolute = np.abs(off)
     results: Results = {f"mae_{angle}_degrees": float(v) for angle, v in zip(ANGLES, absolute.mean(0))}
     results["mae_mean_degrees"] = float(absolute.mean())
     results |= {f"mean_signed_error_{angle}_degrees": float(v) for angle, v in zip(ANGLES, off.mean(0))}
     between = rotation_angle(torch.from_numpy(rotations), torch.from_numpy(pose_rotation(np.radians(labels))))
     return results | {"rotation_error_degrees": float(between.mean().rad2deg())}, absolute.mean(1)
-
-
-def angles_of(rotation: np.ndarray) -> np.ndarray:
-    """Decompose rotations in the data set's convention, the inverse of `data.tddfa.pose_rotation`.
-
-    Args:
-        rotation: [...,3,3].
-
-    Returns:
-        Pitch, yaw, roll [...,3], radians, with the yaw within a right angle.
-    """
-    r = np.asarray(rotation, np.float64)
-    yaw = np.arcsin(np.clip(-r[..., 0, 2], -1, 1))
-    return np.stack([np.arctan2(r[..., 1, 2], r[..., 2, 2]), yaw, np.arctan2(r[..., 0, 1], r[..., 0, 0])], -1)
 
 
 def differences(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:

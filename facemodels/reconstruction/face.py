@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import facerender as fr
 from facemodels.core.camera import Camera
 from facemodels.core.crops import Box
 from facemodels.core.parameters import FaceParameters
+from facemodels.core.rotation import head_angles
 from facemodels.models.morphable import MorphableModel
 
 
@@ -75,12 +75,12 @@ class Face:
 
     @property
     def degrees(self) -> tuple[float, float, float]:
-        """(pitch, yaw, roll) in degrees: the rotation is Rz(roll) Ry(yaw) Rx(pitch).
+        """(pitch, yaw, roll) in degrees, in the convention of 300W-LP and AFLW2000-3D.
 
-        Positive pitch turns the face down, positive yaw to its left (to the right in the picture), positive roll turns
-        the head counterclockwise in the picture.
+        Positive pitch looks up, positive yaw looks to the left of the picture, positive roll turns the head clockwise
+        in the picture; see `facemodels.core.rotation.head_angles`.
         """
-        pitch, yaw, roll = fr.camera.euler_angles(self.parameters.rotation)[0].rad2deg().tolist()
+        pitch, yaw, roll = head_angles(self.rotation).tolist()
         return pitch, yaw, roll
 
     def vertices(self, model: MorphableModel) -> Tensor:

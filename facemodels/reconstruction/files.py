@@ -137,11 +137,18 @@ def save_landmarks(output: Output) -> list[Path]:
     return [path]
 
 
+# The names of the angles say which direction is positive, see `core.rotation.head_angles`.
+POSE_COLUMNS = ("frame", "pitch_up_deg", "yaw_left_deg", "roll_clockwise_deg", "x_px", "y_px", "scale_px_per_mm")
+
+
 def save_pose(output: Output) -> list[Path]:
-    """Write the pose as CSV, a row a frame: angles in degrees, position in pixels (y down), pixels per millimeter."""
+    """Write the pose as CSV, a row a frame: angles in degrees, position in pixels (y down), pixels per millimeter.
+
+    Pitch is positive up, yaw to the left of the picture, roll clockwise in the picture: `Face.degrees`.
+    """
     path, out = output.path("_pose.csv"), io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["frame", "pitch_deg", "yaw_deg", "roll_deg", "x_px", "y_px", "scale_px_per_mm"])
+    writer.writerow(POSE_COLUMNS)
     for frame, face in zip(output.frames, output.faces):
         numbers = [*face.degrees, *face.translation.tolist()]
         writer.writerow([frame, *(f"{v:.3f}" for v in numbers), f"{face.scale:.5f}"])

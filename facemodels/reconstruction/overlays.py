@@ -193,7 +193,7 @@ def landmarks(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel)
 
 
 def pose(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
-    """The head's axes (x to its left red, y up green, z out of the face blue) and its angles in degrees."""
+    """The head's axes (x to its left red, y up green, z out of the face blue) and `Face.degrees`."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     for face in faces:
