@@ -37,7 +37,7 @@ def configure(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.epilog = """examples:
   facemodels fit photo.jpg --landmarks photo.txt -o out
-      with 68, 21 or 5 points as .txt, .npy, .json, .pts or .mat
+      with 68, 21 or 5 points: of dlib, OpenFace, MediaPipe, iBUG (.pts), as text or JSON ...
   facemodels fit AFLW2000/image00002.jpg -o out
       with the landmarks in image00002.mat beside it
   facemodels fit photo.jpg -o out --model FLAME2020/generic_model.pkl
@@ -133,7 +133,7 @@ def _fit_photo(options: Namespace, model: MorphableModel) -> str:
             f"{options.input}: a photo needs landmarks; give a file of 68, 21 or 5 points with --landmarks, or put one "
             f"of {names} beside it"
         )
-    given = read_landmarks(file)
+    given = read_landmarks(file, size=photo.shape[:2], photo=options.input)
     check_inside(given.points, photo.shape[:2], file)
     start = time.perf_counter()
     iterations = {} if options.iterations is None else {"iterations": options.iterations}

@@ -10,7 +10,7 @@ import numpy as np
 from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
 from facemodels.io.images import PICTURE_SUFFIXES
-from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
+from facemodels.io.landmarks import check_inside, read_faces, sidecar
 from facemodels.io.video import VIDEO_SUFFIXES
 
 Clip: TypeAlias = Path | str  # a video, or the name of a webcam: "webcam", "webcam:1" ...
@@ -96,7 +96,7 @@ class KnownFaces:
         self._boxes = None if boxes is None else _read_boxes(boxes)
 
     def landmarks(self, photo: Path, image: np.ndarray) -> list[np.ndarray] | None:
-        """The landmarks [L,2] of a photograph's face; None where they are not known.
+        """The landmarks [L,2] of each of a photograph's faces; None where they are not known.
 
         Raises:
             InputError: They cannot be read, or lie outside the photograph.
@@ -104,9 +104,10 @@ class KnownFaces:
         file = self._landmark_file(photo)
         if file is None:
             return None
-        points = read_landmarks(file).points
-        check_inside(points, image.shape[:2], file)
-        return [points]
+        faces = [face.points for face in read_faces(file, size=image.shape[:2], photo=photo)]
+        for points in faces:
+            check_inside(points, image.shape[:2], file)
+        return faces
 
     def boxes(self, photo: Path) -> list[Box] | None:
         """The boxes of a photograph's faces; None where they are not known."""

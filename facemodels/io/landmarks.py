@@ -1,30 +1,38 @@
-"""Landmarks of photos and scans from the files in which they are common.
+"""Landmarks of photos and scans from the files of the usual tools.
 
-| file | what is read | pixels |
-|---|---|---|
-| `.txt` | one point a line, "x y", separated by spaces, commas or tabs | as they are |
-| `.pts` | the same between braces, under iBUG's header | 1-based |
-| `.npy` | [L,2], [2,L], or with z | as they are |
-| `.json` | a list of points, or {"36": [x, y], ...} by iBUG number; either under "landmarks" too | as they are |
-| `.mat` | AFLW2000-3D, 300W-LP: the first of `pt3d_68`, `pts_3d`, `pts_2d`, `pt2d`, `landmarks` | 1-based |
+* `.txt`, `.csv`: a point a line, "x y", also with a number or name before it, in brackets, or under a header with x
+  and y; or a face a line, 136 numbers or columns x_0, y_0 ... (OpenFace: the lines with success 1).
+* `.pts`: the same between braces, under iBUG's header; 1-based.
+* `.npy`: [L,2], [2,L], or with z, or [2L]. `.npz`: `landmarks`, as the commands write it.
+* `.json`: a list of points, [x, y] or {"x": ..., "y": ...}; {"36": [x, y], ...} by iBUG number; the five by name;
+  face_recognition's groups; OpenPose's faces; also under "landmarks", "keypoints", "people" ...
+* `.xml`: dlib's (imglab), the `<part>`s of the picture's `<box>`es, whole numbers at the centers of pixels.
+* `.pp`: MeshLab's PickedPoints, of a mesh.
+* `.mat`: AFLW2000-3D, 300W-LP: the first of `pt3d_68`, `pts_3d`, `pts_2d`, `pt2d`, `landmarks`; 1-based.
 
 In this library's pixel coordinates, the upper left corner of the image is (0, 0) and the center of the first pixel
 (0.5, 0.5). 1-based files (MATLAB's) call that center (1, 1); 0.5 is subtracted from their coordinates.
 
 L is 68 (iBUG), 21 (AFLW) or 5 (eyes, tip of the nose, corners of the mouth; first the eye on the left of the image).
+Of MediaPipe's 468 or 478, the usual 68 are taken (`landmark_names.MEDIAPIPE_68`); where all lie within -1..2, they are
+shares of the picture's size.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from facemodels.core.errors import InputError, one_line
-from facemodels.core.landmarks import COUNTS, NUM_LANDMARKS
+from facemodels.core.landmarks import COUNTS
+from facemodels.io.files import read_npz
+from facemodels.io.landmark_names import MEDIAPIPE_68, NUM_MEDIAPIPE
+from facemodels.io.landmark_tables import read_table
+from facemodels.io.landmark_trees import read_json, read_xml
 from facemodels.io.matfile import read_mat
 
-LANDMARK_SUFFIXES = (".mat", ".pts", ".txt", ".npy", ".json")
+LANDMARK_SUFFIXES = (".mat", ".pts", ".txt", ".npy", ".json", ".csv", ".xml", ".npz", ".pp")
+_TEXT_LIMIT = 64 << 20  # bytes
 # Arrays of .mat files in the order of preference, and what their contour is, see `Landmarks`.
 _MAT_KEYS = {"pt3d_68": "static", "pts_3d": "static", "pts_2d": "moving", "pt2d": "moving", "landmarks": "moving"}
 _FEWEST = 4
@@ -44,18 +52,34 @@ class Landmarks(NamedTuple):
     contour: str
 
 
-def read_landmarks(path: str | Path, dimensions: int = 2) -> Landmarks:
-    """Read a landmark file of one of the kinds in the table above.
+def read_landmarks(
+    path: str | Path, dimensions: int = 2, size: tuple[int, int] | None = None, photo: str | Path | None = None
+) -> Landmarks:
+    """Read a landmark file of one of the kinds in the table above, of one face.
 
     Args:
         path: the file.
         dimensions: 2 for a photo's landmarks; 3 for a mesh's, which `.pts` and most `.mat` files do not have. A list of
             68 vertex numbers is not accepted; the caller must look up their positions.
+        size: (H, W) of the photo, for MediaPipe's, which are shares of it.
+        photo: the photo, which chooses among the pictures of a file by its name.
 
     Raises:
-        InputError: the file is missing, of another kind, damaged, or does not hold 68, 21 or 5 points of which at least
-            four are known.
+        InputError: the file is missing, of another kind, damaged, holds several faces, or does not hold 68, 21 or 5
+            points of which at least four are known.
     """
+    faces = read_faces(path, dimensions, size, photo)
+    if len(faces) > 1:
+        raise InputError(
+            f"{path}: landmarks of one face are needed, there are {len(faces)} faces in the file; keep one"
+        )
+    return faces[0]
+
+
+def read_faces(
+    path: str | Path, dimensions: int = 2, size: tuple[int, int] | None = None, photo: str | Path | None = None
+) -> list[Landmarks]:
+    """Read a landmark file that may hold several faces; see `read_landmarks`."""
     path = Path(path)
     kind = path.suffix.lower()
     if not path.is_file():
@@ -65,17 +89,36 @@ def read_landmarks(path: str | Path, dimensions: int = 2) -> Landmarks:
             f"{path}: landmarks are read from {', '.join(LANDMARK_SUFFIXES)} files, "
             f"this one ends in {kind or 'nothing'}"
         )
-    contour = "moving"
-    found: np.ndarray | list[list[float]]
+    contour, name = "moving", None if photo is None else Path(photo).name
+    found: list[np.ndarray]
     if kind == ".mat":
-        found, contour = _read_mat(path)
+        array, contour = _read_mat(path)
+        found = [array]
     elif kind == ".npy":
-        found = _read_npy(path)
+        found = [_read_npy(path)]
+    elif kind == ".npz":
+        found = _read_npz(path)
     elif kind == ".json":
-        found = _read_json(path)
+        found = read_json(path, _read_text(path), name)
+    elif kind in (".xml", ".pp"):
+        found = read_xml(path, _read_text(path), name)
     else:
-        found = _read_text(path)
+        text = _read_text(path)
+        found = read_table(path, text, name)
+        if "n_points" in text:  # iBUG's header under another suffix
+            kind = ".pts"
+    if not found:
+        raise InputError(f"{path}: the file holds no points")
+    return [_checked(path, kind, array, contour, dimensions, size) for array in found]
+
+
+def _checked(
+    path: Path, kind: str, found: np.ndarray, contour: str, dimensions: int, size: tuple[int, int] | None
+) -> Landmarks:
+    """Landmarks in this library's pixels, after checking that there are enough."""
     points = _to_rows(path, found, dimensions)
+    if len(points) in NUM_MEDIAPIPE:
+        points, contour = _from_mediapipe(path, points, dimensions, size), "static"
     missing = np.isnan(points).any(1)
     if kind == ".mat":  # AFLW gives hidden points coordinates that are not positive
         missing |= (points[:, :2] <= 0).any(1) & (len(points) == 21)
@@ -91,6 +134,16 @@ def read_landmarks(path: str | Path, dimensions: int = 2) -> Landmarks:
     if kind in (".pts", ".mat"):
         points = points - 0.5
     return Landmarks(points.astype(np.float32), contour)
+
+
+def _from_mediapipe(path: Path, points: np.ndarray, dimensions: int, size: tuple[int, int] | None) -> np.ndarray:
+    """The usual 68 of MediaPipe's points, in pixels."""
+    points = points[list(MEDIAPIPE_68)]
+    if dimensions == 2 and np.nanmin(points) > -1 and np.nanmax(points) < 2:
+        if size is None:
+            raise InputError(f"{path}: MediaPipe's points are shares of a picture's size; give pixels")
+        points = points * [size[1], size[0]]
+    return points
 
 
 def sidecar(photo: str | Path) -> Path | None:
@@ -120,44 +173,42 @@ def check_inside(landmarks: np.ndarray, size: tuple[int, int], path: str | Path)
         )
 
 
-def _to_rows(path: Path, found: np.ndarray | list[list[float]], dimensions: int) -> np.ndarray:
-    """float64 [L,dimensions] of an array [L,2], [L,3] or its transpose."""
-    points = np.atleast_2d(np.asarray(found, np.float64))
-    if points.ndim == 2 and points.shape[0] in (2, 3) and points.shape[1] in COUNTS:
+def _to_rows(path: Path, found: np.ndarray, dimensions: int) -> np.ndarray:
+    """float64 [L,dimensions] of an array [L,2], [L,3], its transpose, or [2L]."""
+    points, counts = np.asarray(found, np.float64), (*COUNTS, *NUM_MEDIAPIPE)
+    if points.size in [2 * count for count in counts] and max(points.shape) == points.size:
+        points = points.reshape(-1, 2)
+    points = np.atleast_2d(points)
+    if points.ndim == 2 and points.shape[0] in (2, 3) and points.shape[1] in counts:
         points = points.T
-    if points.ndim != 2 or points.shape[0] not in COUNTS or not dimensions <= points.shape[1] <= 3:
+    if points.ndim != 2 or points.shape[0] not in counts or not dimensions <= points.shape[1] <= 3:
         wanted = "[L,3]" if dimensions == 3 else "[L,2] or [L,3]"
         raise InputError(
-            f"{path}: landmarks must be {wanted} with L = 68 (iBUG), 21 (AFLW) or 5, found {list(points.shape)}"
+            f"{path}: landmarks must be {wanted} with L = 68 (iBUG), 21 (AFLW), 5, or 468 or 478 (MediaPipe), found "
+            f"{list(points.shape)}"
         )
     return points[:, :dimensions].copy()
 
 
-def _read_text(path: Path) -> list[list[float]]:
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > _TEXT_LIMIT:
+        raise InputError(f"{path}: too large for landmarks ({path.stat().st_size / 1e6:.0f} MB)")
+    content = path.read_bytes()
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file") from None
-    if path.suffix.lower() == ".pts":
-        text = [line.strip() for line in lines]
-        if "{" not in text or "}" not in text:
-            raise InputError(f"{path}: a .pts file has its points between lines with {{ and }}, none were found")
-        lines = lines[text.index("{") + 1 : text.index("}")]
-    rows: list[list[float]] = []
-    for number, line in enumerate(lines, 1):
-        entries = line.split("#")[0].replace(",", " ").replace(";", " ").split()
-        if not entries:
-            continue
-        try:
-            rows.append([float(x) for x in entries])
-        except ValueError:
-            found = " ".join(entries)[:60]
-            raise InputError(f"{path}: line {number} must be numbers, x and y, found {found!r}") from None
-        if len(rows[-1]) != len(rows[0]):
-            raise InputError(f"{path}: line {number} has {len(rows[-1])} numbers, the lines before have {len(rows[0])}")
-    if not rows:
-        raise InputError(f"{path}: the file holds no points")
-    return rows
+    if "\0" in text:
+        raise InputError(f"{path}: not a text file")
+    return text
+
+
+def _read_npz(path: Path) -> list[np.ndarray]:
+    arrays = read_npz(path, "landmarks, as .npz")
+    if "landmarks" not in arrays or arrays["landmarks"].dtype.kind not in "fiu":
+        raise InputError(f"{path}: expected an array of numbers named landmarks, found {', '.join(arrays) or 'none'}")
+    array = arrays["landmarks"]
+    return list(array) if array.ndim == 3 else [array]
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -169,30 +220,6 @@ def _read_npy(path: Path) -> np.ndarray:
         found = getattr(array, "dtype", type(array).__name__)
         raise InputError(f"{path}: expected an array of numbers [L,2], found {found}")
     return array[0] if array.ndim == 3 and len(array) == 1 else array
-
-
-def _read_json(path: Path) -> np.ndarray:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise InputError(f"{path}: not a readable JSON file ({one_line(error)})") from None
-    if isinstance(content, dict) and "landmarks" in content:
-        content = content["landmarks"]
-    try:
-        if not isinstance(content, dict):
-            return np.array([[np.nan if x is None else float(x) for x in point] for point in content], np.float64)
-        if not content:
-            raise ValueError("the object is empty")
-        points = np.full((NUM_LANDMARKS, len(next(iter(content.values())))), np.nan)
-        for number, point in content.items():
-            if not 0 <= int(number) < NUM_LANDMARKS:
-                raise ValueError(f"no landmark has the number {number}")
-            points[int(number)] = [np.nan if x is None else float(x) for x in point]
-        return points
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f'{path}: expected a list of [x, y], or {{"36": [x, y], ...}} by iBUG number ({one_line(error)})'
-        ) from None
 
 
 def _read_mat(path: Path) -> tuple[np.ndarray, str]:

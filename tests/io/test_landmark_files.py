@@ -7,7 +7,8 @@ import pytest
 from scipy.io import savemat
 
 from facemodels import InputError
-from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
+from facemodels.io.landmark_names import MEDIAPIPE_68
+from facemodels.io.landmarks import check_inside, read_faces, read_landmarks, sidecar
 
 POINTS = np.random.default_rng(0).uniform(10, 200, (68, 2)).round(3)
 
@@ -117,9 +118,9 @@ def test_no_code_of_a_pickled_array_is_run(tmp_path):
 def test_missing_files_and_other_kinds(tmp_path):
     with pytest.raises(InputError, match="no such"):
         read_landmarks(tmp_path / "a.txt")
-    (tmp_path / "a.csv").write_text("1,2")
+    (tmp_path / "a.lm").write_text("1,2")
     with pytest.raises(InputError, match=".mat"):
-        read_landmarks(tmp_path / "a.csv")
+        read_landmarks(tmp_path / "a.lm")
     savemat(tmp_path / "a.mat", {"other": POINTS})
     with pytest.raises(InputError, match="pt3d_68"):
         read_landmarks(tmp_path / "a.mat")
@@ -138,3 +139,228 @@ def test_landmarks_of_another_image_or_scale_are_noticed_and_a_few_outside_are_n
     for wrong in (points + 1000, POINTS / 224):
         with pytest.raises(InputError, match="224 x 224"):
             check_inside(wrong, (224, 224), "a.txt")
+
+
+# Files of the usual tools.
+
+
+SMOOTH = np.stack([np.linspace(20, 90, 68), np.linspace(180, 40, 68) ** 1.01], -1).round(3)
+
+
+def lines(form):
+    return "\n".join(form.format(k=k, n=k + 1, x=x, y=y) for k, (x, y) in enumerate(POINTS))
+
+
+def groups():
+    """As face_recognition names them."""
+    names = ("chin", "left_eyebrow", "right_eyebrow", "nose_bridge", "nose_tip", "left_eye", "right_eye")
+    edges = (0, 17, 22, 27, 31, 36, 42, 48)
+    out = {name: POINTS[a:b].tolist() for name, a, b in zip(names, edges, edges[1:])}
+    return out | {
+        "top_lip": POINTS[[48, 49, 50, 51, 52, 53, 54, 64, 63, 62, 61, 60]].tolist(),
+        "bottom_lip": POINTS[[54, 55, 56, 57, 58, 59, 48, 60, 67, 66, 65, 64]].tolist(),
+    }
+
+
+POINT_LINES = {
+    "numbered from 1": lines("{n} {x} {y}"),
+    "numbered from 0": lines("{k} {x} {y}"),
+    "numbered in another order": "\n".join(lines("{n} {x} {y}").splitlines()[::-1]),
+    "numbered with colons": lines("{n}: {x}, {y}"),
+    "number and depth": lines("{n} {x} {y} 0.0"),
+    "numbered behind": lines("{x} {y} {n}"),
+    "named": lines("p{n} {x} {y}"),
+    "brackets": "[" + lines("({x}, {y}),") + "]",
+    "semicolons and decimal commas": lines("{x};{y}").replace(".", ","),
+    "the count first": "68\n" + lines("{x} {y}"),
+    "header": "x,y\n" + lines("{x},{y}"),
+    "header and number": "landmark,x,y\n" + lines("{n},{x},{y}"),
+    "header with an index": ",X,Y\n" + lines("{k},{x},{y}"),
+    "tabs and a comment": "# points\n" + lines("{x}\t{y}"),
+    "one row": " ".join(f"{x} {y}" for x, y in POINTS),
+    "one row with commas": ",".join(f"{x},{y}" for x, y in POINTS),
+    "one row, first all x": " ".join(map(str, SMOOTH.T.ravel())),
+    "columns": ",".join(f"x{k},y{k}" for k in range(68)) + "\n" + ",".join(f"{x},{y}" for x, y in POINTS),
+    "columns from 1": ",".join(f"p_{k}_x,p_{k}_y" for k in range(1, 69))
+    + "\n"
+    + ",".join(f"{x},{y}" for x, y in POINTS),
+    "iBUG's header": "version: 1\nn_points: 68\n{\n" + lines("{x} {y}") + "\n}\n",
+}
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+@pytest.mark.parametrize("kind", POINT_LINES)
+def test_lines_of_points_are_read_however_tools_write_them(tmp_path, kind, suffix):
+    (tmp_path / f"a{suffix}").write_text(POINT_LINES[kind])
+    expected = SMOOTH if kind.endswith("all x") else POINTS - (0.5 if kind.startswith("iBUG") else 0)
+    np.testing.assert_allclose(read_landmarks(tmp_path / f"a{suffix}").points, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [21, 5])
+def test_numbers_before_points_are_left_out_of_smaller_sets_too(tmp_path, count):
+    (tmp_path / "a.txt").write_text("\n".join(lines("{n} {x} {y}").splitlines()[:count]))
+    np.testing.assert_allclose(read_landmarks(tmp_path / "a.txt").points, POINTS[:count], atol=1e-4)
+
+
+def test_some_numbered_points_have_their_places_where_the_numbers_tell_them(tmp_path):
+    rows = lines("{n} {x} {y}").splitlines()
+    (tmp_path / "a.txt").write_text("\n".join(rows[20:]))
+    found = read_landmarks(tmp_path / "a.txt").points
+    assert np.isnan(found[:20]).all()
+    np.testing.assert_allclose(found[20:], POINTS[20:], atol=1e-4)
+    (tmp_path / "a.txt").write_text("\n".join(rows[20:60]))  # from 0 or from 1?
+    with pytest.raises(InputError, match="numbered 21, 22"):
+        read_landmarks(tmp_path / "a.txt")
+
+
+def test_a_scan_keeps_three_coordinates_with_a_number_before_them(tmp_path):
+    points = np.random.default_rng(1).normal(size=(68, 3)).round(4)
+    (tmp_path / "a.txt").write_text("\n".join(f"{k} {x} {y} {z}" for k, (x, y, z) in enumerate(points)))
+    np.testing.assert_allclose(read_landmarks(tmp_path / "a.txt", 3).points, points, atol=1e-5)
+    picked = "".join(f'<point x="{x}" y="{y}" z="{z}" active="1" name="{k}"/>' for k, (x, y, z) in enumerate(points))
+    (tmp_path / "a.pp").write_text(f"<!DOCTYPE PickedPoints><PickedPoints>{picked}</PickedPoints>")
+    np.testing.assert_allclose(read_landmarks(tmp_path / "a.pp", 3).points, points, atol=1e-5)
+    (tmp_path / "b.txt").write_text(lines("{n} {x} {y}"))
+    with pytest.raises(InputError, match=r"\[L,3\]"):
+        read_landmarks(tmp_path / "b.txt", 3)
+
+
+def dicts(points):
+    return [{"x": x, "y": y} for x, y in points]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        dicts(POINTS),
+        {"landmarks": dicts(POINTS)},
+        POINTS.ravel().tolist(),
+        [POINTS.tolist()],
+        {"faces": [{"landmarks": POINTS.tolist()}]},
+        {str(k): p for k, p in enumerate(POINTS.tolist())},
+        {str(k + 1): p for k, p in enumerate(POINTS.tolist())},
+        {str(k): p for k, p in enumerate(dicts(POINTS))},
+        {"x": POINTS[:, 0].tolist(), "y": POINTS[:, 1].tolist()},
+        {"photo.jpg": POINTS.tolist(), "other.jpg": (POINTS + 9).tolist()},
+        groups(),
+        [groups()],
+        {"people": [{"face_keypoints_2d": np.pad(POINTS, ((0, 2), (0, 1)), constant_values=1).ravel().tolist()}]},
+    ],
+)
+def test_json_of_the_usual_tools(tmp_path, content):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    np.testing.assert_allclose(read_landmarks(tmp_path / "a.json", photo="photo.jpg").points, POINTS, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "names", ["left_eye right_eye nose mouth_left mouth_right", "right_eye left_eye nose mouth_right mouth_left"]
+)
+def test_five_named_points_are_ordered_by_place_whoever_left_and_right_belong_to(tmp_path, names):
+    points = [[10, 10], [30, 12], [20, 20], [12, 30], [28, 31]]
+    (tmp_path / "a.json").write_text(json.dumps({"keypoints": dict(zip(names.split(), points))}))
+    np.testing.assert_allclose(read_landmarks(tmp_path / "a.json").points, points)
+
+
+def imglab(*pictures):
+    def box(points):
+        parts = "".join(f"<part name='{k:02}' x='{x}' y='{y}'/>" for k, (x, y) in enumerate(points))
+        return f"<box top='1' left='2' width='3' height='4'>{parts}</box>"
+
+    images = "".join(f"<image file='in/{name}'>{''.join(map(box, faces))}</image>" for name, *faces in pictures)
+    head = "<?xml version='1.0' encoding='UTF-8'?>\n<?xml-stylesheet type='text/xsl' href='a.xsl'?>\n"
+    return f"{head}<dataset><name>faces</name><images>{images}</images></dataset>"
+
+
+def test_xml_of_dlib_has_the_boxes_of_many_pictures(tmp_path):
+    whole = POINTS.round()
+    path = tmp_path / "faces.xml"
+    path.write_text(imglab(("a.jpg", whole), ("b.jpg", whole + 7, whole + 9)))
+    np.testing.assert_array_equal(read_landmarks(path, photo="a.jpg").points, whole + 0.5)
+    assert [f.points[0, 0] - whole[0, 0] for f in read_faces(path, photo=tmp_path / "b.jpg")] == [7.5, 9.5]
+    for photo, words in (("b.jpg", "2 faces"), ("c.jpg", "none is c.jpg"), (None, "2 pictures")):
+        with pytest.raises(InputError, match=words):
+            read_landmarks(path, photo=photo)
+
+
+def openface(*rows):
+    header = "frame, face_id, timestamp, confidence, success, gaze_0_x, gaze_0_y, gaze_0_z, " + ", ".join(
+        f"{name}_{k}"
+        for name, n in (("eye_lmk_x", 56), ("eye_lmk_y", 56), ("x", 68), ("y", 68), ("X", 68), ("p_rx", 1))
+        for k in range(n)
+    )
+    return (
+        header
+        + "\n"
+        + "\n".join(
+            f"{frame}, {k}, 0.0, 0.98, {success}, 0, 0, 1, "
+            + ", ".join(map(str, [*[5.0] * 112, *points.T.ravel(), *[9] * 69]))
+            for k, (frame, success, points) in enumerate(rows)
+        )
+    )
+
+
+def test_csv_of_openface_has_a_line_for_each_face(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(openface((1, 1, POINTS), (1, 0, POINTS * 0)))
+    np.testing.assert_allclose(read_landmarks(path).points, POINTS, atol=1e-4)
+    path.write_text(openface((1, 1, POINTS), (1, 1, POINTS + 5)))
+    np.testing.assert_allclose(read_faces(path)[1].points, POINTS + 5, atol=1e-4)
+    path.write_text(openface((1, 1, POINTS), (2, 1, POINTS)))
+    with pytest.raises(InputError, match="frames of a video"):
+        read_faces(path)
+    path.write_text(openface((1, 0, POINTS)))
+    with pytest.raises(InputError, match="found no face"):
+        read_faces(path)
+
+
+@pytest.mark.parametrize("count", [468, 478])
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".npy"])
+def test_points_of_mediapipe_become_the_usual_68_in_pixels(tmp_path, count, suffix):
+    mesh = np.random.default_rng(2).uniform(0.2, 0.8, (count, 3)).round(6)
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".json":
+        path.write_text(json.dumps({"faceLandmarks": [[dict(zip("xyz", p)) for p in mesh.tolist()]]}))
+    elif suffix == ".csv":
+        path.write_text("x,y,z\n" + "\n".join(",".join(map(str, p)) for p in mesh))
+    else:
+        np.save(path, mesh)
+    found = read_landmarks(path, size=(100, 200))
+    np.testing.assert_allclose(found.points, mesh[list(MEDIAPIPE_68), :2] * [200, 100], atol=1e-3)
+    assert found.contour == "static"
+    with pytest.raises(InputError, match="shares of a picture"):
+        read_landmarks(path)
+
+
+def test_the_correspondence_with_mediapipe_names_each_point_once_and_mirrors_the_lips():
+    assert len(set(MEDIAPIPE_68)) == 68 and max(MEDIAPIPE_68) < 468
+    assert [MEDIAPIPE_68[k] for k in (36, 39, 42, 45, 48, 54)] == [33, 133, 362, 263, 61, 291]  # corners
+
+
+def test_landmarks_of_our_own_npz_are_read(tmp_path):
+    np.savez(tmp_path / "a.npz", landmarks=POINTS[None], identity=np.zeros((1, 3)))
+    np.testing.assert_allclose(read_landmarks(tmp_path / "a.npz").points, POINTS, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("a.csv", "a,b\n1,2\n", "columns x and y"),
+        ("a.csv", "x,y\n1,two\n", "line 2"),
+        ("a.txt", lines("{n} {x} {y}").replace("\n3 ", "\n4 "), "numbered 1, 2, 4"),
+        ("a.txt", " ".join(["1"] * 130), "136"),
+        ("a.txt", "eye 1 2\near 3 4\nnose 5 6\n", "by name"),
+        ("a.json", "[" * 100000, "JSON"),
+        ("a.json", '{"a": {"b": 1}}', "by iBUG"),
+        ("a.json", json.dumps({str(k): [1, 2] for k in range(69)}), "number 68"),
+        ("a.json", '{"36": [1, 2], "37": [1, 2, 3], "38": [1, 1]}', "two coordinates"),
+        ("a.xml", "<dataset></dataset>", "<part"),
+        ("a.xml", "<!DOCTYPE d [<!ENTITY a 'b'>]><dataset>&a;</dataset>", "entities"),
+        ("a.xml", "<dataset><part name='0' x='q' y='1'/></dataset>", "<part"),
+        ("a.pts", "1 2\n3 4\n", "braces|{"),
+    ],
+)
+def test_what_is_not_understood_is_one_sentence_that_says_what_is_expected(tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=words) as error:
+        read_landmarks(tmp_path / name)
+    assert name in str(error.value) and "\n" not in str(error.value)
