@@ -27,6 +27,8 @@ def render(identity: torch.Tensor, angles: torch.Tensor, translation: torch.Tens
     vertices = model.shape(identity)  # [N,V,3]
     rotation = fr.camera.euler_rotation(angles)  # pitch, yaw, roll
     clip = fr.camera.deep3d(vertices, rotation, translation, size=SIZE[0], units_per_decimeter=100)
+    if not fr.in_view(clip).all():  # an empty picture has no gradient: say why, and do not go on
+        raise SystemExit(f"nothing to fit: {fr.camera.why_out_of_view(clip, SIZE)}")
     normals = fr.vertex_normals(vertices, model.topology) @ rotation.mT
     image, _ = fr.render_face(clip, normals, albedo, light, model.topology, SIZE)
     fragments = fr.rasterize(clip, model.topology, SIZE, barycentrics=False)
@@ -46,7 +48,7 @@ optimizer = torch.optim.Adam(
 )
 for step in range(options.steps + 1):
     image = render(identity, angles, translation)
-    loss = (image - photo).abs().mean()
+    loss = (image - photo).abs().mean()  # over all pixels: over those of the face alone, shrinking it would help
     if step % 10 == 0 or step == options.steps:
         print(f"step {step:3d}  loss {loss.item():.4f}  yaw {angles[0, 1].rad2deg().item():5.1f} degrees")
     optimizer.zero_grad()

@@ -34,6 +34,7 @@ from ._load import build_info, has_cuda_kernels, installed_version, load
 load()
 
 from . import camera, color, lighting, texture  # noqa: E402  # load() goes first: it explains a failure in one sentence
+from .camera import in_view  # noqa: E402  # likewise
 from .edges import edge_gradients  # noqa: E402  # likewise
 from .fused import render_face  # noqa: E402  # likewise
 from .interpolate import interpolate  # noqa: E402  # likewise
@@ -55,6 +56,7 @@ __all__ = [
     "color",
     "edge_gradients",
     "has_cuda_kernels",
+    "in_view",
     "interpolate",
     "lighting",
     "locality_order",

@@ -3,6 +3,8 @@
 World and camera space have y up and z towards the viewer; a camera looks along -z. Projections take vertices [N,V,3]
 and return clip positions [N,V,4] for `rasterize`. Angles are radians. Lengths are in the unit of the vertices, whatever
 it is, unless a camera says otherwise: only `deep3d` has a unit of its own, the decimeter.
+
+`in_view` and `why_out_of_view` tell an empty picture before it is drawn.
 """
 
 import math
@@ -15,6 +17,10 @@ from ._checks import GEOMETRY, check_choice, check_tensor
 
 def euler_rotation(angles: Tensor) -> Tensor:
     """Return the rotations R = Rz Ry Rx of Euler angles, for column vectors.
+
+    A positive pitch turns a face down, a positive yaw turns it to its left (to the right of the picture), a positive
+    roll turns it counterclockwise. These are not the angles of data sets of head poses, which
+    `facemodels.core.rotation.head_angles` reads.
 
     Args:
         angles: [N,3], pitch about x, yaw about y, roll about z, in radians.
@@ -33,8 +39,9 @@ def euler_rotation(angles: Tensor) -> Tensor:
 
 
 def euler_angles(rotation: Tensor) -> Tensor:
-    """Return the Euler angles of rotations, as `euler_rotation` takes them.
+    """Return the Euler angles of rotations, with the order and the signs of `euler_rotation`.
 
+    They are not the pitch, yaw and roll of head pose data sets: `facemodels.core.rotation.head_angles` gives those.
     At a yaw of 90 degrees pitch and roll turn about one axis, and the roll is then 0.
 
     Args:
@@ -145,15 +152,37 @@ def weak_perspective(
     return torch.stack([x, y, -z / (depth * height), torch.ones_like(x)], -1)
 
 
+def focal_length(fov: float | Tensor, side: float) -> Tensor:
+    """Return the focal length that gives a field of view.
+
+    Args:
+        fov: angle between the two ends of the side, in radians, above 0 and below pi; a number or [N].
+        side: the side of the image that the angle belongs to, width or height, in pixels.
+
+    Returns:
+        Focal length in pixels, of the shape of `fov`; `pinhole` takes it as it is.
+    """
+    return side / 2 / (torch.as_tensor(fov) / 2).tan()
+
+
 def pinhole(
-    vertices: Tensor, focal: float, center: tuple[float, float], size: tuple[int, int], near: float, far: float
+    vertices: Tensor,
+    focal: float | Tensor,
+    center: tuple[float, float] | Tensor,
+    size: tuple[int, int],
+    near: float,
+    far: float,
 ) -> Tensor:
     """Project in perspective: the camera is at the origin of camera space and looks along -z.
 
+    Differentiable to `vertices`, and to `focal` and `center` where they are tensors.
+
     Args:
         vertices: camera space [N,V,3], in any unit.
-        focal: focal length in pixels.
-        center: principal point (x, y) in pixels, y from the top.
+        focal: focal length in pixels: a number, or [N], one for each image. `focal_length` computes it from a field of
+            view.
+        center: principal point (x, y) in pixels, y from the top: two numbers, or [N,2], one for each image. The middle
+            of the image is (W / 2, H / 2).
         size: (H, W) in pixels.
         near: distance of the near plane along the view axis, in the vertices' unit.
         far: distance of the far plane, likewise.
@@ -162,16 +191,25 @@ def pinhole(
         Clip positions [N,V,4]; w is the distance along the view axis, in the vertices' unit.
 
     Raises:
-        ValueError: not 0 < near < far.
+        ValueError: not 0 < near < far, or `focal` or `center` has another shape.
     """
-    check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
+    sizes = check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     if not 0 < near < far:
         raise ValueError(f"near and far must be 0 < near < far, got {near} and {far}")
+    f = torch.as_tensor(focal, dtype=vertices.dtype, device=vertices.device)
+    c = torch.as_tensor(center, dtype=vertices.dtype, device=vertices.device)
+    if f.dim():
+        check_tensor("focal", f, ("N|1",), GEOMETRY, sizes)
+    if c.dim() != 1:
+        check_tensor("center", c, ("N|1", 2), GEOMETRY, sizes)
+    elif len(c) != 2:
+        raise ValueError(f"center must be (x, y) or [N,2], got {center!r}")
     height, width = size
+    f, center_x, center_y = f.reshape(-1, 1), c[..., 0].reshape(-1, 1), c[..., 1].reshape(-1, 1)
     x, y, z = vertices.unbind(-1)
     w = -z
-    clip_x = x * (2 * focal / width) + w * (2 * center[0] / width - 1)
-    clip_y = y * (2 * focal / height) + w * (1 - 2 * center[1] / height)
+    clip_x = x * (2 * f / width) + w * (2 * center_x / width - 1)
+    clip_y = y * (2 * f / height) + w * (1 - 2 * center_y / height)
     clip_z = (w * (far + near) - 2 * far * near) / (far - near)
     return torch.stack([clip_x, clip_y, clip_z, w], -1)
 
@@ -244,34 +282,114 @@ def to_pixels(clip: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([(ndc[..., 0] + 1) * (width / 2), (1 - ndc[..., 1]) * (height / 2)], -1)
 
 
+def in_view(clip: Tensor) -> Tensor:
+    """Say which meshes can be in the picture: a cheap check before drawing or fitting. No wait for the device.
+
+    A mesh is out of view if all of its vertices lie beyond one side of the view volume: behind the camera, left of the
+    picture, beyond the far plane, and so on. What is in view by this rule may still cover no pixel center, because it
+    passes by a corner of the picture or is too small; ``(face_id >= 0).any()`` of the drawn picture is exact.
+    `why_out_of_view` says what is wrong.
+
+    Args:
+        clip: clip positions [N,V,4], of any camera. Vertices that are not finite do not count.
+
+    Returns:
+        bool [N], without gradient.
+    """
+    return ~_beyond(clip).all(1).any(-1)
+
+
+def _beyond(clip: Tensor) -> Tensor:
+    """Whether vertices lie beyond each side of the view volume, [N,V,7] in the order of `_SIDES`.
+
+    A vertex that is not finite lies beyond all of them.
+    """
+    check_tensor("clip", clip, ("N", "V", 4), GEOMETRY)
+    x, y, z, w = clip.detach().unbind(-1)
+    beyond = torch.stack([w <= 0, x < -w, x > w, y > w, y < -w, z < -w, z > w], -1)
+    return beyond | ~torch.isfinite(clip.detach()).all(-1, keepdim=True)
+
+
+_SIDES = (
+    "it is behind the camera",
+    "it is left of the picture",
+    "it is right of the picture",
+    "it is above the picture",
+    "it is below the picture",
+    "it is nearer than the near plane",
+    "it is farther than the far plane",
+)
+
+
+def why_out_of_view(clip: Tensor, size: tuple[int, int]) -> list[str | None]:
+    """Say why nothing of a mesh is in the picture. Waits for the device.
+
+    Args:
+        clip: clip positions [N,V,4].
+        size: (H, W) of the picture in pixels.
+
+    Returns:
+        N entries: a clause such as "it is behind the camera", or "it is smaller than a pixel", or None for a mesh that
+        is in view.
+    """
+    beyond = _beyond(clip).cpu()
+    reasons: list[str | None] = []
+    for positions, sides in zip(clip.detach().cpu(), beyond, strict=True):
+        common = sides.all(0)
+        finite = torch.isfinite(positions).all(-1)
+        if not finite.any():
+            reasons.append("it has no vertices" if not len(positions) else "none of its vertices is finite")
+        elif common.any():
+            reasons.append(_SIDES[int(common.int().argmax())])
+        elif (positions[finite, 3] > 0).all():
+            pixels = to_pixels(positions[finite], size)
+            extent = (pixels.amax(0) - pixels.amin(0)).tolist()
+            wide = f"{extent[0]:.2g} x {extent[1]:.2g} pixels"
+            reasons.append(f"it is smaller than a pixel ({wide})" if max(extent) < 1 else None)
+        else:
+            reasons.append(None)
+    return reasons
+
+
 def framing(
     vertices: Tensor,
     size: tuple[int, int],
     projection: str = "pinhole",
     fill: float = 0.85,
     rotation: Tensor | None = None,
+    fov: float = math.radians(20),
+    distance: float | None = None,
 ) -> Tensor:
     """Project by a camera that frames the mesh automatically, from the front (+z). Synchronizes with the device.
 
     Args:
         vertices: model space [N,V,3], in any unit.
         size: (H, W) in pixels.
-        projection: "pinhole" with a field of view of 20 degrees, that of a portrait, or "orthographic".
+        projection: "pinhole" or "orthographic".
         fill: the share of the smaller image side that the bounding sphere's diameter takes, that of the largest mesh of
             the batch.
         rotation: [N,3,3], of the mesh about the middle of its bounding box; None is the identity.
+        fov: the pinhole's field of view over the smaller image side, in radians; by default 20 degrees, that of a
+            portrait. A wider one brings the camera nearer, and the mesh keeps its size in the picture.
+        distance: distance of the pinhole from the middle of the mesh, in the vertices' unit; it overrides `fill`. None
+            is where `fill` holds.
 
     Returns:
         Clip positions [N,V,4].
 
     Raises:
-        ValueError: there are no vertices or no pixels, or the projection is unknown.
+        ValueError: there are no vertices or no pixels, the projection is unknown, or `fov` or `distance` is out of
+            range.
     """
     check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
     check_choice("projection", projection, ("pinhole", "orthographic"))
     height, width = size
     if min(height, width) < 1 or min(vertices.shape[:2]) < 1:
         raise ValueError(f"vertices and size must not be empty, got {list(vertices.shape)} and {tuple(size)}")
+    if not 0 < fov < math.pi:
+        raise ValueError(f"fov must be above 0 and below pi radians, got {fov}")
+    if distance is not None and not 0 < distance < math.inf:
+        raise ValueError(f"distance must be positive, got {distance}")
     middle = (vertices.amax(1) + vertices.amin(1)) / 2
     p = vertices - middle[:, None]
     radius = p.norm(dim=-1).amax().clamp(min=1e-12).item()
@@ -280,8 +398,8 @@ def framing(
     side = min(height, width)
     if projection == "orthographic":
         return orthographic(p, radius / fill * height / side, width / height, 2 * radius)
-    half_angle = math.radians(10) * fill
-    distance = radius / math.sin(half_angle)
-    p = p - torch.tensor([0.0, 0.0, distance], dtype=p.dtype, device=p.device)
-    focal, center = side / 2 / math.tan(math.radians(10)), (width / 2, height / 2)
-    return pinhole(p, focal, center, (height, width), distance - 1.01 * radius, distance + 1.01 * radius)
+    away = radius / math.sin(fov / 2 * fill) if distance is None else distance
+    p = p - torch.tensor([0.0, 0.0, away], dtype=p.dtype, device=p.device)
+    near = max(away - 1.01 * radius, 1e-3 * radius)  # the camera may be inside the mesh
+    focal, center = side / 2 / math.tan(fov / 2), (width / 2, height / 2)
+    return pinhole(p, focal, center, (height, width), near, away + 1.01 * radius)

@@ -53,6 +53,27 @@ def test_the_loss_of_render_gradients_falls_and_its_picture_shows_three_faces(ru
         assert 0.15 < face.mean() < 0.8
 
 
+@pytest.mark.parametrize("words", [[], ["--free"]], ids=["model", "free shape"])
+def test_a_silhouette_is_fitted_to_an_overlap_of_98_percent(run, tmp_path, words):
+    out = run("fit_silhouette", "-o", tmp_path / "fitted.png", *words)
+    reported = float(out.split("(IoU) ")[-1].split()[0])
+    target, first, fitted = np.split(iio.imread(tmp_path / "fitted.png") > 127, 3, 1)
+    assert 0.2 < target.mean() < 0.8 and overlap(target, first) < 0.8
+    assert overlap(target, fitted) >= 0.98 and abs(reported - overlap(target, fitted)) < 1e-3
+
+
+def test_a_masked_loss_falls_while_the_silhouette_gets_worse(run):
+    """What the example warns of: were it no longer so, its words would have to change."""
+    out = run("fit_silhouette", "--masked", "--steps", 40)
+    losses, overlaps = ([float(words.split()[0]) for words in out.split(name)[1:]] for name in ("loss ", "(IoU) "))
+    assert losses[-1] < 0.02 * losses[0] and overlaps[-1] < overlaps[0] - 0.04
+
+
+def overlap(a, b):
+    """Intersection over union of two silhouettes."""
+    return (a & b).sum() / (a | b).sum()
+
+
 @pytest.mark.slow
 def test_train_ends_with_a_method_that_loads(run, tmp_path):
     assert "dasl: " in run("train", "-o", tmp_path / "run")
@@ -60,7 +81,7 @@ def test_train_ends_with_a_method_that_loads(run, tmp_path):
 
 def test_no_example_lacks_a_test():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"fit", "protocol", "reconstruct", "render_gradients", "train"}
+    assert names == {"fit", "fit_silhouette", "protocol", "reconstruct", "render_gradients", "train"}
 
 
 def test_the_protocol_scores_landmarks_that_lie_beside_pictures(run, tmp_path):

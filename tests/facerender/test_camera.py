@@ -1,5 +1,7 @@
 """Cameras: where points land, in pixels and in depth."""
 
+import math
+
 import pytest
 import torch
 
@@ -95,3 +97,107 @@ def test_euler_angles_are_those_a_rotation_was_made_of():
     upright = fr.camera.euler_rotation(torch.tensor([[0.3, torch.pi / 2, 0.1]], dtype=torch.float64))
     again = fr.camera.euler_rotation(fr.camera.euler_angles(upright))
     assert torch.allclose(again, upright, atol=1e-6)  # at a quarter turn another set of angles, but the same rotation
+
+
+def test_pinhole_takes_a_focal_length_and_a_center_for_each_image():
+    v = torch.randn(3, 7, 3, dtype=F64) - torch.tensor([0.0, 0, 9])
+    focal, center = torch.tensor([80.0, 100, 150]), torch.tensor([[50.0, 40], [45, 30], [60, 41]])
+    got = camera.pinhole(v, focal, center, (80, 100), 1.0, 20.0)
+    for n in range(3):
+        point = (center[n, 0].item(), center[n, 1].item())
+        want = camera.pinhole(v[n : n + 1], focal[n].item(), point, (80, 100), 1.0, 20.0)
+        torch.testing.assert_close(got[n : n + 1], want)
+        x, y, z = v[n].unbind(-1)
+        pixels = torch.stack([focal[n] * x / -z + center[n, 0], center[n, 1] - focal[n] * y / -z], -1)
+        torch.testing.assert_close(camera.to_pixels(got[n], (80, 100)), pixels)
+    focal.requires_grad_()
+    center.requires_grad_()
+    camera.to_pixels(camera.pinhole(v, focal, center, (80, 100), 1.0, 20.0), (80, 100)).sum().backward()
+    torch.testing.assert_close(center.grad, torch.full((3, 2), 7.0))
+    assert focal.grad.abs().min() > 0
+
+
+def test_pinhole_rejects_a_focal_length_or_center_that_does_not_fit():
+    v = torch.zeros(3, 1, 3)
+    with pytest.raises(ValueError, match=r"focal must be \[N\|1\] with N=3.*, got float32 \[2\]"):
+        camera.pinhole(v, torch.ones(2), (1, 1), (2, 2), 1.0, 2.0)
+    with pytest.raises(ValueError, match=r"center must be \[N\|1,2\] with N=3.*, got float32 \[2, 2\]"):
+        camera.pinhole(v, 1.0, torch.ones(2, 2), (2, 2), 1.0, 2.0)
+    with pytest.raises(ValueError, match=r"center must be \(x, y\) or \[N,2\]"):
+        camera.pinhole(v, 1.0, (1, 1, 1), (2, 2), 1.0, 2.0)
+
+
+def test_the_focal_length_of_a_field_of_view_puts_its_ends_at_the_sides():
+    fov = torch.tensor([0.3, 1.2], dtype=F64)
+    ray = torch.stack([(fov / 2).tan(), torch.zeros(2, dtype=F64), -torch.ones(2, dtype=F64)], -1)[:, None]
+    clip = camera.pinhole(ray * 5, camera.focal_length(fov, 100), (50, 40), (80, 100), 1.0, 20.0)
+    torch.testing.assert_close(camera.to_pixels(clip, (80, 100))[..., 0], torch.full((2, 1), 100.0, dtype=F64))
+    assert float(camera.focal_length(1.0, 10)) == pytest.approx(9.1524388)
+
+
+CUBE = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)[None]  # two units wide
+
+
+@pytest.mark.parametrize(
+    "shift,words",
+    [
+        ((0, 0, -10), None),
+        ((0, 0, 10), "behind the camera"),
+        ((-30, 0, -10), "left of the picture"),
+        ((30, 0, -10), "right of the picture"),
+        ((0, 30, -10), "above the picture"),
+        ((0, -30, -10), "below the picture"),
+        ((0, 0, -2.5), "nearer than the near plane"),
+        ((0, 0, -90), "farther than the far plane"),
+        ((float("nan"), 0, -10), "none of its vertices is finite"),
+        ((0, 0, -4), None),  # some of it is too near
+        ((0, 0, 0), "nearer than the near plane"),  # around the camera
+    ],
+)
+def test_why_a_mesh_is_out_of_view(shift, words):
+    clip = camera.pinhole(CUBE + torch.tensor(shift), 100.0, (50, 50), (100, 100), 3.8, 50.0)
+    both = torch.cat([clip, camera.pinhole(CUBE - 10 * torch.eye(3)[2], 100.0, (50, 50), (100, 100), 3.8, 50.0)])
+    assert fr.in_view(both).tolist() == [words is None, True]
+    reason, other = camera.why_out_of_view(both, (100, 100))
+    assert other is None and (reason is None if words is None else words in reason)
+
+
+def test_a_mesh_that_is_too_small_is_said_to_be():
+    clip = camera.pinhole(CUBE * 1e-3 - torch.tensor([0, 0, 10.0]), 100.0, (50, 50), (100, 100), 1.0, 50.0)
+    assert fr.in_view(clip).all()
+    assert camera.why_out_of_view(clip, (100, 100)) == ["it is smaller than a pixel (0.02 x 0.02 pixels)"]
+    assert camera.why_out_of_view(torch.zeros(2, 0, 4), (9, 9)) == ["it has no vertices"] * 2
+    assert fr.in_view(torch.zeros(2, 0, 4)).tolist() == [False, False]
+
+
+def test_nothing_is_drawn_of_what_is_not_in_view():
+    """The check never calls a mesh out of view of which a pixel is drawn."""
+    g = torch.Generator().manual_seed(1)
+    clip = torch.randn(300, 6, 4, generator=g) + 2 * torch.randn(300, 1, 4, generator=g)
+    faces = torch.tensor([[0, 1, 2], [3, 4, 5], [0, 4, 2]], dtype=torch.int32)
+    drawn = (fr.rasterize(clip, faces, (16, 16)).face_id >= 0).flatten(1).any(1)
+    said = fr.in_view(clip)
+    assert not (drawn & ~said).any() and 30 < (~said).sum() and 30 < drawn.sum()
+    assert all(r is None for r, d in zip(camera.why_out_of_view(clip, (16, 16)), drawn, strict=True) if d)
+
+
+@pytest.mark.parametrize("fov", [5.0, 20.0, 90.0, 150.0])
+def test_framing_keeps_the_size_for_every_field_of_view(fov):
+    sphere = torch.nn.functional.normalize(torch.randn(1, 4000, 3, dtype=F64), dim=-1) * 70 + 1000
+    clip = camera.framing(sphere, (90, 140), fov=math.radians(fov))
+    pixels = camera.to_pixels(clip, (90, 140))[0]
+    extent = pixels.amax(0) - pixels.amin(0)
+    half = math.radians(fov) / 2
+    assert extent[1].item() == pytest.approx(90 * math.tan(half * 0.85) / math.tan(half), rel=0.03)
+    assert (clip[..., 2].abs() <= clip[..., 3]).all() and fr.in_view(clip).all()
+
+
+def test_framing_from_a_distance_of_ones_own():
+    far, near = (camera.to_pixels(camera.framing(CUBE, (100, 100), distance=d), (100, 100))[0] for d in (200.0, 100.0))
+    assert (near - 50).abs().max().item() == pytest.approx(2 * (far - 50).abs().max().item(), rel=0.02)
+    inside = camera.framing(CUBE, (100, 100), distance=0.5)
+    faces = torch.tensor([[0, 2, 4], [2, 6, 4]], dtype=torch.int32)  # the far side, z = -1
+    assert (fr.rasterize(inside, faces, (100, 100)).face_id >= 0).all()
+    for wrong in ({"distance": 0.0}, {"distance": math.nan}, {"fov": 0.0}, {"fov": 4.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            camera.framing(CUBE, (10, 10), **wrong)
