@@ -56,6 +56,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         largest=10.0,
         columns=["NME"],
         row=[mean],
+        ranked_by="NME",
     )
 
 

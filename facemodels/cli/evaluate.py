@@ -2,25 +2,23 @@
 
 import argparse
 import json
+import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
-from facemodels.evaluation import PROTOCOLS, load_protocol
-from facemodels.evaluation.report import (
-    format_notes,
-    format_results,
-    format_table,
-    write_curve,
-)
+from facemodels.evaluation import PROTOCOLS, load_protocol, named, write_example
+from facemodels.evaluation.report import write_curve
 from facemodels.methods import shipped
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
 from facemodels.reconstruction.refine import ITERATIONS, Refined
 
 _CURVE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_OUTPUTS = ("json", "curve", "pictures", "example")  # arguments that name what is written
+_LISTED = 24  # files of an example that are listed
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -29,10 +27,13 @@ def configure(parser: ArgumentParser) -> None:
   facemodels evaluate aflw2000 --data AFLW2000-3D.zip --json results.json --curve curve.png
   facemodels evaluate pose --method dasl --data AFLW2000-3D.zip
   facemodels evaluate aflw21 --checkpoint runs/dasl/checkpoints/step-000010000 --data aflw_crops.zip
+  facemodels evaluate now --example now_example     a tiny data set, to see the layout and to try
 
-Each protocol has its own help, with the layout of its data: facemodels evaluate PROTOCOL --help.
-Printed are what was measured, the published table with the method's row in it, and what was
-excluded. Published numbers that were recalled and not found again in public material are marked."""
+Each protocol has its own help, with the layout of its data, file by file, and the order of its
+landmarks: facemodels evaluate PROTOCOL --help. --example DIR writes a tiny data set in it.
+Printed are what was measured, the published table with the method's row in it, sorted by the
+column that the field ranks by, and what was excluded. Published numbers that were recalled and
+not found again in public material are marked."""
     protocols = parser.add_subparsers(dest="protocol", required=True, metavar="PROTOCOL", parser_class=_ProtocolParser)
     for name, entry in PROTOCOLS.items():
         protocols.add_parser(
@@ -54,7 +55,20 @@ class _ProtocolParser(ArgumentParser):
             self.protocol = None
             _add_shared_arguments(self)
             protocol.configure(self)
-        return super().parse_known_args(args, namespace)
+        parsed, rest = super().parse_known_args(args, namespace)
+        self._check(parsed)
+        return parsed, rest
+
+    def _check(self, options: Namespace) -> None:
+        """Options that exclude or need each other."""
+        if options.data is None and options.example is None:
+            self.error("--data PATH is required; --example DIR writes a tiny data set in the layout that it takes")
+        if options.data is not None and options.example is not None:
+            self.error("--example writes a data set and evaluates nothing: give either --example or --data")
+        if getattr(options, "predictions", None) is not None:
+            words = {"--method": options.method, "--checkpoint": options.checkpoint, "--refine": options.refine}
+            for word in (word for word, value in words.items() if value):
+                self.error(f"--predictions are scored in place of a method: give either --predictions or {word}")
 
 
 def _add_shared_arguments(parser: ArgumentParser) -> None:
@@ -76,7 +90,13 @@ def _add_shared_arguments(parser: ArgumentParser) -> None:
         help="fit each predicted face to its crop, about a second a face",
     )
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="PATH", help="folder or zip in the data set's own layout"
+        "--data", type=Path, metavar="PATH", help="folder or zip in the data set's own layout, which is described below"
+    )
+    parser.add_argument(
+        "--example",
+        type=Path,
+        metavar="DIR",
+        help="write a tiny data set in this layout, rendered from the built-in model, into a new folder, and stop",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, flat, with units in their names")
     parser.add_argument("--curve", type=Path, metavar="FILE", help="write the cumulative error curve, .png or .jpg")
@@ -85,29 +105,66 @@ def _add_shared_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
-    for file in (options.json, options.curve):
-        if file and not file.parent.is_dir():
-            raise InputError(f"{file}: cannot be written, there is no folder {file.parent}")
-    if options.curve and options.curve.suffix.lower() not in _CURVE_SUFFIXES:
-        raise InputError(f"{options.curve}: expected a .png or .jpg file for the curve")
-    method, name, source = _load(options)
-    if options.refine:
-        method, name = Refined(method, options.refine), f"{name}, refined"
-        source = f"{source}, refined in {options.refine} steps"
-    report = load_protocol(options.protocol).run(method, options.data, options)
-    results = {"method": method.name, "checkpoint": source, "given": method.given} | report.results
+    if options.example is not None:
+        return _write_example(options.protocol, options.example)
+    _check_outputs(options)
+    predictions = getattr(options, "predictions", None)
+    if predictions is None:
+        method, name, source = _load(options)
+        if options.refine:
+            method, name = Refined(method, options.refine), f"{name}, refined"
+            source = f"{source}, refined in {options.refine} steps"
+        about = {"method": method.name, "checkpoint": source, "given": method.given}
+        heading = f"{method.name}, {source}; given: {method.given}"
+    else:
+        method, name = cast(FaceMethod, None), predictions.absolute().name
+        about = {"method": name, "predictions": str(predictions)}
+        heading = f"predictions in {predictions}"
+    report = named(load_protocol(options.protocol).run(method, options.data, options), name, options.data)
+    results = about | report.results
     results.setdefault("protocol", report.protocol)
-    print(f"{method.name}, {source}; given: {method.given}")
-    print(f"{report.title}\n")
-    print(format_results(report.results) if report.details is None else report.details)
-    print(f"\n{format_table(report, name)}")
-    print(format_notes(report.notes))
+    print(f"{heading}\n{report}")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
     if options.curve:
         write_curve(options.curve, report, name)
         print(f"\n{options.curve}  the cumulative error curve")
     return 0
+
+
+def _write_example(protocol: str, folder: Path) -> int:
+    write_example(protocol, folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files[:_LISTED]:
+        print(path)
+    if len(files) > _LISTED:
+        print(f"... and {len(files) - _LISTED} more files")
+    print(
+        "\nRendered from the built-in model: a score on it says that everything works, and nothing about a method.\n"
+        f"Next: facemodels evaluate {protocol} --data {shlex.quote(str(folder))}"
+    )
+    return 0
+
+
+def _check_outputs(options: Namespace) -> None:
+    """Refuse, before the work, outputs that cannot be written or would overwrite what is read."""
+    outputs = [file for file in (options.json, options.curve) if file]
+    inputs = {key: value for key, value in vars(options).items() if isinstance(value, Path) and key not in _OUTPUTS}
+    for file in outputs:
+        if not file.parent.is_dir():
+            raise InputError(f"{file}: cannot be written, there is no folder {file.parent}")
+        if file.is_dir():
+            raise InputError(f"{file}: expected the name of a file to write, found a folder")
+        for key, given in inputs.items():
+            place = given.resolve()
+            if file.resolve() == place or (file.exists() and place in file.resolve().parents):
+                raise InputError(
+                    f"{file}: would be overwritten, and it is or may be a part of --{key}; give another name"
+                )
+    if len({file.resolve() for file in outputs}) < len(outputs):
+        raise InputError(f"{options.json}: --json and --curve must be two files")
+    if options.curve and options.curve.suffix.lower() not in _CURVE_SUFFIXES:
+        raise InputError(f"{options.curve}: expected a .png or .jpg file for the curve")
 
 
 def _load(options: Namespace) -> tuple[FaceMethod, str, str]:

@@ -39,17 +39,21 @@ from facemodels.core.errors import InputError
 from facemodels.data.tddfa import AFLW2000, Photo
 from facemodels.evaluation.aflw2000_data import (
     BATCH,
+    LAYOUT,
     batches,
     extra_labels,
     label_box,
     locate,
     photograph_count,
     subset_notes,
+    write_example,
 )
 from facemodels.evaluation.metrics import BIN_COLUMNS, BINS, by_yaw, failure_rate, nme, nme_3d
 from facemodels.evaluation.predictor import add_limit, limited, predictor
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
 from facemodels.methods.face_method import FaceMethod
+
+__all__ = ["Predictions", "configure", "evaluate", "predictions", "run", "scores", "write_example"]
 
 FAILURE = 10.0  # percent of NME
 CLIPPED = 2.0  # pixels: stored boxes are rounded; one that differs more from the recomputed box was clipped
@@ -81,7 +85,7 @@ PUBLISHED = [
 
 def configure(parser: ArgumentParser) -> None:
     """Add the protocol's arguments."""
-    parser.epilog = """examples:
+    parser.epilog = f"""examples:
   facemodels evaluate aflw2000 --data AFLW2000-3D.zip --json results.json --curve curve.png
   facemodels evaluate aflw2000 --checkpoint runs/dasl/checkpoints/step-000010000 --data AFLW2000 \\
       --labels test.configs --pictures out
@@ -90,9 +94,10 @@ NME of 68 landmarks, normalized by sqrt(width * height) of the labels' box. Crop
 labeled landmarks, as in the benchmark. Both means that papers mix up are printed: balanced (over
 the means of three bins of yaw; what tables call mean) and plain (over all photographs).
 
---data is the folder or zip of image00002.jpg, image00002.mat ..., or a folder that holds it. The
-re-annotated labels, AFLW's yaw and the stored boxes are read from DATA_labels.npz beside it, or
-from 3DDFA's folder test.configs with --labels; without them, only the original labels are scored."""
+{LAYOUT}
+
+The re-annotated labels, AFLW's yaw and the stored boxes are in DATA_labels.npz, or in 3DDFA's
+folder test.configs, which --labels takes; without them, only the original labels are scored."""
     parser.add_argument(
         "--labels",
         type=Path,
@@ -152,6 +157,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         largest=FAILURE,
         columns=BIN_COLUMNS,
         row=[results[f"nme68_2d_{key}_percent"] for key in (*BINS, "balanced")],
+        ranked_by="mean",
         published=PUBLISHED,
         notes=notes,
         details=format_scores(results),

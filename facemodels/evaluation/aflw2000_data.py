@@ -1,21 +1,39 @@
-"""AFLW2000-3D for the protocols on it: where it lies, crops in batches, and labels from a file beside it."""
+"""AFLW2000-3D for the protocols on it: where it lies, crops in batches, labels from a file beside it, an example."""
 
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import torch
 from torch import Tensor
 
 from facemodels.core.crops import Box, cut, landmark_box
 from facemodels.core.errors import InputError
+from facemodels.core.rotation import head_angles
 from facemodels.data.cache import load_in_threads, name_list
 from facemodels.data.tddfa import AFLW2000, Photo
+from facemodels.evaluation.examples import ORDER_68, SIZE, people
 from facemodels.io.files import Shape, input_error, read_npz, take_arrays
+from facemodels.models.builtin import builtin_data
+from facemodels.models.model_data import ModelData, truncated
+from facemodels.models.morphable import MorphableModel
 
 NUM_PHOTOGRAPHS = 2000  # in the whole set
 BATCH = 32  # crops that go through a network together
+LAYOUT = f"""The data, as the data set comes; a zip of it will do:
+  DATA/                      this folder, or one that holds it as AFLW2000*
+    image00002.jpg           a photograph
+    image00002.mat           its labels, MATLAB 5: pt3d_68 [3,68], x and y in pixels, 1-based, y down,
+                             z in pixels toward the viewer; Pose_Para [1,7]: pitch, yaw, roll in
+                             radians, x, y, z in pixels, scale; Shape_Para [199,1], Exp_Para [29,1]
+    ...
+  DATA_labels.npz            beside DATA or DATA.zip, optional: names [N]; pts68_reannotated [N,2,68]
+                             and roi_box [N,4] (left, top, right, bottom), pixels, 1-based;
+                             yaw_aflw_deg [N], degrees
+
+{ORDER_68}"""
 
 # By the name of a label, by the name of a photograph.
 ExtraLabels = dict[str, dict[str, np.ndarray]]
@@ -198,6 +216,80 @@ def read_labels(path: str | Path, photos: AFLW2000) -> ExtraLabels:
         if not np.isfinite(column).all():
             raise input_error(path, f"finite numbers as {key}", "others")
     return {key: {name: column[rows[name]] for name in photos.names} for key, column in columns.items()}
+
+
+def write_example(folder: Path) -> None:
+    """Write a tiny data set; see `facemodels.evaluation.Protocol`."""
+    example_set(folder)
+
+
+_YAWS = (0.0, 20.0, -40.0, 50.0, 70.0, -75.0)  # degrees, of the example's pictures: two in each bin
+_COUNTS = (199, 29)  # of Shape_Para and Exp_Para
+
+
+def example_set(folder: Path) -> tuple[ModelData, np.ndarray]:
+    """Write a tiny AFLW2000-3D: AFLW2000-3D/ and AFLW2000-3D_labels.npz.
+
+    Args:
+        folder: An empty folder.
+
+    Returns:
+        The model that the labels are coefficients of, and the length of its identity modes in micrometers, by which
+        coefficients are multiplied in Shape_Para.
+    """
+    from scipy.io import savemat
+
+    data = truncated(builtin_data(), identity=20)
+    lengths = np.linalg.norm(data.identity.reshape(len(data.identity), -1).astype(np.float64), axis=1) * 1e3
+    (person,) = people(1, _YAWS, model=MorphableModel(data))
+    photos = folder / "AFLW2000-3D"
+    photos.mkdir()
+    random = np.random.default_rng(0)
+    points, boxes = [], []
+    for k, picture in enumerate(person.pictures):
+        name = photos / f"image{k + 1:05d}"
+        iio.imwrite(name.with_suffix(".jpg"), picture.image, quality=95)
+        angles = np.radians(head_angles(torch.from_numpy(picture.rotation)).numpy())
+        pose = np.array([*angles, *picture.translation + 0.5, 0, picture.scale * 1e-3])
+        shape = np.zeros((_COUNTS[0], 1))
+        shape[: len(lengths), 0] = picture.identity * lengths
+        points.append((picture.landmarks + (0.5, 0.5, 0)).T)
+        labels = {"Pose_Para": pose[None], "Shape_Para": shape, "Exp_Para": np.zeros((_COUNTS[1], 1))}
+        savemat(name.with_suffix(".mat"), labels | {"pt3d_68": points[-1]}, do_compression=True)
+        boxes.append(np.clip(np.round(np.array(landmark_box(picture.landmarks[:, :2])) + 0.5), 1, SIZE))
+    table = np.stack(points)[:, :2]
+    np.savez_compressed(
+        folder / "AFLW2000-3D_labels.npz",
+        names=np.array([f"image{k + 1:05d}" for k in range(len(_YAWS))]),
+        pts68_reannotated=table + random.standard_normal(table.shape),
+        yaw_aflw_deg=np.array([float(head_angles(torch.from_numpy(p.rotation))[1]) for p in person.pictures]),
+        roi_box=np.array(boxes),
+    )
+    return data, lengths
+
+
+def write_example_model(folder: Path, data: ModelData, lengths: np.ndarray) -> None:
+    """Write the model of `example_set` as 300W-LP's Model_Shape.mat and Model_Exp.mat."""
+    from scipy.io import savemat
+
+    rows = 3 * len(data.mean)
+
+    def columns(modes: np.ndarray, scale: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        matrix, deviations = np.zeros((rows, count), np.float32), np.ones((count, 1))
+        matrix[:, : len(modes)] = (modes.reshape(len(modes), rows) * (1e3 / scale[:, None])).T
+        deviations[: len(modes), 0] = scale
+        return matrix, deviations
+
+    assert data.landmark_index is not None and data.landmark_weights is not None
+    w, sigma = columns(data.identity, lengths, _COUNTS[0])
+    exp = data.expression[: _COUNTS[1]]
+    w_exp, sigma_exp = columns(exp, np.linalg.norm(exp.reshape(len(exp), -1), axis=1) * 1e3, _COUNTS[1])
+    vertex = data.landmark_index[np.arange(68), data.landmark_weights.argmax(1)]
+    mean = data.mean.reshape(rows, 1).astype(np.float64) * 1e3
+    content = {"mu_shape": mean, "w": w, "sigma": sigma, "tri": data.faces.T + 1.0, "keypoints": vertex[None] + 1.0}
+    savemat(folder / "Model_Shape.mat", content, do_compression=True)
+    content = {"mu_exp": np.zeros((rows, 1)), "w_exp": w_exp, "sigma_exp": sigma_exp}
+    savemat(folder / "Model_Exp.mat", content, do_compression=True)
 
 
 def _read_npy(path: Path) -> np.ndarray:

@@ -23,7 +23,15 @@ from facemodels.core.crops import to_crop
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import flip_y
 from facemodels.data.tddfa import AFLW2000, basel_deviations, crop_camera
-from facemodels.evaluation.aflw2000_data import batches, locate, photograph_count, subset_notes
+from facemodels.evaluation.aflw2000_data import (
+    LAYOUT,
+    batches,
+    example_set,
+    locate,
+    photograph_count,
+    subset_notes,
+    write_example_model,
+)
 from facemodels.evaluation.metrics import BINS, by_yaw, nme, nme_3d
 from facemodels.evaluation.predictor import add_limit, limited, predictor
 from facemodels.evaluation.report import PublishedRow, Report, Results
@@ -45,23 +53,29 @@ PUBLISHED = [
 
 def configure(parser: ArgumentParser) -> None:
     """Add the protocol's arguments."""
-    parser.epilog = """example:
+    parser.epilog = f"""example:
   facemodels evaluate aflw2000-dense --checkpoint runs/basel/checkpoints/step-000100000 \\
       --data AFLW2000-3D.zip --basel Model_Shape.mat
 
---data is the folder or zip of image00002.jpg, image00002.mat ..., or a folder that holds it. The
-labeled meshes are rebuilt with 300W-LP's Basel model: Model_Shape.mat, with Model_Exp.mat beside
-it; facemodels doctor says where to get it. The method must be of the same mesh: trained with --set
-model=Model_Shape.mat."""
+The labeled meshes are rebuilt with 300W-LP's Basel model; facemodels doctor says where to get it.
+The method must be of the same mesh: trained with --set model=Model_Shape.mat.
+  Model_Shape.mat            mu_shape [3V,1], w [3V,199], sigma [199,1], micrometers; tri [3,F]
+  Model_Exp.mat              beside it: mu_exp [3V,1], w_exp [3V,29], sigma_exp [29,1]
+
+{LAYOUT}"""
     parser.add_argument(
-        "--basel", type=Path, metavar="FILE", help="Model_Shape.mat (default: the method's own model, if it is that)"
+        "--basel",
+        type=Path,
+        metavar="FILE",
+        help="Model_Shape.mat (default: the method's own model, if it is that, or the one in the folder DATA or beside "
+        "it)",
     )
     add_limit(parser, "photographs")
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     """Score a method; see `facemodels.evaluation.Protocol`."""
-    path, model = basel_model(method, options.basel)
+    path, model = basel_model(method, options.basel or _model_near(data))
     deviations = [torch.from_numpy(d) for d in basel_deviations(path)]
     photos = AFLW2000(locate(data))
     names, size, reconstruct = limited(photos.names, options.limit), method.size, predictor(method, "reconstruct")
@@ -114,9 +128,21 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         largest=10.0,
         columns=COLUMNS,
         row=[results["nme_dense_2d_plain_percent"], results["nme_dense_3d_mean_z_plain_percent"]],
+        ranked_by="dense 3D",
         published=PUBLISHED,
         notes=notes,
     )
+
+
+def write_example(folder: Path) -> None:
+    """Write a tiny data set, with a model that has the built-in one's mesh; see `facemodels.evaluation.Protocol`."""
+    write_example_model(folder, *example_set(folder))
+
+
+def _model_near(data: Path) -> Path | None:
+    """Model_Shape.mat in the folder of the data or beside it; None where there is none."""
+    places = (data / "Model_Shape.mat", data.absolute().parent / "Model_Shape.mat")
+    return next((place for place in places if place.is_file()), None)
 
 
 def basel_model(method: FaceMethod, path: Path | None) -> tuple[Path, MorphableModel]:

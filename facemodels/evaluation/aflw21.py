@@ -23,14 +23,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import imageio.v3 as iio
 import numpy as np
 import torch
 
-from facemodels.core.crops import cut
+from facemodels.core.crops import cut, landmark_box
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import AFLW_21
+from facemodels.core.rotation import head_angles
 from facemodels.data.aflw import CROP, aflw_files, labeled_points, points_in_crops
 from facemodels.data.cache import load_in_threads, name_list
+from facemodels.evaluation.examples import ORDER_21, people
 from facemodels.evaluation.metrics import BIN_COLUMNS, BINS, by_yaw, failure_rate, nme
 from facemodels.evaluation.predictor import add_limit, limited, predictor
 from facemodels.evaluation.report import PublishedRow, Report, Results
@@ -84,12 +87,24 @@ Labels = dict[str, FaceLabel]  # by the name of the picture
 
 def configure(parser: ArgumentParser) -> None:
     """Add the protocol's arguments."""
-    parser.epilog = """examples:
+    parser.epilog = f"""examples:
   facemodels evaluate aflw21 --method dasl --data aflw_crops.zip
   facemodels evaluate aflw21 --method dasl --data test.data/AFLW_GT_crop --labels test.configs
 
---data is NAME.zip of crops with NAME_labels.npz beside it, or a folder with aflw_crops.zip; or,
-with --labels, 3DDFA's folder AFLW_GT_crop with AFLW_GT_crop.list beside it.
+The data, one of two layouts:
+  DATA/                      or the .zip itself, under any name
+    aflw_crops.zip           image00002.jpg ...: crops of 120 x 120 pixels, in any folder of the zip
+    aflw_crops_labels.npz    names [N]: image00002.jpg ...; pts21 [N,2,21], pixels of the photograph,
+                             1-based, y down, not positive where a point is hidden; roi_box [N,4]:
+                             left, top, right and bottom of the crop there; yaw_deg [N], degrees;
+                             pts68 [N,2,68], the fitted points, as pts21 (optional)
+  with --labels test.configs, 3DDFA's own files:
+    AFLW_GT_crop/            crops of 120 x 120 pixels
+    AFLW_GT_crop.list        their names, one a line
+    test.configs/            AFLW_GT_pts21.npy [N,2,21], AFLW_GT_crop_roi_box.npy [N,4],
+                             AFLW_GT_crop_yaws.npy [N], AFLW_GT_pts68.npy [N,2 or 3,68]
+
+{ORDER_21}
 
 Only visible points count. NME is normalized by the box of the fitted 68 points, which 3DDFA's
 files have; without them by the crop's, which makes it 3 to 6 % smaller."""
@@ -139,6 +154,32 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
             raise InputError(f"{path}: none of {len(bad)} pictures can be read: {some}")
         warnings.warn(f"{path}: {len(bad)} of {len(names)} pictures are left out: {some}", stacklevel=2)
     return _report(method, labels, np.array(errors), np.array(yaw), len(bad), len(labels) - len(usable))
+
+
+def write_example(folder: Path) -> None:
+    """Write a tiny data set; see `facemodels.evaluation.Protocol`."""
+    (person,) = people(1, (0.0, 20.0, -40.0, 50.0, 70.0, -75.0))
+    names, points, boxes, fitted = [], [], [], []
+    with zipfile.ZipFile(folder / "aflw_crops.zip", "w") as archive:
+        for k, picture in enumerate(person.pictures):
+            names.append(f"image{k + 1:05d}.jpg")
+            landmarks = picture.landmarks[:, :2]
+            x, y, right, _ = landmark_box(landmarks)
+            left, top, side = round(x), round(y), round(right - x)
+            crop = cut(picture.image, (left, top, left + side, top + side), CROP)
+            archive.writestr(names[-1], iio.imwrite("<bytes>", crop, extension=".jpg", quality=95))
+            boxes.append((left + 1, top + 1, left + side, top + side))
+            visible = np.array([picture.visible[list(group)].all() for group in AFLW_21])
+            points.append(np.where(visible, to_aflw(landmarks[None])[0].T + 0.5, -1))
+            fitted.append(landmarks.T + 0.5)
+    np.savez_compressed(
+        folder / "aflw_crops_labels.npz",
+        names=np.array(names),
+        pts21=np.array(points),
+        roi_box=np.array(boxes, np.float64),
+        yaw_deg=np.array([float(head_angles(torch.from_numpy(p.rotation))[1]) for p in person.pictures]),
+        pts68=np.array(fitted),
+    )
 
 
 def to_aflw(points: np.ndarray) -> np.ndarray:
@@ -197,6 +238,7 @@ def _report(
         largest=FAILURE,
         columns=BIN_COLUMNS,
         row=[results[f"nme21_{key}_percent"] for key in (*BINS, "balanced")],
+        ranked_by="mean",
         published=PUBLISHED,
         notes=notes,
     )

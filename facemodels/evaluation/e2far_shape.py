@@ -19,8 +19,10 @@ from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NOSE_TIP
+from facemodels.evaluation.examples import ORDER_68, PHOTO_LANDMARKS, people, turned, write_picture, write_scan
+from facemodels.evaluation.predictor import progress
 from facemodels.evaluation.report import Report, Results
-from facemodels.evaluation.scan_alignment import Surface, align_closest_points, align_landmarks, within
+from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, align_landmarks, within
 from facemodels.evaluation.scan_faces import predicted_surface, read_photo, reconstructions
 from facemodels.evaluation.scans import one_file, pictures_in, read_scan, read_scan_landmarks
 from facemodels.methods.face_method import FaceMethod
@@ -30,25 +32,35 @@ RADIUS = 95.0  # mm
 
 def configure(parser: ArgumentParser) -> None:
     """Describe the data; the protocol has no settings."""
-    parser.epilog = """example:
+    parser.epilog = f"""example:
   facemodels evaluate e2far-shape --method e2far --data people --json shape.json
 
---data is a folder with a folder for each person: one neutral scan (.obj or .ply, millimeters), its
-68 landmarks beside it as .txt, .npy or .json in the scan's coordinates, and a folder named
-pictures with photographs. The landmarks of a photograph may lie beside it; else its face is
-detected."""
+The data:
+  DATA/
+    PERSON/                  a folder for each person, with any name
+      scan.obj               the neutral face, .obj or .ply, any name, millimeters
+      scan.txt               its 68 landmarks [68,3] in the scan's coordinates, .txt, .npy or .json;
+                             NaN where one is unknown
+      pictures/              photographs
+        1.jpg
+        1.txt                their landmarks, optional
+
+{ORDER_68}
+
+{PHOTO_LANDMARKS}"""
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     """Score a method; see `facemodels.evaluation.Protocol`."""
-    people = sorted(p for p in Path(data).glob("*") if (p / "pictures").is_dir())
-    if not people:
+    persons = sorted(p for p in Path(data).glob("*") if (p / "pictures").is_dir())
+    if not persons:
         raise InputError(
             f"{data}: expected a folder for each person with a scan, its landmarks, and a folder named pictures, found "
             "none"
         )
-    errors = {}
-    for person in people:
+    check = LandmarkCheck(millimeters=True)
+    errors: dict[str, list[float]] = {}
+    for person in progress(persons, "people"):
         path = one_file(person, ("*.obj", "*.ply"), "a neutral scan")
         marks = read_scan_landmarks(path, (NOSE_TIP,))
         points = within(read_scan(path).vertices, marks[NOSE_TIP], RADIUS)
@@ -60,14 +72,15 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         pictures = pictures_in(person / "pictures")
         if not pictures:
             raise InputError(f"{person / 'pictures'}: expected photographs of the person, found none")
-        errors[person.name] = [
-            rmse(points, marks, predicted_surface(method, face))
-            for face in reconstructions(method, map(read_photo, pictures))
-        ]
+        errors[person.name] = []
+        for face in reconstructions(method, map(read_photo, pictures)):
+            surface = predicted_surface(method, face)
+            check.add(path, surface, marks)
+            errors[person.name].append(rmse(points, marks, surface))
     single = np.concatenate([*errors.values()])
     means = [np.mean(e) for e in errors.values()]
     results: Results = {
-        "people": len(people),
+        "people": len(persons),
         "images": len(single),
         "rmse_mm": float(single.mean()),
         "rmse_std_mm": float(single.std()),
@@ -75,19 +88,31 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     }
     return Report(
         protocol="e2far-shape",
-        title=f"UH-E2FAR's measure on {len(people)} people: RMSE in mm of scan vertices within 95 mm of the tip of the "
-        "nose from the neutral mesh predicted from one photograph, rigidly aligned",
+        title=f"UH-E2FAR's measure on {len(persons)} people: RMSE in mm of scan vertices within 95 mm of the tip of "
+        "the nose from the neutral mesh predicted from one photograph, rigidly aligned",
         results=results,
         errors=single,
         unit="mm",
         largest=6.0,
         columns=["RMSE mm", "std mm"],
         row=[results["rmse_mm"], results["rmse_std_mm"]],
+        ranked_by="RMSE mm",
         notes=[
+            *check.notes(),
             "Rigid alignment by landmarks, then by closest points; no scale. The paper's own values, on FRGC v2, "
-            "BU-3DFE and UHDB31, are not known here."
+            "BU-3DFE and UHDB31, are not known here.",
         ],
     )
+
+
+def write_example(folder: Path) -> None:
+    """Write a tiny data set; see `facemodels.evaluation.Protocol`."""
+    for k, person in enumerate(people(2, (0.0, 25.0))):
+        home, rotation = folder / f"person_{k + 1}", turned(20 * k)
+        write_scan(home / "scan.obj", person.vertices @ rotation.T, seed=k)
+        np.savetxt(home / "scan.txt", person.landmarks @ rotation.T, fmt="%.4f")
+        for n, picture in enumerate(person.pictures):
+            write_picture(home / "pictures" / f"{n + 1}.jpg", picture)
 
 
 def rmse(points: Tensor, marks: Tensor, surface: Surface) -> float:

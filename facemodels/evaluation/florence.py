@@ -27,8 +27,10 @@ from torch import Tensor
 import facerender as fr
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import LEFT_EYE_OUTER, NOSE_TIP, RIGHT_EYE_OUTER
+from facemodels.evaluation.examples import ORDER_68, PHOTO_LANDMARKS, people, turned, write_picture, write_scan
+from facemodels.evaluation.predictor import progress
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
-from facemodels.evaluation.scan_alignment import Surface, align_closest_points, align_landmarks, within
+from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, align_landmarks, within
 from facemodels.evaluation.scan_faces import Photo, predicted_surface, read_photo, reconstructions
 from facemodels.evaluation.scans import one_file, pictures_in, read_scan, read_scan_landmarks
 from facemodels.methods.face_method import FaceMethod
@@ -60,13 +62,25 @@ PUBLISHED = {
 
 def configure(parser: ArgumentParser) -> None:
     """Add the protocol's arguments."""
-    parser.epilog = """examples:
+    parser.epilog = f"""examples:
   facemodels evaluate florence --method dasl --data Florence --json florence.json
   facemodels evaluate florence --method dasl --data Florence --variant nme
 
---data is the folder of subject_01, subject_02 ..., each with a scan Model/frontal1/obj/*.obj (or
-frontal2) and its 68 landmarks beside it, which the data set lacks, as .txt, .npy or .json in the
-scan's coordinates; and for rmse with frames of the videos as pictures in Video/CONDITION/."""
+The data:
+  DATA/
+    subject_01/
+      Model/frontal1/obj/    or frontal2
+        scan.obj             the scan, any name, millimeters; with its texture for --variant nme
+        scan.txt             its 68 landmarks [68,3] in the scan's coordinates, .txt, .npy or .json,
+                             NaN where one is unknown; the data set lacks it
+      Video/CONDITION/       for --variant rmse: Indoor-Cooperative, PTZ-Indoor, PTZ-Outdoor, or others
+        000.png ...          frames of the video as pictures, of which 5 are taken
+        000.txt ...          their landmarks, optional
+    subject_02/ ...
+
+{ORDER_68}
+
+{PHOTO_LANDMARKS}"""
     parser.add_argument(
         "--variant",
         choices=tuple(PUBLISHED),
@@ -81,6 +95,17 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     if not subjects:
         raise InputError(f"{data}: expected MICC Florence's folders subject_01, subject_02 ... in it, found none")
     return {"rmse": _run_rmse, "nme": _run_nme}[options.variant](method, subjects)
+
+
+def write_example(folder: Path) -> None:
+    """Write a tiny data set; see `facemodels.evaluation.Protocol`."""
+    for k, person in enumerate(people(2, (0.0, -30.0))):
+        home, rotation = folder / f"subject_{k + 1:02d}", turned(2 * k)
+        scan = home / "Model" / "frontal1" / "obj" / "scan.obj"
+        write_scan(scan, person.vertices @ rotation.T, seed=k)
+        np.savetxt(scan.with_suffix(".txt"), person.landmarks @ rotation.T, fmt="%.4f")
+        for n, picture in enumerate(person.pictures):
+            write_picture(home / "Video" / ("Indoor-Cooperative", "PTZ-Indoor")[n] / "000.png", picture)
 
 
 def point_to_plane_rmse(points: Tensor, marks: Tensor, surface: Surface) -> float:
@@ -118,37 +143,39 @@ def _read_subject(subject: Path, needed: tuple[int, ...]) -> tuple[Path, Tensor,
 
 def _run_rmse(method: FaceMethod, subjects: list[Path]) -> Report:
     errors: dict[str, dict[str, list[float]]] = {}  # by person and video
-    empty = []
-    for subject in subjects:
+    empty, check = [], LandmarkCheck(millimeters=True)
+    for subject in progress(subjects, "people"):
         videos = sorted(p for p in (subject / "Video").glob("*") if p.is_dir())
         frames = {video.name: _evenly_spread(pictures_in(video), FRAMES) for video in videos}
         if not any(frames.values()):
             empty.append(subject.name)
             continue
-        _, points, marks = _read_subject(subject, (NOSE_TIP,))
+        path, points, marks = _read_subject(subject, (NOSE_TIP,))
         faces = reconstructions(method, (read_photo(path) for paths in frames.values() for path in paths))
-        errors[subject.name] = {
-            video: [point_to_plane_rmse(points, marks, predicted_surface(method, next(faces))) for _ in paths]
-            for video, paths in frames.items()
-        }
+        errors[subject.name] = {video: [] for video in frames}
+        for video, face in zip([video for video, paths in frames.items() for _ in paths], faces):
+            surface = predicted_surface(method, face)
+            check.add(path, surface, marks)
+            errors[subject.name][video].append(point_to_plane_rmse(points, marks, surface))
     if not errors:
         raise InputError(
             f"{subjects[0].parent}: expected frames of the videos as pictures in {subjects[0].name}/Video/<condition>/,"
             " found none"
         )
-    people = [np.mean([e for es in by_video.values() for e in es]) for by_video in errors.values()]
+    persons = [np.mean([e for es in by_video.values() for e in es]) for by_video in errors.values()]
     single = [e for by_video in errors.values() for es in by_video.values() for e in es]
     results: Results = {
-        "people": len(people),
+        "people": len(persons),
         "images": len(single),
         "people_left_out": len(empty),
-        "rmse_mm": float(np.mean(people)),
-        "rmse_std_over_people_mm": float(np.std(people)),
+        "rmse_mm": float(np.mean(persons)),
+        "rmse_std_over_people_mm": float(np.std(persons)),
     }
     for video in sorted({v for by_video in errors.values() for v in by_video if by_video[v]}):
         of_people = [np.mean(by_video[video]) for by_video in errors.values() if by_video.get(video)]
         results[f"{video.lower().replace('-', '_')}_rmse_mm"] = float(np.mean(of_people))
     notes = [
+        *check.notes(),
         f"{FRAMES} frames of each video, evenly spread; the error is averaged over a person's frames, then over people;"
         " the deviation is over people.",
         "The predicted mesh is neutral, as the scans are. Distances from scan vertices to the prediction. The forehead "
@@ -158,7 +185,7 @@ def _run_rmse(method: FaceMethod, subjects: list[Path]) -> Report:
         notes.append(f"Left out, without frames: {', '.join(empty)}.")
     return Report(
         protocol="florence",
-        title=f"MICC Florence, {len(people)} people: point-to-plane RMSE in mm of scan vertices within 95 mm of the "
+        title=f"MICC Florence, {len(persons)} people: point-to-plane RMSE in mm of scan vertices within 95 mm of the "
         "tip of the nose, neutral mesh predicted from one frame, scale aligned",
         results=results,
         errors=np.array(single),
@@ -166,6 +193,7 @@ def _run_rmse(method: FaceMethod, subjects: list[Path]) -> Report:
         largest=5.0,
         columns=["RMSE mm", "std mm"],
         row=[results["rmse_mm"], results["rmse_std_over_people_mm"]],
+        ranked_by="RMSE mm",
         published=PUBLISHED["rmse"],
         notes=notes,
     )
@@ -179,15 +207,20 @@ def _evenly_spread(paths: list[Path], count: int) -> list[Path]:
 
 
 def _run_nme(method: FaceMethod, subjects: list[Path]) -> Report:
-    rows = []
-    for subject in subjects:
+    check = LandmarkCheck(millimeters=True)
+    rows: list[list[float]] = []
+    for subject in progress(subjects, "people"):
         path, points, marks = _read_subject(subject, (NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER))
         try:
             mesh = load_mesh(path)
         except MeshError as error:
             raise InputError(str(error)) from None
         faces = reconstructions(method, renderings(mesh, marks[NOSE_TIP], str(path)))
-        rows.append([nme(points, marks, predicted_surface(method, face, expression=True)) for face in faces])
+        rows.append([])
+        for face in faces:
+            surface = predicted_surface(method, face, expression=True)
+            check.add(path, surface, marks)
+            rows[-1].append(nme(points, marks, surface))
     errors = np.array(rows)  # [people, poses]
     results: Results = {
         "people": len(errors),
@@ -208,8 +241,10 @@ def _run_nme(method: FaceMethod, subjects: list[Path]) -> Report:
         largest=15.0,
         columns=["NME %"],
         row=[results["nme_percent"]],
+        ranked_by="NME %",
         published=PUBLISHED["nme"],
         notes=[
+            *check.notes(),
             "Renderings at pitch -15, 20, 25 (down where positive) and yaw -80, -40, 0, 40, 80 degrees, orthographic, "
             "with the light in the texture, on a gray background.",
             "The predicted mesh has its predicted expression. Distances from scan vertices within 95 mm of the tip of "

@@ -18,20 +18,28 @@ Measured: distances of scan vertices from the predicted surface. Where papers di
 
 Photographs come with a detector's box. The face is cropped by 3DDFA's rule, then again around the landmarks that are
 predicted there.
+
+Predictions of any other method can be scored from files (``--predictions``): a neutral mesh and its seven landmarks for
+each photograph, as the challenge takes them.
 """
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.crops import Box
-from facemodels.core.errors import InputError
-from facemodels.core.landmarks import SEVEN
+from facemodels.core.errors import InputError, one_line
+from facemodels.core.landmarks import NUM_LANDMARKS, SEVEN
+from facemodels.evaluation.examples import ORDER_SEVEN, people, turned, write_picked_points, write_picture, write_scan
+from facemodels.evaluation.predictor import progress
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
-from facemodels.evaluation.scan_alignment import Surface, align_closest_points, within
+from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, within
 from facemodels.evaluation.scan_faces import Photo, detector_box, predicted_surface, reconstructions
 from facemodels.evaluation.scans import one_file, read_picked_points, read_scan
 from facemodels.io.files import existing_file, input_error
@@ -65,20 +73,57 @@ NOTES = [
     "from the base of the nose to its bridge.",
     "Distances from the whole mesh of the model, neutral; pooled over all vertices of all photographs.",
 ]
+UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0}  # of predicted meshes, in millimeters
 _SIDES = ("left", "top", "right", "bottom")  # of a detected face
 
 
+class Subject(NamedTuple):
+    """A scanned person.
+
+    Attributes:
+        points: [P,3], the cropped vertices of the scan.
+        marks: [7,3], its landmarks (`core.landmarks.SEVEN`).
+        file: The file of the landmarks.
+    """
+
+    points: Tensor
+    marks: Tensor
+    file: Path
+
+
 def configure(parser: ArgumentParser) -> None:
-    """Describe the data; the protocol has no settings."""
-    parser.epilog = """example:
+    """Add the protocol's arguments."""
+    parser.epilog = f"""examples:
   facemodels evaluate now --method dasl --data NoW --json now.json --curve now.png
+  facemodels evaluate now --predictions predicted_meshes --data NoW     another method, from its files
 
---data is the folder of imagepathsvalidation.txt, scans and scans_lmks_onlypp, with iphone_pictures
-and detected_face in it, in final_release_version or in NoW_Dataset/final_release_version."""
+The data, as the challenge's validation set comes:
+  DATA/
+    imagepathsvalidation.txt         a photograph a line: SUBJECT/CHALLENGE/NAME.jpg
+    scans/SUBJECT/*.obj              one neutral scan each, .obj, millimeters
+    scans_lmks_onlypp/SUBJECT/*.pp   its seven landmarks, picked in MeshLab, in the scan's coordinates
+    NoW_Dataset/final_release_version/                     (or final_release_version/, or DATA itself)
+      iphone_pictures/SUBJECT/CHALLENGE/NAME.jpg           photographs
+      detected_face/SUBJECT/CHALLENGE/NAME.npy             a dictionary left, top, right, bottom: pixels
+
+Predictions, a folder with a neutral mesh for each photograph:
+  predicted_meshes/SUBJECT/CHALLENGE/NAME.obj              or .ply; any mesh, coordinates as you like
+  predicted_meshes/SUBJECT/CHALLENGE/NAME.txt              or .npy: its seven landmarks [7,3] on it
+
+{ORDER_SEVEN}"""
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FOLDER",
+        help="score the meshes of another method, in place of --method or --checkpoint",
+    )
+    parser.add_argument(
+        "--unit", choices=tuple(UNITS), default="mm", help="of the predicted meshes; for the metrical variant"
+    )
 
 
-def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
-    """Score a method on the validation set; see `facemodels.evaluation.Protocol`."""
+def run(method: FaceMethod | None, data: Path, options: Namespace) -> Report:
+    """Score a method on the validation set, or predictions; see `facemodels.evaluation.Protocol`."""
     data = Path(data)
     listing = existing_file(
         data / "imagepathsvalidation.txt",
@@ -88,18 +133,19 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     bad = next((p for p in paths if len(Path(p).parts) != 3 or ".." in p), None)
     if not paths or bad is not None:
         raise input_error(listing, "lines subject/challenge/name.jpg", "none" if bad is None else bad)
-    pictures, boxes = _folder(data, "iphone_pictures"), _folder(data, "detected_face")
+    if method is None:
+        surfaces = _stored_surfaces(options.predictions, paths, UNITS[options.unit])
+    else:
+        surfaces = _surfaces_of(method, data, paths)
     subjects = {subject: _read_subject(data, subject) for subject in sorted({Path(p).parts[0] for p in paths})}
 
-    photos = (
-        Photo(str(pictures / p), read_picture(pictures / p), read_box((boxes / p).with_suffix(".npy"))) for p in paths
-    )
+    check = LandmarkCheck(SEVEN)
     errors: list[np.ndarray] = []
     metrical: list[np.ndarray] = []
     challenges: dict[str, list[np.ndarray]] = {}
-    for path, face in zip(paths, reconstructions(method, photos)):
-        points, marks = subjects[Path(path).parts[0]]
-        surface = predicted_surface(method, face)
+    for path, surface in zip(progress(paths, "photographs"), surfaces):
+        points, marks, file = subjects[Path(path).parts[0]]
+        check.add(file, surface, marks)
         errors.append(distances(points, marks, surface).float().numpy())
         metrical.append(distances(points, marks, surface, scale=False).float().numpy())
         challenges.setdefault(Path(path).parts[1], []).append(errors[-1])
@@ -117,13 +163,104 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         largest=7.0,
         columns=COLUMNS,
         row=[results[key] for key in ("median_mm", "mean_mm", "std_mm")],
+        ranked_by="median mm",
         published=PUBLISHED,
         notes=[
+            *check.notes(),
             *NOTES,
             "Published numbers are of the test set (80 people), ours are of the validation set: near each other, but "
             "not the same faces.",
         ],
     )
+
+
+def write_example(folder: Path) -> None:
+    """Write a tiny data set; see `facemodels.evaluation.Protocol`."""
+    released = folder / "NoW_Dataset" / "final_release_version"
+    names = []
+    for k, person in enumerate(people(2, (0.0, 30.0))):
+        subject, rotation = f"subject_{k + 1}", turned(15 * k)
+        write_scan(folder / "scans" / subject / "scan.obj", person.vertices @ rotation.T, seed=k)
+        marks = person.landmarks[list(SEVEN)] @ rotation.T
+        write_picked_points(folder / "scans_lmks_onlypp" / subject / "scan.pp", marks)
+        for n, picture in enumerate(person.pictures):
+            names.append(f"{subject}/{('multiview_neutral', 'selfie')[n]}/IMG_{n + 1}.jpg")
+            write_picture(released / "iphone_pictures" / names[-1], picture, landmarks=False)
+            low, high = picture.landmarks[:, :2].min(0), picture.landmarks[:, :2].max(0)
+            box = dict(zip(_SIDES, map(float, (*low, *high))))
+            file = (released / "detected_face" / names[-1]).with_suffix(".npy")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, np.array(box), allow_pickle=True)
+    (folder / "imagepathsvalidation.txt").write_text("\n".join(names) + "\n")
+
+
+def _surfaces_of(method: FaceMethod, data: Path, paths: list[str]) -> Iterator[Surface]:
+    """The neutral surfaces that a method predicts in the photographs."""
+    pictures, boxes = _folder(data, "iphone_pictures"), _folder(data, "detected_face")
+    photos = (
+        Photo(str(pictures / p), read_picture(pictures / p), read_box((boxes / p).with_suffix(".npy"))) for p in paths
+    )
+    return (predicted_surface(method, face) for face in reconstructions(method, photos))
+
+
+def _stored_surfaces(folder: Path, paths: list[str], millimeters: float) -> Iterator[Surface]:
+    """The surfaces that another method predicted, from its files.
+
+    Raises:
+        InputError: Some are missing: at once, before any is scored.
+    """
+    files = []
+    missing = []
+    for path in paths:
+        found = [_one_of(folder / path, kinds) for kinds in ((".obj", ".ply"), (".txt", ".npy"))]
+        mesh, marks = found
+        if mesh is None or marks is None:
+            missing.append(f"{Path(path).with_suffix('')}{'.obj or .ply' if mesh is None else '.txt or .npy'}")
+        else:
+            files.append((mesh, marks))
+    if missing:
+        raise InputError(
+            f"{folder}: expected a mesh and its seven landmarks for each of {len(paths)} photographs, found none for "
+            f"{len(missing)} of them; the first that is missing is {missing[0]}"
+        )
+    return (read_prediction(mesh, marks, millimeters) for mesh, marks in files)
+
+
+def _one_of(path: Path, kinds: tuple[str, ...]) -> Path | None:
+    return next((file for file in map(path.with_suffix, kinds) if file.is_file()), None)
+
+
+def read_prediction(mesh: Path, marks: Path, millimeters: float = 1.0) -> Surface:
+    """Read a predicted mesh with its seven landmarks.
+
+    Args:
+        mesh: The mesh, .obj or .ply.
+        marks: Its landmarks [7,3] in the mesh's coordinates (`core.landmarks.SEVEN`), .txt or .npy.
+        millimeters: The unit of both in millimeters.
+
+    Returns:
+        The surface; of its 68 landmarks the others are NaN.
+
+    Raises:
+        InputError: A file is damaged or holds something else.
+    """
+    scan = read_scan(mesh)
+    expected = f"seven landmarks [7,3] in the coordinates of {mesh.name}"
+    try:
+        if marks.suffix == ".npy":
+            seven = np.asarray(np.load(marks, allow_pickle=False), np.float64)
+        else:
+            rows = [line.replace(",", " ").split() for line in marks.read_text().splitlines()]
+            seven = np.array([row for row in rows if row], np.float64)
+    except Exception as error:  # whatever a parser raises at a damaged file
+        raise input_error(marks, expected, f"a file that cannot be parsed ({one_line(error)})") from None
+    if seven.shape != (7, 3) or not np.isfinite(seven).all():
+        raise input_error(
+            marks, expected, f"{list(seven.shape)}" if seven.shape != (7, 3) else "one that is not finite"
+        )
+    landmarks = torch.full((NUM_LANDMARKS, 3), torch.nan, dtype=torch.float64)
+    landmarks[list(SEVEN)] = torch.from_numpy(seven)
+    return Surface(scan.vertices * millimeters, scan.faces, landmarks * millimeters)
 
 
 def cropped(vertices: Tensor, marks: Tensor) -> Tensor:
@@ -186,12 +323,11 @@ def _folder(data: Path, name: str) -> Path:
     return found
 
 
-def _read_subject(data: Path, subject: str) -> tuple[Tensor, Tensor]:
-    """The cropped vertices [P,3] and the seven landmarks [7,3] of a subject."""
+def _read_subject(data: Path, subject: str) -> Subject:
     scan = read_scan(one_file(data / "scans" / subject, ("*.obj",), "a scan"))
     file = one_file(data / "scans_lmks_onlypp" / subject, ("*.pp",), "the scan's seven landmarks")
     marks = read_picked_points(file, 7)
     points = cropped(scan.vertices, marks)
     if not len(points):
         raise input_error(file, f"landmarks that lie on the scan of {subject}", "none of its vertices near them")
-    return points, marks
+    return Subject(points, marks, file)

@@ -22,11 +22,20 @@ import torch
 
 from facemodels.core.rotation import head_angles
 from facemodels.data.tddfa import AFLW2000, pose_rotation
-from facemodels.evaluation.aflw2000_data import batches, locate, photograph_count, subset_notes
+from facemodels.evaluation.aflw2000_data import (
+    LAYOUT,
+    batches,
+    locate,
+    photograph_count,
+    subset_notes,
+    write_example,
+)
 from facemodels.evaluation.predictor import add_limit, limited, predictor
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
 from facemodels.losses import rotation_angle
 from facemodels.methods.face_method import FaceMethod
+
+__all__ = ["configure", "differences", "run", "scores", "write_example"]
 
 LARGEST = 99.0  # degrees
 ANGLES = ("pitch", "yaw", "roll")  # in the order of Pose_Para
@@ -50,12 +59,19 @@ PUBLISHED = [
 
 def configure(parser: ArgumentParser) -> None:
     """Add the protocol's arguments."""
-    parser.epilog = """example:
+    parser.epilog = f"""example:
   facemodels evaluate pose --method dasl --data AFLW2000-3D.zip --json pose.json --curve pose.png
 
---data is the folder or zip of image00002.jpg, image00002.mat ..., or a folder that holds it. Faces
-with a labeled pitch, yaw or roll beyond 99 degrees are excluded, as everywhere, and named in the
-notes. The curve shows the mean of the three absolute errors."""
+Angles are the data set's (Pose_Para), as everywhere in facemodels where people see them:
+    pitch  positive where the face looks up
+    yaw    positive where it looks to the left of the picture
+    roll   positive where the head is turned clockwise in the picture
+Applied to a head are first roll, then yaw, then pitch: R = Rx(pitch) Ry(yaw) Rz(roll).
+
+Faces with a labeled pitch, yaw or roll beyond 99 degrees are excluded, as everywhere, and named in
+the notes. The curve shows the mean of the three absolute errors.
+
+{LAYOUT}"""
     add_limit(parser, "photographs")
 
 

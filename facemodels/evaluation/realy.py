@@ -119,6 +119,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         largest=5.0,
         columns=[f"{region} mm" for region in columns],
         row=[results[f"{shown}_{region}_mm"] for region in columns],
+        ranked_by="all mm",
         published=PUBLISHED,
         notes=[
             "The predicted mesh has its predicted expression, as the pictures have. Scale is aligned by seven "

@@ -49,9 +49,11 @@ class Report:
         largest: The right end of the error curve, in that unit.
         columns: Names of the table's columns.
         row: The method's numbers under them; None where there is none.
+        ranked_by: The column by which the field ranks methods; the table is sorted by it, least first.
         published: The rows of published methods.
         notes: Details of the protocol: what was excluded or left out and why, what may not be compared.
         details: The results as a text for people; None prints one line for each.
+        method: The name of the method in its row; `facemodels.evaluation.evaluate` and the command set it.
     """
 
     protocol: str
@@ -62,9 +64,20 @@ class Report:
     largest: float
     columns: Sequence[str]
     row: Sequence[float | None]
+    ranked_by: str
     published: Sequence[PublishedRow] = ()
     notes: Sequence[str] = field(default_factory=list)
     details: str | None = None
+    method: str = "this method"
+
+    def table(self) -> str:
+        """The published table with the method's row in its place, as text."""
+        return format_table(self, self.method)
+
+    def __str__(self) -> str:
+        """What was measured, the results, the table and the notes: the text that the command prints."""
+        details = format_results(self.results) if self.details is None else self.details
+        return f"{self.title}\n\n{details}\n\n{self.table()}\n{format_notes(self.notes)}"
 
     def __post_init__(self) -> None:
         self.errors = np.asarray(self.errors, np.float64).ravel()
@@ -72,6 +85,8 @@ class Report:
             raise ValueError(f"unit must be one of {', '.join(UNITS)}, got {self.unit!r}")
         if not (math.isfinite(self.largest) and self.largest > 0):
             raise ValueError(f"largest must be positive, got {self.largest}")
+        if self.ranked_by not in self.columns:
+            raise ValueError(f"ranked_by must be one of the columns {', '.join(self.columns)}, got {self.ranked_by!r}")
         for name, values, source in [*self.published, PublishedRow("the method's row", self.row, "measured")]:
             if len(values) != len(self.columns):
                 raise ValueError(f"{name}: expected {len(self.columns)} numbers, got {len(values)}")
@@ -82,7 +97,7 @@ class Report:
 def format_table(report: Report, name: str) -> str:
     """Format the published rows with the method's row in its place.
 
-    Rows are ordered by the last column, least first; those without a number there come last.
+    Rows are ordered by the column that the field ranks by, least first; those without a number there come last.
 
     Args:
         report: The report.
@@ -90,7 +105,13 @@ def format_table(report: Report, name: str) -> str:
     """
     rows = [(row.method, row.values, _RECALLED_MARK if row.source == RECALLED else "") for row in report.published]
     rows.append((name, report.row, _OWN_MARK))
-    rows.sort(key=lambda r: (_is_missing(r[1][-1]), 0.0 if _is_missing(r[1][-1]) else r[1][-1], r[2] != _OWN_MARK))
+    rank = list(report.columns).index(report.ranked_by)
+
+    def place(row: tuple[str, Sequence[float | None], str]) -> tuple[bool, float, bool]:
+        value = row[1][rank]
+        return _is_missing(value), 0.0 if value is None or _is_missing(value) else value, row[2] != _OWN_MARK
+
+    rows.sort(key=place)
     width = max(len(r[0]) for r in rows) + 4
     widths = [max(10, len(c) + 3) for c in report.columns]
     lines = [" " * width + "".join(f"{c:>{w}} " for c, w in zip(report.columns, widths))]
@@ -102,7 +123,7 @@ def format_table(report: Report, name: str) -> str:
             f"{_OWN_MARK if own else ' '} {method:{width - 2}}"
             + "".join(f"{c:>{w}}{m}" for c, w, m in zip(cells, widths, marks))
         )
-    legend = [f"{_OWN_MARK} measured now"]
+    legend = [f"sorted by {report.ranked_by}; {_OWN_MARK} measured now"]
     if any(row.source != RECALLED for row in report.published):
         legend.append("without a mark: published, found in public material")
     if any(row.source == RECALLED for row in report.published):

@@ -28,6 +28,8 @@ from facemodels.core.surface import ClosestPoints
 from facemodels.data.clips import SyntheticGroups
 from facemodels.data.synthetic import RandomizationConfig
 from facemodels.evaluation import now
+from facemodels.evaluation.examples import ORDER_SEVEN
+from facemodels.evaluation.predictor import progress
 from facemodels.evaluation.report import Report, Results
 from facemodels.evaluation.scan_faces import (
     Photo,
@@ -41,6 +43,7 @@ from facemodels.io.files import input_error
 from facemodels.methods.face_method import FaceMethod
 from facemodels.models.builtin import builtin_data
 from facemodels.models.formats import read
+from facemodels.models.formats.native import write_native
 from facemodels.models.model_data import ModelData
 from facemodels.models.morphable import MorphableModel
 
@@ -70,10 +73,19 @@ NOT_SKIN = ("mouth", "tongue", "teeth", "left_eye", "right_eye")  # regions of t
 
 def configure(parser: ArgumentParser) -> None:
     """Add the protocol's arguments."""
-    parser.epilog = """example:
+    parser.epilog = f"""example:
   facemodels evaluate synthetic-scans --method dasl --data ict_facekit.npz --json scans.json
 
---data is ICT-FaceKit, as a folder or file; facemodels doctor says where to get it."""
+The data is ICT-FaceKit, whose people are rendered and scanned; facemodels doctor says where to get
+it. One of:
+  FaceXModel/                the folder as it is distributed: generic_neutral_mesh.obj,
+                             identity000.obj ..., an OBJ for each expression, vertex_indices.json;
+                             centimeters
+  ict_facekit.npz            the same in one file
+  NAME.safetensors           what facemodels convert makes of it, or a folder with it; millimeters
+
+The scans are made: 30,000 points with noise and holes, millimeters, and seven landmarks on each.
+{ORDER_SEVEN}"""
     parser.add_argument(
         "--people", type=int, default=20, metavar="N", help=f"random identities, {PICTURES} pictures each (default: 20)"
     )
@@ -90,7 +102,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     # Errors of each picture, by the beginning of their names in the results.
     errors: dict[str, list[np.ndarray]] = {"": [], "metrical_": [], "mean_face_": [], "mean_face_metrical_": []}
     medians = []
-    for person in range(options.people):
+    for person in progress(range(options.people), "people"):
         photos, identity = render_person(groups, options.seed, person)
         points, marks = scan_person(model, identity, options.seed, person)
         for prefix, scale in (("mean_face_", True), ("mean_face_metrical_", False)):
@@ -124,6 +136,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         largest=7.0,
         columns=now.COLUMNS,
         row=[results[key] for key in statistics],
+        ranked_by="median mm",
         notes=[
             *now.NOTES,
             f"The mean face of {method.model.name} in place of the prediction: median {mean_face[0]:.2f}, "
@@ -133,6 +146,33 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
             f"landmarks off by {LANDMARK_NOISE} mm (standard deviation in each coordinate).",
         ],
     )
+
+
+def write_example(folder: Path) -> None:
+    """Write a model with ICT-FaceKit's regions; see `facemodels.evaluation.Protocol`.
+
+    It is the built-in model stretched, with a few of its modes: no head that the methods never saw.
+    """
+    builtin = builtin_data()
+    regions = dict(builtin.regions)
+    rest = np.setdiff1d(np.arange(len(builtin.mean)), np.concatenate([regions[name] for name in NOT_SKIN]))
+    eyes = np.abs(builtin.mean[rest, 1] - builtin.mean[regions["eyeballs"], 1].mean()) < 5
+    parts = {"full_face": regions["face"], "face": regions["face"], "head": rest, "eye_sockets": rest[eyes]}
+    parts |= {part: regions[source] for part, source in COLOR_SOURCES.items() if source is not None}
+    names = ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "browInnerUp", "eyeBlinkLeft", "eyeBlinkRight")
+    chosen = [builtin.expression_names.index(name) for name in names]
+    example = replace(
+        builtin,
+        name="the example head",
+        mean=builtin.mean * np.array([0.97, 1.03, 1.0], np.float32),
+        identity=builtin.identity[:20],
+        expression=builtin.expression[chosen],
+        expression_names=names,
+        albedo_mean=None,
+        albedo=None,
+        regions=parts,
+    )
+    write_native(example, folder / "example_head.safetensors")
 
 
 def colored_model(data: ModelData, builtin: ModelData, path: str | Path = "the model") -> MorphableModel:

@@ -32,11 +32,12 @@ def report(**changed):
         largest=2.0,
         columns=["some", "all"],
         row=[9.0, 3.5],
+        ranked_by="all",
     )
     return Report(**given | dict(published=PUBLISHED, notes=["one note"]) | changed)
 
 
-def test_rows_are_ordered_by_the_last_column_and_each_recalled_number_is_marked():
+def test_rows_are_ordered_by_the_column_of_the_ranking_and_each_recalled_number_is_marked():
     lines = format_table(report(), "ours").splitlines()
     assert lines[0].split() == ["some", "all"]
     rows = [
@@ -57,7 +58,19 @@ def test_legend_explains_only_the_marks_that_occur():
     assert "recalled" not in text and "*" not in text
 
 
-def test_row_without_a_number_in_the_last_column_follows_those_with_one():
+def test_the_ranking_column_need_not_be_the_last():
+    ours = format_table(report(row=[1.5, 99.0], ranked_by="some"), "ours").splitlines()
+    assert [line.split()[0] for line in ours[1:4]] == ["First", ">", "Second"] and "sorted by some" in ours[-3]
+
+
+def test_report_as_text_has_the_title_the_results_the_table_and_the_notes():
+    text = str(report(results={"error_percent": 3.5}, method="mine"))
+    for words in ("What was measured", "error_percent  3.500", "> mine", "  - one note"):
+        assert words in text
+    assert report(method="mine").table() == format_table(report(), "mine")
+
+
+def test_row_without_a_number_in_the_ranking_column_follows_those_with_one():
     assert format_table(report(row=[None, None]), "ours").splitlines()[4].split() == [">", "ours", "-", "-"]
 
 
@@ -69,6 +82,7 @@ def test_row_without_a_number_in_the_last_column_follows_those_with_one():
         dict(published=[PublishedRow("A", [1.0], "a paper")]),
         dict(published=[PublishedRow("A", [1.0, 2.0], "")]),
         dict(largest=0.0),
+        dict(ranked_by="most"),
     ],
 )
 def test_inconsistent_reports_are_refused(wrong):
