@@ -16,25 +16,45 @@ from .meshes import Mesh, MeshError, load_mesh, need
 from .rasterize import Fragments
 
 PASSES = ("shaded", "normals", "depth", "albedo", "face_id")
-BACKGROUND = (0.955, 0.955, 0.95)
+BACKGROUND = (0.955, 0.955, 0.95)  # sRGB, of the shaded and the albedo pass
+EXAMPLES = """\
+examples:
+  python -m facerender head.ply -o head.png --size 768
+  python -m facerender head.obj -o head.png --yaw 35 --light=-1,1,1 --background transparent
+  python -m facerender head.glb -o head.jpg --size 1280x720 --fov 60 --distance 350
+  python -m facerender head.glb --turntable head.mp4 --frames 96 --pass normals
+"""
+
+
+class OptionError(ValueError):
+    """An option that cannot be used; the message is one sentence for the user."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command, and return its exit code: 0, or 1 after a sentence about what was wrong."""
+    """Run the command.
+
+    Returns:
+        Its exit code: 0, 1 after a sentence about a file, or 2 after one about an option.
+    """
     options = parser().parse_args(arguments)
     try:
+        check_options(options)
         if not options.mesh.is_file():
             raise MeshError(f"{options.mesh}: there is no such file")
         output = options.output or (None if options.turntable else options.mesh.with_suffix(".png"))
-        check_options(options, output)
+        check_outputs(options, output)
         mesh = load_mesh(options.mesh).to(options.device)
         if output:
-            write_image(output, draw(mesh, options, options.yaw))
+            pixels = draw(mesh, options, options.yaw)
+            write_image(output, pixels)
             counts = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles"
-            print(f"{output}  {options.size}x{options.size}  {options.what}, {counts}")
+            print(f"{output}  {pixels.shape[1]}x{pixels.shape[0]}  {options.what}, {counts}")
         if options.turntable:
             write_turntable(options.turntable, mesh, options)
             print(f"{options.turntable}  {options.frames} frames")
+    except OptionError as error:
+        print(f"facerender: {error}", file=sys.stderr)
+        return 2
     except (MeshError, OSError, RuntimeError) as error:
         print(f"facerender: {error}", file=sys.stderr)
         return 1
@@ -46,41 +66,132 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m facerender",
         description="Renders an OBJ, PLY or GLB file. "
-        "The camera frames the mesh by itself; z points at the viewer, y up.",
-        epilog="example: python -m facerender head.ply -o head.png --size 768 --turntable head.gif",
+        "The camera frames the mesh by itself; x points right, y up and z at the viewer.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
     add("mesh", type=Path, help="OBJ, PLY or GLB file, with vertex colors or a texture if it has them")
     add("-o", "--output", type=Path, help="picture (PNG or JPEG); default: MESH.png, unless a turntable is asked for")
     add("--pass", dest="what", choices=PASSES, default="shaded", help="what to draw (default: shaded)")
-    add("--size", type=int, default=512, help="height and width in pixels (default: 512)")
-    add("--yaw", type=float, default=0.0, help="turn to the mesh's left, degrees")
-    add("--pitch", type=float, default=0.0, help="nod down, degrees")
-    add("--orthographic", action="store_true", help="no perspective")
+    add("--size", default="512", metavar="PIXELS", help="side of the picture, or WIDTHxHEIGHT (default: 512)")
     add(
         "--samples", type=int, default=3, help="samples per pixel along each side, against jagged outlines (default: 3)"
     )
-    add("--turntable", type=Path, help="also write one turn, as .gif or .mp4")
-    add("--frames", type=int, default=48, help="frames of the turntable (default: 48)")
-    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    group = made.add_argument_group("pose, in degrees; the mesh turns about the middle of its bounding box")
+    group.add_argument("--yaw", type=float, default=0.0, help="a face turns to its own left, right in the picture")
+    group.add_argument("--pitch", type=float, default=0.0, help="a face nods down")
+    group.add_argument("--roll", type=float, default=0.0, help="counterclockwise in the picture, after the other two")
+    group = made.add_argument_group("camera")
+    group.add_argument(
+        "--fov",
+        type=float,
+        help="field of view over the shorter side of the picture, 1 to 150 degrees (default: 20, that of a portrait)",
+    )
+    group.add_argument(
+        "--distance",
+        type=float,
+        help="of the camera from the middle of the mesh, in the mesh's unit (default: the mesh fills 85 %% of the "
+        "shorter side)",
+    )
+    group.add_argument("--orthographic", action="store_true", help="no perspective")
+    group = made.add_argument_group("light and background")
+    group.add_argument(
+        "--light",
+        default="studio",
+        help="studio (soft, from the upper left), flat (the same from everywhere), or X,Y,Z: the direction towards a "
+        "light, as --light=-1,1,1 (default: studio)",
+    )
+    group.add_argument(
+        "--background",
+        metavar="COLOR",
+        help="a name (white), #rrggbb, or transparent for PNG (default: light gray; of normals and ids white, of depth "
+        "black)",
+    )
+    group = made.add_argument_group("more")
+    group.add_argument("--turntable", type=Path, help="also write one turn, as .gif or .mp4")
+    group.add_argument("--frames", type=int, default=48, help="frames of the turntable (default: 48)")
+    group.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     return made
 
 
-def check_options(options: argparse.Namespace, output: Path | None) -> None:
-    """Raise a MeshError where options cannot be used, before anything is read or drawn."""
-    if not 1 <= options.size <= 4096 or not 1 <= options.samples <= 8 or options.size * options.samples > 16384:
-        raise MeshError(
+def check_options(options: argparse.Namespace) -> None:
+    """Replace --size, --light and --background by what they mean: (height, width), coefficients, a color or None.
+
+    Raises:
+        OptionError: an option cannot be used.
+    """
+    options.size = picture_size(options.size)
+    height, width = options.size
+    most = max(options.size) * options.samples
+    if not 1 <= min(options.size) <= max(options.size) <= 4096 or not 1 <= options.samples <= 8 or most > 16384:
+        raise OptionError(
             "--size must be 1 to 4096, --samples 1 to 8, and their product at most 16384, "
-            f"got {options.size} and {options.samples}"
+            f"got {width}x{height} and {options.samples}"
         )
     if options.frames < 1:
-        raise MeshError(f"--frames must be at least 1, got {options.frames}")
+        raise OptionError(f"--frames must be at least 1, got {options.frames}")
+    for name in ("yaw", "pitch", "roll"):
+        if not math.isfinite(getattr(options, name)):
+            raise OptionError(f"--{name} must be a number of degrees, got {getattr(options, name)}")
+    if options.orthographic and (options.fov is not None or options.distance is not None):
+        raise OptionError("--fov and --distance have no effect without perspective; leave out --orthographic")
+    if options.fov is not None and not 1 <= options.fov <= 150:
+        raise OptionError(f"--fov must be 1 to 150 degrees, got {options.fov:g}")
+    if options.distance is not None and not 0 < options.distance <= 1e12:
+        raise OptionError(f"--distance must be positive, in the mesh's unit, got {options.distance:g}")
+    if options.device.split(":")[0] not in ("cpu", "cuda"):
+        raise OptionError(f"--device must be cpu or cuda, got {options.device}")
+    options.light = light(options.light)
+    options.alpha = options.background == "transparent"
+    if options.alpha and options.turntable:
+        raise OptionError("--background transparent is for .png; a turntable needs a color")
+    if options.alpha and options.output and options.output.suffix.lower() != ".png":
+        raise OptionError(f"--background transparent is for .png, and {options.output.name} has no transparency")
+    options.background = None if options.alpha or options.background is None else color(options.background)
+
+
+def picture_size(words: str) -> tuple[int, int]:
+    """Return (height, width) of "512" or "640x480"."""
+    sides = words.lower().split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        raise OptionError(f"--size must be a number of pixels or WIDTHxHEIGHT, such as 640x480, got {words}")
+    return int(sides[-1]), int(sides[0])
+
+
+def light(words: str) -> Tensor:
+    """Return the coefficients [1,9,3] of --light."""
+    if words == "studio":
+        return lighting.studio()
+    if words == "flat":
+        return lighting.ambient_and_directional(torch.ones(1, 3), torch.ones(1, 3), torch.zeros(1, 3))
+    try:
+        direction = torch.tensor([[float(number) for number in words.split(",")]])
+    except ValueError:
+        direction = torch.zeros(1, 0)
+    length = direction.norm()
+    if direction.shape[1] != 3 or not 0 < length < math.inf:
+        raise OptionError(f"--light must be studio, flat or three numbers X,Y,Z, such as --light=-1,1,1, got {words}")
+    return lighting.ambient_and_directional(torch.full((1, 3), 0.25), direction, torch.full((1, 3), 0.85))
+
+
+def color(words: str) -> tuple[float, float, float]:
+    """Return the sRGB color of --background, in 0..1."""
+    try:
+        red, green, blue = need("PIL.ImageColor", "--background").getrgb(words)[:3]
+    except ValueError:
+        raise OptionError(f"--background must be the name of a color, #rrggbb or transparent, got {words}") from None
+    return red / 255, green / 255, blue / 255
+
+
+def check_outputs(options: argparse.Namespace, output: Path | None) -> None:
+    """Raise a MeshError where a file cannot be written or drawn, before anything is read."""
     if output and output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise MeshError(f"{output}: pictures are written as .png or .jpg")
     if options.turntable and options.turntable.suffix.lower() not in (".gif", ".mp4"):
         raise MeshError(f"{options.turntable}: turntables are written as .gif or .mp4")
-    if options.device.split(":")[0] not in ("cpu", "cuda"):
-        raise MeshError(f"--device must be cpu or cuda, got {options.device}")
+    if options.turntable and options.turntable.suffix.lower() == ".mp4" and min(options.size) < 2:
+        raise MeshError(f"{options.turntable}: a video needs --size 2 or more")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise MeshError(
             f"--device {options.device}: torch finds no CUDA device here; leave it out to render on the CPU"
@@ -92,35 +203,56 @@ def check_options(options: argparse.Namespace, output: Path | None) -> None:
 
 
 def draw(mesh: Mesh, options: argparse.Namespace, yaw: float) -> np.ndarray:
-    """Draw one picture of the mesh, uint8 [H,W,3], at a yaw in degrees."""
-    side = options.size * (1 if options.what == "face_id" else options.samples)  # ids cannot be averaged
-    angles = torch.tensor([[math.radians(options.pitch), math.radians(yaw), 0.0]], device=mesh.vertices.device)
+    """Draw one picture of the mesh, uint8 [H,W,3] or, with transparency, [H,W,4], at a yaw in degrees."""
+    device = mesh.vertices.device
+    samples = 1 if options.what == "face_id" else options.samples  # ids cannot be averaged
+    size = options.size[0] * samples, options.size[1] * samples
+    angles = torch.tensor([[options.pitch, yaw, options.roll]], device=device).deg2rad()
     rotation = camera.euler_rotation(angles)
     projection = "orthographic" if options.orthographic else "pinhole"
-    clip = camera.framing(mesh.vertices[None], (side, side), projection, rotation=rotation)
-    fragments = rasterize(clip, mesh.faces, (side, side))
+    fov = math.radians(20 if options.fov is None else options.fov)
+    clip = camera.framing(mesh.vertices[None], size, projection, rotation=rotation, fov=fov, distance=options.distance)
+    fragments = rasterize(clip, mesh.faces, size)
     hit = (fragments.face_id >= 0)[..., None]
-    # Shading in linear light, and averaging too; the file is sRGB.
-    if options.what in ("shaded", "albedo"):
-        color = albedo_image(mesh, fragments)
+    if not hit.any():
+        warn_of_empty_picture(clip, size, options)
+    linear = options.what in ("shaded", "albedo")  # shading in linear light, and averaging too; the file is sRGB
+    if linear:
+        image, behind = albedo_image(mesh, fragments), BACKGROUND
         if options.what == "shaded":
             normals = normal_image(mesh, rotation, fragments)
             facing = torch.where(normals[..., 2:] < 0, -normals, normals) if mesh.open else normals
-            color = sh_shade(color, facing, lighting.studio(device=mesh.vertices.device))
-        behind = to_linear(color.new_tensor(BACKGROUND))
-        image = to_srgb(average(torch.where(hit, color, behind), options.size))
+            image = sh_shade(image, facing, options.light.to(device))
     elif options.what == "normals":
-        normals = normal_image(mesh, rotation, fragments)
-        image = average(torch.where(hit, normals * 0.5 + 0.5, normals.new_ones(())), options.size)
+        image, behind = normal_image(mesh, rotation, fragments) * 0.5 + 0.5, (1.0, 1.0, 1.0)
     elif options.what == "depth":
         depth = fragments.depth[..., None]
         near = depth[hit].min() if hit.any() else depth.min()
         far = depth[hit].max() if hit.any() else depth.max()
         gray = 1 - 0.85 * (depth - near) / (far - near).clamp(min=1e-9)
-        image = average(torch.where(hit, gray, torch.zeros_like(depth)).expand(-1, -1, -1, 3), options.size)
+        image, behind = gray.expand(-1, -1, -1, 3), (0.0, 0.0, 0.0)
     else:
-        image = torch.where(hit, id_colors(fragments.face_id), torch.ones(3, device=mesh.vertices.device))
-    return (image[0].clamp(0, 1) * 255).round().byte().cpu().numpy()
+        image, behind = id_colors(fragments.face_id), (1.0, 1.0, 1.0)
+    ground = image.new_tensor(options.background or behind)
+    if options.alpha:
+        ground = torch.zeros_like(ground)  # colors are weighted by how much of the pixel is covered
+    averaged = average(torch.where(hit, image, to_linear(ground) if linear else ground), samples)
+    if options.alpha:
+        cover = average(hit.to(image.dtype), samples)
+        averaged = averaged / cover.clamp(min=1e-6)
+    averaged = to_srgb(averaged) if linear else averaged
+    if options.alpha:
+        averaged = torch.cat([averaged, cover], -1)
+    return (averaged[0].clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
+def warn_of_empty_picture(clip: Tensor, size: tuple[int, int], options: argparse.Namespace) -> None:
+    """Say on standard error, once, that nothing of the mesh is in the picture, and why."""
+    if getattr(options, "warned", False):
+        return
+    options.warned = True
+    reason = camera.why_out_of_view(clip, size)[0] or "it covers no pixel center: seen edge-on, or without area"
+    print(f"facerender: {options.mesh}: nothing of the mesh is in the picture: {reason}", file=sys.stderr)
 
 
 def normal_image(mesh: Mesh, rotation: Tensor, fragments: Fragments) -> Tensor:
@@ -138,10 +270,10 @@ def albedo_image(mesh: Mesh, fragments: Fragments) -> Tensor:
     return color
 
 
-def average(image: Tensor, size: int) -> Tensor:
-    """Average squares of samples [N,H,W,3] to pixels [N,size,size,3]."""
-    samples = image.shape[1] // size
-    return image.reshape(image.shape[0], size, samples, size, samples, 3).mean((2, 4))
+def average(image: Tensor, samples: int) -> Tensor:
+    """Average squares of samples [N,H*samples,W*samples,C] to pixels [N,H,W,C]."""
+    n, height, width, channels = image.shape
+    return image.reshape(n, height // samples, samples, width // samples, samples, channels).mean((2, 4))
 
 
 def id_colors(face_id: Tensor) -> Tensor:
@@ -151,7 +283,7 @@ def id_colors(face_id: Tensor) -> Tensor:
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Write a picture, uint8 [H,W,3]."""
+    """Write a picture, uint8 [H,W,3] or [H,W,4]."""
     need("imageio.v3", "writing pictures").imwrite(path, pixels)
 
 
@@ -164,11 +296,9 @@ def write_turntable(path: Path, mesh: Mesh, options: argparse.Namespace) -> None
     if path.suffix.lower() == ".gif":
         iio.imwrite(path, frames, duration=1000 / 24, loop=0)
         return
-    even = options.size // 2 * 2  # video wants even sides
-    if even == 0:
-        raise MeshError(f"{path}: a video needs --size 2 or more")
+    height, width = (side // 2 * 2 for side in options.size)  # video wants even sides
     try:
-        iio.imwrite(path, [f[:even, :even] for f in frames], fps=24, plugin="FFMPEG", macro_block_size=1)
+        iio.imwrite(path, [f[:height, :width] for f in frames], fps=24, plugin="FFMPEG", macro_block_size=1)
     except ImportError:
         raise MeshError(
             f"{path}: writing .mp4 needs imageio-ffmpeg. Run: pip install imageio-ffmpeg, or write a .gif"

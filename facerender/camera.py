@@ -370,7 +370,7 @@ def framing(
             the batch.
         rotation: [N,3,3], of the mesh about the middle of its bounding box; None is the identity.
         fov: the pinhole's field of view over the smaller image side, in radians; by default 20 degrees, that of a
-            portrait. A wider one brings the camera nearer, and the mesh keeps its size in the picture.
+            portrait. A wider one brings the camera nearer, so that the bounding sphere keeps its size.
         distance: distance of the pinhole from the middle of the mesh, in the vertices' unit; it overrides `fill`. None
             is where `fill` holds.
 
@@ -398,7 +398,10 @@ def framing(
     side = min(height, width)
     if projection == "orthographic":
         return orthographic(p, radius / fill * height / side, width / height, 2 * radius)
-    away = radius / math.sin(fov / 2 * fill) if distance is None else distance
+    if distance is None:
+        away = radius / math.sin(math.atan(fill * math.tan(fov / 2)))  # the sphere's outline is at this angle
+    else:
+        away = distance
     p = p - torch.tensor([0.0, 0.0, away], dtype=p.dtype, device=p.device)
     near = max(away - 1.01 * radius, 1e-3 * radius)  # the camera may be inside the mesh
     focal, center = side / 2 / math.tan(fov / 2), (width / 2, height / 2)

@@ -127,15 +127,129 @@ def test_a_wrong_file_gets_one_sentence(tmp_path, capsys):
         assert error.startswith(f"facerender: {path}: ") and error.count("\n") == 1 and "Traceback" not in error, error
 
 
-def test_wrong_options_get_one_sentence(ply, tmp_path, capsys):
+def test_outputs_that_cannot_be_written_get_one_sentence(ply, tmp_path, capsys):
     for options, words in (
         (["-o", str(tmp_path / "no" / "out.png")], "does not exist"),
         (["-o", str(tmp_path / "out.tiff")], ".png or .jpg"),
         (["--turntable", str(tmp_path / "out.avi")], ".gif or .mp4"),
-        (["--size", "0"], "--size must be 1 to 4096"),
-        (["--device", "xpu"], "--device must be cpu or cuda"),
-        (["--frames", "0"], "--frames must be at least 1"),
+        (["--turntable", str(tmp_path / "out.mp4"), "--size", "1x9"], "--size 2 or more"),
     ):
         assert main([str(ply), *options]) == 1
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options,words",
+    [
+        (["--size", "0"], "--size must be 1 to 4096"),
+        (["--size", "640x4097"], "--size must be 1 to 4096"),
+        (["--size", "640x"], "--size must be a number of pixels or WIDTHxHEIGHT, such as 640x480, got 640x"),
+        (["--size", "1x2x3"], "--size must be a number of pixels or WIDTHxHEIGHT"),
+        (["--size", "-5"], "--size must be a number of pixels or WIDTHxHEIGHT"),
+        (["--device", "xpu"], "--device must be cpu or cuda"),
+        (["--frames", "0"], "--frames must be at least 1"),
+        (["--yaw", "nan"], "--yaw must be a number of degrees"),
+        (["--roll", "inf"], "--roll must be a number of degrees"),
+        (["--fov", "0"], "--fov must be 1 to 150 degrees, got 0"),
+        (["--fov", "nan"], "--fov must be 1 to 150 degrees"),
+        (["--distance", "-3"], "--distance must be positive, in the mesh's unit, got -3"),
+        (["--distance", "nan"], "--distance must be positive"),
+        (["--orthographic", "--fov", "30"], "leave out --orthographic"),
+        (["--orthographic", "--distance", "30"], "leave out --orthographic"),
+        (["--light", "sun"], "--light must be studio, flat or three numbers X,Y,Z, such as --light=-1,1,1, got sun"),
+        (["--light", "0,0,0"], "--light must be studio, flat or three numbers"),
+        (["--light", "1,nan,1"], "--light must be studio, flat or three numbers"),
+        (["--background", "colorful"], "--background must be the name of a color, #rrggbb or transparent"),
+        (["--background", "transparent", "--turntable", "a.gif"], "a turntable needs a color"),
+        (["--background", "transparent", "-o", "a.jpg"], "a.jpg has no transparency"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_options_get_one_sentence(options, words, ply, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(ply), *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and error.startswith("facerender: ")
+    assert list(tmp_path.iterdir()) == [ply]
+
+
+def picture(tmp_path, path, *options):
+    out = tmp_path / "picture.png"
+    assert main([str(path), "-o", str(out), "--samples", "2", *options]) == 0
+    return iio.imread(out).astype(int)
+
+
+def test_a_picture_need_not_be_square(ply, tmp_path, capsys):
+    wide, square = picture(tmp_path, ply, "--size", "96x48"), picture(tmp_path, ply, "--size", "48")
+    assert "96x48" in capsys.readouterr().out
+    assert wide.shape == (48, 96, 3) and np.abs(wide[:, 24:72] - square).max() <= 1  # the shorter side decides
+    assert picture(tmp_path, ply, "--size", "30x60").shape == (60, 30, 3)
+
+
+def test_roll_turns_counterclockwise_in_the_picture(tmp_path):
+    """Red is left and green is right; after a quarter turn red is below."""
+    pixels = picture(tmp_path, quad(tmp_path, ".ply"), "--size", "64", "--pass", "albedo", "--roll", "90")
+    above, below = pixels[16, 32], pixels[48, 32]
+    assert above[1] > 200 and below[0] > 200
+
+
+def test_a_wider_field_of_view_keeps_the_size_and_a_distance_changes_it(tmp_path):
+    path = quad(tmp_path, ".ply")
+
+    def covered(*options):
+        pixels = picture(tmp_path, path, "--size", "256", "--pass", "albedo", "--background", "blue", *options)
+        return (pixels[..., 2] < 100).sum()
+
+    assert abs(covered("--fov", "5") / covered("--fov", "20") - 1) < 0.03
+    assert abs(covered("--distance", "40") / covered("--distance", "20") - 0.25) < 0.03
+
+
+def test_the_light_comes_from_where_it_is_said_to_be(tmp_path):
+    path = tmp_path / "ball.ply"
+    trimesh.creation.icosphere(3).export(path)
+    dark = {}
+    for light in ("-1,0,0", "1,0,0", "0,1,0", "0,-1,0", "flat"):
+        pixels = picture(tmp_path, path, "--size", "64", f"--light={light}", "--background", "black").sum(-1)
+        dark[light] = [pixels[32, 12], pixels[32, 51], pixels[12, 32], pixels[51, 32]]  # left, right, top, bottom
+    for k, light in enumerate(("-1,0,0", "1,0,0", "0,1,0", "0,-1,0")):
+        assert np.argmax(dark[light]) == k and max(dark[light]) > 1.5 * dark[light][k ^ 1]
+    assert np.ptp(dark["flat"]) <= 3
+
+
+@pytest.mark.parametrize("what", ["shaded", "normals", "depth", "albedo", "face_id"])
+def test_the_background_has_the_color_asked_for(what, ply, tmp_path):
+    red = picture(tmp_path, ply, "--size", "48", "--pass", what, "--background", "#cc3311")
+    assert red[0, 0].tolist() == [0xCC, 0x33, 0x11]
+    clear = picture(tmp_path, ply, "--size", "48", "--pass", what, "--background", "transparent")
+    assert clear.shape == (48, 48, 4) and clear[0, 0, 3] == 0 and clear[24, 24, 3] == 255
+    opaque = clear[..., 3] == 255
+    assert np.array_equal(clear[opaque][:, :3], red[opaque]) and 0.1 < opaque.mean() < 0.8
+
+
+def test_edges_over_a_transparent_background_have_the_color_of_the_mesh(tmp_path):
+    path = quad(tmp_path, ".ply")
+    pixels = picture(tmp_path, path, "--size", "64", "--pass", "albedo", "--roll", "17", "--background", "transparent")
+    partly = pixels[(pixels[..., 3] > 0) & (pixels[..., 3] < 255)]
+    assert len(partly) > 30 and (partly[:, :2].max(1) > 180).all() and (partly[:, 2] < 60).all()
+
+
+def test_an_empty_picture_is_said_with_its_reason_once(ply, tmp_path, capsys):
+    assert main([str(ply), "-o", str(tmp_path / "out.png"), "--size", "32", "--distance", "1e7"]) == 0
+    error = capsys.readouterr().err
+    assert "nothing of the mesh is in the picture: it is smaller than a pixel (" in error and error.count("\n") == 1
+    flat = quad(tmp_path, ".ply")
+    turn = ["--turntable", str(tmp_path / "turn.gif"), "--frames", "2", "--size", "33", "--yaw", "90"]
+    assert main([str(flat), *turn, "--orthographic"]) == 0
+    error = capsys.readouterr().err
+    assert error.count("nothing of the mesh is in the picture") == 1 and "edge-on" in error
+    assert main([str(ply), "-o", str(tmp_path / "out.png"), "--size", "32"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_help_shows_examples(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0 and "--size 1280x720 --fov 60 --distance 350" in said
+    assert all(option in said for option in ("--roll", "--fov", "--distance", "--light", "--background"))
