@@ -1,31 +1,44 @@
 """An evaluation protocol: NME of 68 landmarks in a folder of pictures with landmark files beside them.
 
-Copied to facemodels/evaluation/my_protocol.py, with a line in `PROTOCOLS` of facemodels/evaluation/__init__.py, it runs
-as `facemodels evaluate my-protocol --data FOLDER`. As it stands:
+A protocol is a module with three functions, registered in `facemodels.evaluation.PROTOCOLS`. It may live anywhere: this
+one registers itself, below, and then is a command with everything that `facemodels evaluate` has.
 
-python examples/protocol.py FOLDER --method pgn
+python examples/protocol.py --example my_data
+python examples/protocol.py --data my_data --method pgn
 """
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import torch
 
+from facemodels.cli.main import main
 from facemodels.core.crops import cut, from_crop, landmark_box
 from facemodels.core.errors import InputError
+from facemodels.evaluation import PROTOCOLS, ProtocolEntry
+from facemodels.evaluation.examples import ORDER_68, people
 from facemodels.evaluation.metrics import nme
 from facemodels.evaluation.predictor import add_limit, limited, predictor
-from facemodels.evaluation.report import Report, format_table
+from facemodels.evaluation.report import Report
 from facemodels.io.images import picture_files, read_picture
 from facemodels.io.landmarks import read_landmarks, sidecar
 from facemodels.methods.face_method import FaceMethod
-from facemodels.methods.registry import load_method
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the protocol's own arguments; `facemodels evaluate` has --method, --data, --json and more already."""
-    parser.epilog = "example:\n  facemodels evaluate my-protocol --data FOLDER --limit 100"
+    parser.epilog = f"""example:
+  facemodels evaluate my-protocol --data DATA --limit 100
+
+The data:
+  DATA/
+    NAME.jpg    a picture
+    NAME.txt    its landmarks [68,2], pixels, y down
+
+{ORDER_68}"""
     add_limit(parser, "pictures")
 
 
@@ -60,12 +73,15 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     )
 
 
+def write_example(folder: Path) -> None:
+    """Write a tiny data set for --example."""
+    for k, picture in enumerate(people(1, yaws=(0, 30))[0].pictures):
+        iio.imwrite(folder / f"{k}.jpg", picture.image)
+        np.savetxt(folder / f"{k}.txt", picture.landmarks[:, :2])
+
+
 if __name__ == "__main__":
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--method", help="weights that ship, or a checkpoint (default: the best that ship)")
-    configure(parser)
-    options = parser.parse_args()
-    report = run(load_method(options.method), options.data, options)
-    print(report.title)
-    print(format_table(report, options.method or "default"))
+    # In a package of your own: ProtocolEntry("mypackage.mymodule", ...).
+    PROTOCOLS["my-protocol"] = ProtocolEntry(__name__, "68 landmarks in a folder of pictures")
+    if code := main(["evaluate", "my-protocol", *sys.argv[1:]]):
+        sys.exit(code)

@@ -3,7 +3,10 @@
 import argparse
 import json
 import shlex
+import warnings
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,7 +123,8 @@ def run(options: Namespace) -> int:
         method, name = cast(FaceMethod, None), predictions.absolute().name
         about = {"method": name, "predictions": str(predictions)}
         heading = f"predictions in {predictions}"
-    report = named(load_protocol(options.protocol).run(method, options.data, options), name, options.data)
+    with _plain_warnings():
+        report = named(load_protocol(options.protocol).run(method, options.data, options), name, options.data)
     results = about | report.results
     results.setdefault("protocol", report.protocol)
     print(f"{heading}\n{report}")
@@ -132,6 +136,17 @@ def run(options: Namespace) -> int:
     return 0
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print warnings as the sentences that they are, without the line of code that they come from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"facemodels evaluate: warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 def _write_example(protocol: str, folder: Path) -> int:
     write_example(protocol, folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -139,9 +154,11 @@ def _write_example(protocol: str, folder: Path) -> int:
         print(path)
     if len(files) > _LISTED:
         print(f"... and {len(files) - _LISTED} more files")
+    again = f"--data {shlex.quote(str(folder))}"
+    known = PROTOCOLS[protocol].module.startswith("facemodels.")  # else only where a script registers it
     print(
         "\nRendered from the built-in model: a score on it says that everything works, and nothing about a method.\n"
-        f"Next: facemodels evaluate {protocol} --data {shlex.quote(str(folder))}"
+        f"Next: {f'facemodels evaluate {protocol} {again}' if known else f'the same command with {again}'}"
     )
     return 0
 

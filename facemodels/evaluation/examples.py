@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from facemodels.core.parameters import flip_y
-from facemodels.data.clips import SyntheticGroups
 from facemodels.data.counter_rng import CounterRNG
-from facemodels.data.synthetic import RandomizationConfig
+from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.export import Mesh, write_obj
 from facemodels.models.load import load_model
 from facemodels.models.morphable import MorphableModel
@@ -92,15 +91,21 @@ class Person(NamedTuple):
     pictures: list[Picture]
 
 
-class _AtYaws(SyntheticGroups):
-    """Groups whose pictures have given yaws."""
+class _AtYaws(Synthetic[CounterRNG]):
+    """Pictures of people, the same yaws of each."""
 
     def __init__(self, model: MorphableModel, yaws: Sequence[float], expressive: float) -> None:
         randomization = RandomizationConfig(
             pitch=6, roll=4, box=(1.5, 1.7), shift=0.02, occluded=0, degraded=0, expressive=expressive
         )
-        super().__init__(model, SIZE, len(yaws), randomization)
+        super().__init__(model, SIZE, randomization)
         self._yaws = torch.tensor(yaws).deg2rad()
+
+    def _identity(self, rng: CounterRNG) -> tuple[Tensor, Tensor | None]:
+        times = len(self._yaws)
+        identity, albedo = super()._identity(CounterRNG(list(range(rng.count // times)), rng.device))
+        repeated = None if albedo is None else albedo.repeat_interleave(times, 0)
+        return identity.repeat_interleave(times, 0), repeated
 
     def _angles(self, rng: CounterRNG) -> Tensor:
         angles = super()._angles(rng)
@@ -121,7 +126,7 @@ def people(
         model: Their model; None for the built-in one.
     """
     model = model or load_model("builtin")
-    faces = _AtYaws(model, yaws, expressive)(0, 0, range(count))
+    faces = _AtYaws(model, yaws, expressive)(0, 0, range(count * len(yaws)))
     assert faces.identity is not None and faces.expression is not None and faces.rotation is not None
     assert faces.scale is not None and faces.translation is not None and faces.visible is not None
     images = (faces.image.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()

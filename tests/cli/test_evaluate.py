@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from facemodels import InputError
+from facemodels.cli import evaluate
 from facemodels.cli.main import main
 from facemodels.evaluation import aflw2000_data
 from facemodels.evaluation.report import HEIGHT, WIDTH
@@ -190,8 +192,49 @@ def test_errors_of_the_command_are_one_sentence(toys, tmp_path, capsys):
         ({"--json": tmp_path / "missing" / "a.json"}, "missing/a.json"),
         ({"--curve": tmp_path / "missing" / "a.png"}, "missing/a.png"),
         ({"--curve": tmp_path / "a.txt"}, "a.txt"),
+        ({"--json": data / "image00001.mat"}, "would be overwritten"),
+        ({"--curve": data / "image00001.jpg"}, "a part of --data"),
+        ({"--json": saved / "config.json"}, "a part of --checkpoint"),
+        ({"--json": tmp_path}, "found a folder"),
+        ({"--json": tmp_path / "a.png", "--curve": tmp_path / "a.png"}, "two files"),
     ):
         given = {"--checkpoint": saved, "--data": data} | arguments
         assert main(["evaluate", "aflw2000", *(str(word) for pair in given.items() for word in pair)]) == 1, words
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
+
+
+def test_options_that_need_or_exclude_each_other_end_with_2(toys, tmp_path, capsys):
+    for words, message in (
+        ([], "--data PATH is required; --example DIR"),
+        (["--data", "a", "--example", "b"], "either --example or --data"),
+        (["--data", "a", "--predictions", "b", "--method", "toy"], "either --predictions or --method"),
+        (["--data", "a", "--predictions", "b", "--refine"], "either --predictions or --refine"),
+        (["--data", "a", "--unit", "miles"], "invalid choice"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["evaluate", "now", *words])
+        assert message in capsys.readouterr().err
+
+
+def test_warnings_of_the_command_are_sentences():
+    with evaluate._plain_warnings():
+        text = warnings.formatwarning("a.pp: no face", UserWarning, "evaluate.py", 1, "report = named(...)")
+    assert text == "facemodels evaluate: warning: a.pp: no face\n"
+    assert "UserWarning" in warnings.formatwarning("a", UserWarning, "b", 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*expected landmarks of a face")  # balls are none
+def test_predictions_are_scored_without_a_method(tmp_path, capsys):
+    from facemodels.evaluation import write_example
+    from tests.evaluation.sphere_scans import RADIUS, UNIT
+    from tests.evaluation.test_now import write_predictions
+
+    data = write_example("now", tmp_path / "now")
+    photos = [line.removesuffix(".jpg") for line in (data / "imagepathsvalidation.txt").read_text().split()]
+    made = write_predictions(tmp_path / "balls", RADIUS * UNIT, photos)
+    out = tmp_path / "now.json"
+    assert main(["evaluate", "now", "--data", str(data), "--predictions", str(made), "--json", str(out)]) == 0
+    printed, results = capsys.readouterr().out, json.loads(out.read_text())
+    assert results["predictions"] == str(made) and results["method"] == "balls" and "> balls" in printed
+    assert results["mean_mm"] > 2 and "checkpoint" not in results and "Landmarks of 2 of 2 scans" in printed

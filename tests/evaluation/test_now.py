@@ -78,6 +78,74 @@ def test_vertices_are_pooled_over_all_photographs_and_over_those_of_each_challen
     assert results["selfie_images"] == 2 and results["multiview_neutral_images"] == 1 and results["people"] == 1
 
 
+def test_points_in_another_order_warn_and_are_noted_with_their_file(tmp_path):
+    data = write_now(tmp_path, placed(RADIUS * UNIT))
+    assert not any("do not fit" in note for note in now.run(Stub([0.0, 0.0]), data, parse(now)).notes)
+    file = data / "scans_lmks_onlypp" / "A" / "scan.pp"
+    file.write_text(picked(placed(RADIUS * UNIT)[MARKS[list(SEVEN)]][::-1]))
+    with pytest.warns(UserWarning, match="scan.pp: expected landmarks of a face"):
+        report = now.run(Stub([0.0, 0.0]), data, parse(now))
+    assert "Landmarks of 1 of 1 scans do not fit" in report.notes[0] and str(file) in report.notes[0]
+
+
+# Predictions of other methods.
+
+
+def write_predictions(folder, vertices, photos=("A/multiview_neutral/1", "A/selfie/2"), kinds=("obj", "npy")):
+    for photo in photos:
+        file = folder / photo
+        write_scan(file.with_suffix(".obj"), vertices, marks=False)
+        marks = vertices[MARKS[list(SEVEN)]]
+        if kinds[1] == "npy":
+            np.save(file.with_suffix(".npy"), marks)
+        else:
+            np.savetxt(file.with_suffix(".txt"), marks, delimiter=", ")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["npy", "txt"])
+def test_predictions_from_files_score_as_the_same_meshes_of_a_method_do(tmp_path, kind):
+    data = write_now(tmp_path / "now", placed((RADIUS + 2) * UNIT))
+    made = write_predictions(tmp_path / "theirs", placed(RADIUS * UNIT, (0.1, 0.2, 0.3)) / 1e3, kinds=("obj", kind))
+    options = parse(now, "--predictions", str(made), "--unit", "m")
+    report = now.run(None, data, options)
+    expected = now.run(Stub([0.0, 0.0]), data, parse(now)).results
+    assert report.results["images"] == 2
+    for key in ("mean_mm", "metrical_mean_mm", "metrical_median_mm"):
+        assert report.results[key] == pytest.approx(expected[key], abs=1e-3), key
+
+
+def test_predictions_need_no_pictures_and_any_mesh_will_do(tmp_path):
+    data = write_now(tmp_path / "now", placed(RADIUS * UNIT))
+    (data / "NoW_Dataset").rename(tmp_path / "elsewhere")
+    made = write_predictions(tmp_path / "theirs", np.concatenate([RADIUS * UNIT, [[0, 0, 500.0]]]))
+    assert now.run(None, data, parse(now, "--predictions", str(made))).results["mean_mm"] < 1e-3
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (
+            lambda d: without(d, "A/selfie/2.obj"),
+            "found none for 1 of them; the first that is missing is A/selfie/2.obj",
+        ),
+        (lambda d: without(d, "A/selfie/2.npy"), "the first that is missing is A/selfie/2.txt or .npy"),
+        (lambda d: d.rename(d.with_name("moved")), "found none for 2 of them"),
+        (lambda d: np.save(d / "A/selfie/2.npy", np.zeros((68, 3))), r"seven landmarks \[7,3\].*found \[68, 3\]"),
+        (lambda d: np.save(d / "A/selfie/2.npy", np.full((7, 3), np.nan)), "found one that is not finite"),
+        (lambda d: (d / "A/selfie/2.npy").write_text("no"), "2.npy: expected seven landmarks"),
+        (lambda d: (d / "A/selfie/2.obj").write_text("v 0 0 0\n"), "2.obj: expected a scan with triangles"),
+    ],
+)
+def test_error_says_what_is_wrong_with_predictions(tmp_path, damage, message):
+    data = write_now(tmp_path / "now", placed(RADIUS * UNIT))
+    made = write_predictions(tmp_path / "theirs", RADIUS * UNIT)
+    damage(made)
+    with pytest.raises(InputError, match=message) as error:
+        now.run(None, data, parse(now, "--predictions", str(made)))
+    assert "\n" not in str(error.value)
+
+
 def test_crop_depends_on_the_distance_of_the_eyes_and_the_length_of_the_nose():
     marks = torch.tensor(
         [[-45.0, 40, 0], [-15, 40, 0], [15, 40, 0], [45, 40, 0], [0, 0, 0], [-20, -20, 0], [20, -20, 0]],

@@ -81,7 +81,7 @@ def test_train_ends_with_a_method_that_loads(run, tmp_path):
 
 def test_no_example_lacks_a_test():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"fit", "fit_silhouette", "protocol", "reconstruct", "render_gradients", "train"}
+    assert names == {"fit", "fit_silhouette", "now", "protocol", "reconstruct", "render_gradients", "train"}
 
 
 def test_the_protocol_scores_landmarks_that_lie_beside_pictures(run, tmp_path):
@@ -93,6 +93,20 @@ def test_the_protocol_scores_landmarks_that_lie_beside_pictures(run, tmp_path):
     iio.imwrite(tmp_path / "photo.png", data.astronaut())
     points = face.landmarks[:, :2].numpy() + np.array([3.0, 4.0])  # five pixels off
     np.savetxt(tmp_path / "photo.txt", points)
-    out = run("protocol", tmp_path)
+    out = run("protocol", "--data", tmp_path)
     size = np.sqrt(np.ptp(points, axis=0).prod())
-    assert "in 1 pictures" in out and abs(float(out.split("default")[1].split()[0]) - 100 * 5 / size) < 1
+    assert "in 1 pictures" in out and abs(float(out.split("> dasl-aflw")[1].split()[0]) - 100 * 5 / size) < 1
+
+
+def test_the_protocol_is_a_command_of_its_own(run, tmp_path):
+    assert "Next: the same command" in run("protocol", "--example", tmp_path / "data")
+    assert "> pgn" in run("protocol", "--data", tmp_path / "data", "--method", "pgn")
+
+
+def test_now_scores_a_method_and_predictions_from_files(run, tmp_path):
+    from facemodels.evaluation import write_example
+
+    data = write_example("now", tmp_path / "data")
+    (data / "imagepathsvalidation.txt").write_text("subject_1/selfie/IMG_2.jpg\n")
+    out = run("now", data, "--method", "pgn")
+    assert "> pgn" in out and "> data_mean_face" in out and (tmp_path / "data_mean_face" / "subject_1").is_dir()
