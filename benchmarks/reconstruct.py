@@ -103,7 +103,7 @@ def picture(side: int = 400) -> np.ndarray:
     ]
     texture = outputs.photo_texture(photo, face, model)
     turned = torch.tensor([[0.05, math.radians(yaw), 0.0] for yaw in (-35, 0, 35, 60)])
-    head = (face.vertices(model) - torch.tensor([0.0, -12.0, 10.0])) @ fr.camera.euler_rotation(
+    head = (face.vertices - torch.tensor([0.0, -12.0, 10.0])) @ fr.camera.euler_rotation(
         turned
     ).mT - torch.tensor([0.0, 0.0, 1100.0])
     raster = 2 * side
@@ -155,7 +155,7 @@ def measure(name, frame, video, folder, repeat) -> dict:
     run = {
         "network_ms": timed(lambda: method.reconstruct(crops[:1])),
         "network_of_32_ms_a_face": timed(lambda: method.reconstruct(crops)) / 32,
-        "mesh_ms": timed(lambda: face.vertices(model)),
+        "mesh_ms": timed(lambda: face.vertices),
         "crop_ms": timed(lambda: cut(frame, face.crop, size)),
         "detect_720_ms": timed(lambda: find_faces(frame, longest=1280)),
         "detect_360_ms": timed(lambda: find_faces(frame, longest=640)),

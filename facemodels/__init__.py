@@ -18,7 +18,10 @@ Packages, each of which imports only from those below it:
 * `models`: morphable models: the built-in one, and readers for the families of others.
 * `io`: images, videos, landmark files, `.mat` files, pickles.
 * `core`: what all of them share: errors, seeding, devices, geometry, landmarks, parameters, drawing.
-* `weights`: trained weights that ship; no code.
+* `weights`: trained weights that ship.
+
+Packages and public names are imported where they are first used: `import facemodels` takes no time, and
+`facemodels.evaluation` is there without an import of its own.
 """
 
 from importlib import import_module
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from facemodels.models.model_data import ModelData, Skeleton
     from facemodels.models.morphable import ModelOutput, MorphableModel
     from facemodels.reconstruction.face import Face
+    from facemodels.reconstruction.overlays import overlay
     from facemodels.reconstruction.reconstructor import Reconstructor, reconstruct
 
 # Public name -> the module that defines it. Imported on first use: torch alone takes two seconds.
@@ -53,6 +57,7 @@ _LAZY = {
     "load_method": "methods.registry",
     "load_model": "models.load",
     "mesh_of": "export",
+    "overlay": "reconstruction.overlays",
     "reconstruct": "reconstruction.reconstructor",
     "write": "export",
 }
@@ -71,16 +76,29 @@ __all__ = [
     "load_method",
     "load_model",
     "mesh_of",
+    "overlay",
     "reconstruct",
     "write",
 ]
 
 
+_PACKAGES = (
+    *("cli", "core", "data", "evaluation", "export", "fitting", "io", "losses", "methods", "models", "networks"),
+    *("reconstruction", "training", "weights"),
+)
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(f"facemodels.{_LAZY[name]}"), name)
+    if name in _PACKAGES:
+        return import_module(f"facemodels.{name}")
+    if name == "__version__":
+        from facerender import __version__
+
+        return __version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, *_PACKAGES, "__version__"])

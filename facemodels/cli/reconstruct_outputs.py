@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from facemodels.io.files import atomic_write
 from facemodels.models.morphable import MorphableModel
-from facemodels.reconstruction.face import Face
+from facemodels.reconstruction.face import Face, Origin
 from facemodels.reconstruction.files import FILES, Output
 from facemodels.reconstruction.overlays import PICTURES
 from facemodels.reconstruction.texture import photo_texture
@@ -37,6 +38,7 @@ class CoefficientTransfer:
             from facemodels.models.load import load_model
 
             self.model = load_model(target)
+            self._origin = Origin(self.model, target)
             if self.model.rows.shape != source.rows.shape or not torch.equal(self.model.rows, source.rows):
                 self._transfer = Transfer(source, self.model)
 
@@ -47,7 +49,10 @@ class CoefficientTransfer:
         identity = faces[0].identity[None]
         expression, _ = self._transfer.expression(torch.stack([f.expression for f in faces]), identity, None)
         return [
-            f.with_parameters(identity=self._transfer.identity(identity)[0], expression=e, albedo=None)
+            replace(
+                f.with_parameters(identity=self._transfer.identity(identity)[0], expression=e, albedo=None),
+                origin=self._origin,
+            )
             for f, e in zip(faces, expression)
         ]
 
@@ -106,10 +111,16 @@ class OutputWriter:
         return paths
 
     def write_face(
-        self, word: str, name: str, faces: Sequence[Face], frames: Sequence[int], texture: Callable[[], Tensor]
+        self,
+        word: str,
+        name: str,
+        faces: Sequence[Face],
+        frames: Sequence[int],
+        texture: Callable[[], Tensor],
+        times: Sequence[float] | None = None,
     ) -> list[Path]:
         """Write one kind of file of one person; see `facemodels.reconstruction.files`."""
-        return FILES[word](Output(self.folder / name, faces, frames, texture, self.model))
+        return FILES[word](Output(self.folder / name, faces, frames, texture, self.model, times))
 
 
 def print_problem(message: object) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -82,6 +83,12 @@ class Mesh:
         if self.error is not None and (self.error < 0).any():
             raise InputError(f"{self.name}: error must be distances, 0 or more, got {np.nanmin(self.error):.3g}")
         self.landmarks = self._optional("landmarks", self.landmarks, (None, 3))
+
+    def save(self, path: str | Path) -> None:
+        """Write the mesh in the format of the path's suffix: .obj, .ply, .glb or .html; see `facemodels.write`."""
+        from facemodels.export import write
+
+        write(path, self)
 
     def _optional(self, name: str, value: Array | None, shape: Shape, finite: bool = True) -> np.ndarray | None:
         return None if value is None else self._numbers(name, value, shape, finite)

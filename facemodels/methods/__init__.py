@@ -7,5 +7,5 @@
 * `face_method`: what they have in common.
 * `registry`: the methods by name, and `load_method`. `shipped`: where shipped weights and checkpoints lie.
 * `published`: published networks of 62 parameters, as a `DASL`. `teacher`: landmarks of one network for another.
-* `pack`: a checkpoint made small, for shipping.
+* `pack`: a checkpoint made small, for shipping. `neutral`: what a method answers for faces without expression.
 """

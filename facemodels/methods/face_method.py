@@ -21,11 +21,14 @@ class FaceMethod(Method):
     Attributes:
         model: The morphable model, on the method's device; neither trained nor saved with it.
         size: Side of its pictures in pixels.
+        neutral: [E], below which 90 % of its answers for faces without expression lie, for each curve of a model with
+            blend shapes (`methods.neutral`); None where that was not measured.
     """
 
     config: Any  # settings with `model`; a method declares its own class of settings
     model: MorphableModel
     size: int
+    neutral: Tensor | None = None
 
     def __init__(self, config: Any) -> None:
         """Read the morphable model.

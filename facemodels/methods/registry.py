@@ -8,6 +8,7 @@ import torch
 from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
 from facemodels.methods.face_method import FaceMethod
+from facemodels.methods.neutral import read_neutral
 from facemodels.methods.shipped import method_folder
 from facemodels.training.checkpoint import load_weights
 from facemodels.training.config import configured
@@ -43,4 +44,5 @@ def load_method(checkpoint: str | Path | None = None, device: torch.device | str
     cls = method_class(name)
     method = cls(configured(cls.config_class, file=folder / "config.json"))
     load_weights(method, folder)
+    method.neutral = read_neutral(folder, method.model)
     return method.to(parse_device(device) if isinstance(device, str) else device).eval()

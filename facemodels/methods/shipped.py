@@ -3,16 +3,17 @@
 import json
 from pathlib import Path
 
+from facemodels import weights
 from facemodels.core.errors import InputError
 from facemodels.training.checkpoint import checkpoints
 
-WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / "weights"
+WEIGHTS_FOLDER = weights.FOLDER
 BEST_FIRST = ("dasl-aflw", "pgn", "dasl", "e2far", "cycle")  # shipped weights; the first one present is the default
 
 
 def weight_names() -> list[str]:
     """Return the names of the shipped weights, in alphabetical order."""
-    return sorted(folder.name for folder in WEIGHTS_FOLDER.iterdir() if (folder / "weights.safetensors").is_file())
+    return weights.names()
 
 
 def default_weights() -> str:
@@ -42,8 +43,13 @@ def method_folder(checkpoint: str | Path | None) -> tuple[Path, str]:
         The folder, and the name of the method.
 
     Raises:
-        InputError: The folder is no checkpoint.
+        InputError: The folder is no checkpoint, or there is no name.
     """
+    if not isinstance(checkpoint, (str, Path, type(None))) or checkpoint == "":
+        raise InputError(
+            f"a method is the name of weights that ship ({', '.join(weight_names())}) or a checkpoint's folder, got "
+            + (repr(checkpoint) if isinstance(checkpoint, (str, int, float)) else type(checkpoint).__name__)
+        )
     shipped = weight_names()
     checkpoint = default_weights() if checkpoint is None else checkpoint
     folder = WEIGHTS_FOLDER / checkpoint if str(checkpoint) in shipped else Path(checkpoint)

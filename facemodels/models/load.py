@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from facemodels.core.errors import InputError
 from facemodels.models.morphable import MorphableModel
 
 
@@ -21,6 +22,11 @@ def load_model(model: str | Path | MorphableModel = "builtin") -> MorphableModel
     """
     if isinstance(model, MorphableModel):
         return model
+    if not isinstance(model, (str, Path)) or model == "":
+        raise InputError(
+            "a model is 'builtin', the file or folder of a model, or a MorphableModel, got "
+            + (repr(model) if isinstance(model, (str, int, float, type(None))) else type(model).__name__)
+        )
     if model == "builtin":
         from facemodels.models.builtin import builtin_data
 

@@ -36,6 +36,7 @@ class Output(NamedTuple):
         frames: Numbers of the frames.
         texture: Makes `photo_texture` of the first face, where it is needed.
         model: The morphable model.
+        times: Seconds of the frames from the beginning of the video; None for a photograph.
     """
 
     stem: Path
@@ -43,6 +44,7 @@ class Output(NamedTuple):
     frames: Sequence[int]
     texture: Callable[[], Tensor]
     model: MorphableModel
+    times: Sequence[float] | None = None
 
     def path(self, suffix: str) -> Path:
         """The file with a suffix."""
@@ -89,6 +91,8 @@ def save_coefficients(output: Output) -> list[Path]:
     if output.faces[0].light is not None:
         tensors["light"] = torch.stack([f.light for f in output.faces if f.light is not None])
     arrays = {k: v.numpy() for k, v in tensors.items()} | {"frame": np.array(output.frames)}
+    if output.times is not None:
+        arrays["time"] = np.array(output.times)
     packed = io.BytesIO()
     np.savez(packed, **arrays)  # type: ignore[arg-type] # the arrays are keywords, and none is named allow_pickle
     readable = {"model": output.model.name, "score": round(output.faces[0].score, 4)}
@@ -100,27 +104,34 @@ def save_coefficients(output: Output) -> list[Path]:
     return paths
 
 
-def write_curves(path: Path, names: Sequence[str], values: np.ndarray, frames: Sequence[int] | None = None) -> None:
-    """Write expression curves as CSV: a header, then the number of the frame and the values.
+def write_curves(
+    path: Path,
+    names: Sequence[str],
+    values: np.ndarray,
+    frames: Sequence[int] | None = None,
+    times: Sequence[float] | None = None,
+) -> None:
+    """Write expression curves as CSV: a header, then the number of the frame, its time, and the values.
 
     Args:
         path: The file.
         names: [E] names of the columns.
         values: [N,E], 0..1.
         frames: [N] numbers of the frames; None counts from 0.
+        times: [N] seconds from the beginning of the video; None leaves the column out.
     """
     numbers = range(len(values)) if frames is None else frames
-    rows = ["frame," + ",".join(names)]
-    rows += [f"{k}," + ",".join(f"{v:.5f}" for v in row) for k, row in zip(numbers, values)]
+    lead = [f"{k}" for k in numbers] if times is None else [f"{k},{t:.6f}" for k, t in zip(numbers, times)]
+    rows = ["frame," + ("" if times is None else "time_s,") + ",".join(names)]
+    rows += [f"{k}," + ",".join(f"{v:.5f}" for v in row) for k, row in zip(lead, values)]
     write_atomically({path: ("\n".join(rows) + "\n").encode()})
 
 
 def save_arkit(output: Output) -> list[Path]:
-    """Write ARKit's 52 curves as CSV, a row a frame."""
+    """Write ARKit's 52 curves as CSV, a row a frame: `Face.arkit`."""
     path = output.path("_arkit.csv")
-    write_curves(
-        path, output.model.expression_names, torch.stack([f.expression for f in output.faces]).numpy(), output.frames
-    )
+    values = [list(face.arkit.values()) for face in output.faces]
+    write_curves(path, output.model.expression_names, np.array(values), output.frames, output.times)
     return [path]
 
 
@@ -148,10 +159,12 @@ def save_pose(output: Output) -> list[Path]:
     """
     path, out = output.path("_pose.csv"), io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(POSE_COLUMNS)
-    for frame, face in zip(output.frames, output.faces):
+    timed = output.times is not None
+    writer.writerow([POSE_COLUMNS[0], *(["time_s"] if timed else []), *POSE_COLUMNS[1:]])
+    for k, (frame, face) in enumerate(zip(output.frames, output.faces)):
         numbers = [*face.degrees, *face.translation.tolist()]
-        writer.writerow([frame, *(f"{v:.3f}" for v in numbers), f"{face.scale:.5f}"])
+        moment = [f"{output.times[k]:.6f}"] if output.times is not None else []
+        writer.writerow([frame, *moment, *(f"{v:.3f}" for v in numbers), f"{face.scale:.5f}"])
     write_atomically({path: out.getvalue().encode()})
     return [path]
 

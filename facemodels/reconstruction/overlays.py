@@ -86,7 +86,7 @@ def draw_face(face: Face, model: MorphableModel, size: tuple[int, int], whole: b
     Returns:
         None where the part lies outside the picture.
     """
-    vertices = face.vertices(model)
+    vertices = model.shape(face.parameters.identity, face.parameters.expression)[0]
     clip = face.camera(size).clip(vertices[None])
     pixels = fr.camera.to_pixels(clip, size)[0]
     inside = pixels if whole else pixels[visible_parts(model)[1]]
@@ -146,8 +146,21 @@ def visible_parts(model: MorphableModel) -> tuple[np.ndarray, Tensor]:
     return inside.numpy(), model.faces[inside].unique().long()
 
 
-def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
-    """The faces as clay, lit from the front, over the picture."""
+def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel | None = None) -> np.ndarray:
+    """The faces as clay, lit from the front, over the picture.
+
+    Args:
+        picture: uint8 [h,w,3], sRGB.
+        faces: The faces.
+        model: Their morphable model; None: that of the first.
+
+    Returns:
+        uint8 [h,w,3].
+    """
+    if model is None:
+        if not faces:
+            return picture.copy()
+        model = faces[0].model
     light = 1.25 * fr.lighting.studio()
 
     def clay(piece: DrawnFace) -> Tensor:  # shaded at the vertices, which are a few pixels apart

@@ -20,13 +20,13 @@ import torch
 from facemodels.core.crops import Box, cut_rotated
 from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
-from facemodels.io.images import as_rgb, read_picture
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
 from facemodels.models.load import load_model
 from facemodels.reconstruction.detect import find_faces, first_crop
-from facemodels.reconstruction.face import Face
-from facemodels.reconstruction.refine import Refined
+from facemodels.reconstruction.face import Face, Origin
+from facemodels.reconstruction.inputs import Inputs, boxes_of, each_picture, landmarks_of, open_inputs
+from facemodels.reconstruction.refine import ITERATIONS, Refined
 from facemodels.reconstruction.tracking import is_inside, match_boxes
 from facemodels.reconstruction.views import (
     View,
@@ -43,47 +43,43 @@ DETECT_EVERY = 10  # frames of a video from one search for faces to the next
 def reconstruct(
     images: Any,
     method: str | Path | FaceMethod | None = None,
-    boxes: Sequence[Any] | None = None,
-    landmarks: Sequence[Any] | None = None,
-    device: str = "cpu",
+    boxes: Any = None,
+    landmarks: Any = None,
+    device: torch.device | str | None = None,
     threshold: float = 0.5,
-    refine: int = 0,
+    refine: bool | int = False,
+    bgr: bool = False,
 ) -> Any:
-    """Reconstruct the faces of one or several pictures.
+    """Reconstruct the faces of a picture, of several, or of a video.
 
     Args:
-        images: A picture or a sequence of them: paths, or uint8 arrays [h,w,3] in sRGB.
+        images: A picture, several, or a video. A picture is a path; an array or a tensor [h,w,3] or [3,h,w] in sRGB
+            (uint8, uint16, or floats in 0..1; gray and transparency are taken too); a PIL image; an open file or its
+            bytes. Several are a list of these, a batch [N,h,w,3] or [N,3,h,w], or a folder. A video is its path,
+            "webcam", or an iterator of its frames.
         method: A `FaceMethod`, the name of weights that ship, or the folder of a checkpoint; None is the best of the
             weights that ship.
-        boxes: Boxes (x0, y0, x1, y1) of upright faces in pixels, as a detector gives them: a list for each picture.
-        landmarks: Landmarks [L,2] in pixels, L = 68, 21 or 5, of faces: a list for each picture. Without boxes or
-            landmarks, faces are detected.
-        device: "cpu", "cuda", "cuda:1" ..., or "auto".
+        boxes: Boxes of upright faces in pixels, as a detector gives them: of one picture [x0, y0, x1, y1] or a list of
+            these; of several, a list with that for each picture, or with None where faces are to be detected.
+        landmarks: Landmarks in pixels, [68,2], [21,2] or [5,2]: of one picture those of a face or a list of these; of
+            several, a list with that for each picture. Without boxes or landmarks, faces are detected.
+        device: "cpu", "cuda", "cuda:1" ..., or "auto"; None: where a `FaceMethod` is, and the CPU for others. A
+            `FaceMethod` is moved there.
         threshold: Minimum score of a detected face, 0..1.
-        refine: Steps of a fit to the picture after the network (see `Refined`); 0 for none.
+        refine: Fit each face to its picture after the network, as `--refine` of the command does: a better shape, about
+            a second a face (see `Refined`). A number is that of the steps. Not for videos.
+        bgr: Arrays and tensors hold blue, green, red, as OpenCV reads them.
 
     Returns:
-        A list of `Face` for each picture: the largest first, or in the order of boxes or landmarks. For a single
-        picture, that list alone.
+        Of one picture, a list of `Face`: the largest first, or in the order of boxes or landmarks. Of several, such a
+        list for each. Of a video, an iterator of such lists, one for each frame; `Face.track` tells who is who.
 
     Raises:
-        InputError: A picture that cannot be read, a method or a device that does not exist, or both boxes and
-            landmarks.
+        InputError: An input that cannot be read or is of another kind, or a method or a device that does not exist.
     """
     if boxes is not None and landmarks is not None:
         raise InputError("give boxes or landmarks, not both")
-    single = isinstance(images, (str, Path, np.ndarray))
-    pictures = [images] if single else list(images)
-    known = boxes if boxes is not None else landmarks
-    given = [None] * len(pictures) if known is None else [known] if single else list(known)
-    if len(given) != len(pictures):
-        raise InputError(
-            f"boxes or landmarks must be a list for each of the {len(pictures)} pictures, got {len(given)}"
-        )
-    worker = Reconstructor(method, device, threshold, refine)
-    arrays = [as_rgb(picture if isinstance(picture, np.ndarray) else read_picture(picture)) for picture in pictures]
-    found = worker(arrays, given if boxes is not None else None, given if landmarks is not None else None)
-    return found[0] if single else found
+    return Reconstructor(method, device, threshold, refine)(images, boxes, landmarks, bgr)
 
 
 class Reconstructor:
@@ -93,61 +89,96 @@ class Reconstructor:
         method: See `reconstruct`.
         device: See `reconstruct`.
         threshold: Minimum score of a detected face, 0..1.
-        refine: Steps of a fit to each picture; 0 for none. The frames of videos are never refined.
+        refine: See `reconstruct`. The frames of videos are never refined.
 
     Attributes:
         method: The method, on its device.
         model: Its morphable model, on the CPU, where pictures and files of faces are made.
+        origin: The `Origin` of its faces.
+
+    Raises:
+        InputError: A method or a device that does not exist, or an argument out of its range.
     """
 
     def __init__(
         self,
         method: str | Path | FaceMethod | None = None,
-        device: str = "cpu",
+        device: torch.device | str | None = None,
         threshold: float = 0.5,
-        refine: int = 0,
+        refine: bool | int = False,
     ) -> None:
-        self.method = method.eval() if isinstance(method, FaceMethod) else load_method(method, parse_device(device))
-        self.refined = Refined(self.method, refine) if refine else None
+        if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+            raise InputError(f"threshold must be a score in 0..1, got {threshold!r}")
+        if not isinstance(refine, (int, type(None))) or int(refine or 0) < 0:
+            raise InputError(f"refine must be True, False or a number of steps, got {refine!r}")
+        if device is not None and not isinstance(device, (str, torch.device)):
+            raise InputError(f'device must be "cpu", "cuda", "cuda:1" ... or "auto", got {device!r}')
+        if isinstance(method, FaceMethod):
+            self.method = method.eval()
+            if device is not None:
+                self.method.to(parse_device(device) if isinstance(device, str) else device)
+        else:
+            self.method = load_method(method, "cpu" if device is None else device)
+        steps = ITERATIONS if refine is True else int(refine or 0)
+        self.refined = Refined(self.method, steps) if steps else None
         self.threshold = threshold
         own = self.method.model
         self.model = own if own.mean.device.type == "cpu" else load_model(self.method.config.model)
+        self.origin = Origin(self.model, str(self.method.config.model), self.method.neutral)
 
-    def __call__(
-        self,
-        images: Sequence[np.ndarray],
-        boxes: Sequence[Any] | None = None,
-        landmarks: Sequence[Any] | None = None,
-    ) -> list[list[Face]]:
-        """Reconstruct the faces of pictures.
+    def __call__(self, images: Any, boxes: Any = None, landmarks: Any = None, bgr: bool = False) -> Any:
+        """Reconstruct the faces of a picture, of several, or of a video.
 
         Args:
-            images: uint8 [h,w,3], sRGB.
-            boxes: For each picture a list of boxes (x0, y0, x1, y1), pixels, or None: faces are detected.
-            landmarks: For each picture a list of landmarks [L,2], pixels, or None. Landmarks take precedence.
+            images: See `reconstruct`.
+            boxes: See `reconstruct`.
+            landmarks: See `reconstruct`; where a picture has boxes too, its landmarks are taken.
+            bgr: See `reconstruct`.
 
         Returns:
-            The faces of each picture: the largest first, or in the order of landmarks or boxes.
+            See `reconstruct`.
+
+        Raises:
+            InputError: See `reconstruct`.
         """
+        inputs = open_inputs(images, bgr)
+        if inputs.frames is not None:
+            if boxes is not None or landmarks is not None:
+                raise InputError("boxes and landmarks are for pictures; the faces of a video are detected")
+            if self.refined is not None:
+                raise InputError(
+                    "refine is for pictures; it would take a second for each face of each frame of a video"
+                )
+            return self.follow(inputs.frames)
+        found = self._reconstruct(
+            inputs, each_picture(boxes, inputs, "boxes"), each_picture(landmarks, inputs, "landmarks")
+        )
+        return found[0] if inputs.single else found
+
+    def _reconstruct(self, inputs: Inputs, boxes: list[Any] | None, landmarks: list[Any] | None) -> list[list[Face]]:
+        assert inputs.pictures is not None
+        images = [picture.pixels for picture in inputs.pictures]
         views: list[View] = []
         exact: list[bool] = []  # whether the crop lies around landmarks that are given
         for n, image in enumerate(images):
             points = None if landmarks is None else landmarks[n]
             given = None if boxes is None else boxes[n]
             if points is not None:
-                views += [view_of_landmarks(n, np.asarray(p, np.float64)[:, :2]) for p in points]
-                exact += [len(p) == 68 for p in points]
+                known = landmarks_of(points)
+                views += [view_of_landmarks(n, p) for p in known]
+                exact += [len(p) == 68 for p in known]
                 continue
-            found = self._detected(n, image) if given is None else [_view_of_box(n, box) for box in given]
+            found = self._detected(n, image) if given is None else [_view_of_box(n, box) for box in boxes_of(given)]
             views, exact = views + found, exact + [False] * len(found)
         faces = self.predict(images, views)
-        again: Sequence[int] = [k for k, known in enumerate(exact) if not known]
+        again: Sequence[int] = [k for k, whole in enumerate(exact) if not whole]
         for k in again:
             views[k] = recrop(faces[k], views[k])
         if self.refined is not None:
             again = range(len(views))
         for k, face in zip(again, self.predict(images, [views[k] for k in again], self.refined)):
             faces[k] = face
+        faces = [replace(f, source=inputs.pictures[view.picture].source) for f, view in zip(faces, views)]
         return [[face for face, view in zip(faces, views) if view.picture == n] for n in range(len(images))]
 
     def predict(self, images: Sequence[np.ndarray], views: list[View], method: FaceMethod | None = None) -> list[Face]:
@@ -160,7 +191,10 @@ class Reconstructor:
             pixels = torch.from_numpy(np.stack([cut_rotated(images[v.picture], v.crop, size, v.turn) for v in some]))
             with torch.no_grad():
                 found = method.reconstruct(pixels.to(device).permute(0, 3, 1, 2).float() / 255).to("cpu")
-            faces += [to_picture(found.select(slice(n, n + 1)), size, view) for n, view in enumerate(some)]
+            for n, view in enumerate(some):
+                face = to_picture(found.select(slice(n, n + 1)), size, view)
+                height, width = images[view.picture].shape[:2]
+                faces.append(replace(face, origin=self.origin, size=(height, width)))
         return faces
 
     def follow(self, frames: Iterable[np.ndarray], every: int = DETECT_EVERY) -> Iterator[list[Face]]:

@@ -46,7 +46,7 @@ def photo_texture(picture: np.ndarray, face: Face, model: MorphableModel, size: 
             f"the model {model.name} has no texture coordinates; write meshes with vertex colors instead, or use"
             " another model"
         )
-    vertices = face.vertices(model)[None]
+    vertices = _shape(face, model)
     x0, y0, x1, y1 = face.crop
     camera, side = face.camera(picture.shape[:2]), 1.5 * (x1 - x0)
     offset = ((x0 + x1 - side) / 2, (y0 + y1 - side) / 2)
@@ -110,7 +110,7 @@ def draw_textured(picture: np.ndarray, before: Face, face: Face, model: Morphabl
 
     def colors(piece: DrawnFace) -> np.ndarray:
         places = fr.interpolate(uv[None], uv_faces, piece.fragments)
-        normals = fr.vertex_normals(before.vertices(model)[None], model.topology)[0] @ before.rotation.T
+        normals = fr.vertex_normals(_shape(before, model), model.topology)[0] @ before.rotation.T
         facing = torch.nn.functional.normalize(piece.interpolate(normals), dim=-1)[..., 2:]
         opacity = ((facing - 0.3) / 0.3).clamp(0, 1) * 255
         sampled = fr.texture.sample_texture(texture[None], places)[0].clamp(0, 1)
@@ -119,12 +119,16 @@ def draw_textured(picture: np.ndarray, before: Face, face: Face, model: Morphabl
     return blend_faces(_warp_around(picture, before, face, model), [face], model, colors, 1.0)
 
 
+def _shape(face: Face, model: MorphableModel) -> Tensor:
+    return model.shape(face.parameters.identity, face.parameters.expression)
+
+
 def _warp_around(picture: np.ndarray, before: Face, face: Face, model: MorphableModel) -> np.ndarray:
     """Move the picture as the rim of the face moves, less with the distance from it."""
     assert model.landmark_index is not None
     rim = model.landmark_index[CONTOUR].long()[:, 0]
     old, new = (
-        f.camera(picture.shape[:2]).pixels(f.vertices(model)[None, rim])[0].double().numpy() for f in (before, face)
+        f.camera(picture.shape[:2]).pixels(_shape(f, model)[:, rim])[0].double().numpy() for f in (before, face)
     )
     if np.abs(new - old).max() < 0.25:
         return picture

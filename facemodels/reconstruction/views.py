@@ -63,7 +63,8 @@ def to_picture(prediction: FaceParameters, size: int, view: View) -> Face:
     light = prediction.light
     if light is not None and view.turn:
         light = rotate_light(light, torch.tensor([c]), torch.tensor([s]), torch.ones(1))
-    parameters = prediction._replace(
+    own = prediction.map(torch.clone)  # of a batch whose other faces shall not be kept with it
+    parameters = own._replace(
         rotation=(roll @ prediction.rotation[0])[None],
         scale=torch.tensor([float(prediction.scale) * factor]),
         translation=place(prediction.translation),

@@ -20,7 +20,7 @@ def test_a_face_lies_where_it_is_in_the_picture_whatever_was_cropped(stub, box):
     assert torch.allclose(face.translation, torch.tensor(stub.place), atol=1.0)
     assert face.scale == pytest.approx(stub.px_per_mm, rel=0.03)
     camera = face.camera((HEIGHT, WIDTH))
-    seen = camera.pixels(stub.model.landmarks(face.vertices(stub.model)[None]))[0]
+    seen = camera.pixels(stub.model.landmarks(face.vertices[None]))[0]
     assert torch.allclose(
         seen, face.landmarks[:, :2], atol=1e-2
     )  # the model and its landmarks agree in the whole picture
@@ -65,8 +65,8 @@ def test_faces_of_many_pictures_go_through_the_network_together(stub, monkeypatc
 @pytest.mark.parametrize(
     "image, message",
     [
-        (np.zeros((4, 4, 3)), "float64"),
-        (np.zeros((4, 4, 2), np.uint8), r"\[4, 4, 2\]"),
+        (np.full((4, 4, 3), 2.0), "in 0..1, got 2..2"),
+        (np.zeros((6, 4, 2), np.uint8), r"\[6, 4, 2\]"),
         (np.zeros((0, 4, 3), np.uint8), r"\[0, 4, 3\]"),
     ],
 )
@@ -104,7 +104,7 @@ def test_heads_that_stand_askew_are_turned_upright_and_back(degrees, monkeypatch
     assert face.turn == pytest.approx(turn if abs(degrees) > 20 else 0, abs=1e-6)
     assert face.degrees[2] == pytest.approx(-degrees, abs=1e-3)  # clockwise
     assert torch.allclose(
-        face.camera((HEIGHT, WIDTH)).pixels(stub.model.landmarks(face.vertices(stub.model)[None]))[0],
+        face.camera((HEIGHT, WIDTH)).pixels(stub.model.landmarks(face.vertices[None]))[0],
         face.landmarks[:, :2],
         atol=1e-2,
     )

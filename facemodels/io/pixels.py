@@ -1,0 +1,71 @@
+"""Pictures in memory: arrays, tensors and PIL images as uint8 [h,w,3]."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from facemodels.core.errors import InputError
+
+
+def is_pixels(value: Any) -> bool:
+    """Whether a value is a picture, or a batch of pictures, in memory: an array, a tensor, or a PIL image."""
+    return isinstance(value, (np.ndarray, Tensor, Image.Image))
+
+
+def as_picture(value: Any, bgr: bool = False) -> np.ndarray:
+    """Turn a picture in memory into uint8 [h,w,3]; gray is repeated, transparency dropped.
+
+    Args:
+        value: an array or a tensor [h,w], [h,w,C] or [C,h,w] with 1, 3 or 4 channels: uint8, uint16 in 0..65535, or
+            floats in 0..1. Or a PIL image, which is rotated as its EXIF tag says.
+        bgr: the channels of an array or tensor are blue, green, red, as OpenCV reads them.
+
+    Returns:
+        uint8 [h,w,3], sRGB.
+
+    Raises:
+        InputError: another type, shape or dtype, or floats that are not in 0..1.
+    """
+    if isinstance(value, Image.Image):
+        return _pil_pixels(value)
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"a picture is a path, an array, a tensor or a PIL image, got {type(value).__name__}")
+    image, shape = value, f"{value.dtype} {list(value.shape)}"
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim == 3 and image.shape[2] not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
+        image = image.transpose(1, 2, 0)
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+        raise InputError(f"a picture in memory is [h,w], [h,w,C] or [C,h,w] with 1, 3 or 4 channels, got {shape}")
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
+    elif image.dtype.kind == "f":
+        low, high = float(image.min()), float(image.max())
+        if not (-1e-3 <= low and high <= 1 + 1e-3):  # NaN too
+            raise InputError(
+                f"a picture of floats is in 0..1, got {low:g}..{high:g}; divide by its largest value, or give uint8"
+            )
+        image = (image.clip(0, 1) * 255).round().astype(np.uint8)
+    elif image.dtype != np.uint8:
+        raise InputError(f"a picture in memory is uint8, uint16 or floats in 0..1, got {shape}")
+    if image.shape[2] == 1:
+        image = image.repeat(3, -1)
+    image = image[..., :3]
+    return np.ascontiguousarray(image[..., ::-1] if bgr else image)
+
+
+def _pil_pixels(image: Image.Image) -> np.ndarray:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # gray of 16 bits, which Pillow's conversion would clip at 255
+        return as_picture(np.asarray(image).clip(0, 65535).astype(np.uint16))
+    if image.mode == "F":
+        return as_picture(np.asarray(image))
+    if image.has_transparency_data:  # on white, as in files
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))

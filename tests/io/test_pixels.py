@@ -1,0 +1,60 @@
+"""Pictures in memory (facemodels.io.pixels)."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from facemodels import InputError
+from facemodels.io.pixels import as_picture
+
+RGB = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
+GRAY = RGB[..., 0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [GRAY, GRAY[..., None], GRAY[None], torch.from_numpy(GRAY), Image.fromarray(GRAY), GRAY.astype(np.uint16) * 257],
+)
+def test_gray_is_repeated(value):
+    np.testing.assert_array_equal(as_picture(value), GRAY[..., None].repeat(3, -1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_any_precision_are_read(dtype):
+    picture = as_picture(torch.from_numpy(RGB).permute(2, 0, 1).to(dtype) / 255)
+    assert np.abs(picture.astype(int) - RGB).max() <= (1 if dtype is torch.bfloat16 else 0)
+
+
+def test_pil_images_are_rotated_as_their_exif_tag_says():
+    image = Image.fromarray(RGB)
+    image.getexif()[0x0112] = 6  # a quarter turn clockwise
+    np.testing.assert_array_equal(as_picture(image), np.rot90(RGB, -1))
+
+
+def test_pil_images_of_16_bits_keep_their_values():
+    np.testing.assert_array_equal(as_picture(Image.fromarray(GRAY.astype(np.uint16) * 257))[..., 0], GRAY)
+
+
+def test_the_result_does_not_change_with_what_was_given():
+    given = torch.from_numpy(RGB.copy()).permute(2, 0, 1)
+    assert as_picture(given, bgr=True).flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(as_picture(given, bgr=True), RGB[..., ::-1])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (RGB * 1.0, r"a picture of floats is in 0\.\.1, got \d+\.\.\d+; divide by"),
+        (np.full((4, 4, 3), np.nan), r"got nan\.\.nan"),
+        (RGB.astype(int), r"uint8, uint16 or floats in 0\.\.1, got int64 \[5, 6, 3\]"),
+        (RGB[..., :2], r"got uint8 \[5, 6, 2\]"),
+        (RGB[:0], r"got uint8 \[0, 6, 3\]"),
+        (RGB[None, None], r"got uint8 \[1, 1, 5, 6, 3\]"),
+        ("abc", "got str"),
+    ],
+)
+def test_what_is_no_picture_is_refused_without_its_numbers(value, message):
+    with pytest.raises(InputError, match=message) as error:
+        as_picture(value)
+    assert len(str(error.value)) < 150
