@@ -159,7 +159,9 @@ def turned(yaw: float) -> np.ndarray:
     return euler_rotation(torch.tensor([[0.0, yaw, 0.0]]).double().deg2rad())[0].numpy()
 
 
-def write_scan(path: Path, vertices: np.ndarray, unit: float = 1.0, seed: int = 0) -> None:
+def write_scan(
+    path: Path, vertices: np.ndarray, unit: float = 1.0, seed: int = 0, region: str | Tensor = "face"
+) -> None:
     """Write the face of a head of the built-in model as a scan, an .obj with colors and a little noise.
 
     Args:
@@ -167,18 +169,19 @@ def write_scan(path: Path, vertices: np.ndarray, unit: float = 1.0, seed: int = 
         vertices: [V,3] mm.
         unit: The unit of the file in millimeters.
         seed: The seed of the noise, a tenth of a millimeter.
+        region: The region to write: its name, or its vertices, int64.
     """
     model = load_model("builtin")
     noise = 0.1 * np.random.default_rng(seed).standard_normal(vertices.shape)
-    write_mesh(path, (vertices + noise) / unit, model, region="face")
+    write_mesh(path, (vertices + noise) / unit, model, region)
 
 
-def write_mesh(path: Path, vertices: np.ndarray, model: MorphableModel, region: str | None = None) -> None:
-    """Write a mesh of a model as .obj with colors, in the unit of its vertices; of a region alone, if one is named."""
+def write_mesh(path: Path, vertices: np.ndarray, model: MorphableModel, region: str | Tensor | None = None) -> None:
+    """Write a mesh of a model as .obj with colors, in the unit of its vertices; of a region alone, if one is given."""
     faces, colors = model.faces.long(), model.albedo()[0]
     kept = torch.arange(len(vertices))
     if region is not None:
-        kept = model.regions[region].long().sort().values
+        kept = (model.regions[region] if isinstance(region, str) else region).long().sort().values
         place = torch.full((len(vertices),), -1)
         place[kept] = torch.arange(len(kept))
         faces = place[faces[(place[faces] >= 0).all(1)]]

@@ -34,7 +34,7 @@ class Toy(Method):
     """Predicts the same points in every crop."""
 
     name, config_class = "toy", ToyConfig
-    size = 48
+    size, model = 48, None
 
     def __init__(self, config):
         super().__init__(config)
@@ -49,7 +49,7 @@ class Toy(Method):
 
 
 class Blind(Method):
-    name = "blind"
+    name, model = "blind", None
 
     def __init__(self, config):
         super().__init__(config)
