@@ -15,6 +15,7 @@ What they share:
 * `metrics`: NME and its summaries. `report`: what a protocol returns, as a table and as a curve.
 * `predictor`: how a method is called. `aflw2000_data`: the data set of three protocols.
 * `scans`: files of scans. `scan_faces`: faces predicted in photographs. `scan_alignment`: a face laid on a scan.
+* `nonrigid_icp`: a scan deformed onto a face, for REALY.
 * `examples`: tiny data sets in the protocols' layouts, and the words that describe these layouts.
 
 From Python, `evaluate` does what the command does:

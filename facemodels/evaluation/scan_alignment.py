@@ -7,7 +7,6 @@ Geometry is float64 on the CPU.
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -171,21 +170,7 @@ class LandmarkCheck:
         return None
 
 
-class Pairs(NamedTuple):
-    """Points of a surface and where they should lie.
-
-    Attributes:
-        points: [K,3], in the surface's coordinates.
-        targets: [K,3], in the scan's.
-    """
-
-    points: Tensor
-    targets: Tensor
-
-
-def align_closest_points(
-    points: Tensor, surface: Surface, start: Similarity, scale: bool = True, pairs: Pairs | None = None
-) -> Similarity:
+def align_closest_points(points: Tensor, surface: Surface, start: Similarity, scale: bool = True) -> Similarity:
     """Lay a surface on a scan: the least sum of squared distances of the scan's points from it, near a start.
 
     Gauss-Newton steps toward the tangent planes at the closest points (Chen and Medioni 1992), damped by the motion of
@@ -198,18 +183,17 @@ def align_closest_points(
         surface: The surface.
         start: From the surface's coordinates to the scan's.
         scale: Whether the size may change.
-        pairs: Points with known counterparts; all together, they weigh as much as all points of the scan.
 
     Returns:
         From the surface's coordinates to the scan's.
     """
     placement = start
     for every in sorted({math.ceil(len(points) / THINNED), 1}, reverse=True):
-        placement = _descend(points[::every], surface, placement, scale, pairs)
+        placement = _descend(points[::every], surface, placement, scale)
     return placement
 
 
-def _descend(points: Tensor, surface: Surface, now: Similarity, scale: bool, pairs: Pairs | None) -> Similarity:
+def _descend(points: Tensor, surface: Surface, now: Similarity, scale: bool) -> Similarity:
     center, free = points.mean(0), slice(0 if scale else 1, 7)
     extent = float((points - center).norm(dim=1).max())
     axes = torch.eye(3, dtype=points.dtype)
@@ -230,13 +214,6 @@ def _descend(points: Tensor, surface: Surface, now: Similarity, scale: bool, pai
         for axis in axes:
             moved = _derivatives(closest - center, axis.expand_as(closest))
             motion = motion + moved.T @ moved
-        if pairs is not None:
-            weight, placed = len(points) / len(pairs.points), placement(pairs.points)
-            for axis in axes:
-                residual, rows = (pairs.targets - placed) @ axis, _derivatives(placed - center, axis.expand_as(placed))
-                cost = cost + weight * residual.square().sum()
-                gradient = gradient + weight * (rows.T @ residual)
-                matrix = matrix + weight * (rows.T @ rows)
         return cost, gradient[free], matrix[free, free], motion[free, free]
 
     cost, gradient, matrix, motion = linearized(now)

@@ -7,10 +7,10 @@ import torch
 from facemodels.core.alignment import Similarity
 from facemodels.core.landmarks import SEVEN, mirror_order
 from facemodels.core.surface import ClosestPoints
-from facemodels.evaluation import scan_alignment
-from facemodels.evaluation.scan_alignment import LandmarkCheck, Pairs, Surface, align_closest_points, misfit, within
+from facemodels.evaluation import now, scan_alignment
+from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, misfit, within
 from facerender.camera import euler_rotation
-from tests.evaluation.sphere_scans import MARKS, UNIT, ball, surface
+from tests.evaluation.sphere_scans import MARKS, RADIUS, UNIT, ball, surface
 
 
 def brute_force(points, corners):
@@ -118,14 +118,14 @@ def test_alignment_begins_with_a_part_of_the_points_and_ends_with_all(monkeypatc
     assert align_closest_points(points, surface, here).scale > 1.001
 
 
-def test_pairs_decide_what_closest_points_leave_free():
-    """A ball turns in itself freely; pairs say how."""
-    ball = surface()
-    turn = euler_rotation(torch.tensor([[0.0, 0.1, 0.2]], dtype=torch.float64))[0]
-    points = ball.vertices @ turn.T
-    here = Similarity(torch.tensor(1.0).double(), torch.eye(3).double(), torch.zeros(3).double())
-    found = align_closest_points(points, ball, here, scale=False, pairs=Pairs(ball.landmarks, ball.landmarks @ turn.T))
-    torch.testing.assert_close(found.rotation, turn, atol=1e-6, rtol=0)
+@pytest.mark.parametrize("unit", [1.0, 0.5])
+def test_size_of_its_own_is_kept_far_from_the_origin_and_does_not_move_the_face(unit):
+    """A scan 1 m away, and a prediction `unit` times as large: it stands where the scan is, its size apart."""
+    own = surface()
+    points = own.vertices / unit + torch.tensor([0.0, 0, 1000])
+    found = now.distances(points, points[MARKS[list(SEVEN)]], own, scale=False)
+    # The prediction's triangles are flat.
+    torch.testing.assert_close(found, torch.full_like(found, RADIUS / unit - RADIUS), atol=0.3, rtol=0)
 
 
 def test_within_keeps_the_vertices_within_the_radius():
