@@ -4,6 +4,7 @@
 * kernels: every op on CUDA as a replayed graph, and its kernels.  variants: other ways to do the same work on CUDA.
 * gpu: all that needs a GPU, in one command.
 * models: how well the built-in model covers other models.  reconstruct: speed of reconstruction.
+* angles: the picture of the signs of pitch, yaw and roll.
 * training: speed of training steps.  ablations: what each part of a method is worth.
 * common, meshes, peers: timing and tables, heads made by formula, other renderers.
 """

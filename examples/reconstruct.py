@@ -9,8 +9,6 @@ from pathlib import Path
 import imageio.v3 as iio
 
 import facemodels
-from facemodels.io.images import read_picture
-from facemodels.reconstruction.overlays import overlay
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("photo", type=Path)
@@ -19,14 +17,15 @@ parser.add_argument("--method", default=None, help="weights that ship, or a chec
 options = parser.parse_args()
 
 options.output.mkdir(parents=True, exist_ok=True)
-picture = read_picture(options.photo)  # uint8 [h,w,3], sRGB
-worker = facemodels.Reconstructor(options.method)
-(faces,) = worker([picture])
+faces = facemodels.reconstruct(options.photo, options.method)
+if not faces:
+    raise SystemExit(f"{options.photo}: no face was found")
 for number, face in enumerate(faces):
-    pitch, yaw, roll = face.degrees
-    vertices = face.vertices(worker.model)  # [V,3] millimeters, without pose
-    print(f"face {number}: pitch {pitch:.1f}, yaw {yaw:.1f}, roll {roll:.1f} degrees, {len(vertices)} vertices")
-    mesh = facemodels.mesh_of(worker.model, face.identity, face.expression, face.albedo)
-    facemodels.write(options.output / f"face_{number}.glb", mesh)
-iio.imwrite(options.output / "overlay.png", overlay(picture, faces, worker.model))
+    pitch, yaw, roll = face.degrees  # up, to the left of the picture, clockwise
+    print(f"face {number}: pitch {pitch:.1f}, yaw {yaw:.1f}, roll {roll:.1f} degrees, {len(face.vertices)} vertices")
+    if face.model.blendshapes:  # ARKit's, as of the weights that ship
+        smile = (face.arkit["mouthSmileLeft"] + face.arkit["mouthSmileRight"]) / 2
+        print(f"  smile {smile:.2f} of 1, found with a confidence of {face.confidence:.2f}")
+    face.mesh().save(options.output / f"face_{number}.glb")
+iio.imwrite(options.output / "overlay.png", facemodels.overlay(faces[0].picture, faces))
 print(options.output / "overlay.png")

@@ -1,9 +1,12 @@
 """facemodels transfer: expressions from face to face in photographs and videos, or coefficients from model to model."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
@@ -16,8 +19,9 @@ from facemodels.export import mesh_of
 from facemodels.export import write as write_mesh
 from facemodels.fitting.transfer import Transfer
 from facemodels.io.files import atomic_write, check_writable
-from facemodels.io.images import read_picture
-from facemodels.io.video import VIDEO_SUFFIXES, crop_to_even, open_video, video_writers
+from facemodels.io.images import load_picture
+from facemodels.io.video import Video, is_video, open_video
+from facemodels.io.video_writer import video_writers
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.files import write_curves
@@ -65,8 +69,7 @@ the output holds the same arrays for the other model."""
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
     if options.onto is not None:
-        transfer_expression(options.input, options.onto, options.output, options.method)
-        return 0
+        return transfer_expression(options.input, options.onto, options.output, options.method)
     if options.source is None or options.target is None:
         raise InputError(
             f"{options.input}: coefficients need --from and --to, the models; of photographs give two, SOURCE and "
@@ -185,7 +188,7 @@ def _check_coefficients(path: Path, name: str, array: np.ndarray, size: tuple[in
 # Photographs and videos.
 
 
-def transfer_expression(source: Path, target: Path, output: Path, method: str | None) -> None:
+def transfer_expression(source: Path, target: Path, output: Path, method: str | None) -> int:
     """Draw and write the face of a photograph with other expressions, and print what was written.
 
     Args:
@@ -194,31 +197,36 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
         output: The folder to write to.
         method: Shipped weights, or the folder of a checkpoint; None takes the best shipped weights.
 
+    Returns:
+        The exit code: 1 where a part of the video is missing or damaged, which is then printed.
+
     Raises:
         InputError: A file cannot be read or written, or has no face.
     """
     check_writable(output)
     worker = Reconstructor(method)
-    photo = read_picture(target)
+    photo = load_picture(target).image
     onto = _largest_face(worker, photo, target)
-    is_video = source.suffix.lower() in VIDEO_SUFFIXES
-    if is_video:
-        rate, expressions = _video_expressions(worker, source)
+    video: _VideoExpressions | None = None
+    if is_video(source):
+        video = _video_expressions(worker, source)
+        expressions = video.expressions
     else:
-        rate, expressions = 0.0, [_largest_face(worker, read_picture(source), source).expression]
+        expressions = [_largest_face(worker, load_picture(source).image, source).expression]
     faces = [onto.with_parameters(expression=e) for e in expressions]
     texture, name = photo_texture(photo, onto, worker.model), f"{target.stem}_transfer"
 
     def pictures() -> Iterator[np.ndarray]:
-        disable = None if is_video else True
+        disable = None if video else True
         for face in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=disable, leave=False):
             yield draw_textured(photo, onto, face, worker.model, texture)
 
-    paths = [output / f"{name}.mp4" if is_video else output / f"{name}.png"]
-    if is_video:
-        with video_writers(paths, rate) as (video,):
-            for picture in pictures():
-                video.append_data(crop_to_even(picture))
+    paths = [output / f"{name}.mp4" if video else output / f"{name}.png"]
+    if video:
+        shown = replace(video.source, aspect=Fraction(1))  # the photograph has square pixels
+        with video_writers(paths, shown) as (file,):
+            for picture, time in zip(pictures(), video.times):
+                file.append(picture, time)
     else:
         with atomic_write(paths[0]) as part:
             iio.imwrite(part, next(pictures()), extension=".png")
@@ -227,21 +235,64 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
     write_mesh(paths[-1], replace(mesh, texture=UNLIT * texture.numpy()))
     if worker.model.blendshapes:
         paths.append(output / f"{name}_arkit.csv")
-        write_curves(paths[-1], worker.model.expression_names, torch.stack(expressions).numpy())
+        write_curves(
+            paths[-1],
+            worker.model.expression_names,
+            np.array([list(face.arkit.values()) for face in faces]),
+            times=video.times if video else None,
+        )
     print(
         f"{target} with the expression of {source}, {len(faces)} frame{'s' if len(faces) > 1 else ''} -> "
         + ", ".join(str(p) for p in paths)
+        + "".join(f"; {note}" for note in (video.source.notes if video else ()))
     )
+    if video and video.problem:
+        print(f"facemodels transfer: {video.problem}; the {len(faces)} frames that were read are done", file=sys.stderr)
+        return 1
+    return 0
 
 
-def _video_expressions(worker: Reconstructor, path: Path) -> tuple[float, list[Tensor]]:
-    """The frame rate, and for each frame the expression of the face that most frames show.
+class _VideoExpressions(NamedTuple):
+    """The expressions of a video.
+
+    Attributes:
+        source: The video; its frames have been read.
+        expressions: [E] for each frame.
+        times: Seconds of each frame.
+        problem: What is missing or damaged, or None.
+    """
+
+    source: Video
+    expressions: list[Tensor]
+    times: list[float]
+    problem: InputError | None
+
+
+def _video_expressions(worker: Reconstructor, path: Path) -> _VideoExpressions:
+    """For each frame of a video, the expression of the face that most frames show.
 
     A frame without the face has the expression of the one before.
     """
-    rate, count, frames = open_video(path)
-    bar = tqdm(worker.follow(frames), total=count, desc=f"{path.name}: faces", unit="frame", disable=None, leave=False)
-    found = smoothed(list(bar))
+    video = open_video(path)
+    times: list[float] = []
+
+    def images() -> Iterator[np.ndarray]:
+        for frame in video.frames:
+            times.append(frame.time)
+            yield frame.image
+
+    found, problem = [], None
+    bar = tqdm(total=video.count, desc=f"{path.name}: faces", unit="frame", disable=None, leave=False)
+    try:
+        with bar:
+            for faces in worker.follow(images()):
+                found.append(faces)
+                bar.update()
+    except InputError as error:
+        if not found:
+            raise
+        problem = error
+    found = smoothed(found)
     counts: dict[int | None, int] = {}
     for faces in found:
         for f in faces:
@@ -254,7 +305,7 @@ def _video_expressions(worker: Reconstructor, path: Path) -> tuple[float, list[T
     for faces in found:
         expression = next((f.expression for f in faces if f.track == track), expression)
         expressions.append(expression)
-    return rate, expressions
+    return _VideoExpressions(video, expressions, times[: len(expressions)], problem)
 
 
 def _largest_face(worker: Reconstructor, picture: np.ndarray, path: Path) -> Face:

