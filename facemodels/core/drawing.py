@@ -44,8 +44,8 @@ def portrait(
         topology: the faces of the heads.
         albedo: [N,V,3] or [1,V,3], linear; None: clay.
         size: side of a picture in pixels.
-        yaw: degrees, one number or [N].
-        pitch: degrees.
+        yaw: degrees, one number or [N]; positive to the right of the picture, as in `facerender.camera.euler_rotation`.
+        pitch: degrees, positive down.
         height: mm that a picture shows, from 1.1 m away.
         middle: x, y, z in mm of the center of a picture.
         light: [N,9,3] or [1,9,3], spherical harmonics of the preset "deep3d"; None: studio light.

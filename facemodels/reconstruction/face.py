@@ -116,8 +116,8 @@ class Face:
 
         Some methods, the default among them, predict them with more freedom than the mesh has, which moves with its
         pose and shape alone. So `mesh_landmarks` lie beside them: with the default weights by 1.2 % of the face's size
-        on average, which is 1 pixel for a small face and 10 for one of 800 pixels. With `refine` both are the same where the
-        fit succeeds.
+        on average, which is 1 pixel for a small face and 10 for one of 800 pixels. With `refine` both are the same
+        where the fit succeeds.
         """
         return self.parameters.landmarks[0]
 
