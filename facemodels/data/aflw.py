@@ -119,13 +119,24 @@ def points_in_crops(points: np.ndarray, box: np.ndarray) -> np.ndarray:
     Returns:
         [N,P,2].
     """
+    boxes = completed_boxes(box)
+    return np.array([to_crop(p.T, b, CROP) for p, b in zip(points, boxes)]).reshape(len(points), points.shape[2], 2)
+
+
+def completed_boxes(box: np.ndarray) -> np.ndarray:
+    """The boxes that were cropped: square, from the first line of their first pixel to the last line of their last one.
+
+    Args:
+        box: [N,4], the boxes as they are stored.
+
+    Returns:
+        [N,4], in the same pixels, counted from 1 as the points are.
+    """
     box = box.copy()
     width, height = (box[:, 2:] - box[:, :2]).T
     box[:, 3] += np.maximum(width - height, 0)
     box[:, 0] -= np.maximum(height - width, 0)
-    # From the first and last pixel to the lines that bound them, still 1-based as the points are.
-    box += [-0.5, -0.5, 0.5, 0.5]
-    return np.array([to_crop(p.T, b, CROP) for p, b in zip(points, box)]).reshape(len(points), points.shape[2], 2)
+    return box + [-0.5, -0.5, 0.5, 0.5]
 
 
 def _sample(archive: zipfile.ZipFile, member: str | None, name: str, points: np.ndarray | None, size: int) -> Sample:

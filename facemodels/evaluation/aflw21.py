@@ -9,8 +9,10 @@ AFLW2000-3D. Nothing is aligned.
 * NME is normalized by the box of the 68 points of a fitted face, not of the 21. The fitted points are in 3DDFA's files.
   Without them, the side of the crop divided by sqrt(2), which is the larger side of that box, takes the place of
   sqrt(width * height), and errors come out 3 to 6 % smaller (see docs/notes/evaluation.md).
-* Crops are the stored ones, made from the fitted points. Some boxes in the files are clipped to the photograph; they
-  are completed (`data.aflw`).
+* Crops are the stored ones, made from the fitted points.
+* boxes="completed" maps predictions back to the photograph by the box that was cropped (`data.aflw`). boxes="stored"
+  maps them back by the files' boxes, as 3DDFA's program and so most published numbers do. There a box ends at the first
+  line of its last pixel, and those at the border are clipped to the photograph while their crops are not.
 
 A method that was trained on AFLW's points has seen these faces: its numbers are no test, and the report says so.
 """
@@ -27,11 +29,11 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
-from facemodels.core.crops import cut, landmark_box
+from facemodels.core.crops import Box, cut, from_crop, landmark_box
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import AFLW_21
 from facemodels.core.rotation import head_angles
-from facemodels.data.aflw import CROP, aflw_files, labeled_points, points_in_crops
+from facemodels.data.aflw import CROP, aflw_files, completed_boxes, labeled_points
 from facemodels.data.cache import load_in_threads, name_list
 from facemodels.evaluation.examples import ORDER_21, people
 from facemodels.evaluation.metrics import BIN_COLUMNS, BINS, by_yaw, failure_rate, nme
@@ -69,19 +71,24 @@ _TDDFA_FILES = {  # in 3DDFA's folder test.configs
 class FaceLabel(NamedTuple):
     """The labels of a face.
 
+    Pixels are those of the photograph, counted from 1 as in the files.
+
     Attributes:
-        points: [21,2] pixels of the crop; NaN where hidden or not labeled.
+        points: [21,2] pixels; NaN where hidden or not labeled.
         yaw: Degrees.
-        box_points: [K,2] pixels of the crop; their bounding box normalizes the error.
+        box_points: [K,2] pixels; their bounding box normalizes the error.
         fitted: Whether these are the 68 points of a fitted face.
+        box: The box that maps the crop back.
     """
 
     points: np.ndarray
     yaw: float
     box_points: np.ndarray
     fitted: bool
+    box: Box
 
 
+BOXES = ("completed", "stored")
 Labels = dict[str, FaceLabel]  # by the name of the picture
 
 
@@ -114,12 +121,20 @@ files have; without them by the crop's, which makes it 3 to 6 % smaller."""
         metavar="FOLDER",
         help="3DDFA's folder test.configs, with AFLW_GT_pts21.npy and the others",
     )
+    parser.add_argument(
+        "--boxes",
+        choices=BOXES,
+        default="completed",
+        help="map predictions back by the box that was cropped, or by the files' boxes as they are, as published "
+        "numbers do (default: completed)",
+    )
     add_limit(parser, "faces")
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     """Score a method; see `facemodels.evaluation.Protocol`."""
-    path, labels = read_tddfa(data, options.labels) if options.labels else read_table(data)
+    boxes = options.boxes
+    path, labels = read_tddfa(data, options.labels, boxes) if options.labels else read_table(data, boxes)
     usable = [name for name in labels if not np.isnan(labels[name].points).all()]
     names = limited(usable, options.limit)
     if not names:
@@ -132,8 +147,9 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
 
     def score_waiting() -> None:
         crops = torch.from_numpy(np.stack([image for _, image in waiting])).permute(0, 3, 1, 2).float() / 255
-        predicted = predict(crops)[..., :2].double().cpu().numpy() * (CROP / size)
+        predicted = predict(crops)[..., :2].double().cpu().numpy()
         some = [labels[name] for name, _ in waiting]
+        predicted = np.stack([from_crop(p, label.box, size) for p, label in zip(predicted, some)])
         points, box_points = np.stack([label.points for label in some]), np.stack([label.box_points for label in some])
         errors.extend(nme(to_aflw(predicted), points, box_points))
         yaw.extend(label.yaw for label in some)
@@ -153,7 +169,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         if not errors:
             raise InputError(f"{path}: none of {len(bad)} pictures can be read: {some}")
         warnings.warn(f"{path}: {len(bad)} of {len(names)} pictures are left out: {some}", stacklevel=2)
-    return _report(method, labels, np.array(errors), np.array(yaw), len(bad), len(labels) - len(usable))
+    return _report(method, labels, boxes, np.array(errors), np.array(yaw), len(bad), len(labels) - len(usable))
 
 
 def write_example(folder: Path) -> None:
@@ -194,12 +210,19 @@ def trained_on_aflw(method: Method) -> str | None:
 
 
 def _report(
-    method: FaceMethod, labels: Labels, errors: np.ndarray, yaw: np.ndarray, unread: int, without_points: int
+    method: FaceMethod,
+    labels: Labels,
+    boxes: str,
+    errors: np.ndarray,
+    yaw: np.ndarray,
+    unread: int,
+    without_points: int,
 ) -> Report:
     binned, fitted = by_yaw(errors, yaw), next(iter(labels.values())).fitted
     box = "of the fitted 68 points" if fitted else "of the crop, 1 / sqrt(2) of its side, for want of the fitted points"
     results: Results = {
         "box": box,
+        "boxes": boxes,
         "images": len(errors),
         "images_left_out": unread,
         "images_without_visible_points": without_points,
@@ -217,6 +240,11 @@ def _report(
             "set and annotators; the numbers are no test of it."
         )
     notes.append("Our row: mean over the three bins of AFLW's yaw; crops as stored, made from the fitted faces.")
+    if boxes != "stored":
+        notes.append(
+            "Published numbers are mapped back with the stored boxes, a pixel narrower and some of them clipped; "
+            "--boxes stored does the same."
+        )
     if not fitted:
         notes.append(
             "Published numbers are normalized by the box of the fitted points, which are missing here; normalized by "
@@ -247,13 +275,14 @@ def _report(
 # Labels.
 
 
-def read_table(data: str | Path) -> tuple[Path, Labels]:
+def read_table(data: str | Path, boxes: str = BOXES[0]) -> tuple[Path, Labels]:
     """Read the labels of NAME.zip, NAME_labels.npz beside it.
 
     The arrays are names [N], pts21 [N,2,21], roi_box [N,4], yaw_deg [N] and, in some files, pts68 [N,2,68].
 
     Args:
         data: The zip, or the folder of aflw_crops.zip.
+        boxes: Which boxes map crops back, "completed" or "stored"; see this module.
 
     Returns:
         The zip, and the labels in the order of the names.
@@ -276,15 +305,16 @@ def read_table(data: str | Path) -> tuple[Path, Labels]:
             f"{expected} with {len(points)} names",
             "none" if names is None else f"{names.dtype} of {list(names.shape)}",
         )
-    return path, _labels(table, names, points, *others)
+    return path, _labels(table, boxes, names, points, *others)
 
 
-def read_tddfa(data: str | Path, labels: str | Path) -> tuple[Path, Labels]:
+def read_tddfa(data: str | Path, labels: str | Path, boxes: str = BOXES[0]) -> tuple[Path, Labels]:
     """Read the labels of 3DDFA's folder of crops.
 
     Args:
         data: The folder AFLW_GT_crop, with AFLW_GT_crop.list beside it, or the folder that holds both.
         labels: The folder test.configs.
+        boxes: As of `read_table`.
 
     Returns:
         The folder of crops, and the labels in the order of the names.
@@ -313,28 +343,35 @@ def read_tddfa(data: str | Path, labels: str | Path) -> tuple[Path, Labels]:
     shapes: dict[str, Shape]
     shapes = {"pts21": (count, 2, 21), "roi_box": (count, 4), "yaw_deg": (count,), "pts68": (count, None, 68)}
     points, box, yaw, fitted = take_arrays(labels, arrays, shapes, f"labels of the {count} faces in {listed}")
-    return path, _labels(labels, names, points, box, yaw, fitted[:, :2])
+    return path, _labels(labels, boxes, names, points, box, yaw, fitted[:, :2])
 
 
 def _labels(
     source: Path,
+    boxes: str,
     names: np.ndarray,
     points: np.ndarray,
     box: np.ndarray,
     yaw: np.ndarray,
     fitted: np.ndarray | None = None,
 ) -> Labels:
+    if boxes not in BOXES:
+        raise InputError(f"boxes must be {' or '.join(BOXES)}, got {boxes!r}")
     points, box, yaw = labeled_points(points.astype(np.float64)), box.astype(np.float64), yaw.astype(np.float64)
     if not (np.isfinite(box).all() and np.isfinite(yaw).all()) or (box[:, 2:] <= box[:, :2]).any():
         raise input_error(source, "boxes that are not empty, and finite yaw", "others")
-    points = points_in_crops(points, box)
+    box = completed_boxes(box) if boxes == "completed" else box
     if fitted is None:
-        side = CROP / np.sqrt(2)
-        box_points = np.broadcast_to([[0.0, 0.0], [side, side]], (len(names), 2, 2))
+        box_points = box[:, :2, None] + (box[:, 2:] - box[:, :2])[..., None] * [0.0, 1 / np.sqrt(2)]
     else:
-        box_points = points_in_crops(fitted.astype(np.float64), box)
-    rows = sorted(zip(names, points, yaw, box_points), key=lambda row: str(row[0]))
-    return {str(name): FaceLabel(p, float(y), b, fitted is not None) for name, p, y, b in rows}
+        box_points = fitted.astype(np.float64)
+    labels = {}
+    for k in np.argsort(names.astype(str), kind="stable"):
+        x0, y0, x1, y1 = map(float, box[k])
+        labels[str(names[k])] = FaceLabel(
+            points[k].T, float(yaw[k]), box_points[k].T, fitted is not None, (x0, y0, x1, y1)
+        )
+    return labels
 
 
 def _reader(path: Path, size: int) -> Callable[[str], np.ndarray]:

@@ -68,8 +68,7 @@ def test_the_21_points_of_aflw_are_means_of_groups_of_68():
 def test_only_visible_points_count_relative_to_the_box_of_the_fitted_face_in_bins_of_yaw(tmp_path):
     data, _ = write_aflw(tmp_path / "aflw", fitted=True)
     found = aflw21.run(seen_aflw((3, -4)), data, parse(aflw21))
-    boxes = [np.sqrt(np.ptp(points68(k), axis=0).prod()) for k in (0, 1, 3)]
-    expected = [100 * 5 / b for b in boxes]
+    expected = [100 * 5 / side(k) for k in (0, 1, 3)]
     np.testing.assert_allclose(found.errors, expected, rtol=1e-4)
     assert (
         found.results["images"] == 3
@@ -81,6 +80,37 @@ def test_only_visible_points_count_relative_to_the_box_of_the_fitted_face_in_bin
     assert "smaller" not in " ".join(found.notes)
     assert json.loads(json.dumps(found.results, allow_nan=False)) == found.results
     assert aflw21.run(seen_aflw(), data, parse(aflw21, "--limit", "1")).results["images"] == 1
+
+
+THEIRS = [2.685608339, 11.878352105, 2.737543593]  # printed by 3DDFA's program itself, in double precision
+
+
+def test_stored_boxes_map_predictions_back_as_3ddfas_program_does(tmp_path):
+    """Its formula: pixels of a crop of 120, times the box's size / 120, plus the box's corner, all as in the files."""
+    data, arrays = write_aflw(tmp_path / "aflw", fitted=True)
+    boxes = arrays["roi_box"].copy()
+    boxes[1, 3] -= 40  # clipped at the lower border
+    np.savez(data / "aflw_crops_labels.npz", **arrays | {"roi_box": boxes})
+    found = aflw21.run(seen_aflw((1, 2)), data, parse(aflw21, "--boxes", "stored"))
+    expected = []
+    for k in (0, 1, 3):
+        left, top, right, bottom = boxes[k]
+        predicted = np.float64(np.float32((points68(k) + [1, 2]) / 2)) * 2  # as the method gives them
+        back = predicted * [(right - left) / 120, (bottom - top) / 120] + [left, top]
+        labels, fitted = np.float64(arrays["pts21"][k].T), np.float64(arrays["pts68"][k])
+        seen = (labels != -1).all(1)
+        far = np.linalg.norm(aflw21.to_aflw(back[None])[0] - labels, axis=1)[seen].mean()
+        expected.append(100 * far / np.sqrt(np.prod(fitted.max(1) - fitted.min(1))))
+    np.testing.assert_allclose(found.errors, expected, rtol=1e-9)
+    np.testing.assert_allclose(found.errors, THEIRS, rtol=1e-9)
+    assert found.results["boxes"] == "stored" and "--boxes" not in " ".join(found.notes)
+    completed = aflw21.run(seen_aflw((1, 2)), data, parse(aflw21))
+    np.testing.assert_allclose(completed.errors[[0, 2]], [100 * 5**0.5 / side(k) for k in (0, 3)], rtol=1e-4)
+    assert completed.results["boxes"] == "completed" and "--boxes stored" in " ".join(completed.notes)
+
+
+def side(k):
+    return np.sqrt(np.ptp(points68(k), axis=0).prod())
 
 
 def test_without_fitted_points_errors_are_normalized_by_the_crop_and_the_report_says_so(tmp_path):
