@@ -15,7 +15,8 @@ from tqdm import tqdm
 from facemodels.cli.reconstruct_inputs import Clip
 from facemodels.cli.reconstruct_outputs import OutputWriter, path_list, print_problem
 from facemodels.core.errors import InputError
-from facemodels.io.video import crop_to_even, open_video, video_writers
+from facemodels.io.video import Video, VideoFrame, open_video
+from facemodels.io.video_writer import video_writers
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.texture import photo_texture
@@ -49,17 +50,17 @@ def reconstruct_video(
     start = time.perf_counter()
     if isinstance(clip, str):
         clip = record(clip, writer.folder / f"{name}.mp4")
-    rate, count, frames = open_video(clip)
+    video = open_video(clip)
     buffer, found, problem = FrameBuffer(), [], None
-    with tqdm(total=count, desc=f"{name}: faces", unit="frame", disable=None, leave=False) as bar:
+    with tqdm(total=video.count, desc=f"{name}: faces", unit="frame", disable=None, leave=False) as bar:
         try:
-            for faces in worker.follow(buffer.through(frames), every):
+            for faces in worker.follow(buffer.through(video.frames), every):
                 found.append(faces)
                 bar.update()
         except InputError as error:
             problem = error
     if problem is not None or not found:
-        done = f"the {len(found)} frames before are done" if found else "it has no readable frame"
+        done = f"the {len(found)} frames that were read are done" if found else "it has no readable frame"
         print_problem(f"{problem or clip}; {done}")
     tracks = frequent_tracks(found)
     if not tracks:
@@ -67,14 +68,11 @@ def reconstruct_video(
             print_problem(f"{clip}: no face was found in {len(found)} frames")
         return False
     found = smoothed([[f for f in faces if f.track in tracks] for faces in found], deviation)
-    people = [_Person(track, found, writer) for track in sorted(tracks)]
+    people = [_Person(track, found, buffer.times, writer) for track in sorted(tracks)]
     paths = [writer.folder / f"{name}_{word}.mp4" for word in writer.pictures]
     if paths or writer.files:
-        # Where the video is read again, then to its end, where ffmpeg ends by itself: stopping it takes a second.
-        again = buffer.frames[: len(found)] or open_video(clip)[2]
-        if problem is not None:
-            again = itertools.islice(again, len(found))
-        _draw(again, found, people, paths, rate, name, writer)
+        again = buffer.frames or open_video(clip).frames
+        _draw(itertools.islice(again, len(found)), found, people, paths, video, name, writer)
     for number, person in enumerate(people):
         paths += person.write(f"{name}_{number}", writer)
     writer.count += len(paths)
@@ -82,6 +80,7 @@ def reconstruct_video(
     tqdm.write(
         f"{clip}: {len(people)} face{'s' if len(people) > 1 else ''} in {len(found)} frames; "
         f"{seconds:.1f} s, {len(found) / seconds:.1f} frames/s -> {path_list(paths)}"
+        + "".join(f"; {note}" for note in video.notes)
     )
     return problem is None
 
@@ -92,6 +91,7 @@ class _Person:
     Args:
         track: Its track.
         found: The faces of each frame.
+        times: Seconds of each frame.
         writer: What transfers its faces to another model.
 
     Attributes:
@@ -103,8 +103,8 @@ class _Person:
 
     image: np.ndarray
 
-    def __init__(self, track: int, found: list[list[Face]], writer: OutputWriter) -> None:
-        self.track = track
+    def __init__(self, track: int, found: list[list[Face]], times: list[float], writer: OutputWriter) -> None:
+        self.track, self.times = track, times
         own = {k: f for k, faces in enumerate(found) for f in faces if f.track == track}
         self.best = max(own, key=lambda k: own[k].scale * float(own[k].rotation[2, 2]))
         self.faces = dict(zip(own, writer.transfer(list(own.values()))))
@@ -116,27 +116,28 @@ class _Person:
         paths = []
         for word in writer.files:
             shown = {self.best: face} if word in _ONE_FRAME else self.faces
-            paths += writer.write_face(word, name, list(shown.values()), list(shown), texture)
+            times = [self.times[k] for k in shown]
+            paths += writer.write_face(word, name, list(shown.values()), list(shown), texture, times)
         return paths
 
 
 def _draw(
-    frames: Iterable[np.ndarray],
+    frames: Iterable[VideoFrame],
     found: list[list[Face]],
     people: list[_Person],
     paths: list[Path],
-    rate: float,
+    source: Video,
     name: str,
     writer: OutputWriter,
 ) -> None:
     """Draw the frames into videos, and keep those that textures are taken from."""
     by_track: dict[int | None, _Person] = {person.track: person for person in people}
-    with video_writers(paths, rate) as videos:
+    with video_writers(paths, source) as videos:
         bar = tqdm(frames, total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False)
-        for k, frame in enumerate(bar):
+        for k, (frame, time_of_frame) in enumerate(bar):
             faces = [by_track[f.track].faces[k] for f in found[k]]
             for word, video in zip(writer.pictures, videos):
-                video.append_data(crop_to_even(writer.draw(word, frame, faces)))
+                video.append(writer.draw(word, frame, faces), time_of_frame)
             for person in people:
                 if k == person.best:
                     person.image = frame
@@ -149,22 +150,25 @@ class FrameBuffer:
         room: Bytes that the frames may take.
 
     Attributes:
-        frames: The frames, uint8 [h,w,3].
+        frames: The frames.
+        times: Seconds of all frames, whether they are kept or not.
     """
 
     def __init__(self, room: int = _BUFFER_BYTES) -> None:
         self.room = room
-        self.frames: list[np.ndarray] = []
+        self.frames: list[VideoFrame] = []
+        self.times: list[float] = []
 
-    def through(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Pass frames on."""
+    def through(self, frames: Iterable[VideoFrame]) -> Iterator[np.ndarray]:
+        """Pass the pictures of frames on."""
         for frame in frames:
-            self.room -= frame.nbytes
+            self.times.append(frame.time)
+            self.room -= frame.image.nbytes
             if self.room < 0:
                 self.frames.clear()
             else:
                 self.frames.append(frame)
-            yield frame
+            yield frame.image
 
 
 def record(camera: str, path: Path) -> Path:
@@ -177,12 +181,12 @@ def record(camera: str, path: Path) -> Path:
     Raises:
         InputError: There is no such camera, or it sends no frames.
     """
-    rate, _, frames = open_video(camera)
-    with video_writers([path], rate) as (video,):
-        bar = tqdm(frames, desc=f"{camera}: recording, Ctrl-C ends it", unit="frame", disable=None, leave=False)
+    source = open_video(camera)
+    with video_writers([path], source) as (video,):
+        bar = tqdm(source.frames, desc=f"{camera}: recording, Ctrl-C ends it", unit="frame", disable=None, leave=False)
         try:
             for frame in bar:
-                video.append_data(crop_to_even(frame))
+                video.append(*frame)
         except KeyboardInterrupt:
             pass
     if not path.is_file():

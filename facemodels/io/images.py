@@ -1,14 +1,63 @@
-"""Pictures: which files are some, and their pixels."""
+"""Pictures and animations: which files are some, and their pixels."""
 
+import importlib
+import io
+import struct
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps, ImageSequence
 
 from facemodels.core.errors import InputError, one_line
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+PICTURE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".heic", ".heif", ".heics", ".heifs", ".hif", ".avif", ".avifs", ".jxl", ".mpo"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst", ".psd", ".qoi", ".dds", ".pcx"),
+    *(".sgi", ".rgb", ".rgba", ".bw", ".ras", ".im", ".xbm", ".xpm", ".ico", ".icns", ".fit", ".fits"),
+)
+
+MAX_PIXELS = 52_000_000  # of a picture in memory; larger ones are read at a half, a third ... of their size
+_FEW = 32_000_000  # pixels that any file may claim
+_PIXELS_PER_BYTE = 250  # above this a file is far smaller than what it claims to hold; a flat JPEG has 60
+_MAX_WHOLE = 260_000_000  # pixels of the formats that are decoded as a whole before they can be made smaller
+_MAX_JPEG = 2_000_000_000
+# Pillow's names of formats that are no pictures of their own: they start other programs or hold only a description.
+_REFUSED = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FPX", "MIC")
+_ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG", ".avif": "AVIF", ".avifs": "AVIF"}
+_RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_OPENING = threading.Lock()
+
+
+class Picture(NamedTuple):
+    """A picture, perhaps smaller than its file says.
+
+    Attributes:
+        image: uint8 [h,w,3], sRGB.
+        reduction: How many pixels of the file, across, are one of the image: 1 up to `MAX_PIXELS`.
+    """
+
+    image: np.ndarray
+    reduction: int = 1
+
+
+class Animation(NamedTuple):
+    """A picture file that moves.
+
+    Attributes:
+        frames: uint8 [h,w,3] and seconds, of each frame.
+        length: How many frames there are.
+        seconds: About how long all of them take.
+    """
+
+    frames: Iterator[tuple[np.ndarray, float]]
+    length: int
+    seconds: float
 
 
 def picture_files(path: Path) -> list[Path]:
@@ -28,19 +77,247 @@ def read_picture(file: str | Path | BinaryIO, name: str | None = None) -> np.nda
         name: what to call it in messages; None: the file's name.
 
     Returns:
-        uint8 [h,w,3], sRGB.
+        uint8 [h,w,3], sRGB; transparent pixels on white.
 
     Raises:
-        InputError: not a picture, or a damaged one.
+        InputError: not a picture, a damaged one, or one of more than `MAX_PIXELS`.
+    """
+    picture = load_picture(file, name)
+    if picture.reduction > 1:
+        raise InputError(
+            f"{name or file}: expected a picture of at most {MAX_PIXELS // 1_000_000} megapixels, found a larger one; "
+            "make it smaller"
+        )
+    return picture.image
+
+
+def load_picture(file: str | Path | BinaryIO, name: str | None = None) -> Picture:
+    """Read a picture as `read_picture` does, a very large one at a fraction of its size.
+
+    Args:
+        file: the file, or a stream.
+        name: what to call it in messages; None: the file's name.
+
+    Raises:
+        InputError: not a picture, a damaged one, or one that claims to be far larger than its file.
+    """
+    name = str(name or file)
+    if Path(name).suffix.lower() in _RAW:
+        raise InputError(f"{name}: a camera's raw file, which is not read; export it as JPEG or TIFF")
+    try:
+        if isinstance(file, (str, Path)):
+            with open(file, "rb") as stream:
+                return _load(stream, name)
+        return _load(file, name)
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"{name}: there is not enough memory for this picture") from None
+    except Exception as error:  # whatever a decoder raises on a damaged file
+        raise InputError(f"{name}: not a readable picture ({_reason(error, name)})") from None
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file is a picture with several frames over time; pages of a TIFF are none."""
+    expected = _ANIMATED.get(path.suffix.lower())
+    if expected is None:
+        return False
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(1 << 16)
+            if expected == "PNG" and b"acTL" not in head:
+                return False
+            if expected == "WEBP" and b"ANIM" not in head:
+                return False
+            with _open(stream, str(path), _size_of_file(stream)) as image:
+                return image.format == expected and bool(getattr(image, "is_animated", False))
+    except Exception:  # a damaged picture says so where it is read
+        return False
+
+
+def animation_frames(path: Path) -> Animation:
+    """Open an animation.
+
+    Raises:
+        InputError: it cannot be read. The frames raise it, too, where it is damaged.
     """
     try:
-        with Image.open(file) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):  # 16-bit gray, which Pillow's conversion would clip at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-            return np.asarray(image.convert("RGB"))
+        stream = open(path, "rb")
+        image = _open(stream, str(path), _size_of_file(stream))
+        count = int(getattr(image, "n_frames", 1))
+        first = _seconds(image)
+    except InputError:
+        raise
     except Exception as error:  # whatever a decoder raises on a damaged file
-        raise InputError(f"{name or file}: not a readable picture ({one_line(error)})") from None
+        raise InputError(f"{path}: not a readable animation ({one_line(error)})") from None
+
+    def frames() -> Iterator[tuple[np.ndarray, float]]:
+        number = 0
+        try:
+            with stream, image:
+                for frame in ImageSequence.Iterator(image):
+                    pixels = _to_rgb(frame, None)
+                    number += 1
+                    yield pixels, _seconds(frame)
+        except Exception as error:
+            raise InputError(f"{path}: damaged after frame {number} ({one_line(error)})") from None
+
+    return Animation(frames(), count, first * count)
+
+
+def _seconds(image: Image.Image) -> float:
+    """How long a frame is shown; browsers take 0.01 s and less for 0.1 s."""
+    duration = float(image.info.get("duration") or 0)
+    return duration / 1000 if 10 < duration < 1e7 else 0.1
+
+
+def _size_of_file(stream: BinaryIO) -> int:
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    return size
+
+
+def _load(stream: BinaryIO, name: str) -> Picture:
+    length = _size_of_file(stream)
+    with _open(stream, name, length) as opened:
+        width, height = opened.size
+        reduction = 1
+        while width * height > MAX_PIXELS * reduction**2:
+            reduction += 1
+        if opened.format in ("JPEG", "MPO") and reduction > 1:
+            reduction = next(k for k in (2, 4, 8) if k >= min(reduction, 8))
+            opened.draft(None, (-(-width // reduction), -(-height // reduction)))
+        profile = opened.info.get("icc_profile")
+        image: Image.Image = opened
+        image.load()
+        small = (-(-width // reduction), -(-height // reduction))
+        if reduction > 1 and image.size != small:
+            image = (
+                image.reduce(reduction)
+                if image.mode not in ("P", "1")
+                else image.resize(small, Image.Resampling.NEAREST)
+            )
+        return Picture(_to_rgb(ImageOps.exif_transpose(image), profile), reduction)
+
+
+def _open(stream: BinaryIO, name: str, length: int) -> Image.Image:
+    """Open a picture, whose pixels are not decoded yet, and check the size that it claims."""
+    stream.seek(0)
+    head = stream.read(64)
+    _check_webp(head, name, length)  # Pillow makes room for its canvas when it is opened
+    formats = [f for f in _formats(head, name) if f not in _REFUSED]
+    stream.seek(0)
+    with _OPENING:  # Pillow's own limit is one for the whole process, and 200-megapixel cameras are above it
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(stream, formats=formats)
+        except Image.UnidentifiedImageError:
+            raise InputError(f"{name}: not a readable picture ({_unknown(head)})") from None
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    reducible = image.format in ("JPEG", "MPO") and not image.info.get("progressive")
+    _check_size(image.size, reducible, name, length)
+    return image
+
+
+def _formats(head: bytes, name: str) -> list[str]:
+    """Pillow's formats, with those of packages that extend it where the file needs them."""
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            raise InputError(f'{name}: HEIC pictures need pillow-heif: pip install "facerender[heic]"') from None
+        register_heif_opener()
+    if head[:2] == b"\xff\x0a" or head[4:12] == b"JXL \r\n\x87\n":
+        try:
+            importlib.import_module("pillow_jxl")
+        except ImportError:
+            raise InputError(f"{name}: JPEG XL pictures need: pip install pillow-jxl-plugin") from None
+    Image.init()
+    return list(Image.ID)
+
+
+def _unknown(head: bytes) -> str:
+    return "an empty file" if not head else "its format is none that is known"
+
+
+def _check_size(size: tuple[int, int], reducible: bool, name: str, length: int) -> None:
+    pixels, mega = size[0] * size[1], 1_000_000
+    if pixels > max(_FEW, _PIXELS_PER_BYTE * length):
+        raise InputError(
+            f"{name}: expected a picture, found a file of {length} bytes that claims to be {size[0]} x {size[1]} pixels"
+        )
+    if pixels > (_MAX_JPEG if reducible else _MAX_WHOLE):
+        limit = (_MAX_JPEG if reducible else _MAX_WHOLE) // mega
+        raise InputError(
+            f"{name}: expected at most {limit} megapixels, found {pixels // mega}; make the picture smaller"
+        )
+
+
+def _check_webp(head: bytes, name: str, length: int) -> None:
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return
+    kind = head[12:16]
+    if kind == b"VP8X":
+        size = 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    elif kind == b"VP8L":
+        bits = struct.unpack("<I", head[21:25])[0]
+        size = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    else:
+        size = (struct.unpack("<H", head[26:28])[0] & 0x3FFF, struct.unpack("<H", head[28:30])[0] & 0x3FFF)
+    _check_size(size, False, name, length)
+
+
+def _reason(error: Exception, name: str) -> str:
+    text = one_line(error)
+    if "truncated" in text or "broken data stream" in text or "not enough" in text:
+        return f"it is cut off: {text}"
+    return text.replace(name, "the file")
+
+
+def _to_rgb(image: Image.Image, profile: bytes | None) -> np.ndarray:
+    """The pixels as uint8 [h,w,3], sRGB."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scaled(np.asarray(image))
+    if image.mode == "LAB":
+        image = _converted(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
+    if profile and image.mode in ("RGB", "CMYK"):
+        image = _from_profile(image, profile)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(given):
+            return image
+        return _converted(image, given)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # a damaged profile, or one of another kind of colors
+        return image
+
+
+def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    return ImageCms.profileToProfile(
+        image, profile, srgb, ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB"
+    ) or image  # fmt: skip
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Gray values of 16 bits, 32 bits or floats as bytes: from 0..1, 0..255, 0..65535 or 0..the largest."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        top = float(values.max(initial=0))
+        largest = next((t for t in (1.0, 255.0, 65535.0) if top <= t), top)
+        gray = np.rint(values.clip(0, largest) * np.float32(255 / largest)).astype(np.uint8)
+    else:
+        largest = max(65535, int(values.max(initial=0)))
+        gray = (values.clip(0, None).astype(np.int64) * 255 // largest).astype(np.uint8)
+    return np.repeat(gray.reshape(*gray.shape[:2], 1), 3, -1)
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path, read):
 
 def test_a_file_that_is_no_picture_is_named_with_what_is_wrong(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"a.png: not a readable picture \(cannot identify"):
+    with pytest.raises(InputError, match=r"a.png: not a readable picture \(its format is none that is known"):
         read_picture(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"a.png: not a readable picture \(.*\); meshes end in .obj, .ply, .glb"):
         read_photo(tmp_path / "a.png")
