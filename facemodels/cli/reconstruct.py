@@ -13,25 +13,31 @@ from facemodels.cli.reconstruct_photos import reconstruct_photos
 from facemodels.cli.reconstruct_videos import reconstruct_video
 from facemodels.core.errors import InputError
 from facemodels.io.files import check_writable
+from facemodels.io.results import result_folder
 from facemodels.io.video import VIDEO_SUFFIXES
 from facemodels.methods import shipped
+from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.detect import check_detector
 from facemodels.reconstruction.files import DEFAULT_OUTPUTS, OUTPUTS, check_outputs
 from facemodels.reconstruction.reconstructor import DETECT_EVERY, Reconstructor
 from facemodels.reconstruction.refine import ITERATIONS
+
+USUAL_OUTPUTS = ("overlay", "landmarks", "pose", "glb", "coefficients")  # what --write usual stands for
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.epilog = f"""examples:
   facemodels reconstruct photo.jpg -o out
-  facemodels reconstruct holiday/ clip.mp4 -o out --write overlay,landmarks,pose,obj,arkit
+  facemodels reconstruct holiday/ clip.mp4 -o out --write usual,obj,arkit
   facemodels reconstruct photo.jpg -o out --refine              better shapes, about a second a face
   facemodels reconstruct photo.jpg -o out --landmarks photo.pts 68, 21 or 5 known points
   facemodels reconstruct webcam -o out                          recorded until Ctrl-C as webcam.mp4
 
 --write takes words separated by commas (default: {",".join(DEFAULT_OUTPUTS)}). Of a video,
 pictures become a video, and tables have a row for each frame:
+  usual                                     {",".join(USUAL_OUTPUTS)}
+  all                                       everything
   overlay, landmarks, depth, normals, pose  pictures; landmarks and pose (degrees) as files too
   obj, ply, glb, viewer                     meshes in millimeters (GLB: meters), textured with the
                                             photograph, hidden parts by symmetry; viewer: a web page
@@ -42,7 +48,10 @@ pictures become a video, and tables have a row for each frame:
 
 File names begin with the picture's name; those of single faces with NAME_0, NAME_1, ..., the
 largest face first (of a video: in the order in which they appear). The exit code is 0 if every
-input was read and has a face; the others are named, and the rest is done all the same."""
+input was read and has a face; the others are named, and the rest is done all the same.
+
+No input is ever replaced by a result. Results of earlier runs are replaced, but are no inputs of
+the next run on their folder; other files that are in the way are kept as NAME~."""
     parser.add_argument(
         "inputs",
         nargs="+",
@@ -58,7 +67,10 @@ input was read and has a face; the others are named, and the rest is done all th
         help="folder for the results; created if it does not exist",
     )
     parser.add_argument(
-        "--write", default=",".join(DEFAULT_OUTPUTS), metavar="WORDS", help=f"what to write: {', '.join(OUTPUTS)}"
+        "--write",
+        default=",".join(DEFAULT_OUTPUTS),
+        metavar="WORDS",
+        help=f"what to write: usual, all, or {', '.join(OUTPUTS)}",
     )
     parser.add_argument(
         "--method",
@@ -112,9 +124,25 @@ input was read and has a face; the others are named, and the rest is done all th
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
 
 
+def output_words(text: str) -> list[str]:
+    """The words of --write; `usual` and `all` stand for several."""
+    words = (word.strip() for word in text.split(","))
+    several = {"usual": USUAL_OUTPUTS, "all": OUTPUTS}
+    return list(dict.fromkeys(one for word in words if word for one in several.get(word, (word,))))
+
+
+def _is_possible(word: str, model: MorphableModel) -> bool:
+    try:
+        check_outputs([word], model)
+    except InputError as error:
+        print_problem(error)
+        return word not in OUTPUTS
+    return True
+
+
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
-    words = list(dict.fromkeys(w for w in options.write.split(",") if w))
+    words = output_words(options.write)
     if not 0 < options.threshold < 1 or options.every < 1 or options.smooth < 0:
         raise InputError(
             "--threshold must be in 0..1, --every at least 1 and --smooth at least 0, "
@@ -123,9 +151,13 @@ def run(options: Namespace) -> int:
     known = KnownFaces(options.landmarks, options.boxes)
     worker = Reconstructor(options.method, options.device, options.threshold, options.refine)
     transfer = CoefficientTransfer(worker.model, options.model)
+    if "all" in options.write.split(","):
+        words = [word for word in words if _is_possible(word, transfer.model)]
     check_outputs(words, transfer.model)
     check_writable(options.output)
-    photos, clips, problems = sort_inputs(options.inputs)
+    photos, clips, problems, notes = sort_inputs(options.inputs)
+    for message in notes:
+        print_problem(message)
     if clips and options.refine:
         raise InputError(
             f"{clips[0]}: --refine takes photographs; it would take a second for each face of each frame of a video"
@@ -143,15 +175,17 @@ def run(options: Namespace) -> int:
         failures += 1
     if clips or any(known.is_unknown(photo) for photo in photos):
         check_detector()
-    names = unique_names([*photos, *clips])
+    names = unique_names([*photos, *clips], options.output)
     writer = OutputWriter(options.output, words, transfer)
-    failures += reconstruct_photos(worker, photos, names, known, writer)
-    for clip in clips:
-        try:
-            failures += not reconstruct_video(worker, clip, names[clip], writer, options.every, options.smooth)
-        except InputError as error:
-            print_problem(error)
-            failures += 1
+    read = [*photos, *(clip for clip in clips if isinstance(clip, Path)), options.landmarks, options.boxes]
+    with result_folder(options.output, [path for path in read if path is not None], print_problem):
+        failures += reconstruct_photos(worker, photos, names, known, writer)
+        for clip in clips:
+            try:
+                failures += not reconstruct_video(worker, clip, names[clip], writer, options.every, options.smooth)
+            except (InputError, OSError) as error:
+                print_problem(error)
+                failures += 1
     if writer.count:
         print(f"{writer.count} files in {options.output}")
     return 1 if failures else 0

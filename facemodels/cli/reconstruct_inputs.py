@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -11,6 +12,7 @@ from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
 from facemodels.io.images import PICTURE_SUFFIXES
 from facemodels.io.landmarks import check_inside, read_faces, sidecar
+from facemodels.io.results import earlier_results, is_result
 from facemodels.io.video import VIDEO_SUFFIXES
 
 Clip: TypeAlias = Path | str  # a video, or the name of a webcam: "webcam", "webcam:1" ...
@@ -23,24 +25,35 @@ class Inputs(NamedTuple):
         photos: Pictures.
         clips: Videos and webcams.
         problems: A sentence for each input that is neither.
+        notes: A sentence for each folder in which results of earlier runs were passed over.
     """
 
     photos: list[Path]
     clips: list[Clip]
     problems: list[str]
+    notes: list[str]
 
 
 def sort_inputs(words: list[str]) -> Inputs:
-    """Sort inputs into photographs and videos; folders are searched, in the order of the names in them."""
+    """Sort inputs into photographs and videos; folders are searched, in the order of the names in them.
+
+    In folders, files that earlier runs have written are passed over.
+    """
     photos: list[Path] = []
     clips: list[Clip] = []
-    problems = []
+    problems, notes = [], []
     for word in words:
         path = Path(word)
         if word == "webcam" or word.startswith("webcam:") and word[7:].isdigit():
             clips.append(word)
         elif path.is_dir():
             files = [f for f in sorted(path.rglob("*")) if f.is_file() and not f.name.startswith(".")]
+            known = {folder: earlier_results(folder) for folder in {f.parent for f in files}}
+            results = {f for f in files if is_result(f, known[f.parent])}
+            shown = sum(f.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES) for f in results)
+            if shown:
+                notes.append(f"{path}: {shown} pictures or videos that earlier runs wrote there are passed over")
+            files = [f for f in files if f not in results]
             pictures = [f for f in files if f.suffix.lower() in PICTURE_SUFFIXES]
             videos = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES]
             photos += pictures
@@ -56,24 +69,36 @@ def sort_inputs(words: list[str]) -> Inputs:
             clips.append(path)
         else:
             photos.append(path)
-    return Inputs(list(dict.fromkeys(photos)), list(dict.fromkeys(clips)), problems)
+    return Inputs(list(dict.fromkeys(photos)), list(dict.fromkeys(clips)), problems, notes)
 
 
-def unique_names(inputs: list[Clip]) -> dict[Clip, str]:
+def unique_names(inputs: list[Clip], folder: Path) -> dict[Clip, str]:
     """The names that the files of each input begin with.
 
-    An input's name is that of its file without the suffix, with the suffix where two would be the same, and with a
-    number after it where that is not enough.
+    An input's name is that of its file without the suffix; with the suffix where two would be the same, or a result
+    could have the name of an input; and with a number after it where that is not enough.
+
+    Args:
+        inputs: The inputs.
+        folder: Where the results go.
     """
+    inside = folder.resolve()
+    files = [p.name.casefold() for p in inputs if isinstance(p, Path) and p.resolve().parent == inside]
+
+    def is_free(name: str) -> bool:
+        result = re.compile(re.escape(name.casefold()) + r"_(\d+(_.*)?|[a-z]+)\.\w+")
+        return name.casefold() not in taken and not any(map(result.fullmatch, files))
+
     stems = [Path(str(p).replace(":", "_")).stem for p in inputs]
+    folded = [stem.casefold() for stem in stems]  # file systems may not tell the cases apart
     names: dict[Clip, str] = {}
-    taken = set()
+    taken: set[str] = set()
     for path, stem in zip(inputs, stems):
-        base = stem if stems.count(stem) == 1 else Path(str(path)).name
+        base = stem if folded.count(stem.casefold()) == 1 and is_free(stem) else Path(str(path)).name
         name, number = base, 2
-        while name in taken:
+        while not is_free(name):
             name, number = f"{base}-{number}", number + 1
-        taken.add(name)
+        taken.add(name.casefold())
         names[path] = name
     return names
 

@@ -74,8 +74,8 @@ def _reconstruct_group(
             continue
         try:
             paths = writer.write_photo(names[photo], image, faces)
-        except InputError as error:
-            print_problem(f"{photo}: {error}")
+        except (InputError, OSError, UnicodeError) as error:
+            print_problem(error if str(photo) in str(error) else f"{photo}: {error}")
             failures += 1
             continue
         now = time.perf_counter()

@@ -12,7 +12,7 @@ DECIMALS = {"mm": 4, "cm": 5, "m": 7}  # a tenth of a micrometer
 
 
 def write_obj(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up") -> None:
-    """Write NAME.obj and, with a texture, NAME.mtl and NAME_texture.png. Morph targets are applied at their weights.
+    """Write NAME.obj and, with a texture, NAME.mtl and NAME_skin.png. Morph targets are applied at their weights.
 
     Without a texture, vertex colors follow the coordinates as sRGB in 0..1 (an extension that MeshLab, Blender and
     trimesh read), and texture coordinates are left out: readers would take a mesh with both for a textured one. Vertex
@@ -34,7 +34,7 @@ def write_obj(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
     files: dict[Path, bytes] = {}
     text = [f"# {' '.join(mesh.name.split())}, {unit}, {axes}\n"]
     if mesh.texture is not None:
-        image, material = path.with_name(path.stem + "_texture.png"), path.with_suffix(".mtl")
+        image, material = path.with_name(path.stem + "_skin.png"), path.with_suffix(".mtl")
         files[image] = encode_image(mesh.texture, "PNG")
         files[material] = (
             f"newmtl skin\nKa 0 0 0\nKd 1 1 1\nKs 0.04 0.04 0.04\nNs 20\nillum 2\nmap_Kd {image.name}\n".encode()

@@ -5,10 +5,14 @@ expected and what was found. A size that a file declares is compared with the le
 allocated for it, and no object array (a pickle inside) is ever loaded.
 """
 
+import functools
+import itertools
 import os
+import platform
+import re
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +24,10 @@ DEFLATE_LIMIT = 1032  # the largest ratio by which deflate compresses
 _LONGEST = 300  # characters of a message that quote the file
 
 Shape = tuple[int | str | None, ...]
+
+
+class WriteError(InputError, OSError):
+    """A file that cannot be written: its name, the folder or the disk does not allow it."""
 
 
 def existing_file(path: str | Path, expected: str) -> Path:
@@ -142,16 +150,18 @@ def write_atomically(files: Mapping[Path, bytes]) -> None:
 
     Raises:
         InputError: a folder does not exist.
+        WriteError: a file cannot be written.
     """
     for path in files:
         if not path.parent.is_dir():
             raise InputError(f"{path}: the folder {path.parent} does not exist")
-    parts = {path: _part(path) for path in files}
+    parts = {path: part_path(path) for path in files}
     try:
         for path, content in files.items():
-            parts[path].write_bytes(content)
+            with _write_errors(path):
+                parts[path].write_bytes(content)
         for path, part in parts.items():
-            os.replace(part, path)
+            finish(part, path)
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
@@ -159,18 +169,118 @@ def write_atomically(files: Mapping[Path, bytes]) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; what was written is renamed to `path` if no error occurred, and removed otherwise."""
-    part = _part(path)
+    """Yield a path to write to; what was written is renamed to `path` if no error occurred, and removed otherwise.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    part = part_path(path)
     try:
-        yield part
-        os.replace(part, path)
+        with _write_errors(path):
+            yield part
+        finish(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _part(path: Path) -> Path:
-    """The name of a file until it is complete."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+_numbers = itertools.count()
+_checks: list[Callable[[Path, Path], None]] = []
+
+
+def part_path(path: Path, suffix: str = "") -> Path:
+    """The name of a file until it is complete, in the same folder.
+
+    Those of runs that were killed are removed when this process first writes to their folder.
+
+    Args:
+        path: the file.
+        suffix: what the name ends in, for libraries that look at it.
+
+    Raises:
+        InputError: no file can have such a name.
+    """
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r}: the name holds a NUL")
+    _sweep(path.parent)
+    # As short as it can be: what has a long name can be written all the same.
+    return path.with_name(f".{next(_numbers)}-{os.getpid()}@{_node()}.part{suffix}")
+
+
+def finish(part: Path, path: Path) -> None:
+    """Give a complete file its name.
+
+    Raises:
+        WriteError: it cannot have that name.
+        InputError: one of the checks of `checking_writes` objects.
+    """
+    with _write_errors(path):
+        for check in _checks:
+            check(part, path)
+        os.replace(part, path)
+
+
+@contextmanager
+def checking_writes(check: Callable[[Path, Path], None]) -> Iterator[None]:
+    """Call `check(part, path)` before a complete file gets its name, as long as the context lasts."""
+    _checks.append(check)
+    try:
+        yield
+    finally:
+        _checks.remove(check)
+
+
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from error
+
+
+def _node() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
+
+
+@functools.cache
+def _sweep(folder: Path) -> None:
+    """Remove what runs of this machine that are no more have left unfinished in a folder."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        if match := re.fullmatch(r"\.\d+-(\d+)@([A-Za-z0-9-]*)\.part(\.\w+)?", name):
+            if match[2] == _node() and not _is_running(int(match[1])):
+                with suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        return True  # a signal of 0 would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def check_not_inputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None]) -> None:
+    """Check that no file to be written is one that is read.
+
+    Args:
+        outputs: files to be written; None is passed over.
+        inputs: files that are read, whether they exist or not; None is passed over.
+
+    Raises:
+        InputError: one is both.
+    """
+    read = {os.path.realpath(path) for path in inputs if path is not None}
+    for path in outputs:
+        if path is not None and os.path.realpath(path) in read:
+            raise InputError(f"{path}: the output is an input, which is never overwritten; give another name")
 
 
 def check_writable(folder: Path) -> None:
@@ -181,7 +291,7 @@ def check_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
+        probe = part_path(folder / "probe")
         probe.touch()
         probe.unlink()
     except OSError as error:

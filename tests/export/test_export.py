@@ -280,9 +280,9 @@ def test_obj_keeps_the_vertices_and_gives_corners_their_texture_coordinates(tmp_
     loaded = read(tmp_path / "a.obj")
     np.testing.assert_allclose(loaded.visual.uv[loaded.faces], mesh.uv[mesh.uv_faces], atol=1e-6)
     np.testing.assert_allclose(loaded.vertices[loaded.faces], posed(mesh)[mesh.faces], atol=1e-4)
-    assert (iio.imread(tmp_path / "a_texture.png") == to_bytes(torch.from_numpy(mesh.texture))).all()
+    assert (iio.imread(tmp_path / "a_skin.png") == to_bytes(torch.from_numpy(mesh.texture))).all()
     assert (np.asarray(loaded.visual.material.image.convert("RGB")) == to_bytes(torch.from_numpy(mesh.texture))).all()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mtl", "a.obj", "a_texture.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mtl", "a.obj", "a_skin.png"]
 
 
 def test_ply_holds_the_error_as_quality_and_takes_colors_from_a_texture(tmp_path):
