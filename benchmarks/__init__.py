@@ -6,5 +6,6 @@
 * models: how well the built-in model covers other models.  reconstruct: speed of reconstruction.
 * angles: the picture of the signs of pitch, yaw and roll.
 * training: speed of training steps.  ablations: what each part of a method is worth.
+* fuzz_ops: random meshes at the edge of what numbers hold, the ops against the reference; prints failures.
 * common, meshes, peers: timing and tables, heads made by formula, other renderers.
 """

@@ -127,7 +127,8 @@ HD Outline<T> outline_between(const SurfaceView<T>& s, int32_t a, int32_t b, int
   return first.depth <= second.depth ? first : second;
 }
 
-// The gradient of one vertex of the outline. g: d loss / d (position of the outline along the axis, in pixels).
+// The gradient of one vertex of the outline; 0 if it might overflow, because w is tiny or the vertex is far outside the
+// image. g: d loss / d (position of the outline along the axis, in pixels).
 template <class T>
 HD Vec4<T> outline_gradient(const SurfaceView<T>& s, int32_t vertex, T g, bool vertical) {
   const Vec4<T> p = load4(s.clip + int64_t(vertex) * 4);
@@ -140,6 +141,8 @@ HD Vec4<T> outline_gradient(const SurfaceView<T>& s, int32_t vertex, T g, bool v
     out.x = g * (T(s.width) * T(0.5)) * inv;
     out.w = -out.x * p.x * inv;
   }
+  const bool overflow = beyond(out.x, kLargestW) || beyond(out.y, kLargestW) || beyond(out.w, kLargestW);
+  if (overflow && is_finite(g)) return {T(0), T(0), T(0), T(0)};
   return out;
 }
 

@@ -25,6 +25,9 @@ constexpr int32_t kSubpixels = 1 << kSubpixelBits;
 // outside these bounds.
 constexpr float kGuardBand = 16384.f;
 constexpr float kSmallestW = 1e-30f, kLargestW = 1e30f;
+// Depth has no gradient where w is below kNearest, and barycentrics have none where one over twice the area, in square
+// pixels times w^2, is above kSteepest: products of them overflow.
+constexpr float kNearest = 1e-12f, kSteepest = 1e18f;
 constexpr uint64_t kEmptyKey = ~uint64_t(0);  // the visibility key of a pixel without a face
 
 // A projected vertex. `first_center` packs two numbers: the first pixel column whose center is at the vertex or to its
@@ -60,6 +63,12 @@ HD auto within(T a, float limit) {
 #else
   return (a >= -limit) & (a <= limit);
 #endif
+}
+
+// |a| > limit; false for NaN.
+template <class T>
+HD auto beyond(T a, float limit) {
+  return (a < -limit) | (a > limit);
 }
 
 // kMarkInvalid: whether a vertex that is not finite gets kInvalidVertex; without, it gets kHomogeneousVertex.
@@ -248,27 +257,51 @@ using Int128 = __int128;
 
 HD double int128_to_double(Int128 a) { return double(int64_t(a >> 64)) * 18446744073709551616.0 + double(uint64_t(a)); }
 
+// The smallest power of two above all of three numbers, as its exponent.
+HD int exponent_of(double x, double y, double w) {
+  double largest = fabs(x) > fabs(y) ? fabs(x) : fabs(y);
+  largest = fabs(w) > largest ? fabs(w) : largest;
+  int exponent;
+  frexp(largest, &exponent);
+  return exponent;
+}
+
+// The point of a vertex in the projective plane: x, y and w times a power of two, the largest in 1/2..1. So no sum or
+// product of them overflows, whatever the vertex.
+struct Direction {
+  double x, y, w;
+  int exponent;  // of that power: x = clip.x / 2^exponent
+
+  template <class T>
+  HD explicit Direction(const Vec4<T>& clip) {
+    exponent = exponent_of(double(clip.x), double(clip.y), double(clip.w));
+    x = ldexp(double(clip.x), -exponent), y = ldexp(double(clip.y), -exponent), w = ldexp(double(clip.w), -exponent);
+  }
+};
+
+// Whether two corners lie exactly opposite each other across the eye, a = -k b. Every plane through both passes through
+// the eye, so a triangle with these corners is seen edge-on: it has no area, which snapped corners do not show. The
+// products are exact for float32.
+HD bool opposite(const Direction& a, const Direction& b) {
+  return a.x * b.w == a.w * b.x && a.y * b.w == a.w * b.y && a.x * b.y == a.y * b.x &&
+         a.x * b.x + a.y * b.y + a.w * b.w < 0;
+}
+
 struct HomogeneousVertex {
   int64_t x, y, w;  // the vertex is at (x/w, y/w) in 1/256 pixel; |x|, |y|, |w| <= 2^28
   double z, scaled_w;
 };
 
 template <class T>
-HD HomogeneousVertex homogeneous_vertex(Vec4<T> clip, int32_t width, int32_t height) {
+HD HomogeneousVertex homogeneous_vertex(const Vec4<T>& clip, const Direction& d, int32_t width, int32_t height) {
   const auto s = screen_vertex<T, int32_t>(clip.x, clip.y, clip.z, clip.w, width, height);
   if (s.first_center != kHomogeneousVertex)
     return {s.x, s.y, 1, double(s.z), 1.0};  // the same lines as in the ordinary path
-  const double w = double(clip.w);
-  const double x = (double(clip.x) + w) * (double(width) * (kSubpixels / 2));
-  const double y = (w - double(clip.y)) * (double(height) * (kSubpixels / 2));
-  double largest = fabs(x) > fabs(y) ? fabs(x) : fabs(y);
-  largest = fabs(w) > largest ? fabs(w) : largest;
-  int exponent;
-  frexp(largest, &exponent);  // largest < 2^exponent
-  exponent = exponent < -900 ? -900 : exponent;
-  const double scale = ldexp(1.0, 28 - exponent);
-  return {int64_t(rint(x * scale)), int64_t(rint(y * scale)), int64_t(rint(w * scale)), double(clip.z) * scale,
-          w * scale};
+  const double x = (d.x + d.w) * (double(width) * (kSubpixels / 2));
+  const double y = (d.w - d.y) * (double(height) * (kSubpixels / 2));
+  const int shift = 28 - exponent_of(x, y, d.w);
+  return {int64_t(rint(ldexp(x, shift))), int64_t(rint(ldexp(y, shift))), int64_t(rint(ldexp(d.w, shift))),
+          ldexp(double(clip.z), shift - d.exponent), ldexp(d.w, shift)};
 }
 
 struct HomogeneousSetup {
@@ -277,7 +310,12 @@ struct HomogeneousSetup {
   double z[3], w[3];
   bool drawn;
 
-  HD HomogeneousSetup(const HomogeneousVertex* v, int32_t width, int32_t height, int64_t cull) {
+  template <class T>
+  HD HomogeneousSetup(const Vec4<T>* clip, int32_t width, int32_t height, int64_t cull) {
+    const Direction d[3] = {Direction(clip[0]), Direction(clip[1]), Direction(clip[2])};
+    HomogeneousVertex v[3];
+    for (int i = 0; i < 3; ++i) v[i] = homogeneous_vertex(clip[i], d[i], width, height);
+    const bool edge_on = opposite(d[0], d[1]) || opposite(d[1], d[2]) || opposite(d[2], d[0]);
     // A triangle outside one plane of the view volume is not drawn.
     bool left = true, right = true, above = true, below = true, behind = true;
     const int64_t right_edge = int64_t(width) * kSubpixels, lower_edge = int64_t(height) * kSubpixels;
@@ -296,7 +334,7 @@ struct HomogeneousSetup {
     det = Int128(a[0]) * v[0].x + Int128(b[0]) * v[0].y + c[0] * v[0].w;
     const int s = det < 0 ? -1 : 1;
     for (int i = 0; i < 3; ++i) a[i] *= s, b[i] *= s, c[i] *= s;
-    drawn = det != 0 && !(left || right || above || below || behind) && !(cull == kCullBack && s > 0) &&
+    drawn = det != 0 && !edge_on && !(left || right || above || below || behind) && !(cull == kCullBack && s > 0) &&
             !(cull == kCullFront && s < 0);
   }
 
@@ -322,6 +360,8 @@ struct HomogeneousSetup {
 // Perspective-correct barycentrics of a pixel center, from the unsnapped vertices.
 // With u_i = w_i (x_i - px), v_i = w_i (y_i - py) in pixels, m_i = u_j v_k - v_j u_k and bary_i = m_i / sum(m).
 // Snapping may put a center up to 1/512 pixel outside: each bary is clamped to [0, 1] and the three are normalized.
+// A triangle without area before snapping, or too large or small for its products, has no barycentrics: it gets a point
+// inside, and no gradient. One whose gradient might overflow gets none either.
 template <class T>
 struct Barycentrics {
   T u[3], v[3], raw[3], b[3], inv_sum, inv_clamped, ox, oy;
@@ -345,24 +385,28 @@ struct Barycentrics {
     const T c0 = clamp01(raw[0]), c1 = clamp01(raw[1]), c2 = clamp01(raw[2]);
     inv_clamped = 1.0f / (c0 + c1 + c2);
     b[0] = c0 * inv_clamped, b[1] = c1 * inv_clamped, b[2] = c2 * inv_clamped;
-    // A triangle that is degenerate before snapping has no barycentrics: it gets a point inside, and no gradient.
     const auto valid = is_finite((raw[0] + raw[1]) + raw[2]) & is_finite(inv_clamped);
     const T zero = ox - ox;
     for (int i = 0; i < 3; ++i) {
       raw[i] = select(valid, raw[i], zero - 1.0f);
       b[i] = select(valid, b[i], zero + (i == 2 ? 0.5f : 0.25f));
     }
-    inv_sum = select(valid, inv_sum, zero), inv_clamped = select(valid, inv_clamped, zero);
+    inv_sum = select(valid & within(inv_sum, kSteepest), inv_sum, zero), inv_clamped = select(valid, inv_clamped, zero);
   }
 
-  // Adds d loss / d clip (x, y, w of each corner), given d loss / d b = g.
-  HD void backward(const T* g, Vec4<T>* grad) const {
+  // Adds d loss / d clip (x, y, w of each corner), given d loss / d b = g. Returns whether there is no such gradient,
+  // because the triangle has no barycentrics or products would overflow: then nothing is added, or, in lanes, what is
+  // added must not be used.
+  HD auto backward(const T* g, Vec4<T>* grad) const {
     const T along = mul_add(g[2], b[2], mul_add(g[1], b[1], g[0] * b[0])), zero = along - along;
     T graw[3], gm[3];
     for (int i = 0; i < 3; ++i)
       graw[i] = select((raw[i] >= 0.0f) & (raw[i] <= 1.0f), (g[i] - along) * inv_clamped, zero);
     const T along_raw = mul_add(graw[2], raw[2], mul_add(graw[1], raw[1], graw[0] * raw[0]));
     for (int i = 0; i < 3; ++i) gm[i] = (graw[i] - along_raw) * inv_sum;
+    const auto none = inv_sum == 0.0f;
+    if constexpr (std::is_arithmetic_v<T>)
+      if (none) return none;
     for (int i = 0; i < 3; ++i) {
       const int j = (i + 1) % 3, k = (i + 2) % 3;
       const T gu = mul_add(gm[k], v[j], -(gm[j] * v[k]));
@@ -371,20 +415,29 @@ struct Barycentrics {
       grad[i].y = mul_add(gv, -half_h, grad[i].y);
       grad[i].w += mul_add(gu, ox, gv * oy);
     }
+    return none;
   }
 };
 
-// Depth z/w at a pixel, and its derivative with respect to clip z, clip w and the barycentrics.
+// Depth z/w at a pixel, clamped to -1..1, and its derivative with respect to clip z, clip w and the barycentrics, which
+// is 0 where it is clamped or would overflow. The pixel's center is in range by the snapped corners (in_depth_range),
+// but by the unsnapped ones it may be a little outside, and where the triangle is seen nearly edge-on far outside, or
+// behind the eye.
 template <class T>
 HD T interpolated_depth(const Vec4<T>* clip, const T* b) {
-  return (b[0] * clip[0].z + b[1] * clip[1].z + b[2] * clip[2].z) /
-         (b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w);
+  const T z = b[0] * clip[0].z + b[1] * clip[1].z + b[2] * clip[2].z,
+          w = b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w;
+  const T nearest = (b[0] - b[0]) - 1.0f;  // b is finite
+  T depth = z / w;
+  depth = select((w > 0.0f) & (depth > -1.0f), depth, nearest);  // NaN too
+  return select(depth < 1.0f, depth, -nearest);
 }
 template <class T>
 HD void interpolated_depth_backward(const Vec4<T>* clip, const T* b, T grad_depth, T* grad_b, Vec4<T>* grad) {
-  const T inv_w = 1.0f / (b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w);
-  const T depth = (b[0] * clip[0].z + b[1] * clip[1].z + b[2] * clip[2].z) * inv_w;
-  const T g = grad_depth * inv_w;
+  const T z = b[0] * clip[0].z + b[1] * clip[1].z + b[2] * clip[2].z,
+          w = b[0] * clip[0].w + b[1] * clip[1].w + b[2] * clip[2].w, zero = b[0] - b[0];
+  const T inv_w = select((w >= kNearest) & (z >= -w) & (z <= w), 1.0f / w, zero);
+  const T depth = z * inv_w, g = grad_depth * inv_w;
   for (int i = 0; i < 3; ++i) {
     grad_b[i] += g * (clip[i].z - depth * clip[i].w);
     grad[i].z += g * b[i];
@@ -402,8 +455,11 @@ HD void fragment_backward(const T* positions, const int32_t* corner, int32_t row
   T g[3] = {grad_bary.x, grad_bary.y, grad_bary.z};
   for (int i = 0; i < 3; ++i) grad[i] = {T(0), T(0), T(0), T(0)};
   if (grad_depth != T(0)) interpolated_depth_backward(clip, p.b, grad_depth, g, grad);
+  bool none = p.inv_sum == T(0);
   if (g[0] != g[1] || g[1] != g[2])
-    p.backward(g, grad);  // barycentrics sum to 1: an equal gradient of all has no effect
+    none |= p.backward(g, grad);  // barycentrics sum to 1: an equal gradient of all has no effect
+  if (none)
+    for (int i = 0; i < 3; ++i) grad[i] = {T(0), T(0), T(0), T(0)};
 }
 
 ISA_NAMESPACE_END

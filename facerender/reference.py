@@ -16,7 +16,10 @@ from .rasterize import Fragments
 from .topology import Faces, Topology, faces_of, topology_of
 
 SUBPIXELS = 256
-GUARD = 16384.0  # pixels; positions beyond it are kept homogeneous instead of being divided by w
+# Positions beyond GUARD pixels, and those whose w or z/w is beyond the other limits, are kept homogeneous instead of
+# being divided by w. The limits are those of the ops, which are float32.
+GUARD = 16384.0
+SMALLEST_W, LARGEST_W, LARGEST_DEPTH = torch.tensor([1e-30, 1e30, 3e38]).tolist()
 
 Pixel: TypeAlias = tuple[int, int]  # row, column
 Edge: TypeAlias = tuple[int, int, int]  # a, b, c of a x + b y + c, which is zero on the edge
@@ -27,7 +30,8 @@ class _Snapped(NamedTuple):
 
     position: tuple[int, int, int]  # homogeneous, in 1/256 pixel
     depth: tuple[float | Tensor, float | Tensor]  # z and w at the position's scale
-    divided: bool  # the position was divided by w: it is in front of the camera and within GUARD
+    divided: bool  # the position was divided by w: it is in front of the camera and within the limits
+    direction: tuple[float, float, float]  # x, y and w of the clip position, times a power of two
 
 
 class _Outline(NamedTuple):
@@ -56,16 +60,39 @@ def _snapped(position: Tensor, height: int, width: int) -> _Snapped | None:
     if not torch.isfinite(position).all():
         return None
     x, y, z, w = position
+    fx, fy, fz, fw = (float(a) for a in position)
+    exponent = _exponent(fx, fy, fw)
+    dx, dy, dw = (math.ldexp(a, -exponent) for a in (fx, fy, fw))
     inv = 1.0 / w
     px, py, pz = (x * inv + 1.0) * (width * 0.5), (1.0 - y * inv) * (height * 0.5), z * inv
-    if w > 0 and abs(px) <= GUARD and abs(py) <= GUARD and torch.isfinite(pz):
+    in_limits = abs(px) <= GUARD and abs(py) <= GUARD and abs(pz) <= LARGEST_DEPTH
+    if SMALLEST_W <= fw <= LARGEST_W and in_limits:
         snapped = int(torch.round(px * SUBPIXELS)), int(torch.round(py * SUBPIXELS)), 1
-        return _Snapped(snapped, (pz, torch.ones_like(pz)), True)
-    fx, fy, fz, fw = (float(a) for a in position)
-    h = ((fx + fw) * (width * 128.0), (fw - fy) * (height * 128.0), fw)
-    exponent = max(math.frexp(max(abs(a) for a in h))[1], -900)
-    scale = math.ldexp(1.0, 28 - exponent)
-    return _Snapped((round(h[0] * scale), round(h[1] * scale), round(h[2] * scale)), (fz * scale, fw * scale), False)
+        return _Snapped(snapped, (pz, torch.ones_like(pz)), True, (dx, dy, dw))
+    h = ((dx + dw) * (width * 128.0), (dw - dy) * (height * 128.0), dw)
+    shift = 28 - _exponent(*h)
+    depth = _scaled(fz, shift - exponent), math.ldexp(dw, shift)
+    hx, hy, hw = (round(math.ldexp(a, shift)) for a in h)
+    return _Snapped((hx, hy, hw), depth, False, (dx, dy, dw))
+
+
+def _exponent(*values: float) -> int:
+    """The exponent of the smallest power of two above all magnitudes."""
+    return math.frexp(max(abs(a) for a in values))[1]
+
+
+def _scaled(value: float, exponent: int) -> float:
+    """value * 2**exponent, infinite where it overflows, as in C."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def _opposite(a: tuple[float, float, float], b: tuple[float, float, float]) -> bool:
+    """Whether b = -k a: two corners opposite each other across the eye, of a triangle that is seen edge-on."""
+    parallel = all(a[i] * b[j] == a[j] * b[i] for i, j in ((0, 2), (1, 2), (0, 1)))
+    return parallel and a[0] * b[0] + a[1] * b[1] + a[2] * b[2] < 0
 
 
 def _visible(clip: Tensor, faces: Tensor, size: tuple[int, int], cull: str, layers: int) -> Tensor:
@@ -86,6 +113,8 @@ def _visible(clip: Tensor, faces: Tensor, size: tuple[int, int], cull: str, laye
         area = sum(e * v for e, v in zip(edges[0], v0, strict=True))
         if area == 0 or (cull == "back" and area > 0) or (cull == "front" and area < 0):
             continue  # y points down, so counterclockwise on the screen is negative
+        if any(_opposite(p.direction, q.direction) for p, q in ((s0, s1), (s1, s2), (s2, s0))):
+            continue
         if area < 0:
             edges = [(-a, -b, -c) for a, b, c in edges]
         divided = s0.divided and s1.divided and s2.divided
@@ -139,17 +168,31 @@ def _resolve(clip: Tensor, faces: Tensor, face_id: Tensor) -> tuple[Tensor, Tens
     p = clip[torch.arange(n)[:, None, None, None], corners]  # [N,H,W,3,4]
     x = torch.arange(width, dtype=clip.dtype)[:, None] + 0.5
     y = torch.arange(height, dtype=clip.dtype)[:, None, None] + 0.5
+    # Without area before snapping, or too large or small for the products, there are no barycentrics: such a triangle
+    # gets a point inside, and no gradient.
+    raw = _corner_weights(p.detach(), x, y, width, height)
+    valid = torch.isfinite(raw.sum(-1, keepdim=True)) & (raw.clamp(0, 1).sum(-1, keepdim=True) > 0)
+    triangle = torch.tensor([[0, 0, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1]], dtype=clip.dtype)
+    bary = _corner_weights(torch.where(valid[..., None], p, triangle), x, y, width, height).clamp(0, 1)
+    bary = bary / bary.sum(-1, keepdim=True)
+    bary = torch.where(valid, bary, torch.tensor([0.25, 0.25, 0.5], dtype=clip.dtype))
+    p = torch.where(valid[..., None], p, p.detach())
+    z, w = (bary * p[..., 2]).sum(-1), (bary * p[..., 3]).sum(-1)
+    # The snapped corners put the center in range; the unsnapped ones may not, if the triangle is nearly edge-on.
+    behind = ~(w > 0)
+    depth = z / torch.where(behind, torch.ones_like(w), w)
+    depth = torch.where(behind | ~(depth >= -1), -torch.ones_like(z), depth)
+    depth = torch.where(hit, depth.clamp(max=1), torch.ones_like(z))
+    return torch.where(hit[..., None], bary, torch.zeros_like(bary)), depth
+
+
+def _corner_weights(p: Tensor, x: Tensor, y: Tensor, width: int, height: int) -> Tensor:
+    """Perspective-correct barycentrics [N,H,W,3], not clamped, of corners [N,H,W,3,4] at pixel centers x, y."""
     u = p[..., 0] * (width / 2) + p[..., 3] * (width / 2 - x)
     v = p[..., 3] * (height / 2 - y) - p[..., 1] * (height / 2)
     after, before = [1, 2, 0], [2, 0, 1]
     m = u[..., after] * v[..., before] - v[..., after] * u[..., before]
-    total = m.sum(-1, keepdim=True)
-    bary = (m / torch.where(total == 0, torch.ones_like(total), total)).clamp(0, 1)
-    bary = bary / bary.sum(-1, keepdim=True)
-    bary = torch.where(total == 0, torch.tensor([0.25, 0.25, 0.5], dtype=clip.dtype), bary)
-    z, w = (bary * p[..., 2]).sum(-1), (bary * p[..., 3]).sum(-1)
-    depth = torch.where(hit, z / torch.where(hit, w, torch.ones_like(w)), torch.ones_like(z))
-    return torch.where(hit[..., None], bary, torch.zeros_like(bary)), depth
+    return m / m.sum(-1, keepdim=True)
 
 
 def interpolate(attributes: Tensor, faces: Faces, fragments: Fragments, background: float | Tensor = 0.0) -> Tensor:

@@ -114,9 +114,7 @@ __device__ void draw_box_by_warp(const BatchMesh<T>& mesh, const TriangleSetup<T
 template <class T, class V>
 __device__ void draw_homogeneous_by_warp(const BatchMesh<T>& mesh, const Vec4<T>* clip, int32_t face, const V& keys,
                                          int32_t lane, int32_t stripe, int32_t stripes) {
-  HomogeneousVertex v[3];
-  for (int i = 0; i < 3; ++i) v[i] = homogeneous_vertex(clip[i], mesh.width, mesh.height);
-  const HomogeneousSetup s(v, mesh.width, mesh.height, mesh.cull);
+  const HomogeneousSetup s(clip, mesh.width, mesh.height, mesh.cull);
   if (!s.drawn) return;
   const int32_t pixels = mesh.height * mesh.width;
   for (int32_t i = stripe * int32_t(kWarp) + lane; i < pixels; i += stripes * int32_t(kWarp)) {

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import facerender as fr
+from benchmarks.fuzz_ops import KINDS, mesh
 from tests import shim
 from tests.ops import random, scene
 
@@ -138,6 +139,22 @@ def test_triangles_of_all_sizes_have_the_same_bits(kernels, dtype, batch):
     got, want = kernels.rasterize(clip, faces, *size, 0, 2), CPU.rasterize(clip, valid, *size, 0, 2)
     assert want[0].unique().numel() > 100
     same(got, want)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_extremes_have_the_same_bits_and_finite_gradients(kernels, kind):
+    """What benchmarks.fuzz_ops tries on the CPU back end: a few cases of each kind."""
+    for seed in range(8):
+        clip, faces = mesh(kind, seed)
+        found = CPU.rasterize(clip, faces, *SIZE, seed % 3, 2)
+        same(kernels.rasterize(clip, faces, *SIZE, seed % 3, 2), found)
+        grads = random(found[1].shape, clip.dtype, "cpu", 1), random(found[2].shape, clip.dtype, "cpu", 2)
+        for deterministic in (False, True):
+            got = kernels.rasterize_backward(*grads, clip, faces, found[0], deterministic)
+            want = CPU.rasterize_backward(*grads, clip, faces, found[0], deterministic)
+            assert got.isfinite().all() and want.isfinite().all()
+            if not deterministic and kind in ("across", "on a grid", "opposite"):  # moderate numbers
+                close(got, want)
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

@@ -75,8 +75,8 @@ static int64_t rasterize_row_backward(const float* clip, const int32_t* faces, i
     Vec4<Floats> grad[3] = {};
     if (grad_bary) load_triples(grad_bary + 3 * col, g[0], g[1], g[2]);
     if (grad_depth) interpolated_depth_backward(p, b.b, load(grad_depth + col), g, grad);
-    b.backward(g, grad);
-    for (int k = 0; k < 3; ++k) scatter4(target, out, visible.corner[k], grad[k], visible.lanes);
+    const uint32_t lanes = visible.lanes & ~sign_mask(b.backward(g, grad));
+    for (int k = 0; k < 3; ++k) scatter4(target, out, visible.corner[k], grad[k], lanes);
   }
   return col;
 }
@@ -160,8 +160,8 @@ static int64_t render_row_backward(const float* clip, const float* normals, cons
     }
     if (grad_clip) {
       Vec4<Floats> out[3] = {};
-      b.backward(grad_b, out);
-      for (int k = 0; k < 3; ++k) scatter4(target, grad_clip, visible.corner[k], out[k], visible.lanes);
+      const uint32_t lanes = visible.lanes & ~sign_mask(b.backward(grad_b, out));
+      for (int k = 0; k < 3; ++k) scatter4(target, grad_clip, visible.corner[k], out[k], lanes);
     }
   }
   if (light_gradient)

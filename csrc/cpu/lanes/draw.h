@@ -49,13 +49,12 @@ struct KeyTarget : KeyBuffer {
 
 template <class T>
 void draw_homogeneous(const MeshView<T>& mesh, const KeyTarget& target, const Corners& f, int32_t face) {
-  HomogeneousVertex v[3];
+  Vec4<T> clip[3];
   for (int i = 0; i < 3; ++i) {
-    const Vec4<T> clip = load4(mesh.clip + int64_t(f.v[i]) * 4);
-    if (!(is_finite(clip.x) && is_finite(clip.y) && is_finite(clip.z) && is_finite(clip.w))) return;
-    v[i] = homogeneous_vertex(clip, mesh.width, mesh.height);
+    clip[i] = load4(mesh.clip + int64_t(f.v[i]) * 4);
+    if (!(is_finite(clip[i].x) && is_finite(clip[i].y) && is_finite(clip[i].z) && is_finite(clip[i].w))) return;
   }
-  const HomogeneousSetup setup(v, mesh.width, mesh.height, mesh.cull);
+  const HomogeneousSetup setup(clip, mesh.width, mesh.height, mesh.cull);
   if (!setup.drawn) return;
   float depth;
   for (int32_t row = 0; row < mesh.height; ++row)
