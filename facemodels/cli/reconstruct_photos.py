@@ -8,12 +8,15 @@ from tqdm import tqdm
 
 from facemodels.cli.reconstruct_inputs import Clip, KnownFaces
 from facemodels.cli.reconstruct_outputs import OutputWriter, path_list, print_problem
+from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
-from facemodels.io.images import read_picture
+from facemodels.io.images import Picture, load_picture
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.reconstructor import Reconstructor
+from facemodels.reconstruction.views import scaled_box
 
 GROUP = 8  # photographs
+_GROUP_PIXELS = 32_000_000  # of a group; a photograph that is larger is a group of its own
 
 
 def reconstruct_photos(
@@ -34,34 +37,57 @@ def reconstruct_photos(
     failures = 0
     bar = tqdm(total=len(photos), desc="pictures", unit="picture", disable=None if len(photos) > 1 else True)
     with bar:
-        for k in range(0, len(photos), GROUP):
-            group = photos[k : k + GROUP]
-            failures += _reconstruct_group(worker, group, names, known, writer)
-            bar.update(len(group))
+        group: dict[Path, Picture] = {}
+        for photo in photos:
+            try:
+                picture = load_picture(photo)
+            except InputError as error:
+                print_problem(error)
+                failures += 1
+                bar.update()
+                continue
+            pixels = sum(p.image.size // 3 for p in (*group.values(), picture))
+            if group and (len(group) == GROUP or pixels > _GROUP_PIXELS):
+                failures += _reconstruct_group(worker, group, names, known, writer)
+                bar.update(len(group))
+                group = {}
+            group[photo] = picture
+            del picture
+        failures += _reconstruct_group(worker, group, names, known, writer) if group else 0
+        bar.update(len(group))
     return failures
 
 
 def _reconstruct_group(
-    worker: Reconstructor, photos: list[Path], names: dict[Clip, str], known: KnownFaces, writer: OutputWriter
+    worker: Reconstructor,
+    pictures: dict[Path, Picture],
+    names: dict[Clip, str],
+    known: KnownFaces,
+    writer: OutputWriter,
 ) -> int:
     start = time.perf_counter()
-    images: dict[Path, np.ndarray] = {}
+    boxes: dict[Path, list[Box] | None] = {}
     landmarks: dict[Path, list[np.ndarray] | None] = {}
-    for photo in photos:
+    for photo, (image, reduction) in pictures.items():
         try:
-            image = read_picture(photo)
-            landmarks[photo] = known.landmarks(photo, image)
-            images[photo] = image
+            height, width = (side * reduction for side in image.shape[:2])
+            points = known.landmarks(photo, (height, width))
+            landmarks[photo] = None if points is None else [p / reduction for p in points]
+            given = known.boxes(photo)
+            boxes[photo] = None if given is None else [scaled_box(box, 1 / reduction) for box in given]
         except InputError as error:
             print_problem(error)
-    failures = len(photos) - len(images)
+    images = {photo: pictures[photo].image for photo in landmarks}
+    failures = len(pictures) - len(images)
     if not images:
         return failures
     try:
-        found = worker(list(images.values()), [known.boxes(p) for p in images], [landmarks[p] for p in images])
+        found = worker(list(images.values()), [boxes[p] for p in images], [landmarks[p] for p in images])
     except InputError as error:
         if len(images) > 1:  # it is about one of them: they are done one by one
-            return failures + sum(_reconstruct_group(worker, [photo], names, known, writer) for photo in images)
+            return failures + sum(
+                _reconstruct_group(worker, {photo: pictures[photo]}, names, known, writer) for photo in images
+            )
         print_problem(f"{next(iter(images))}: {error}")
         return failures + 1
     for (photo, image), faces in zip(images.items(), found):
@@ -73,15 +99,22 @@ def _reconstruct_group(
             failures += 1
             continue
         try:
-            paths = writer.write_photo(names[photo], image, faces)
+            paths = writer.write_photo(names[photo], image, faces, pictures[photo].reduction)
         except (InputError, OSError, UnicodeError) as error:
             print_problem(error if str(photo) in str(error) else f"{photo}: {error}")
             failures += 1
             continue
         now = time.perf_counter()
-        tqdm.write(f"{photo}: {_describe(faces)}; {now - start:.2f} s -> {path_list(paths)}")
+        tqdm.write(f"{photo}: {_describe(faces)}; {now - start:.2f} s -> {path_list(paths)}{_note(pictures[photo])}")
         start = now
     return failures
+
+
+def _note(picture: Picture) -> str:
+    """What a user should know of how the picture was read."""
+    if picture.reduction == 1:
+        return ""
+    return f"; read at 1/{picture.reduction} of its size, in which its pictures are drawn; numbers count its own pixels"
 
 
 def _describe(faces: list[Face]) -> str:

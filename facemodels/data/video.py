@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from facemodels.data.cache import Sample, Samples, SampleSource, collect_samples
 from facemodels.data.folder import check_one_kind, face_sample
 from facemodels.io.images import PICTURE_SUFFIXES, read_picture
 from facemodels.io.landmarks import check_inside, read_landmarks, sidecar
-from facemodels.io.video import VIDEO_SUFFIXES
+from facemodels.io.video import VIDEO_SUFFIXES, is_video, open_video
 
 # Takes an image uint8 [h,w,3] and returns the box of its face, or None.
 Detector: TypeAlias = Callable[[np.ndarray], Box | None]
@@ -80,7 +79,7 @@ def open_clips(
         raise InputError(f"every and limit must be at least 1, got {every} and {limit}")
     if path.is_dir():
         entries, root = sorted(path.iterdir()), path
-    elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+    elif path.is_file() and is_video(path):
         entries, root = [path], path.parent
     else:
         raise InputError(f"{path}: there is no such folder, and no such video ({', '.join(VIDEO_SUFFIXES)})")
@@ -161,7 +160,7 @@ def _clips(entry: Path, root: Path) -> list[Clip]:
     name, clips = str(entry.relative_to(root)), []
     if entry.is_dir():
         inside = [f for f in sorted(entry.iterdir()) if f.is_file() and not f.name.startswith(".")]
-        if pictures := tuple(f for f in inside if f.suffix.lower() in PICTURE_SUFFIXES):
+        if pictures := tuple(f for f in inside if f.suffix.lower() in PICTURE_SUFFIXES and not is_video(f)):
             table = entry.with_name(entry.name + ".npy")
             clips.append(
                 Clip(name, pictures, table)
@@ -169,7 +168,7 @@ def _clips(entry: Path, root: Path) -> list[Clip]:
                 else Clip(name, pictures, None, tuple(map(sidecar, pictures)))
             )
         clips += [clip for file in inside for clip in _clips(file, root)]
-    elif entry.suffix.lower() in VIDEO_SUFFIXES:
+    elif is_video(entry):
         table = entry.with_suffix(".npy")
         clips.append(Clip(name, (entry,), table if table.is_file() else None))
     return clips
@@ -224,7 +223,7 @@ def _frames(
     if marks and len(marks) == 1 and isinstance(marks[0], InputError) and clip.table:
         yield 0, marks[0]
         return
-    if clip.frames[0].suffix.lower() in PICTURE_SUFFIXES:
+    if not is_video(clip.frames[0]):
         if marks and len(marks) != len(clip.frames):
             yield (
                 0,
@@ -237,22 +236,15 @@ def _frames(
         return
     number = -1
     try:
-        # With a context, the video is closed also where it is not read to its end.
-        with iio.imopen(clip.frames[0], "r", plugin="FFMPEG") as video:  # type: ignore[call-overload] # no stub
-            for number, image in enumerate(video.iter()):
-                if limit is not None and number >= every * limit:
-                    return
-                if marks and number >= len(marks):
-                    break
-                if number % every == 0:
-                    yield number, image
-    except ImportError:
-        raise InputError(f"{clip.frames[0]}: videos need ffmpeg: pip install imageio-ffmpeg") from None
-    except Exception as error:  # whatever ffmpeg's reader throws at a damaged file
-        yield (
-            number + 1,
-            InputError(f"{clip.frames[0]}: not a readable video ({one_line(error)})"),
-        )
+        for number, frame in enumerate(open_video(clip.frames[0]).frames):
+            if limit is not None and number >= every * limit:
+                return
+            if marks and number >= len(marks):
+                break
+            if number % every == 0:
+                yield number, frame.image
+    except InputError as error:
+        yield number + 1, error
         return
     if marks and number + 1 != len(marks):
         yield (

@@ -80,35 +80,36 @@ def read_picture(file: str | Path | BinaryIO, name: str | None = None) -> np.nda
         uint8 [h,w,3], sRGB; transparent pixels on white.
 
     Raises:
-        InputError: not a picture, a damaged one, or one of more than `MAX_PIXELS`.
+        InputError: not a picture, a damaged one, or one that is too large or claims to be far larger than its file.
     """
-    picture = load_picture(file, name)
+    picture = load_picture(file, name, _MAX_WHOLE)
     if picture.reduction > 1:
         raise InputError(
-            f"{name or file}: expected a picture of at most {MAX_PIXELS // 1_000_000} megapixels, found a larger one; "
-            "make it smaller"
+            f"{name or file}: expected at most {_MAX_WHOLE // 1_000_000} megapixels, found a larger picture; make it "
+            "smaller"
         )
     return picture.image
 
 
-def load_picture(file: str | Path | BinaryIO, name: str | None = None) -> Picture:
+def load_picture(file: str | Path | BinaryIO, name: str | None = None, largest: int | None = None) -> Picture:
     """Read a picture as `read_picture` does, a very large one at a fraction of its size.
 
     Args:
         file: the file, or a stream.
         name: what to call it in messages; None: the file's name.
+        largest: pixels above which it is read at a half, a third ... of its size; None takes `MAX_PIXELS`.
 
     Raises:
         InputError: not a picture, a damaged one, or one that claims to be far larger than its file.
     """
-    name = str(name or file)
+    name, largest = str(name or file), largest or MAX_PIXELS
     if Path(name).suffix.lower() in _RAW:
         raise InputError(f"{name}: a camera's raw file, which is not read; export it as JPEG or TIFF")
     try:
         if isinstance(file, (str, Path)):
             with open(file, "rb") as stream:
-                return _load(stream, name)
-        return _load(file, name)
+                return _load(stream, name, largest)
+        return _load(file, name, largest)
     except InputError:
         raise
     except MemoryError:
@@ -177,12 +178,12 @@ def _size_of_file(stream: BinaryIO) -> int:
     return size
 
 
-def _load(stream: BinaryIO, name: str) -> Picture:
+def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
     length = _size_of_file(stream)
     with _open(stream, name, length) as opened:
         width, height = opened.size
         reduction = 1
-        while width * height > MAX_PIXELS * reduction**2:
+        while width * height > largest * reduction**2:
             reduction += 1
         if opened.format in ("JPEG", "MPO") and reduction > 1:
             reduction = next(k for k in (2, 4, 8) if k >= min(reduction, 8))
@@ -222,7 +223,7 @@ def _open(stream: BinaryIO, name: str, length: int) -> Image.Image:
 
 def _formats(head: bytes, name: str) -> list[str]:
     """Pillow's formats, with those of packages that extend it where the file needs them."""
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+    if _is_heif(head):
         try:
             from pillow_heif import register_heif_opener
         except ImportError:
@@ -238,7 +239,13 @@ def _formats(head: bytes, name: str) -> list[str]:
 
 
 def _unknown(head: bytes) -> str:
-    return "an empty file" if not head else "its format is none that is known"
+    if not head:
+        return "an empty file"
+    return "a damaged HEIC file" if _is_heif(head) else "its format is none that is known"
+
+
+def _is_heif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
 
 
 def _check_size(size: tuple[int, int], reducible: bool, name: str, length: int) -> None:
@@ -318,24 +325,3 @@ def _scaled(values: np.ndarray) -> np.ndarray:
         largest = max(65535, int(values.max(initial=0)))
         gray = (values.clip(0, None).astype(np.int64) * 255 // largest).astype(np.uint8)
     return np.repeat(gray.reshape(*gray.shape[:2], 1), 3, -1)
-
-
-def as_rgb(image: np.ndarray) -> np.ndarray:
-    """Turn a picture in memory into uint8 [h,w,3]: gray is repeated, transparency dropped.
-
-    Args:
-        image: uint8 [h,w], [h,w,1], [h,w,3] or [h,w,4].
-
-    Raises:
-        InputError: another shape or dtype.
-    """
-    if (
-        image.dtype != np.uint8
-        or image.ndim not in (2, 3)
-        or (image.ndim == 3 and image.shape[2] not in (1, 3, 4))
-        or 0 in image.shape
-    ):
-        raise InputError(f"a picture is uint8 [h,w,3], got {image.dtype} {list(image.shape)}")
-    if image.ndim == 2:
-        image = image[..., None]
-    return np.ascontiguousarray(image[..., :3].repeat(3, -1) if image.shape[2] == 1 else image[..., :3])

@@ -5,6 +5,7 @@ pictures, and the prediction is turned back.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -141,3 +142,19 @@ def recrop(face: Face, view: View) -> View:
     side = old[2] - old[0]
     far = max(abs(new[0] + new[2] - old[0] - old[2]), abs(new[1] + new[3] - old[1] - old[3])) >= side
     return view if far or not 0.4 < (new[2] - new[0]) / side < 2.5 else view._replace(crop=new, turn=turn)
+
+
+def scaled_box(box: Box, factor: float) -> Box:
+    """A box in a picture that is `factor` times as large."""
+    x0, y0, x1, y1 = box
+    return x0 * factor, y0 * factor, x1 * factor, y1 * factor
+
+
+def scaled_face(face: Face, factor: float) -> Face:
+    """A face in a picture that is `factor` times as large."""
+    if factor == 1:
+        return face
+    p = face.parameters
+    parameters = p._replace(scale=p.scale * factor, translation=p.translation * factor, landmarks=p.landmarks * factor)
+    box, crop = scaled_box(face.box, factor), scaled_box(face.crop, factor)
+    return replace(face, box=box, crop=crop, parameters=parameters)

@@ -1,6 +1,7 @@
 """facemodels reconstruct: photos, folders, videos and webcams; its options; every input that cannot be used."""
 
 import os
+from fractions import Fraction
 
 import imageio.v3 as iio
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from PIL import Image
 
 from facemodels import InputError, load_model
-from facemodels.cli import reconstruct_videos
+from facemodels.cli import reconstruct_photos, reconstruct_videos
 from facemodels.cli.main import main
 from facemodels.core.crops import landmark_box
+from facemodels.io import images
+from facemodels.io.video import Video, VideoFrame
 from facemodels.reconstruction import reconstructor
 from facemodels.reconstruction.reconstructor import Reconstructor
 from tests.stub_method import (
@@ -26,6 +29,7 @@ from tests.stub_method import (
     write_video,
 )
 from tests.synthetic_faces import drawn
+from tests.videos import make_video, probe
 
 
 def test_what_cannot_be_used_is_named_and_the_rest_is_done(stub, tmp_path, monkeypatch, capsys):
@@ -241,9 +245,79 @@ def test_a_video_becomes_a_video_and_tables_with_a_row_a_frame(stub, tmp_path, m
     assert "1 face in 12 frames" in capsys.readouterr().out
 
 
+def test_times_and_sound_of_a_video_are_in_the_tables_and_in_the_overlay(stub, tmp_path, monkeypatch):
+    times = [0, 33, 70, 400, 900, 1400]
+    make_video(tmp_path / "call.webm", [ramps()] * 6, times, Fraction(1, 1000), codec="libvpx", sound=("libopus", 2))
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    out = tmp_path / "out"
+    words = "overlay,pose,coefficients,arkit"
+    assert run_reconstruct(stub, monkeypatch, tmp_path / "call.webm", "-o", out, "--write", words) == 0
+    expected = [t / 1000 for t in times]
+    for name in ("pose", "arkit"):
+        rows = read_rows(out / f"call_0_{name}.csv")
+        assert [float(row["time_s"]) for row in rows] == expected and [int(row["frame"]) for row in rows] == [*range(6)]
+    np.testing.assert_allclose(read_arrays(out / "call_0.npz")["time"], expected)
+    found = probe(out / "call_overlay.mp4")
+    np.testing.assert_allclose(found["times"], expected)
+    assert [name for name, _ in found["sound"]] == ["opus"] and found["matrix"] == 6
+
+
+def test_a_folder_takes_what_single_files_take_and_names_the_rest(stub, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "b.avif", "c.jfif", "d.gif", "e.jp2", "f.jpe", "g.tga", "h.qoi", "i.PNG"):
+        Image.fromarray(ramps()).save(folder / name, "JPEG" if name[-2:] in ("if", "pe") and name[0] in "cf" else None)
+    (folder / "notes.txt").write_text("x")
+    (folder / "table.xlsx").write_text("x")
+    (folder / "j.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(500))
+    frames = [Image.fromarray(np.roll(ramps(), 3 * k, 0)) for k in range(6)]
+    frames[0].save(folder / "k.webp", save_all=True, append_images=frames[1:], duration=100)
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    assert run_reconstruct(stub, monkeypatch, folder, "-o", tmp_path / "out", "--write", "pose") == 1
+    said = capsys.readouterr()
+    assert f"{folder}: passed over: notes.txt, table.xlsx\n" in said.err and "j.heic: " in said.err
+    assert said.err.count("\n") == 2
+    assert {p.name.partition("_")[0] for p in (tmp_path / "out").glob("*.csv")} == set("abcdefghik")
+    assert (tmp_path / "out" / "k_pose.mp4").is_file() and (tmp_path / "out" / "a_pose.png").is_file()
+
+
+def test_a_very_large_photo_is_read_at_a_half_and_numbers_count_its_own_pixels(stub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(images, "MAX_PIXELS", HEIGHT * WIDTH)
+    large = Image.fromarray(ramps()).resize((2 * WIDTH, 2 * HEIGHT), Image.Resampling.NEAREST)
+    large.save(tmp_path / "large.jpg", quality=95)
+    Image.fromarray(ramps()).save(tmp_path / "usual.png")
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    out = tmp_path / "out"
+    for name in ("large.jpg", "usual.png"):
+        assert run_reconstruct(stub, monkeypatch, tmp_path / name, "-o", out, "--write", "pose,landmarks") == 0
+        assert ("read at 1/2 of its size" in capsys.readouterr().out) == (name == "large.jpg")
+    twice, once = (np.loadtxt(out / f"{name}_0_landmarks.txt") for name in ("large", "usual"))
+    np.testing.assert_allclose(twice, 2 * once, atol=1.5)
+    assert iio.imread(out / "large_pose.png").shape[:2] == (HEIGHT, WIDTH)
+    # Known boxes and landmarks, too, count the pixels of the file.
+    np.savetxt(tmp_path / "large.txt", twice[:, :2])
+    arguments = ("--landmarks", tmp_path / "large.txt", "--write", "landmarks")
+    assert run_reconstruct(stub, monkeypatch, tmp_path / "large.jpg", "-o", tmp_path / "known", *arguments) == 0
+    known = np.loadtxt(tmp_path / "known" / "large_0_landmarks.txt")
+    assert np.abs(known.mean(0) - twice.mean(0))[:2].max() < 40
+
+
+def test_only_a_few_pixels_of_a_batch_are_held(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr(reconstruct_photos, "_GROUP_PIXELS", 2 * HEIGHT * WIDTH)
+    for k in range(7):
+        Image.fromarray(ramps()).save(tmp_path / f"{k}.png")
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    sizes, real = [], Reconstructor.__call__
+    monkeypatch.setattr(
+        Reconstructor, "__call__", lambda self, i, *more: (sizes.append(len(i)), real(self, i, *more))[1]
+    )
+    assert run_reconstruct(stub, monkeypatch, tmp_path, "-o", tmp_path / "out", "--write", "landmarks") == 0
+    assert sizes == [2, 2, 2, 1]
+
+
 @unclosed
 def test_a_short_video_is_decoded_once_and_a_long_one_twice_to_the_same_pictures(stub, tmp_path, monkeypatch):
-    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
+    pytest.importorskip("av", reason="PyAV is not installed: no videos")
     iio.imwrite(
         tmp_path / "clip.mp4",
         np.stack([np.roll(ramps(), 3 * k, 0) for k in range(9)]),
@@ -269,20 +343,20 @@ def test_a_video_that_breaks_off_is_done_up_to_there(stub, tmp_path, monkeypatch
 
     def opened(clip):
         def frames():
-            for _ in range(8):
-                yield ramps()
+            for k in range(8):
+                yield VideoFrame(ramps(), k / 10)
             raise InputError(f"{clip}: damaged after frame 8 (torn)")
 
-        return 10.0, 20, frames()
+        return Video(str(clip), frames(), 10.0, 20)
 
-    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed: no videos")
+    pytest.importorskip("av", reason="PyAV is not installed: no videos")
     monkeypatch.setattr(reconstruct_videos, "open_video", opened)
     (tmp_path / "torn.mp4").write_bytes(b"x")
     assert (
         run_reconstruct(stub, monkeypatch, tmp_path / "torn.mp4", "-o", tmp_path / "out", "--write", "overlay,pose")
         == 1
     )
-    assert "damaged after frame 8 (torn); the 8 frames before are done" in capsys.readouterr().err
+    assert "damaged after frame 8 (torn); the 8 frames that were read are done" in capsys.readouterr().err
     assert len(read_rows(tmp_path / "out" / "torn_0_pose.csv")) == 8
     assert (tmp_path / "out" / "torn_overlay.mp4").is_file()
 
@@ -304,7 +378,7 @@ def test_a_frame_that_cannot_be_seen_ends_a_video_there(stub, tmp_path, monkeypa
         run_reconstruct(stub, monkeypatch, tmp_path / "clip.mp4", "-o", tmp_path / "out", "--write", "overlay,pose")
         == 1
     )
-    assert "a crop is too large; the 7 frames before are done" in capsys.readouterr().err
+    assert "a crop is too large; the 7 frames that were read are done" in capsys.readouterr().err
     assert (
         len(read_rows(tmp_path / "out" / "clip_0_pose.csv")) == 7
         and iio.imread(tmp_path / "out" / "clip_overlay.mp4", plugin="FFMPEG").shape[0] == 7
@@ -313,34 +387,16 @@ def test_a_frame_that_cannot_be_seen_ends_a_video_there(stub, tmp_path, monkeypa
 
 @unclosed
 def test_a_video_file_that_was_cut_off_is_named(stub, tmp_path, monkeypatch, capsys):
-    write_video(tmp_path / "whole.mp4", 60)
-    import subprocess
-
-    import imageio_ffmpeg
-
     fast = tmp_path / "fast.mp4"  # with its table of contents at the front, as files from the web have it
-    subprocess.run(
-        [
-            imageio_ffmpeg.get_ffmpeg_exe(),
-            "-loglevel",
-            "error",
-            "-i",
-            tmp_path / "whole.mp4",
-            "-c",
-            "copy",
-            "-movflags",
-            "faststart",
-            fast,
-        ],
-        check=True,
-    )
+    moving = [np.roll(ramps(), 5 * k, 0) for k in range(60)]
+    make_video(fast, moving, movflags="faststart")
     content = fast.read_bytes()
     fast.write_bytes(content[: len(content) * 6 // 10])
     monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
     assert run_reconstruct(stub, monkeypatch, fast, "-o", tmp_path / "out", "--write", "pose") == 1
     said = capsys.readouterr().err
     assert "fast.mp4: ends after frame" in said and "of about 60" in said
-    assert 1 <= len(read_rows(tmp_path / "out" / "fast_0_pose.csv")) < 54
+    assert 5 <= len(read_rows(tmp_path / "out" / "fast_0_pose.csv")) < 54
 
 
 @unclosed

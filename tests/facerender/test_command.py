@@ -92,7 +92,7 @@ def test_turntable(ply, tmp_path):
 
 
 def test_turntable_as_video(ply, tmp_path):
-    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed")
+    pytest.importorskip("av", reason="PyAV is not installed")
     out = tmp_path / "turn.mp4"
     assert main([str(ply), "--turntable", str(out), "--frames", "5", "--size", "48", "--samples", "1"]) == 0
     assert out.stat().st_size > 500

@@ -1,12 +1,16 @@
 """Pictures of every kind become sRGB bytes of the right values, for every command."""
 
+import struct
+import sys
+import zlib
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from facemodels import InputError
 from facemodels.cli.fit import read_photo
-from facemodels.io.images import as_rgb, picture_files, read_picture
+from facemodels.io.images import _REFUSED, PICTURE_SUFFIXES, load_picture, picture_files, read_picture
 from tests.stub_method import ramps
 
 GRAY = np.array([[0, 257, 12850], [25700, 51400, 65535]], np.uint16)  # 16-bit values of the bytes below
@@ -53,16 +57,6 @@ def test_a_file_that_is_no_picture_is_named_with_what_is_wrong(tmp_path):
         read_photo(tmp_path / "a.png")
 
 
-def test_arrays_of_gray_and_with_transparency_become_rgb():
-    expected = BYTES[..., None].repeat(3, -1)
-    opaque = np.full((2, 3, 1), 255, np.uint8)
-    for image in (BYTES, BYTES[..., None], expected, np.concatenate([expected, opaque], -1)):
-        np.testing.assert_array_equal(as_rgb(image), expected)
-    for wrong in (GRAY, expected[..., :2], expected[None], np.empty((0, 3, 3), np.uint8)):
-        with pytest.raises(InputError, match=r"a picture is uint8 \[h,w,3\]"):
-            as_rgb(wrong)
-
-
 def test_pictures_of_a_folder_and_of_those_below_are_listed_by_name(tmp_path):
     (tmp_path / "below").mkdir()
     for name in ("b.JPG", "below/a.png", "a.tif", ".hidden.png", "text.txt"):
@@ -106,3 +100,133 @@ def test_pictures_of_every_kind_are_read_alike(tmp_path):
         assert got.dtype == np.uint8 and got.shape == (40, 60, 3) and np.abs(got.astype(int) - expected).max() <= 1, (
             name
         )
+
+
+def test_every_suffix_that_pillow_reads_is_a_picture_unless_it_is_none():
+    Image.init()
+    known = {s for s, name in Image.registered_extensions().items() if name in Image.OPEN and name not in _REFUSED}
+    others = {".flc", ".fli", ".cur", ".blp", ".ftc", ".ftu", ".gbr", ".iim", ".msp", ".pcd", ".pxr", ".dcx"}
+    assert known - set(PICTURE_SUFFIXES) <= others | {".mpg", ".mpeg", ".pfm"}
+
+
+def gray_levels(tmp_path, values, name="a.tif"):
+    Image.fromarray(values).save(tmp_path / name)
+    return read_picture(tmp_path / name)[..., 0]
+
+
+def test_floats_and_32_bits_are_scaled_and_not_cut(tmp_path):
+    share = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    expected = np.rint(255 * share)
+    for top in (1, 255, 65535, 1e6):
+        assert np.abs(gray_levels(tmp_path, share * np.float32(top)) - expected).max() <= 1
+    share[0, 0] = np.nan
+    assert gray_levels(tmp_path, share)[0, 0] == 0 and gray_levels(tmp_path, -share).max() == 0
+    whole = share.clip(0, 1) * 1_000_000
+    whole[0, 0] = 0
+    assert np.abs(gray_levels(tmp_path, whole.astype(np.int32)) - expected).max() <= 1
+
+
+def test_transparent_pixels_are_white_in_every_mode(tmp_path):
+    image = np.full((2, 2, 4), 255, np.uint8)
+    image[0, 0] = 10, 20, 30, 0
+    image[1, 1] = 10, 20, 30, 255
+    Image.fromarray(image).save(tmp_path / "rgba.png")
+    Image.fromarray(image).convert("LA").save(tmp_path / "la.png")
+    Image.fromarray(image).quantize(4).save(tmp_path / "p.png")
+    for name, dark in (("rgba.png", (10, 20, 30)), ("la.png", (18, 18, 18)), ("p.png", (10, 20, 30))):
+        found = read_picture(tmp_path / name)
+        assert (found[0, 0] == 255).all() and np.abs(found[1, 1].astype(int) - dark).max() <= 1, name
+
+
+def test_colors_of_a_profile_become_srgb(tmp_path):
+    rgb = np.full((4, 4, 3), (200, 60, 40), np.uint8)
+    for name, profile in (("srgb", ImageCms.createProfile("sRGB")), ("lab", None)):
+        data = None if profile is None else ImageCms.ImageCmsProfile(profile).tobytes()
+        Image.fromarray(rgb).save(tmp_path / f"{name}.png", icc_profile=data)
+        np.testing.assert_array_equal(read_picture(tmp_path / f"{name}.png"), rgb)
+    Image.fromarray(rgb).save(tmp_path / "bad.png", icc_profile=b"no profile")
+    np.testing.assert_array_equal(read_picture(tmp_path / "bad.png"), rgb)
+    lab = ImageCms.profileToProfile(
+        Image.fromarray(rgb), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    lab.save(tmp_path / "lab.tif")
+    assert np.abs(read_picture(tmp_path / "lab.tif").astype(int) - rgb).max() <= 3
+
+
+def png(width, height, rows=b""):
+    """A PNG of gray pixels that are all black, of few bytes, or cut off after some rows."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = zlib.compress(rows or bytes((width + 1) * min(height, 4)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_memory_does_not_grow_with_what_a_small_file_claims(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(20_000, 20_000))
+    webp = b"RIFF\x2e\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0" + (16_382).to_bytes(3, "little") * 2 + bytes(20)
+    (tmp_path / "a.webp").write_bytes(webp)
+    for name in ("a.png", "a.webp"):
+        for read in (read_picture, load_picture):
+            with pytest.raises(InputError, match=f"{name}: expected a picture, found a file of .* claims to be"):
+                read(tmp_path / name)
+
+
+def test_a_200_megapixel_photo_is_read_at_a_half(tmp_path):
+    # A tenth of it as an example: the limits alone decide.
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120), np.uint8)).resize((1600, 1200))
+    image.save(tmp_path / "a.jpg", quality=90)
+    full, (half, reduction) = read_picture(tmp_path / "a.jpg"), load_picture(tmp_path / "a.jpg", largest=500_000)
+    assert full.shape == (1200, 1600, 3) and half.shape == (600, 800, 3) and reduction == 2
+    assert np.abs(full.reshape(600, 2, 800, 2, 3).mean((1, 3)) - half).mean() < 1
+    for name, expected in (("a.jpg", 4), ("b.png", 3), ("c.tif", 3)):
+        image.save(tmp_path / name, quality=90)
+        picture = load_picture(tmp_path / name, largest=220_000)
+        assert picture.reduction == expected and picture.image.shape[0] == 1200 // expected, name
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=tag)
+    assert load_picture(tmp_path / "turned.jpg", largest=500_000).image.shape == (800, 600, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(99), "HEIC"),
+        ("a.jxl", b"\xff\x0a" + bytes(99), "pip install pillow-jxl-plugin"),
+        ("a.nef", b"II*\0" + bytes(99), "a camera's raw file"),
+        ("a.png", b"", "an empty file"),
+        ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "not a readable picture"),
+    ],
+)
+def test_pictures_that_cannot_be_read_are_one_sentence(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: .*{words}") as caught:
+        read_picture(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_heic_needs_its_package_and_is_read_with_it(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: no HEIC pictures")
+    try:
+        heif.register_heif_opener()
+        Image.fromarray(ramps(40, 60)).save(tmp_path / "a.heic", quality=95)
+    except (OSError, ValueError, KeyError, RuntimeError):
+        pytest.skip("this pillow-heif cannot write HEIC")
+    assert np.abs(read_picture(tmp_path / "a.heic").astype(int) - ramps(40, 60)).mean() < 4
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r"a.heic: .*pip install .facerender\[heic\]"):
+        read_picture(tmp_path / "a.heic")
+
+
+def test_a_picture_that_is_cut_off_is_said_to_be(tmp_path):
+    for name in ("a.jpg", "a.png", "a.tif", "a.webp"):
+        Image.fromarray(ramps()).save(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) * 2 // 3])
+        with pytest.raises(InputError, match=f"{name}: not a readable picture"):
+            read_picture(tmp_path / name)
+    with pytest.raises(InputError, match="a.jpg: .*it is cut off"):
+        read_picture(tmp_path / "a.jpg")
