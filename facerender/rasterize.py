@@ -39,8 +39,8 @@ def rasterize(
     Face ids are exact: vertices are snapped to 1/256 pixel, a pixel center on a shared edge belongs to exactly one of
     the triangles (top-left rule), and at equal depth the lower face index wins; the same bits on CPU and CUDA. Depths
     are compared as float32. A triangle that crosses the camera plane is drawn where it is in front. A triangle with a
-    NaN or infinite corner, or without area, is not drawn; one with two corners exactly opposite each other across the eye
-    is seen edge-on, and has none.
+    NaN or infinite corner, or without area, is not drawn; one with two corners exactly opposite each other across the
+    eye is seen edge-on, and has none.
 
     `bary` and `depth` are differentiable to `clip`, inside triangles; see `edge_gradients` for outlines. Where float32
     cannot hold a triangle's products (corners near its limits), they have no gradient, rather than one that is NaN. A
