@@ -2,9 +2,11 @@
 
 import importlib
 import io
+import os
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -31,7 +33,7 @@ _REFUSED = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FPX", "MIC")
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG", ".avif": "AVIF", ".avifs": "AVIF"}
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_OPENING = threading.Lock()
+_OPENING, _SILENT = threading.Lock(), threading.Lock()
 
 
 class Picture(NamedTuple):
@@ -190,7 +192,8 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
             opened.draft(None, (-(-width // reduction), -(-height // reduction)))
         profile = opened.info.get("icc_profile")
         image: Image.Image = opened
-        image.load()
+        with _quiet() if opened.format == "TIFF" else nullcontext():
+            image.load()
         small = (-(-width // reduction), -(-height // reduction))
         if reduction > 1 and image.size != small:
             image = (
@@ -199,6 +202,24 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
                 else image.resize(small, Image.Resampling.NEAREST)
             )
         return Picture(_to_rgb(ImageOps.exif_transpose(image), profile), reduction)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep libtiff's own lines about damaged files off the terminal."""
+    with _SILENT:
+        try:
+            saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        except OSError:  # there is no standard error
+            yield
+            return
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(nowhere)
 
 
 def _open(stream: BinaryIO, name: str, length: int) -> Image.Image:

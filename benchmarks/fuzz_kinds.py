@@ -1,0 +1,149 @@
+"""What `benchmarks.fuzz` damages: sample files of each kind, and the command that reads them."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+Run = Callable[[Path, Path], int]  # (the file, a folder for results) -> exit code
+
+
+class Kind(NamedTuple):
+    """A kind of files.
+
+    Attributes:
+        samples: Writes whole files into a folder, and yields their paths.
+        command: Loads the command, and returns what runs it.
+    """
+
+    samples: Callable[[Path], Iterator[Path]]
+    command: Callable[[], Run]
+
+
+def _scene(height: int = 48, width: int = 64) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    waves = [127 + 120 * np.sin(rows / (3 + k) + columns / (5 - k) + k) for k in range(3)]
+    return np.stack(waves, -1).astype(np.uint8)
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    from PIL import Image
+
+    rgb = Image.fromarray(_scene())
+    gray = np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    saved: list[tuple[str, Image.Image, dict[str, object]]] = [
+        ("a.jpg", rgb, {"exif": exif}),
+        ("progressive.jpg", rgb, {"progressive": True}),
+        ("cmyk.jpg", rgb.convert("CMYK"), {}),
+        ("a.png", rgb, {}),
+        ("palette.png", rgb.quantize(16), {}),
+        ("deep.png", Image.fromarray((gray * 65535).astype(np.uint16)), {}),
+        ("a.gif", rgb, {}),
+        ("a.webp", rgb, {}),
+        ("lossless.webp", rgb.convert("RGBA"), {"lossless": True}),
+        ("a.tif", rgb, {"compression": "tiff_lzw"}),
+        ("raw.tif", rgb, {}),
+        ("float.tif", Image.fromarray(gray), {}),
+        ("a.bmp", rgb, {}),
+        ("a.avif", rgb, {}),
+        ("a.jp2", rgb, {}),
+        ("a.tga", rgb, {"compression": "tga_rle"}),
+        ("a.qoi", rgb, {}),
+        ("a.ppm", rgb, {}),
+        ("a.pcx", rgb, {}),
+        ("a.sgi", rgb, {}),
+        ("a.ico", rgb, {}),
+        ("a.dds", rgb, {}),
+    ]
+    try:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+        saved.append(("a.heic", rgb, {}))
+    except ImportError:
+        pass
+    for name, image, options in saved:
+        try:
+            image.save(folder / name, **options)
+        except (OSError, KeyError, ValueError):  # this Pillow was built without that format
+            continue
+        yield folder / name
+
+
+def _videos(folder: Path) -> Iterator[Path]:
+    import av
+    from PIL import Image
+
+    frames = [np.roll(_scene(), 3 * k, 1) for k in range(10)]
+    kinds = [
+        ("a.mp4", "libx264", "yuv420p", "aac"),
+        ("deep.mp4", "libx265", "yuv420p10le", None),
+        ("a.webm", "libvpx", "yuv420p", "libopus"),
+        ("b.webm", "libvpx-vp9", "yuv420p", None),
+        ("a.mkv", "ffv1", "bgr0", "pcm_s16le"),
+        ("a.avi", "mpeg4", "yuv420p", "mp2"),
+        ("a.mpg", "mpeg2video", "yuv420p", None),
+        ("a.ts", "mpeg2video", "yuv420p", "mp2"),
+        ("a.wmv", "wmv2", "yuv420p", None),
+        ("a.flv", "flv", "yuv420p", None),
+        ("alpha.mov", "png", "rgba", None),
+        ("prores.mov", "prores_ks", "yuva444p10le", None),
+        ("motion.mov", "mjpeg", "yuvj420p", None),
+    ]
+    for number, (name, codec, pixels, sound) in enumerate(kinds):
+        container = {"ts": "mpegts", "mpg": "mpeg", "wmv": "asf"}.get(name[-3:].lstrip("."))
+        options = {"movflags": "faststart"} if number % 2 == 0 and name.endswith(("mp4", "mov")) else {}
+        with av.open(str(folder / name), "w", format=container, options=options) as file:
+            stream = file.add_stream(
+                codec, rate=25, options={"x265-params": "log-level=none"} if "265" in codec else {}
+            )
+            stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
+            if name == "deep.mp4":
+                context = stream.codec_context
+                context.colorspace, context.color_range, context.color_primaries, context.color_trc = 9, 1, 9, 16
+            if name == "a.mp4":
+                stream.set_display_rotation(90)
+                stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+            heard = file.add_stream(sound, rate=48_000) if sound else None
+            if heard is not None:
+                heard.layout = "mono"
+            for pixel in frames:
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(pixel, format="rgb24").reformat(format=pixels)))
+            file.mux(stream.encode(None))
+            for start in range(0, 19_200 if heard is not None else 0, 960):
+                silent = np.zeros((1, 960), np.float32)
+                part = av.AudioFrame.from_ndarray(silent, format="fltp", layout="mono")
+                part.sample_rate, part.pts, part.time_base = 48_000, start, Fraction(1, 48_000)
+                file.mux(heard.encode(part))
+            if heard is not None:
+                file.mux(heard.encode(None))
+        yield folder / name
+    images = [Image.fromarray(frame) for frame in frames]
+    for name in ("a.gif", "a.webp", "a.png", "a.avif"):
+        images[0].save(folder / name, save_all=True, append_images=images[1:], duration=[40, 100] * 5)
+        yield folder / name
+
+
+def _reconstruct() -> Run:
+    """`facemodels reconstruct`, which loads its method once and finds one face in every picture."""
+    from facemodels.cli import reconstruct
+    from facemodels.cli.main import main
+    from facemodels.reconstruction import reconstructor
+    from facemodels.reconstruction.detect import Detection
+
+    worker = reconstructor.Reconstructor("pgn")
+    reconstruct.Reconstructor = lambda *_: worker  # type: ignore[misc,assignment]
+
+    def find(image: np.ndarray, *_: object, **__: object) -> list[Detection]:
+        height, width = image.shape[:2]
+        return [Detection((width / 4, height / 4, width * 3 / 4, height * 3 / 4), 0.9, np.zeros((5, 2)))]
+
+    reconstructor.find_faces = find  # type: ignore[assignment]
+    return lambda path, out: main(["reconstruct", str(path), "-o", str(out), "--write", "landmarks"])
+
+
+KINDS = {"pictures": Kind(_pictures, _reconstruct), "videos": Kind(_videos, _reconstruct)}
