@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
     gray = np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64)
     exif = Image.Exif()
     exif[0x0112] = 6
-    saved: list[tuple[str, Image.Image, dict[str, object]]] = [
+    saved: list[tuple[str, Image.Image, dict[str, Any]]] = [
         ("a.jpg", rgb, {"exif": exif}),
         ("progressive.jpg", rgb, {"progressive": True}),
         ("cmyk.jpg", rgb.convert("CMYK"), {}),
@@ -108,7 +108,7 @@ def _videos(folder: Path) -> Iterator[Path]:
             if name == "a.mp4":
                 stream.set_display_rotation(90)
                 stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
-            heard = file.add_stream(sound, rate=48_000) if sound else None
+            heard: Any = file.add_stream(sound, rate=48_000) if sound else None
             if heard is not None:
                 heard.layout = "mono"
             for pixel in frames:
@@ -142,7 +142,7 @@ def _reconstruct() -> Run:
         height, width = image.shape[:2]
         return [Detection((width / 4, height / 4, width * 3 / 4, height * 3 / 4), 0.9, np.zeros((5, 2)))]
 
-    reconstructor.find_faces = find  # type: ignore[assignment]
+    reconstructor.find_faces = find
     return lambda path, out: main(["reconstruct", str(path), "-o", str(out), "--write", "landmarks"])
 
 

@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -149,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: Help or the version was printed (0), or an option is wrong (2).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    with contextlib.redirect_stdout(_Output(sys.stdout)):
+    with contextlib.redirect_stdout(_Output(sys.stdout)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # on damaged tags of pictures that are read all the same
         try:
             return _run(arguments)
         finally:
