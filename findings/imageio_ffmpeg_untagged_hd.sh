@@ -7,8 +7,8 @@
 # Version:  imageio-ffmpeg 0.8.1 (its own ffmpeg), PyAV 18.1.0 to look at the stream.
 # Source:   ITU-R BT.709 is the matrix of high definition, BT.601 of standard definition; H.264, E.2.1, leaves
 #           untagged color to the application; players such as mpv guess by the size of the picture.
-# What we do: our videos are written in this way (facemodels/io/video.py). Users who need exact colors convert and
-#           tag: output_params=["-vf",
+# What we do: handled: our videos are written by PyAV, converted and tagged (facemodels/io/video_writer.py). Users of
+#           imageio who need exact colors convert and tag: output_params=["-vf",
 #           "scale=out_color_matrix=bt709,setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"], as the
 #           last line of the output shows; the options -color_primaries and -color_trc set no tags there.
 set -euo pipefail

@@ -8,9 +8,9 @@
 # Source:   imageio-ffmpeg's documentation of read_frames: it yields frames until the end is reached, and for their
 #           number one should use count_frames_and_secs. ffmpeg's -fps_mode: a constant rate repeats and drops frames.
 #           Telephones and browsers record such videos.
-# What we do: our videos are read in this way (facemodels/io/video.py), with the repeated frames. Users: make the rate
-#           constant first (ffmpeg -i IN -r 30 OUT), or pass output_params=["-fps_mode", "passthrough"] for the stored
-#           frames, or PyAV, which has their times, too.
+# What we do: handled: our videos are read by PyAV, which has the stored frames and their times
+#           (facemodels/io/video.py). Users: make the rate constant first (ffmpeg -i IN -r 30 OUT), or pass
+#           output_params=["-fps_mode", "passthrough"] for the stored frames, or PyAV.
 set -euo pipefail
 T=$(mktemp -d)
 trap 'rm -rf "$T"' EXIT

@@ -8,9 +8,8 @@
 # Source:   PyAV's documentation: the angle in degrees by which the transformation rotates the frame counterclockwise.
 #           ISO/IEC 14496-12, 6.2.2: the matrix (a b u, c d v, x y w) of a track; mirroring has a negative
 #           determinant.
-# What we do: handled: videos are read through imageio's ffmpeg (facemodels/io/video.py), which applies the whole
-#           matrix. Users of PyAV: read the nine integers of the frame's DISPLAYMATRIX side data, and mirror first
-#           where a d - b c is negative.
+# What we do: handled: facemodels/io/frames.py reads the nine integers of the frame's DISPLAYMATRIX side data and
+#           mirrors where it says so. Users of PyAV: the same.
 set -euo pipefail
 T=$(mktemp -d)
 trap 'rm -rf "$T"' EXIT

@@ -49,6 +49,7 @@ def reconstruct_video(
     """
     start = time.perf_counter()
     if isinstance(clip, str):
+        name = _unused_name(writer.folder, name)
         clip = record(clip, writer.folder / f"{name}.mp4")
     video = open_video(clip)
     buffer, found, problem = FrameBuffer(), [], None
@@ -169,6 +170,14 @@ class FrameBuffer:
             else:
                 self.frames.append(frame)
             yield frame.image
+
+
+def _unused_name(folder: Path, name: str) -> str:
+    """The name for a recording: with a number behind it where there is one, which cannot be made again."""
+    free, number = name, 2
+    while (folder / f"{free}.mp4").exists():
+        free, number = f"{name}-{number}", number + 1
+    return free
 
 
 def record(camera: str, path: Path) -> Path:

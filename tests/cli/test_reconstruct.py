@@ -437,6 +437,11 @@ def test_a_webcam_that_is_not_there_is_one_sentence_and_one_that_is_is_a_video(s
     assert run_reconstruct(stub, monkeypatch, "webcam", "-o", tmp_path / "out", "--write", "pose,overlay") == 0
     assert len(read_rows(tmp_path / "out" / "webcam_0_pose.csv")) == 6
     assert (tmp_path / "out" / "webcam_overlay.mp4").is_file() and (tmp_path / "out" / "webcam.mp4").is_file()
+    # A second recording does not replace the first.
+    first = (tmp_path / "out" / "webcam.mp4").read_bytes()
+    assert run_reconstruct(stub, monkeypatch, "webcam", "-o", tmp_path / "out", "--write", "pose") == 0
+    assert (tmp_path / "out" / "webcam.mp4").read_bytes() == first
+    assert (tmp_path / "out" / "webcam-2.mp4").is_file() and (tmp_path / "out" / "webcam-2_0_pose.csv").is_file()
 
 
 def test_refining_a_video_is_refused(tmp_path, capsys):
