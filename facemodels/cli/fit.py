@@ -1,11 +1,13 @@
 """facemodels fit: a model fitted to a photo with landmarks, or to a mesh or scan."""
 
+import io
 import json
 import math
 import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -20,6 +22,7 @@ from facemodels.fitting.photo import fit_image
 from facemodels.fitting.raster import face_triangles
 from facemodels.fitting.result import Fit
 from facemodels.fitting.scan import fit_mesh
+from facemodels.io.files import atomic_write, check_not_inputs, check_writable, write_atomically
 from facemodels.io.images import read_picture
 from facemodels.io.landmarks import (
     LANDMARK_SUFFIXES,
@@ -27,6 +30,7 @@ from facemodels.io.landmarks import (
     read_landmarks,
     sidecar,
 )
+from facemodels.io.results import result_folder
 from facemodels.models.morphable import MorphableModel
 from facerender.meshes import MeshError, load_mesh
 
@@ -46,7 +50,8 @@ def configure(parser: ArgumentParser) -> None:
 
 The folder gets overlay.png (the photo with landmarks, the fit over the photo, the shape),
 error.png, face.glb and face.html (the mesh with its expressions, and a viewer), coefficients.npz
-and coefficients.json."""
+and coefficients.json. A fit that cannot be right (landmarks far off, in another order or mirrored; a
+shape that is no face) is written too, but is said, and the exit code is 1."""
     parser.add_argument(
         "input",
         type=Path,
@@ -117,16 +122,27 @@ def run(options: Namespace) -> int:
     if not options.input.is_file():
         raise InputError(f"{options.input}: there is no such file")
     model = load_model(options.model)
-    options.output.mkdir(parents=True, exist_ok=True)
+    check_writable(options.output)
     is_mesh = options.input.suffix.lower() in MESH_SUFFIXES
-    print(f"{_fit_mesh(options, model) if is_mesh else _fit_photo(options, model)}\n{options.output}")
+    landmarks = options.landmarks if is_mesh else options.landmarks or sidecar(options.input)
+    read = [path for path in (options.input, landmarks) if path is not None]
+    check_not_inputs([options.output / name for name in _outputs(options.mesh)], [*read, options.model])
+    with result_folder(options.output, read):
+        fit, text = _fit_mesh(options, model) if is_mesh else _fit_photo(options, model, landmarks)
+    print(f"{text}\n{options.output}")
+    if fit.doubts:
+        raise InputError(f"{options.input}: the fit, which is written, cannot be right: {'; '.join(fit.doubts)}")
     return 0
 
 
-def _fit_photo(options: Namespace, model: MorphableModel) -> str:
-    """Fit a photo, write the results, and describe the fit."""
+def _outputs(meshes: list[str]) -> list[str]:
+    """The names of the files that are written, but for those beside a mesh."""
+    return ["overlay.png", "error.png", "coefficients.npz", "coefficients.json", *(f"face{s}" for s in meshes)]
+
+
+def _fit_photo(options: Namespace, model: MorphableModel, file: Path | None) -> tuple[Fit, str]:
+    """Fit a photo to the landmarks of a file, write the results, and describe the fit."""
     photo = read_photo(options.input)
-    file = options.landmarks or sidecar(options.input)
     if file is None:
         names = ", ".join(options.input.stem + suffix for suffix in LANDMARK_SUFFIXES)
         raise InputError(
@@ -140,14 +156,14 @@ def _fit_photo(options: Namespace, model: MorphableModel) -> str:
     fit = fit_image(photo, given.points, model, options.contour or given.contour, options.focal, **iterations)
     seconds = time.perf_counter() - start
     overlay, error = draw_photo_fit(photo, given.points, fit, model)
-    iio.imwrite(options.output / "overlay.png", overlay)
-    iio.imwrite(options.output / "error.png", error)
+    _write_picture(options.output / "overlay.png", overlay)
+    _write_picture(options.output / "error.png", error)
     _write_fit(options, fit, model)
     assert fit.camera is not None and fit.landmark_error is not None  # of a fit to a photo
     pitch, yaw, roll = head_angles(fit.camera.rotation[0]).tolist()
     mm = fit.landmark_error / float(fit.camera.scale)
-    return (
-        f"{options.input}: {len(given.points)} landmarks from {file.name}, {fit.landmark_error:.2f} pixels off on "
+    return fit, (
+        f"{options.input}: {_count(fit, given.points)} from {file.name}, {fit.landmark_error:.2f} pixels off on "
         f"average ({mm:.2f} mm on the face); pitch {pitch:.0f}, yaw {yaw:.0f}, roll {roll:.0f} degrees; {seconds:.1f} s"
     )
 
@@ -160,7 +176,14 @@ def read_photo(path: Path) -> np.ndarray:
         raise InputError(f"{error}; meshes end in {', '.join(MESH_SUFFIXES)}") from None
 
 
-def _fit_mesh(options: Namespace, model: MorphableModel) -> str:
+def _count(fit: Fit, given: np.ndarray) -> str:
+    """How many landmarks were compared: those that are known and that the model has."""
+    if fit.landmark_count == len(given):
+        return f"{len(given)} landmarks"
+    return f"{fit.landmark_count} of {len(given)} landmarks (the others are missing, or the model lacks them)"
+
+
+def _fit_mesh(options: Namespace, model: MorphableModel) -> tuple[Fit, str]:
     """Fit a mesh, write the results, and describe the fit."""
     try:
         mesh = load_mesh(options.input)
@@ -178,17 +201,29 @@ def _fit_mesh(options: Namespace, model: MorphableModel) -> str:
     measured = torch.full_like(distance, torch.nan)
     region = model.faces[face_triangles(model)].unique().long()
     measured[region] = distance[region]
-    iio.imwrite(options.output / "overlay.png", draw_mesh_fit(scan, mesh.faces, vertices, model))
-    iio.imwrite(options.output / "error.png", draw_mesh_error(vertices, measured, model))
+    _write_picture(options.output / "overlay.png", draw_mesh_fit(scan, mesh.faces, vertices, model))
+    _write_picture(options.output / "error.png", draw_mesh_error(vertices, measured, model))
     _write_fit(options, fit, model, measured)
     marks = "without landmarks"
     if given is not None:
-        marks = f"{len(given)} landmarks {fit.landmark_error:.2f} mm off on average"
+        marks = f"{_count(fit, given)} {fit.landmark_error:.2f} mm off on average"
     median, most = (float(distance[region].quantile(q)) for q in (0.5, 0.9))
-    return (
+    return fit, (
         f"{options.input}: the model's face lies {median:.2f} mm from the mesh (median; 90 % within {most:.2f} mm); "
         f"{marks}; {1 / float(fit.placement.scale):.4g} mm to the mesh's unit; {seconds:.1f} s"
     )
+
+
+def _readable(value: np.ndarray) -> Any:
+    """Rounded numbers for JSON, null for what is not finite."""
+    rounded = np.array(np.round(value.astype(float), 6), object)
+    rounded[~np.isfinite(value)] = None
+    return rounded.tolist()
+
+
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    with atomic_write(path) as part:
+        iio.imwrite(part, picture, extension=".png")
 
 
 def _write_fit(options: Namespace, fit: Fit, model: MorphableModel, error: Tensor | None = None) -> None:
@@ -196,15 +231,17 @@ def _write_fit(options: Namespace, fit: Fit, model: MorphableModel, error: Tenso
     from facemodels.export import mesh_of, write
 
     arrays = fit.arrays()
-    np.savez(options.output / "coefficients.npz", **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
-    readable = {"model": model.name, "input": options.input.name, "landmark_error": fit.landmark_error}
-    readable |= {
-        name: None if value.ndim == 0 and not np.isfinite(value) else np.round(value.astype(float), 6).tolist()
-        for name, value in arrays.items()
-    }
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
+    readable = {"model": model.name, "input": options.input.name, "doubts": fit.doubts}
+    readable |= {"landmark_error": fit.landmark_error, "landmark_count": fit.landmark_count}
+    readable |= {name: _readable(value) for name, value in arrays.items()}
     readable["expression"] = dict(zip(model.expression_names, readable["expression"][0]))
     lines = ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in readable.items())
-    (options.output / "coefficients.json").write_text(f"{{\n{lines}\n}}\n")
+    stem = options.output / "coefficients"
+    write_atomically(
+        {stem.with_suffix(".npz"): packed.getvalue(), stem.with_suffix(".json"): f"{{\n{lines}\n}}\n".encode()}
+    )
     mesh = mesh_of(model, fit.identity, fit.expression, fit.albedo, fit.joints, name=options.input.stem)
     if error is not None:
         mesh = replace(mesh, error=error.detach().cpu().numpy())

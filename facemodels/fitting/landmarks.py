@@ -104,6 +104,19 @@ class Labels:
         return 4.5 * torch.log1p(square / 9).sum()
 
 
+def available(model: MorphableModel, count: int) -> Tensor:
+    """bool [count], which of a set of 68, 21 or 5 landmarks a model has; a mean needs all that it is of."""
+    if model.has_landmark is None:
+        return torch.zeros(count, dtype=torch.bool)
+    return landmark_means(count).to(model.has_landmark.device) @ model.has_landmark.float() > 0.999
+
+
+def fitted_landmarks(model: MorphableModel, points: Tensor, count: int) -> Tensor:
+    """A set of 68, 21 or 5 landmarks [count,D] of the model's 68 [68,D]; NaN for those that the model lacks."""
+    means, has = landmark_means(count).to(points), available(model, count).to(points.device)
+    return torch.where(has[:, None], means @ points, torch.nan)
+
+
 def known_labels(model: MorphableModel, landmarks: Tensor, contour: str) -> Labels:
     """Select the labels that can be used.
 
@@ -115,7 +128,7 @@ def known_labels(model: MorphableModel, landmarks: Tensor, contour: str) -> Labe
     Raises:
         InputError: The model has no landmarks, or fewer than four labels can be used.
     """
-    means = landmark_means(len(landmarks)).to(landmarks)
+    means, has = landmark_means(len(landmarks)).to(landmarks), available(model, len(landmarks))
     spread = torch.ones_like(landmarks[:, 0])
     if len(landmarks) == NUM_LANDMARKS and contour == "moving":
         spread[:NUM_CONTOUR] = 2  # annotators agree on where the outline is, not on where along it a point lies
@@ -126,7 +139,7 @@ def known_labels(model: MorphableModel, landmarks: Tensor, contour: str) -> Labe
             f"the model {model.name} has no landmarks, so it cannot be fitted to any; put the landmark file that"
             " belongs to it beside it (facemodels doctor names it)"
         )
-    known = ~torch.isnan(landmarks).any(-1) & (means @ model.has_landmark.to(landmarks) > 0.999)
+    known = ~torch.isnan(landmarks).any(-1) & has.to(landmarks.device)
     if known.sum() < 4:
         raise InputError(
             f"at least 4 landmarks are needed that are visible and that the model {model.name} has, got"

@@ -17,8 +17,9 @@ from tqdm import tqdm
 import facerender as fr
 from facemodels.core.camera import POSE, Camera
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import BROWS, landmark_means
-from facemodels.fitting.landmarks import Labels, fit_landmarks, known_labels
+from facemodels.core.landmarks import BROWS
+from facemodels.fitting.judge import check_turn, mean_error, photo_doubts
+from facemodels.fitting.landmarks import Labels, fit_landmarks, fitted_landmarks, known_labels
 from facemodels.fitting.least_squares import CoefficientLayout, coefficient_layout
 from facemodels.fitting.outline import outline_offsets
 from facemodels.fitting.raster import (
@@ -94,7 +95,7 @@ def fit_image(
         The fit, on the model's device.
 
     Raises:
-        InputError: Too few landmarks, or they do not fit an image of this size.
+        InputError: Too few landmarks, they do not fit an image of this size, or they show a face from behind.
         ValueError: An argument of a wrong shape.
     """
     photo = linear_photo(image).to(model.mean.device)
@@ -109,12 +110,17 @@ def fit_image(
     layout = coefficient_layout(model)
     known = known_labels(model, labels, contour)
     camera, x, deviation = fit_landmarks(model, layout, known, size, (size[1] / 2, size[0] / 2), focal, contour)
+    check_turn(camera.rotation[0])
     scene = _Scene(model, layout, photo, known, contour, deviation, camera, x, weights)
     scene.solve_light()
     history = scene.descend(iterations, hold_expression, progress) if iterations and model.num_albedo else []
     fit, points = scene.result(history)
-    fit.landmarks = landmark_means(len(labels)).to(points) @ points
-    fit.landmark_error = float((fit.landmarks - labels).norm(dim=-1).nanmean())
+    fit.landmarks = fitted_landmarks(model, points, len(labels))
+    fit.landmark_error, fit.landmark_count = mean_error(fit.landmarks, labels), len(known.points)
+    assert fit.camera is not None
+    fit.doubts = photo_doubts(fit.landmark_error, float(fit.camera.scale), fit.landmark_count, fit.identity)
+    if history and not math.isfinite(history[-1]):
+        fit.doubts.append("the fit to the pixels did not converge; iterations=0 fits to the landmarks alone")
     return fit
 
 

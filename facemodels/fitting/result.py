@@ -23,8 +23,12 @@ class Fit:
         camera: In pixels of the photo; None for a mesh.
         light: [1,9,3], spherical harmonics of the preset "standard" in camera space; None for a mesh.
         placement: From the model's millimeters to the mesh's coordinates; None for a photo.
-        landmarks: [L,2] in the photo, or [L,3] in the mesh's coordinates: the fitted ones of those that were given.
-        landmark_error: Their mean distance, in pixels (photo) or millimeters (mesh).
+        landmarks: [L,2] in the photo, or [L,3] in the mesh's coordinates: the fitted ones of those that were given; NaN
+            for those that the model lacks.
+        landmark_error: Mean distance of those that were given and that the model has, in pixels (photo) or millimeters
+            (mesh).
+        landmark_count: How many these are.
+        doubts: A sentence for everything that speaks against the fit: empty if it may be right. See `judge`.
         history: For each iteration of the last stage, the deviation of the face's colors relative to its brightness
             (photo), or the mean distance of the surfaces in millimeters (mesh).
     """
@@ -38,6 +42,8 @@ class Fit:
     placement: Similarity | None = None
     landmarks: Tensor | None = None
     landmark_error: float | None = None
+    landmark_count: int = 0
+    doubts: list[str] = field(default_factory=list)
     history: list[float] = field(default_factory=list)
 
     def face(self, model: MorphableModel) -> ModelOutput:
@@ -45,7 +51,7 @@ class Fit:
         return model(self.identity, self.expression, self.albedo, self.joints)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything but the history as float32 arrays by name: what `facemodels fit` writes and `transfer` reads."""
+        """The numbers of the fit as float32 arrays by name: what `facemodels fit` writes and `transfer` reads."""
         names = ("identity", "expression", "albedo", "joints", "light", "landmarks")
         found: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.camera is not None:

@@ -20,10 +20,10 @@ from tqdm import tqdm
 import facerender as fr
 from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import landmark_means
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import Closest, gather_points
-from facemodels.fitting.landmarks import Labels, ModelLandmarks, known_labels
+from facemodels.fitting.judge import mean_error, mesh_doubts
+from facemodels.fitting.landmarks import Labels, ModelLandmarks, fitted_landmarks, known_labels
 from facemodels.fitting.least_squares import (
     CoefficientLayout,
     VertexFunction,
@@ -103,7 +103,8 @@ def fit_mesh(
         labels = replace(labels, points=labels.points * unit)
         scan = Surface(v * unit, topology)
         start = similarity(marks, labels.points, labels.spread**-2)
-    placement, x, history = _Registration(scan, model, layout, labels, start).run(iterations, progress)
+    registration = _Registration(scan, model, layout, labels, start)
+    placement, x, history = registration.run(iterations, progress)
     if history and math.isnan(history[-1]):
         raise InputError(
             "no part of the mesh lies where the landmarks are"
@@ -121,8 +122,12 @@ def fit_mesh(
     if given is not None:
         points = fit.face(model).landmarks
         assert points is not None  # `known_labels` has checked it
-        fit.landmarks = landmark_means(len(given)).to(x) @ placement(points[0])
-        fit.landmark_error = float((fit.landmarks - given).norm(dim=-1).nanmean()) * unit
+        assert labels is not None
+        fit.landmarks = fitted_landmarks(model, placement(points[0]), len(given))
+        fit.landmark_error, fit.landmark_count = mean_error(fit.landmarks, given) * unit, len(labels.points)
+    fit.doubts = mesh_doubts(
+        registration.median_distance(), fit.landmark_error, fit.landmark_count, fit.identity, 1 / float(placement.scale)
+    )
     return fit
 
 
@@ -236,6 +241,10 @@ class _Registration:
             hessian, gradient = hessian + h, gradient + g
         self.solve(hessian, gradient)
         return float((to_scan * found.distance)[to_scan > 0].sum() / to_scan.sum())
+
+    def median_distance(self) -> float:
+        """Median distance of the model's face from the scan, in mm; infinite if most has nothing within `REACH`."""
+        return float(self.scan.search(self.placement(self.vertices(self.x))[self.matched], REACH).distance.median())
 
     def misfit(self) -> float:
         """Mean distance of the model's face from the scan, in mm; REACH for what has no counterpart there."""

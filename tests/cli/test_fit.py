@@ -56,7 +56,7 @@ def test_command_fits_a_photo_with_the_landmarks_beside_it(tmp_path, model_file,
     assert numbers["identity"].shape == (1, 8) and numbers["rotation"].shape == (1, 3, 3)
     named = json.loads((out / "coefficients.json").read_text())
     assert set(named["expression"]) == {"chinDown", "mouthWide", "browsUp"}
-    assert sorted(p.name for p in out.iterdir()) == [
+    assert sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) == [
         "coefficients.json",
         "coefficients.npz",
         "error.png",
@@ -132,3 +132,41 @@ def test_command_says_in_one_sentence_what_is_wrong(tmp_path, model_file, argume
     assert main(["fit", *arguments, "--model", model_file, "-o", "out"]) == 1
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
+
+
+def test_a_fit_that_cannot_be_right_is_written_and_said_with_exit_code_1(tmp_path, model_file, capsys):
+    picture, _, _, _, landmarks = rendered(patch(), seed=7)
+    iio.imwrite(tmp_path / "face.png", picture)
+    np.savetxt(tmp_path / "face.txt", landmarks.roll(1, 0).numpy())
+    words = ["fit", str(tmp_path / "face.png"), "--model", model_file, "--iterations", "0", "--contour", "static", "-o"]
+    assert main([*words, str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert "cannot be right" in said.err and "mm off" in said.err and (tmp_path / "out" / "overlay.png").is_file()
+    named = json.loads((tmp_path / "out" / "coefficients.json").read_text())
+    assert len(named["doubts"]) == 1 and named["landmark_count"] == 68
+
+
+def test_a_model_with_51_landmarks_is_compared_in_these(tmp_path, capsys):
+    data = patch_data()
+    data.landmark_weights[:17], data.contour = 0, None
+    write_native(data, tmp_path / "51.safetensors")
+    picture, _, _, _, landmarks = rendered(patch(), seed=7)
+    iio.imwrite(tmp_path / "face.png", picture)
+    np.savetxt(tmp_path / "face.txt", landmarks.numpy())
+    words = ["fit", str(tmp_path / "face.png"), "--model", str(tmp_path / "51.safetensors"), "--iterations", "0"]
+    assert main([*words, "--contour", "static", "-o", str(tmp_path / "out")]) == 0
+    assert "51 of 68 landmarks" in (said := capsys.readouterr().out)
+    assert float(re.search(r"([\d.]+) pixels off", said)[1]) < 2
+    named = json.loads((tmp_path / "out" / "coefficients.json").read_text())  # JSON has no NaN
+    assert named["landmarks"][0] == [None, None] and named["landmark_count"] == 51
+
+
+@pytest.mark.parametrize("name", ["overlay.png", "error.png"])
+def test_an_input_is_never_overwritten(tmp_path, model_file, capsys, name):
+    picture, _, _, _, landmarks = rendered(patch(), seed=7)
+    iio.imwrite(tmp_path / name, picture)
+    np.savetxt(tmp_path / "points.txt", landmarks.numpy())
+    before = (tmp_path / name).read_bytes()
+    words = ["fit", str(tmp_path / name), "--landmarks", str(tmp_path / "points.txt"), "--model", model_file]
+    assert main([*words, "-o", str(tmp_path)]) == 1
+    assert "never overwritten" in capsys.readouterr().err and (tmp_path / name).read_bytes() == before
