@@ -25,7 +25,9 @@ VIDEO_SUFFIXES = (
 )
 
 _FRAME_RATE = 25.0  # where a file or camera declares none
-_FASTEST = 480  # frames per second
+_SLOWEST, _FASTEST = 0.01, 480.0  # frames per second
+_GUESS = 240.0  # FFmpeg's guess where it knows nothing
+_LONGEST = 36_000  # seconds from one frame to the next; more is a mistake of the file
 _AHEAD = 4  # frames that are decoded before they are asked for
 # What a file may be by its content. Playlists, which name other files and addresses, are none of them.
 _FORMATS = (
@@ -162,11 +164,7 @@ def _open_file(path: Path) -> Video:
     if not path.is_file() or path.stat().st_size == 0:
         raise InputError(f"{path}: not a readable video ({'an empty file' if path.is_file() else 'no such file'})")
     try:
-        container = av.open(
-            f"file:{path}",
-            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(_MAX_PIXELS)},
-            metadata_errors="replace",
-        )
+        container = open_container(path)
     except Exception as error:  # whatever FFmpeg reports of a damaged file
         raise InputError(f"{path}: not a readable video ({_reason(error)})") from None
     stream = _best_stream(path, container)
@@ -176,7 +174,8 @@ def _open_file(path: Path) -> Video:
     base = stream.time_base or _CLOCK
     # A recording of a browser declares no rate; 1000 is that of its clock.
     guessed = float(stream.guessed_rate or 0)
-    rate = next((float(r) for r in (stream.average_rate, guessed) if r and r <= _FASTEST and r != 240 or r == 0), None)
+    average = float(stream.average_rate or 0)
+    rate = average if _SLOWEST <= average <= _FASTEST else guessed if _SLOWEST <= guessed < _GUESS else None
     seconds = _declared_seconds(container, stream)
     begins = 0.0 if container.start_time is None else container.start_time / av.time_base
     video = Video(
@@ -190,7 +189,7 @@ def _open_file(path: Path) -> Video:
         start=begins if abs(begins) > 1 or container.format.name in _BROADCAST else 0.0,
     )
     ends = None if stream.duration is None else float(((stream.start_time or 0) + stream.duration) * base)
-    usual = 1 / float(stream.guessed_rate) if 0 < (stream.guessed_rate or 0) <= _FASTEST else 1 / video.rate
+    usual = 1 / (guessed if _SLOWEST <= guessed < _GUESS else video.rate)
     converter = FrameConverter(stream, video.note)
 
     def frames() -> Iterator[VideoFrame]:
@@ -200,9 +199,11 @@ def _open_file(path: Path) -> Video:
         with container, closing(_in_thread(reader.frames)) as decoded:
             for frame in converter.convert(decoded):
                 moment = None if frame.time is None else frame.time - video.start
-                if last is not None and (moment is None or moment <= last):
-                    moment = last + max(float(base), 1 / video.rate if moment is None else 0.0)
-                moment = max(0.0, moment or 0.0)
+                if moment is None or moment > (last or 0) + _LONGEST:
+                    moment = 0.0 if last is None else last + usual
+                elif last is not None and moment <= last:
+                    moment = last + min(max(float(base), 1e-5), usual)
+                moment = max(0.0, moment)
                 number, last, video.aspect = number + 1, moment, converter.aspect
                 yield VideoFrame(converter.to_array(frame), moment)
         # From here on the file is closed, and its stream must not be touched.
@@ -215,6 +216,14 @@ def _open_file(path: Path) -> Video:
 
     video.frames = _in_thread(frames)
     return video
+
+
+def open_container(path: Path | None) -> Any:
+    """Open a file with PyAV, which raises what is wrong with it. It is read alone: no address, no other file."""
+    import av
+
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(_MAX_PIXELS)}
+    return av.open(f"file:{path}", options=options, metadata_errors="replace")
 
 
 def _best_stream(path: Path, container: Any) -> Any:

@@ -1,5 +1,6 @@
 """Videos out: H.264 in .mp4, at the times of the video that they are made of, with its sound and pixel aspect ratio."""
 
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 from facemodels.core.errors import InputError, one_line
 from facemodels.io.files import finish, part_path
 from facemodels.io.frames import is_hd
-from facemodels.io.video import Video
+from facemodels.io.video import Video, open_container
 
 # Sound that .mp4 holds and players play; other sound is encoded anew.
 _COPIED = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")
@@ -128,6 +129,8 @@ class VideoWriter:
             finally:
                 if encoder is not None:
                     encoder.close()
+            if encoder is not None and not self._stopped and self._source.sound is not None:
+                _add_sound(self._part, self._source)
         except BaseException as error:  # raised again where frames are added
             self._error = error
 
@@ -154,18 +157,17 @@ class _Encoder:
         self._scaled = aspect != 1
         self._base, self._source = _time_base(source.time_base), source
         self._flags = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        self._matrix = _BT709 if is_hd(*self._size) else _BT601
         self._file = av.open(f"file:{part}", "w", format="mp4")
         stream = self._file.add_stream("libx264", options=_OPTIONS)
         stream.width, stream.height = self._size
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = self._base
         context = stream.codec_context
-        context.framerate = Fraction(source.rate).limit_denominator(1001)
+        context.framerate = Fraction(min(max(source.rate, 1), 1000)).limit_denominator(1001)
         context.sample_aspect_ratio = aspect
-        self._matrix = _BT709 if is_hd(*self._size) else _BT601
         context.color_primaries, context.color_trc, context.colorspace, context.color_range = 1, 1, self._matrix, 1
         self._stream = stream
-        self._sound = _Sound(self._file, source) if source.sound is not None else None
         self._held: Any = None  # the newest packet, whose duration is not known before the next
         self._last = -1
 
@@ -191,20 +193,14 @@ class _Encoder:
         frame.time_base = self._base
         frame.pict_type = 0
         self._mux(self._stream.encode(frame))
-        if self._sound is not None:
-            self._sound.copy_until(time + 1)
 
     def finish(self) -> None:
         self._mux(self._stream.encode(None))
         if self._held is not None:
             self._held.duration = max(1, round((self._source.last or 1 / self._source.rate) / self._base))
             self._file.mux(self._held)
-        if self._sound is not None:
-            self._sound.copy_until(float("inf"))
 
     def close(self) -> None:
-        if self._sound is not None:
-            self._sound.close()
         self._file.close()
 
     def _mux(self, packets: list[Any]) -> None:
@@ -221,36 +217,64 @@ def _time_base(base: Fraction) -> Fraction:
     return base
 
 
+def _add_sound(part: Path, source: Video) -> None:
+    """Put the sound of a video into a file of pictures; sound that cannot be put there is left out, with a note."""
+    import av
+
+    joined = part_path(part, ".mp4")
+    try:
+        with (
+            av.open(f"file:{part}") as pictures,
+            open_container(source.sound) as heard,
+            av.open(f"file:{joined}", "w", format="mp4") as file,
+        ):
+            shown = pictures.streams.video[0]
+            copied = file.add_stream_from_template(shown)
+            sound = _Sound(file, heard, source)
+            for packet in pictures.demux(shown):
+                if packet.size:
+                    sound.copy_until(float(packet.pts * packet.time_base))
+                    packet.stream = copied
+                    file.mux(packet)
+            sound.copy_until(float("inf"))
+        os.replace(joined, part)
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, OSError):  # a full disk, and the like
+            raise
+        source.note("damaged sound left out")
+    finally:
+        joined.unlink(missing_ok=True)
+
+
 class _Sound:
     """Copies the sound of a file into another beside its pictures.
 
     Args:
         file: The file that is written.
+        heard: The file that has the sound.
         source: The video whose sound it is.
     """
 
-    def __init__(self, file: Any, source: Video) -> None:
-        import av
-
+    def __init__(self, file: Any, heard: Any, source: Video) -> None:
         self._file, self._source = file, source
-        self._input = av.open(f"file:{source.sound}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
         self._streams: dict[int, Any] = {}
-        self._encoded: dict[int, bool] = {}
+        self._encoded: set[int] = set()
+        self._newest: dict[int, int] = {}
         self._time = float("-inf")
-        for stream in self._input.streams.audio:
+        for stream in heard.streams.audio:
             context = stream.codec_context
             if context is None or not context.sample_rate:
                 source.note("sound of an unknown kind left out")
                 continue
-            if context.name in _COPIED or stream.codec_context.codec.name in _COPIED:
+            if context.codec.canonical_name in _COPIED:
                 made = file.add_stream_from_template(stream)
             else:
                 made = file.add_stream("aac", rate=_aac_rate(context.sample_rate))
                 made.layout = "mono" if context.channels == 1 else "stereo"
-                self._encoded[stream.index] = True
+                self._encoded.add(stream.index)
             self._streams[stream.index] = made
-        used = [s for s in self._input.streams.audio if s.index in self._streams]
-        self._packets = self._input.demux(used) if used else iter(())
+        used = [s for s in heard.streams.audio if s.index in self._streams]
+        self._packets = heard.demux(used) if used else iter(())
 
     def copy_until(self, time: float) -> None:
         """Copy the sound up to a time in seconds."""
@@ -259,27 +283,27 @@ class _Sound:
         while self._time < time:
             try:
                 packet = next(self._packets)
-            except StopIteration:
+            except (StopIteration, av.FFmpegError, ValueError) as error:
+                if not isinstance(error, StopIteration):
+                    self._source.note("damaged sound left out")
                 self._time = float("inf")
-                self._flush()
+                for index in self._encoded:
+                    self._file.mux(self._streams[index].encode(None))
                 return
-            except (av.FFmpegError, ValueError):
-                self._source.note("damaged sound left out")
-                self._time = float("inf")
-                self._flush()
-                return
-            if not packet.size:
-                continue
             moment = packet.pts if packet.dts is None else packet.dts
-            if moment is not None:
-                self._time = float(moment * packet.time_base) - self._source.start
+            if not packet.size or moment is None:
+                continue
             index = packet.stream_index
+            self._time = float(moment * packet.time_base) - self._source.start
             if index in self._encoded:
                 self._encode(index, packet)
-            elif moment is not None:
+            elif moment > self._newest.get(index, float("-inf")):
+                self._newest[index] = moment
                 self._shift(packet)
                 packet.stream = self._streams[index]
                 self._file.mux(packet)
+            else:
+                self._source.note("damaged sound left out")
 
     def _encode(self, index: int, packet: Any) -> None:
         import av
@@ -298,13 +322,6 @@ class _Sound:
             ticks = round(self._source.start / item.time_base)
             item.pts = None if item.pts is None else item.pts - ticks
             item.dts = None if item.dts is None else item.dts - ticks
-
-    def _flush(self) -> None:
-        for index in self._encoded:
-            self._file.mux(self._streams[index].encode(None))
-
-    def close(self) -> None:
-        self._input.close()
 
 
 def _aac_rate(rate: int) -> int:
