@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from facemodels.core.errors import InputError
+from facemodels.io.files import check_not_inputs
 from facemodels.models.formats import FAMILIES, read
 from facemodels.models.formats.native import write_native
 from facemodels.models.model_data import ModelData, truncated
@@ -41,9 +42,8 @@ def run(options: Namespace) -> int:
     for name in ("identity", "expression"):
         if getattr(options, name) is not None and getattr(options, name) < 0:
             raise InputError(f"--{name} must be 0 or more, got {getattr(options, name)}")
-    if options.output.exists() and Path(options.input).exists() and options.output.samefile(options.input):
-        raise InputError(f"{options.output}: the output is the input itself; give another name")
-    data = _read(options.input)
+    check_not_inputs([options.output], [options.input])
+    data = read_data(options.input)
     kept = truncated(data, options.identity, options.expression)
     write_native(kept, options.output)
     print(f"{options.input}\n{summary(data)}")
@@ -53,7 +53,8 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _read(name: str) -> ModelData:
+def read_data(name: str) -> ModelData:
+    """The arrays of a model: "builtin", or a model file or folder."""
     if name != "builtin":
         return read(name)
     from facemodels.models.builtin import builtin_data

@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 import torch
 
 from facemodels.cli import sources
-from facemodels.cli.convert import landmark_count
+from facemodels.cli.convert import landmark_count, read_data
 from facemodels.core.errors import InputError
+from facemodels.core.landmarks import NUM_LANDMARKS
+from facemodels.io.files import check_not_inputs, write_atomically
 from facemodels.methods import shipped
+from facemodels.models.builtin.expressions import NAMES as ARKIT
 from facemodels.models.formats import model_files, read
 
 
@@ -42,24 +45,92 @@ OPTIONAL = (
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.epilog = """example:
+    parser.epilog = """examples:
   facemodels doctor --json doctor.json
+  facemodels doctor builtin
+      a model: vertices, modes, landmarks, regions, expressions, license
+  facemodels doctor FLAME2020/generic_model.pkl
 
 The exit code is 0 if the library works; models and data sets that are missing are listed, but do
 not count. FACEMODELS_DATA names folders to search."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="describe this model: builtin, or a model file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings as JSON")
 
 
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
-    found = examine(search_folders())
-    print(report(found))
+    check_not_inputs([options.json], [options.model])
+    if options.model is not None:
+        found = {"works": True} | describe_model(options.model)
+        print("\n".join(_description(found)))
+    else:
+        found = examine(search_folders())
+        print(report(found))
     if options.json:
-        try:
-            options.json.write_text(json.dumps(found, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"{options.json}: expected a place to write to, found none ({error.strerror})") from error
+        write_atomically({options.json: (json.dumps(found, indent=1) + "\n").encode()})
     return 0 if found["works"] else 1
+
+
+def describe_model(name: str) -> dict[str, Any]:
+    """What a model has, of JSON types.
+
+    Args:
+        name: "builtin", or a model file.
+
+    Raises:
+        InputError: The file is missing, damaged or of no known family.
+    """
+    data = read_data(name)
+    size = (data.mean.max(0) - data.mean.min(0)).tolist()
+    regions = {region: len(vertices) for region, vertices in data.regions.items()}
+    has = data.has_landmark
+    return {
+        "name": data.name,
+        "vertices": len(data.mean),
+        "triangles": len(data.faces),
+        "size_mm": [round(side, 1) for side in size],
+        "identity": len(data.identity),
+        "expression": len(data.expression),
+        "expression_names": list(data.expression_names),
+        "blend_shapes": data.blendshapes,
+        "arkit": [name for name in ARKIT if name in data.expression_names],
+        "albedo": 0 if data.albedo is None else len(data.albedo),
+        "landmarks": [] if has is None else [int(k) for k in has.nonzero()[0]],
+        "regions": regions,
+        "texture_coordinates": data.uv is not None,
+        "symmetry": data.symmetry is not None,
+        "joints": [] if data.skeleton is None else list(data.skeleton.names),
+        "source": data.source,
+        "licence": data.licence,
+    }
+
+
+def _description(model: dict[str, Any]) -> list[str]:
+    landmarks, names = model["landmarks"], model["expression_names"]
+    missing = [str(k) for k in range(NUM_LANDMARKS) if k not in landmarks]
+    few = f"; without {', '.join(missing[:20])}{' ...' if len(missing) > 20 else ''}" if landmarks and missing else ""
+    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    if len(model["arkit"]) == len(names) and names:
+        arkit = "all of them ARKit's" if len(names) == len(ARKIT) else "all of them among ARKit's 52"
+    else:
+        arkit = f"{len(model['arkit'])} of ARKit's 52 among them"
+    kind = "activations in 0..1" if model["blend_shapes"] else "standard deviations"
+    modes = f"{model['identity']} identity, {model['expression']} expression, {model['albedo']} albedo"
+    width = max(map(len, model["regions"]), default=0)
+    return [
+        f"{model['name']}: {model['vertices']} vertices, {model['triangles']} triangles, "
+        + " x ".join(f"{side:.0f}" for side in model["size_mm"])
+        + " mm",
+        f"  modes: {modes}",
+        *([f"  expressions: {shown}; {kind}; {arkit}"] if names else []),
+        f"  landmarks: {len(landmarks)} of 68{few}",
+        *([f"  joints: {', '.join(model['joints'])}"] if model["joints"] else []),
+        f"  texture coordinates: {'yes' if model['texture_coordinates'] else 'no'}; "
+        f"mirror image of each vertex: {'known' if model['symmetry'] else 'not known'}",
+        f"  license: {model['licence'] or 'not known'}; source: {model['source'] or 'not known'}",
+        "  regions, model.regions[NAME] in Python:" if width else "  regions: none",
+        *(f"    {region:<{width}}  {count} vertices" for region, count in model["regions"].items()),
+    ]
 
 
 def search_folders() -> list[Path]:

@@ -50,8 +50,8 @@ def configure(parser: ArgumentParser) -> None:
 
 The folder gets overlay.png (the photo with landmarks, the fit over the photo, the shape),
 error.png, face.glb and face.html (the mesh with its expressions, and a viewer), coefficients.npz
-and coefficients.json. A fit that cannot be right (landmarks far off, in another order or mirrored; a
-shape that is no face) is written too, but is said, and the exit code is 1."""
+and coefficients.json. A fit that cannot be right (landmarks far off, in another order or mirrored;
+a shape that is no face) is written too, but is said, and the exit code is 1."""
     parser.add_argument(
         "input",
         type=Path,

@@ -267,6 +267,15 @@ def _is_running(process: int) -> bool:
     return True
 
 
+def _identity(path: str | Path) -> tuple[int, int] | str:
+    """The same for all names of one file."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
 def check_not_inputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None]) -> None:
     """Check that no file to be written is one that is read.
 
@@ -277,9 +286,9 @@ def check_not_inputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path
     Raises:
         InputError: one is both.
     """
-    read = {os.path.realpath(path) for path in inputs if path is not None}
+    read = {_identity(path) for path in inputs if path is not None}
     for path in outputs:
-        if path is not None and os.path.realpath(path) in read:
+        if path is not None and _identity(path) in read:
             raise InputError(f"{path}: the output is an input, which is never overwritten; give another name")
 
 

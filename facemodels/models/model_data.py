@@ -6,6 +6,7 @@ Conventions: millimeters, y up, +z out of the face, +x to the subject's left; fa
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,19 @@ class ModelData:
             raise InputError(f"{self.name}: {len(self.expression)} expressions have {len(self.expression_names)} names")
         if self.skeleton is not None:
             self.skeleton = self._checked_skeleton(self.skeleton)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a file that `facemodels.load_model` reads.
+
+        Args:
+            path: A name ending in .safetensors; an existing file is replaced once the new one is complete.
+
+        Raises:
+            InputError: The name ends in something else, or the file cannot be written.
+        """
+        from facemodels.models.formats.native import write_native  # which builds on this module
+
+        write_native(self, path)
 
     @property
     def has_landmark(self) -> np.ndarray | None:

@@ -9,7 +9,10 @@ import pytest
 
 from facemodels.cli import doctor, sources
 from facemodels.cli.main import main
+from facemodels.models.builtin import builtin_data
 from facemodels.models.formats import FAMILIES, ict
+from facemodels.models.formats.native import write_native
+from tests.face_patch import patch_data
 
 
 @pytest.fixture
@@ -156,7 +159,7 @@ def test_json_holds_all_that_is_printed(alone, capsys):
 def test_json_to_a_place_that_is_not_there_is_one_sentence(alone, capsys):
     assert main(["doctor", "--json", str(alone / "no" / "doctor.json")]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "doctor.json: expected a place to write to" in error
+    assert error.count("\n") == 1 and "doctor.json: the folder" in error
 
 
 def test_exit_code_is_1_when_nothing_can_be_drawn(alone, capsys, monkeypatch):
@@ -168,4 +171,24 @@ def test_exit_code_is_1_when_nothing_can_be_drawn(alone, capsys, monkeypatch):
 def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit):
         main(["doctor", "--help"])
-    assert "example:\n  facemodels doctor" in capsys.readouterr().out
+    assert "examples:\n  facemodels doctor" in capsys.readouterr().out
+
+
+def test_a_model_is_described_with_its_regions(alone, capsys):
+    code, said = run(capsys, "builtin", "--json", alone / "model.json")
+    assert code == 0 and "11737 vertices" in said and "all of them ARKit's" in said and "license: MIT" in said
+    model, data = json.loads((alone / "model.json").read_text()), builtin_data()
+    assert model["regions"] == {name: len(vertices) for name, vertices in data.regions.items()}
+    assert all(f"{name:<9}  {count} vertices" in said for name, count in model["regions"].items())
+    assert model["landmarks"] == list(range(68)) and len(model["arkit"]) == 52
+
+
+def test_what_a_model_lacks_is_said(alone, capsys):
+    data = patch_data()
+    data.landmark_weights[:17], data.contour = 0, None
+    write_native(data, alone / "51.safetensors")
+    code, said = run(capsys, alone / "51.safetensors")
+    assert code == 0 and "landmarks: 51 of 68; without 0, 1, 2" in said and "0 of ARKit's 52 among them" in said
+    assert "not known" in said
+    assert main(["doctor", str(alone / "none.safetensors")]) == 1
+    assert "none.safetensors: expected a model" in capsys.readouterr().err

@@ -25,6 +25,15 @@ def test_every_help_has_an_example(words, capsys, monkeypatch):
     assert f"facemodels {' '.join(words)}" in read_help(words, capsys, monkeypatch).split("example")[-1]
 
 
+def test_the_list_of_commands_needs_neither_torch_nor_numpy():
+    code = (
+        "import contextlib, io, sys; from facemodels.cli.main import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
+        "assert not {'torch', 'numpy', 'PIL', 'scipy'} & set(sys.modules), 'slow'"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 @pytest.mark.parametrize("words", HELP, ids=" ".join)
 def test_no_line_of_help_is_longer_than_100_columns(words, capsys, monkeypatch):
     assert max(map(len, read_help(words, capsys, monkeypatch).splitlines())) <= 100

