@@ -28,7 +28,7 @@ demo: $(VENV)/installed
 	$(PY) -m facerender demo/head.ply -o demo/depth.png --size 768 --yaw 35 --pass depth
 	$(PY) -m facemodels sheet -o demo/faces.jpg --viewer demo/viewer.html
 	$(PY) -c "import imageio.v3 as iio, skimage.data; iio.imwrite('demo/photo.png', skimage.data.astronaut())"
-	$(PY) -m facemodels reconstruct demo/photo.png -o demo --write overlay,landmarks,pose,glb,viewer,coefficients
+	$(PY) -m facemodels reconstruct demo/photo.png -o demo --write usual,viewer
 	@echo
 	@echo "In $(CURDIR)/demo:"
 	@echo "  photo_overlay.png, photo_landmarks.png,      the face found in photo.png (NASA's Eileen Collins,"
@@ -36,6 +36,11 @@ demo: $(VENV)/installed
 	@echo "  photo_0.glb, photo_0.html                    its mesh for Blender or a game engine, and a page to turn it on"
 	@echo "  head.png, head.gif, normals.png, depth.png   a mesh, rendered"
 	@echo "  faces.jpg, viewer.html                       random faces of the built-in model, and a page to make faces on"
+	@echo
+	@echo "The commands and the packages are in $(VENV). With a photo of your own:"
+	@echo "  $(VENV)/bin/facemodels reconstruct photo.jpg -o out"
+	@echo "  $(VENV)/bin/facemodels --help"
+	@echo "or, to leave out $(VENV)/bin/ in this shell:  . $(VENV)/bin/activate"
 
 # One process a core, each with one thread.
 test: $(VENV)/installed

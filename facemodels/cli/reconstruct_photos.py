@@ -118,7 +118,9 @@ def _note(picture: Picture) -> str:
 
 
 def _describe(faces: list[Face]) -> str:
-    """The number of faces, and the pose of the first three."""
-    angles = "; ".join("pitch {:.0f} yaw {:.0f} roll {:.0f}".format(*f.degrees) for f in faces[:3])
+    """The number of faces, and the score and pose of the first three."""
+    angles = "; ".join(
+        "score {:.2f} pitch {:.0f} yaw {:.0f} roll {:.0f}".format(f.score, *f.degrees) for f in faces[:3]
+    )
     more = "; ..." if len(faces) > 3 else ""
     return f"{len(faces)} face{'s' if len(faces) > 1 else ''} ({angles}{more})"

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from facemodels.core import drawing
 from facemodels.core.errors import InputError
+from facemodels.io.files import atomic_write, check_not_inputs
 from facemodels.models.sampling import random_coefficients
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -50,6 +51,7 @@ def run(options: Namespace) -> int:
         )
     if options.output.suffix.lower() not in _PICTURE_SUFFIXES:
         raise InputError(f"{options.output}: pictures are written as .png or .jpg")
+    check_not_inputs([options.output, options.viewer], [options.model])
     from facemodels.models.load import load_model
 
     model = load_model(options.model)
@@ -61,7 +63,9 @@ def run(options: Namespace) -> int:
         albedo = model.albedo(people.albedo[k : k + 1]) if people.albedo is not None and not options.clay else None
         yaw = torch.tensor([0.0, 35.0 if k % 2 else -35.0])
         pictures.append(drawing.portrait(vertices, model.topology, albedo, options.size, yaw))
-    iio.imwrite(options.output, drawing.to_bytes(drawing.tile(torch.cat(pictures), 2 * options.columns)))
+    with atomic_write(options.output) as part:
+        picture = drawing.to_bytes(drawing.tile(torch.cat(pictures), 2 * options.columns))
+        iio.imwrite(part, picture, extension=options.output.suffix.lower())
     print(f"{options.output}  {options.count} people of the model {model.name}, seed {options.seed}")
     if options.viewer:
         from facemodels.export import bake_albedo, mesh_of, write

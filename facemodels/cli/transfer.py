@@ -1,5 +1,6 @@
 """facemodels transfer: expressions from face to face in photographs and videos, or coefficients from model to model."""
 
+import io
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -18,8 +19,9 @@ from facemodels.core.errors import InputError, one_line
 from facemodels.export import mesh_of
 from facemodels.export import write as write_mesh
 from facemodels.fitting.transfer import Transfer
-from facemodels.io.files import atomic_write, check_writable
+from facemodels.io.files import atomic_write, check_not_inputs, check_writable, write_atomically
 from facemodels.io.images import load_picture
+from facemodels.io.results import result_folder
 from facemodels.io.video import Video, is_video, open_video
 from facemodels.io.video_writer import video_writers
 from facemodels.models.morphable import MorphableModel
@@ -95,6 +97,8 @@ def transfer_coefficients(path: Path, source_name: str, target_name: str, output
     """
     from facemodels.models.load import load_model
 
+    table = output.with_suffix(".csv")
+    check_not_inputs([output, table], [path, source_name, target_name])
     source, target = load_model(source_name), load_model(target_name)
     given = read_coefficients(path, source)
     transfer = Transfer(source, target)
@@ -106,7 +110,9 @@ def transfer_coefficients(path: Path, source_name: str, target_name: str, output
         if joints is not None:
             out["joints"] = joints
     arrays = {name: value.cpu().numpy() for name, value in out.items()}
-    np.savez(output, **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
+    write_atomically({output: packed.getvalue()})
     frames = len(out["expression"]) if "expression" in out else 0
     transferred = (["identity"] if identity is not None else []) + ([f"{frames} frames"] if frames else [])
     print(
@@ -114,7 +120,6 @@ def transfer_coefficients(path: Path, source_name: str, target_name: str, output
         f"{', '.join(transferred)}"
     )
     if frames and target.blendshapes:
-        table = output.with_suffix(".csv")
         write_curves(table, target.expression_names, out["expression"].cpu().numpy())
         print(f"{table}  {target.num_expression} curves")
 
@@ -204,6 +209,11 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
         InputError: A file cannot be read or written, or has no face.
     """
     check_writable(output)
+    with result_folder(output, [source, target]):
+        return _transfer_expression(source, target, output, method)
+
+
+def _transfer_expression(source: Path, target: Path, output: Path, method: str | None) -> int:
     worker = Reconstructor(method)
     photo = load_picture(target).image
     onto = _largest_face(worker, photo, target)

@@ -149,7 +149,16 @@ def save_landmarks(output: Output) -> list[Path]:
 
 
 # The names of the angles say which direction is positive, see `core.rotation.head_angles`.
-POSE_COLUMNS = ("frame", "pitch_up_deg", "yaw_left_deg", "roll_clockwise_deg", "x_px", "y_px", "scale_px_per_mm")
+POSE_COLUMNS = (
+    "frame",
+    "pitch_up_deg",
+    "yaw_left_deg",
+    "roll_clockwise_deg",
+    "x_px",
+    "y_px",
+    "scale_px_per_mm",
+    "score",
+)
 
 
 def save_pose(output: Output) -> list[Path]:
@@ -164,7 +173,7 @@ def save_pose(output: Output) -> list[Path]:
     for k, (frame, face) in enumerate(zip(output.frames, output.faces)):
         numbers = [*face.degrees, *face.translation.tolist()]
         moment = [f"{output.times[k]:.6f}"] if output.times is not None else []
-        writer.writerow([frame, *moment, *(f"{v:.3f}" for v in numbers), f"{face.scale:.5f}"])
+        writer.writerow([frame, *moment, *(f"{v:.3f}" for v in numbers), f"{face.scale:.5f}", f"{face.score:.4f}"])
     write_atomically({path: out.getvalue().encode()})
     return [path]
 

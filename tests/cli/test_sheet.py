@@ -28,3 +28,10 @@ def test_errors_are_one_sentence(arguments, words, capsys):
     assert main(["sheet", *arguments]) == 1
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+def test_a_model_is_never_overwritten_by_its_own_picture_or_viewer(tmp_path, capsys):
+    before = tmp_path / "model.html"  # whatever it is called
+    before.write_bytes(b"a model")
+    assert main(["sheet", "-o", str(tmp_path / "a.png"), "--model", str(before), "--viewer", str(before)]) == 1
+    assert "never overwritten" in capsys.readouterr().err and before.read_bytes() == b"a model"

@@ -128,3 +128,10 @@ def test_a_photograph_without_a_face_carries_nothing(stub, tmp_path, monkeypatch
     assert "a.png: no face was found" in capsys.readouterr().err
     assert main(["transfer", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]) == 1
     assert "of photographs give two, SOURCE and TARGET" in capsys.readouterr().err
+
+
+def test_coefficients_are_never_written_over_those_that_are_read(files, capsys):
+    before = (files / "in.npz").read_bytes()
+    words = [str(files / "in.npz"), "--from", str(files / "a.safetensors"), "--to", str(files / "b.safetensors")]
+    assert main(["transfer", *words, "-o", str(files / "in.npz")]) == 1
+    assert "never overwritten" in capsys.readouterr().err and (files / "in.npz").read_bytes() == before
