@@ -13,7 +13,7 @@ import numpy as np
 
 from facemodels.core.errors import InputError, one_line
 from facemodels.io.files import finish, part_path
-from facemodels.io.frames import is_hd
+from facemodels.io.frames import FLAGS, is_hd, linked_graph
 from facemodels.io.video import Video, open_container
 
 # Sound that .mp4 holds and players play; other sound is encoded anew.
@@ -146,7 +146,6 @@ class _Encoder:
 
     def __init__(self, part: Path, source: Video, shape: tuple[int, ...]) -> None:
         import av
-        from av.video.reformatter import Interpolation
 
         aspect, (height, width) = source.aspect, shape[:2]
         if aspect > 1:
@@ -155,8 +154,8 @@ class _Encoder:
             height = round(height * aspect)
         self._size = max(2, width // 2 * 2), max(2, height // 2 * 2)
         self._scaled = aspect != 1
+        self._graph: Any = None
         self._base, self._source = _time_base(source.time_base), source
-        self._flags = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
         self._matrix = _BT709 if is_hd(*self._size) else _BT601
         self._file = av.open(f"file:{part}", "w", format="mp4")
         stream = self._file.add_stream("libx264", options=_OPTIONS)
@@ -175,19 +174,17 @@ class _Encoder:
         import av
 
         width, height = self._size
-        if self._scaled:
-            given = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        else:
-            given = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
-        frame = given.reformat(
-            width=width,
-            height=height,
-            format="yuv420p",
-            src_color_range="JPEG",
-            dst_color_range="MPEG",
-            dst_colorspace="ITU709" if self._matrix == _BT709 else "ITU601",
-            interpolation=self._flags,
-        )
+        whole = image if self._scaled else image[:height, :width]
+        given = av.VideoFrame.from_ndarray(np.ascontiguousarray(whole), format="rgb24")
+        if self._graph is None:
+            matrix = "bt709" if self._matrix == _BT709 else "bt601"
+            scale = f"w={width}:h={height}:flags={FLAGS.replace('fast_bilinear', 'bicubic')}"
+            scale += f":out_color_matrix={matrix}:out_range=tv"
+            source = f"video_size={given.width}x{given.height}:pix_fmt=rgb24:time_base=1/1:pixel_aspect=1/1"
+            self._graph = linked_graph(source, [("scale", scale), ("format", "yuv420p")])
+        given.pts, given.time_base = self._last + 1, Fraction(1)
+        self._graph.vpush(given)
+        frame = self._graph.vpull()
         frame.colorspace, frame.color_range = self._matrix, 1
         frame.pts = self._last = max(self._last + 1, round(time / self._base))
         frame.time_base = self._base

@@ -169,9 +169,7 @@ def test_hdr_and_wide_gamuts_become_srgb(tmp_path, tags, transfer):
     coded = np.array([[0.2, 0.2, 0.2], [0.4, 0.4, 0.4], [0.5, 0.4, 0.35], [0.55, 0.55, 0.55]])
     image = np.repeat(np.repeat(coded.reshape(2, 2, 3), 24, 0), 32, 1)
     frame = av.VideoFrame.from_ndarray((image * 65535).astype(np.uint16), format="rgb48le")
-    frame = frame.reformat(
-        format="yuv420p10le", dst_colorspace="BT2020", src_color_range="JPEG", dst_color_range="MPEG"
-    )
+    frame = frame.reformat(format="yuv420p10le", dst_colorspace=9, src_color_range="JPEG", dst_color_range="MPEG")
     video, frames, _ = read(
         make_video(tmp_path / "a.mp4", [frame] * 3, codec="libx265", pixels="yuv420p10le", tags=tags)
     )
