@@ -94,7 +94,7 @@ def fit_mesh(
     if landmarks is None:
         unit = 10.0 ** round(math.log10(math.sqrt(SIZES[0] * SIZES[1]) / extent))
         scan = Surface(v * unit, topology)
-        start = find_face(scan, model)
+        start = find_face(scan, model, progress)
     else:
         given = to_tensor(landmarks).to(model.mean.device, torch.float64)
         labels = known_labels(model, given, "static")
@@ -303,7 +303,7 @@ def _cross_matrix(q: Tensor) -> Tensor:
     return torch.stack([torch.stack([o, -z, y], -1), torch.stack([z, o, -x], -1), torch.stack([-y, x, o], -1)], -2)
 
 
-def find_face(scan: Surface, model: MorphableModel) -> Similarity:
+def find_face(scan: Surface, model: MorphableModel, progress: bool = False) -> Similarity:
     """Find the rigid placement of the model's mean face on a scan that lies any way up.
 
     The face's region starts in the 24 orientations of a box along the scan's axes, and in those along its principal
@@ -314,6 +314,7 @@ def find_face(scan: Surface, model: MorphableModel) -> Similarity:
     Args:
         scan: In millimeters.
         model: The model.
+        progress: Show a bar on a terminal.
     """
     used, faces = torch.unique(model.faces[face_triangles(model)].long(), return_inverse=True)
     face = Surface(model.mean[used].double(), fr.Topology(faces.int(), len(used)))
@@ -376,7 +377,7 @@ def find_face(scan: Surface, model: MorphableModel) -> Similarity:
     distinct: list[Tensor] = []
     best: tuple[float, Similarity] | None = None
     shape = coefficient_layout(model, 20)
-    for k in order.tolist():
+    for k in tqdm(order.tolist(), "places", disable=None if progress else True, leave=False):
         start = Similarity(*(a[k] for a in starts))
         placed = start(points[some])
         if any((placed - other).norm(dim=-1).mean() < 20 for other in distinct):
