@@ -24,7 +24,7 @@ PICTURE_SUFFIXES = (
 )
 
 MAX_PIXELS = 52_000_000  # of a picture in memory; larger ones are read at a half, a third ... of their size
-_FEW = 32_000_000  # pixels that any file may claim
+_FEW = 16_000_000  # pixels that any file may claim
 _PIXELS_PER_BYTE = 250  # above this a file is far smaller than what it claims to hold; a flat JPEG has 60
 _MAX_WHOLE = 260_000_000  # pixels of the formats that are decoded as a whole before they can be made smaller
 _MAX_JPEG = 2_000_000_000

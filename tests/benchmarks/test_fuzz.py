@@ -1,0 +1,37 @@
+"""The fuzzer: its cases can be made again, and it tells a good end of a command from a bad one."""
+
+import pytest
+
+from benchmarks.fuzz import damaged, verdict
+from benchmarks.fuzz_kinds import KINDS
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    return sorted(KINDS["pictures"].samples(tmp_path_factory.mktemp("samples")))
+
+
+def test_a_case_is_the_same_file_each_time_and_others_differ(samples):
+    cases = [damaged(samples, 3, number) for number in range(40)]
+    assert cases == [damaged(samples, 3, number) for number in range(40)]
+    assert len({case.content for case in cases}) > 30 and cases != [damaged(samples, 4, n) for n in range(40)]
+    assert all(len(case.content) < 100_000 for case in cases)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "left", "wrong"),
+    [
+        (0, "", ["a.png"], None),
+        (1, "a.png: not a readable picture (cut off)\n", [], None),
+        (1, "", [], "without a word"),
+        (1, "something is wrong\n", [], "not named"),
+        (1, "a.png\n" * 9, [], "9 lines"),
+        (2, "a.png\n", [], "exit code 2"),
+        ("ValueError: x", "", [], "exit code ValueError"),
+        (1, "a.png\nTraceback (most recent call last):\n", [], "a traceback"),
+        (0, "", [".0-12@host.part"], "left behind"),
+    ],
+)
+def test_what_may_be_said_and_left_is_told_from_what_may_not(code, said, left, wrong):
+    found = verdict(code, said, "a.png", left)
+    assert found is None if wrong is None else wrong in found
