@@ -1,15 +1,21 @@
 """facemodels train: trains a method."""
 
 import argparse
+import dataclasses
+import json
 import os
+import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 from facemodels.core.errors import InputError
 from facemodels.methods.registry import METHODS, method_class
-from facemodels.training.checkpoint import checkpoints
-from facemodels.training.config import configured
-from facemodels.training.describe import settings_toml
+from facemodels.training.checkpoint import check, checkpoints, steps_of
+from facemodels.training.config import Config, configured, read_settings
+from facemodels.training.describe import documented_settings, settings_toml
 from facemodels.training.loop import train
+from facemodels.training.method import Method
 
 DEFAULT_PRESET = "cpu"
 
@@ -18,20 +24,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.epilog = """examples:
   facemodels train e2far --preset cpu --set output=runs/e2far
-  facemodels train e2far --preset cpu --set output=runs/e2far --resume auto
-      resumes a stopped or killed run
+  facemodels train e2far --set output=runs/e2far --resume auto
+      resumes a stopped or killed run, with its settings
+  facemodels train dasl --help
+      lists the settings of 2DASL
   facemodels train dasl --settings --preset gpu > dasl.toml
       writes all settings, for --config
   torchrun --nproc-per-node 8 -m facemodels train e2far --preset gpu
 
 A preset is a set of settings; --config FILE (JSON or TOML) and then --set change single ones. The
 run's folder holds config.json, metrics.jsonl, panels/ (pictures) and checkpoints/ (weights as
-safetensors; the best and the last are kept)."""
-    parser.add_argument("method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
+safetensors; the best and the last are kept). With TensorBoard installed (pip install tensorboard),
+the metrics are in tensorboard/ too."""
+    methods = parser.add_subparsers(dest="method", required=True, metavar="METHOD", parser_class=_MethodParser)
+    for name in METHODS:
+        methods.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter).method = name
+
+
+class _MethodParser(argparse.ArgumentParser):
+    """The parser of a method, which gets its arguments only when it is used: other methods are not imported."""
+
+    method: str | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.method is not None:
+            method = method_class(self.method)
+            self.description = f"Train {self.method}."
+            self.epilog = settings_help(method)
+            self.method = None
+            _add_arguments(self, method)
+        return super().parse_known_args(args, namespace)
+
+
+def _add_arguments(parser: argparse.ArgumentParser, method: type[Method]) -> None:
     parser.add_argument(
         "--preset",
-        help="smoke (seconds), ablation (minutes), cpu (two cores, under an hour), gpu, paper "
-        f"(default: {DEFAULT_PRESET})",
+        help=f"{', '.join(method.PRESETS)}: seconds (smoke), minutes (ablation), under an hour on two cores (cpu) "
+        f"(default: {DEFAULT_PRESET}; of a resumed run, its own settings)",
     )
     parser.add_argument("--config", metavar="FILE", help="settings as JSON or TOML")
     parser.add_argument(
@@ -40,36 +69,106 @@ safetensors; the best and the last are kept)."""
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="one setting; may be repeated",
+        help="one of the settings below; may be repeated",
     )
     parser.add_argument(
         "--settings",
         dest="show_settings",
         action="store_true",
-        help="print all settings of the method with their descriptions, as TOML, and exit: the defaults, changed by "
-        "--preset, --config and --set where given",
+        help="print all settings with their descriptions, as TOML, and exit: the defaults, changed by --preset, "
+        "--config and --set where given",
     )
     parser.add_argument(
         "--resume",
         default="never",
         metavar="auto|never|CHECKPOINT",
-        help="resume from the last checkpoint in the run's folder, or from the given one (default: never)",
+        help="resume from the last checkpoint in the run's folder, or from the given one, with the settings of the run "
+        "(default: never)",
     )
+
+
+def settings_help(method: type[Method]) -> str:
+    """The settings of a method by group, with defaults and descriptions, at most 100 columns wide."""
+    name = method.name
+    lines = [
+        "examples:",
+        f"  facemodels train {name} --preset smoke --set output=runs/{name}",
+        f"  facemodels train {name} --set output=runs/{name} --resume auto",
+        "",
+        "settings (--set KEY=VALUE), with their defaults, of which a preset changes some:",
+    ]
+    group = None
+    for setting in documented_settings(method.config_class):
+        if setting.group != group:
+            group = setting.group
+            lines += ["", f"  {group}"]
+        default = json.dumps(setting.default, ensure_ascii=False)
+        if isinstance(setting.default, str):
+            default = setting.default
+        elif isinstance(setting.default, tuple):
+            default = ",".join(map(str, setting.default))
+        lines += textwrap.wrap(
+            f"{setting.name}={default}  {setting}", 98, initial_indent="    ", subsequent_indent=" " * 8
+        )
+    return "\n".join(lines)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     method = method_class(options.method)
-    preset = options.preset or (None if options.show_settings else DEFAULT_PRESET)
-    if preset is not None and preset not in method.PRESETS:
-        raise InputError(f"there is no preset {preset!r} of {options.method}; there are {', '.join(method.PRESETS)}")
-    values = method.PRESETS[preset] if preset is not None else None
-    config = configured(method.config_class, values, options.config, options.settings)
+    if options.preset is not None and options.preset not in method.PRESETS:
+        raise InputError(
+            f"there is no preset {options.preset!r} of {options.method}; there are {', '.join(method.PRESETS)}"
+        )
+    config = _settings(method, options)
     if options.show_settings:
         print(settings_toml(config), end="")
         return 0
+    folder = Path(config.output) / "checkpoints"
+    was_finished = options.resume == "auto" and any(steps_of(c) >= config.steps for c in checkpoints(folder))
     train(method, config, options.resume)
-    if int(os.environ.get("RANK", 0)) == 0:
-        last = checkpoints(Path(config.output) / "checkpoints")[-1]
-        print(f"trained; {last} is the last checkpoint, metrics and pictures are in {config.output}")
+    if int(os.environ.get("RANK", 0)) == 0 and not was_finished:
+        last = checkpoints(folder)[-1]
+        print(
+            f"trained; {last} is the last checkpoint, metrics and pictures are in {config.output}\n"
+            f"  facemodels reconstruct photo.jpg -o out --method {last}\n"
+            f"  facemodels evaluate aflw2000 --data AFLW2000-3D.zip --checkpoint {last}"
+        )
     return 0
+
+
+def _settings(method: type[Method], options: argparse.Namespace) -> Config:
+    """The settings that the options ask for; those of a run that is resumed come before its preset's."""
+    preset = options.preset or (None if options.show_settings else DEFAULT_PRESET)
+    config = configured(
+        method.config_class, method.PRESETS[preset] if preset else None, options.config, options.settings
+    )
+    if options.resume == "never" or options.show_settings:
+        return config
+    if options.resume == "auto":
+        folder = Path(config.output)
+        present = checkpoints(folder / "checkpoints")
+        if not present:
+            print(f"{folder}: holds no checkpoint to resume from, so a new run begins", file=sys.stderr)
+        present = [*present, folder]  # the settings of the run itself come first
+    else:
+        present = [Path(options.resume)]
+        folder = present[0].resolve().parent.parent
+    own = next((found for c in reversed(present) if (found := _read_own(c, method)) is not None), None)
+    if own is None:
+        return config  # none, or all are damaged: the training says so
+    own["output"] = str(folder)
+    if options.preset is not None:
+        own |= method.PRESETS[options.preset]
+    return configured(method.config_class, own, options.config, options.settings)
+
+
+def _read_own(checkpoint: Path, method: type[Method]) -> dict[str, Any] | None:
+    """The settings of a checkpoint by name; None if they are damaged."""
+    try:
+        check(checkpoint, ["config.json"])
+        values = read_settings(checkpoint / "config.json")
+    except InputError:
+        return None
+    known = {f.name for f in dataclasses.fields(method.config_class)}
+    return {k: v for k, v in values.items() if k in known}

@@ -9,6 +9,7 @@
 * `errors`: the error for users.
 * `landmarks`: what is known of 68, 21 and 5 landmarks.
 * `parameters`: the parameters of faces in pictures.
+* `progress`: how far a slow step is.
 * `rotation`: rotation vectors.
 * `seeding`: seeds from numbers.
 * `surface`: closest points on meshes, and alignment of surfaces (ICP).

@@ -3,9 +3,12 @@ renders through `facerender` itself.
 """
 
 import math
+import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import facerender as fr
@@ -85,6 +88,29 @@ def tile(images: Tensor, columns: int, gap: int = 0) -> Tensor:
         y, x = k // columns * (h + gap), k % columns * (w + gap)
         sheet[y : y + h, x : x + w] = image
     return sheet
+
+
+def captioned(picture: np.ndarray, rows: Sequence[str]) -> np.ndarray:
+    """Write beside each row of a picture what it shows.
+
+    Args:
+        picture: uint8 [H,W,3], rows of one height.
+        rows: The caption of each row.
+
+    Returns:
+        uint8 [H,W+margin,3].
+    """
+    height = picture.shape[0] // len(rows)
+    size = max(9, min(14, height // 8))
+    font = ImageFont.load_default(size)
+    margin = 11 * size
+    text = [textwrap.fill(row, int(margin / font.getlength("n")) - 1) for row in rows]
+    page = Image.new("RGB", (margin + picture.shape[1], picture.shape[0]), (255, 255, 255))
+    page.paste(Image.fromarray(picture), (margin, 0))
+    draw = ImageDraw.Draw(page)
+    for k, words in enumerate(text):
+        draw.multiline_text((size // 2, height * (k + 0.5)), words, fill=(25, 30, 38), font=font, anchor="lm")
+    return np.asarray(page)
 
 
 def draw_points(

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from facemodels.core.errors import InputError, one_line
+from facemodels.core.progress import progress as core_progress
 from facemodels.core.seeding import seed_of
 from facemodels.data import FaceBatch, Source
 
@@ -104,9 +104,7 @@ class Cached(Shuffled):
     def __init__(self, source: Source, seed: int, count: int, block: int = 64, progress: bool = True) -> None:
         parts: list[FaceBatch] = []
         images: Tensor | None = None
-        for k in tqdm(
-            range(0, count, block), desc="rendering samples", disable=None if progress else True, leave=False
-        ):
+        for k in core_progress(range(0, count, block), f"rendering {count:,} samples", quiet=not progress):
             faces = source(seed, k // block, range(min(block, count - k)))
             if images is None:
                 images = torch.empty(count, *faces.image.shape[1:], dtype=torch.uint8)
@@ -135,14 +133,12 @@ def load_in_threads(
         except InputError as error:
             return error
 
-    with (
-        ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool,
-        tqdm(total=len(names), desc=desc, disable=None, leave=False) as bar,
-    ):
+    def samples(pool: ThreadPoolExecutor) -> Iterator[tuple[Name, Loaded | InputError]]:
         for k in range(0, len(names), 256):  # not all at once: pictures would pile up where the consumer is slow
-            for name, sample in zip(names[k : k + 256], pool.map(attempt, names[k : k + 256])):
-                yield name, sample
-                bar.update()
+            yield from zip(names[k : k + 256], pool.map(attempt, names[k : k + 256]))
+
+    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+        yield from core_progress(samples(pool), desc, len(names))
 
 
 def collect_samples(

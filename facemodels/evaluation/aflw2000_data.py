@@ -25,11 +25,11 @@ BATCH = 32  # crops that go through a network together
 LAYOUT = f"""The data, as the data set comes; a zip of it will do:
   DATA/                      this folder, or one that holds it as AFLW2000*
     image00002.jpg           a photograph
-    image00002.mat           its labels, MATLAB 5: pt3d_68 [3,68], x and y in pixels, 1-based, y down,
+    image00002.mat           labels, MATLAB 5: pt3d_68 [3,68], x and y in pixels, 1-based, y down,
                              z in pixels toward the viewer; Pose_Para [1,7]: pitch, yaw, roll in
                              radians, x, y, z in pixels, scale; Shape_Para [199,1], Exp_Para [29,1]
     ...
-  DATA_labels.npz            beside DATA or DATA.zip, optional: names [N]; pts68_reannotated [N,2,68]
+  DATA_labels.npz            beside DATA or DATA.zip or none: names [N], pts68_reannotated [N,2,68]
                              and roi_box [N,4] (left, top, right, bottom), pixels, 1-based;
                              yaw_aflw_deg [N], degrees
 

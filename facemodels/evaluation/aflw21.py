@@ -101,7 +101,7 @@ def configure(parser: ArgumentParser) -> None:
 The data, one of two layouts:
   DATA/                      or the .zip itself, under any name
     aflw_crops.zip           image00002.jpg ...: crops of 120 x 120 pixels, in any folder of the zip
-    aflw_crops_labels.npz    names [N]: image00002.jpg ...; pts21 [N,2,21], pixels of the photograph,
+    aflw_crops_labels.npz    names [N]: image00002.jpg ...; pts21 [N,2,21], pixels of the photo,
                              1-based, y down, not positive where a point is hidden; roi_box [N,4]:
                              left, top, right and bottom of the crop there; yaw_deg [N], degrees;
                              pts68 [N,2,68], the fitted points, as pts21 (optional)

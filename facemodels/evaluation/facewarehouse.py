@@ -58,7 +58,7 @@ The data:
     landmarks.txt            68 vertex numbers of the meshes, counted from 0, -1 where unknown;
                              the data set lacks it
     Tester_1/TrainingPose/
-      pose_0.obj             a registered mesh; all have the same vertices in the same order. Its unit
+      pose_0.obj             registered mesh; all have the same vertices in the same order. Its unit
                              is found: millimeters times a power of ten
       pose_0.png             the photograph of the same expression, .png, .jpg or another picture
       pose_0.txt             its landmarks, optional

@@ -73,7 +73,7 @@ The data:
         scan.obj             the scan, any name, millimeters; with its texture for --variant nme
         scan.txt             its 68 landmarks [68,3] in the scan's coordinates, .txt, .npy or .json,
                              NaN where one is unknown; the data set lacks it
-      Video/CONDITION/       for --variant rmse: Indoor-Cooperative, PTZ-Indoor, PTZ-Outdoor, or others
+      Video/CONDITION/       for --variant rmse: Indoor-Cooperative, PTZ-Indoor, PTZ-Outdoor, others
         000.png ...          frames of the video as pictures, of which 5 are taken
         000.txt ...          their landmarks, optional
     subject_02/ ...

@@ -95,19 +95,19 @@ def configure(parser: ArgumentParser) -> None:
     """Add the protocol's arguments."""
     parser.epilog = f"""examples:
   facemodels evaluate now --method dasl --data NoW --json now.json --curve now.png
-  facemodels evaluate now --predictions predicted_meshes --data NoW     another method, from its files
+  facemodels evaluate now --predictions predicted_meshes --data NoW   another method, from its files
 
 The data, as the challenge's validation set comes:
   DATA/
     imagepathsvalidation.txt         a photograph a line: SUBJECT/CHALLENGE/NAME.jpg
     scans/SUBJECT/*.obj              one neutral scan each, .obj, millimeters
-    scans_lmks_onlypp/SUBJECT/*.pp   its seven landmarks, picked in MeshLab, in the scan's coordinates
-    NoW_Dataset/final_release_version/                     (or final_release_version/, or DATA itself)
+    scans_lmks_onlypp/SUBJECT/*.pp   seven landmarks picked in MeshLab, in the scan's coordinates
+    NoW_Dataset/final_release_version/                   (or final_release_version/, or DATA itself)
       iphone_pictures/SUBJECT/CHALLENGE/NAME.jpg           photographs
-      detected_face/SUBJECT/CHALLENGE/NAME.npy             a dictionary left, top, right, bottom: pixels
+      detected_face/SUBJECT/CHALLENGE/NAME.npy             left, top, right, bottom by name, pixels
 
 Predictions, a folder with a neutral mesh for each photograph:
-  predicted_meshes/SUBJECT/CHALLENGE/NAME.obj              or .ply; any mesh, coordinates as you like
+  predicted_meshes/SUBJECT/CHALLENGE/NAME.obj              or .ply; any mesh, any coordinates
   predicted_meshes/SUBJECT/CHALLENGE/NAME.txt              or .npy: its seven landmarks [7,3] on it
 
 {ORDER_SEVEN}"""

@@ -101,10 +101,10 @@ def configure(parser: ArgumentParser) -> None:
 The data:
   DATA/
     REALY_HIFI3D_keypoints/
-      1.obj                  85 keypoints of scan 1, lines v x y z, in the scan's coordinates and unit
+      1.obj                  85 keypoints of scan 1, lines v x y z, in the scan's coordinates, unit
     REALY_scan_region/1/
       nose.obj mouth.obj forehead.obj cheek.obj            the regions of scan 1
-    metrical_scale.txt       millimeters in a scan's unit: scan 1 in the first row, scan 100 in row 100,
+    metrical_scale.txt       millimeters in a scan's unit: scan 1 in row 1, scan 100 in row 100,
                              also where fewer scans are there
     REALY_image/             pictures, here or in folders below
       1.jpg                  of scan 1, frontal

@@ -2,8 +2,8 @@
 
 * `files`: what the readers and writers share: existing files, checked arrays, .npz, atomic writes.
 * `images`: pictures.
-* `landmarks`: landmark files of photos and meshes. `landmark_tables`, `landmark_trees`: what is in them; `landmark_names`:
-  what tools call the points.
+* `landmarks`: landmark files of photos and meshes. `landmark_tables`, `landmark_trees`: what is in them;
+  `landmark_names`: what tools call the points.
 * `matfile`: numeric arrays of MATLAB files.
 * `pickles`: pickles and object arrays, without running what is in them.
 * `video`: videos and webcams.

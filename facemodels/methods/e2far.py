@@ -18,7 +18,7 @@ beyond it, the light trunk and its landmarks among them.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,8 @@ from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.losses import gram_loss, gram_matrix, landmark_loss, shape_alone
 from facemodels.methods.face_method import FaceMethod
 from facemodels.networks import LightNet, VGGFace, load_weights, regression_head
-from facemodels.training.config import Config
+from facemodels.training.config import SAMPLES, WEIGHT, Config, Ranges
+from facemodels.training.method import Panel
 from facerender.color import to_linear
 
 # Random changes of cached renderings, against overfitting to them (see docs/notes/e2far.md).
@@ -62,6 +63,15 @@ HELD_OUT = 7_000_003  # seed of validation faces, whatever the seed of training
 @dataclass
 class E2FARConfig(Config):
     """Settings of UH-E2FAR."""
+
+    RANGES: ClassVar[Ranges] = {
+        "batch": (2, 65_536),  # for batch norm
+        "cache": SAMPLES,
+        "yaw": (0.0, 90.0),
+        "held_out": (1, SAMPLES[1]),
+        "expression_weight": WEIGHT,
+        "landmark_weight": WEIGHT,
+    }
 
     output: str = "runs/e2far"
 
@@ -90,11 +100,6 @@ class E2FARConfig(Config):
         super().__post_init__()
         if self.trunk not in ("vgg", "light"):
             raise InputError(f"trunk must be vgg or light, got {self.trunk!r}")
-        if self.held_out < 1 or self.cache < 0 or self.batch < 2:
-            raise InputError(
-                "held_out must be at least 1, cache at least 0 and batch, for batch norm, at least 2, "
-                f"got {self.held_out}, {self.cache} and {self.batch}"
-            )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -310,12 +315,13 @@ class E2FAR(FaceMethod):
             sums += torch.stack([*neutral, *moved, error * len(identity)])
         return dict(zip(names, (sums / self.config.held_out).tolist()))
 
-    def visualize(self, batch: FaceBatch) -> Tensor:
-        """Draw pictures, true shapes and predicted shapes, a column each; the shapes without pose."""
+    def visualize(self, batch: FaceBatch) -> Panel:
+        """Draw pictures, true shapes and predicted shapes; the shapes without pose."""
         n = min(6, len(batch))
         assert batch.identity is not None and batch.expression is not None
         identity, expression = self.predict(batch.image[:n])
         size = self.network.size
         shapes = [self.model.shape(batch.identity[:n], batch.expression[:n]), self.model.shape(identity, expression)]
         drawn = [portrait(v, self.model.topology, size=size) for v in shapes]
-        return tile(torch.stack([to_linear(batch.image[:n]).permute(0, 2, 3, 1), *drawn], 1).flatten(0, 1), 6)
+        rows = torch.cat([to_linear(batch.image[:n]).permute(0, 2, 3, 1), *drawn])
+        return Panel(tile(rows, n), ("picture", "true shape", "predicted shape"))

@@ -1,6 +1,5 @@
 """What the reconstruction methods have in common: each is trained about one morphable model."""
 
-import json
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +10,7 @@ from facemodels.methods.shipped import method_folder
 from facemodels.models.load import load_model
 from facemodels.models.morphable import MorphableModel
 from facemodels.training.checkpoint import load_weights
-from facemodels.training.config import configured
+from facemodels.training.config import configured, read_json
 from facemodels.training.method import Method
 
 
@@ -58,7 +57,7 @@ class FaceMethod(Method):
         if not path:
             return
         folder, name = method_folder(path)
-        model = json.loads((folder / "config.json").read_text()).get("model", "builtin")
+        model = read_json(folder / "config.json").get("model", "builtin")
         if name != self.name or model != self.config.model:
             raise InputError(
                 f"{path}: a checkpoint of {name} with the model {model}; start must be one of {self.name} with "

@@ -17,6 +17,7 @@ from facemodels.core.errors import InputError
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.methods.face_method import FaceMethod
 from facemodels.models.morphable import MorphableModel
+from facemodels.training.config import read_json
 
 FILE = "neutral.json"
 SHARE = 0.9  # of the neutral faces, which are below
@@ -32,7 +33,7 @@ def read_neutral(folder: Path, model: MorphableModel) -> Tensor | None:
     if not (folder / FILE).is_file():
         return None
     try:
-        curves = json.loads((folder / FILE).read_text())
+        curves = read_json(folder / FILE)
         values = torch.tensor([float(curves[name]) for name in model.expression_names])
     except (ValueError, KeyError, TypeError):
         values = torch.tensor([torch.nan])

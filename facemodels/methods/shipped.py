@@ -1,11 +1,10 @@
 """Where trained methods lie: weights that ship, by their names, and checkpoints, by their folders."""
 
-import json
 from pathlib import Path
 
 from facemodels import weights
 from facemodels.core.errors import InputError
-from facemodels.training.checkpoint import checkpoints
+from facemodels.training.checkpoint import checkpoints, method_name
 
 WEIGHTS_FOLDER = weights.FOLDER
 BEST_FIRST = ("dasl-aflw", "pgn", "dasl", "e2far", "cycle")  # shipped weights; the first one present is the default
@@ -62,10 +61,4 @@ def method_folder(checkpoint: str | Path | None) -> tuple[Path, str]:
         else:
             hint = f", and not the name of shipped weights ({', '.join(shipped) or 'there are none'})"
         raise InputError(f"{folder}: not a checkpoint (it must hold weights.safetensors and config.json){hint}")
-    try:
-        return folder, json.loads((folder / "config.json").read_text())["method"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder / 'config.json'}: expected the settings of a method, with its name as method "
-            f"({type(error).__name__})"
-        ) from None
+    return folder, method_name(folder)

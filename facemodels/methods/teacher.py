@@ -17,10 +17,10 @@ from typing import NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import center_depth, eighteen_points, mirror_order
+from facemodels.core.progress import progress
 from facemodels.data import FaceBatch
 from facemodels.data.augment import warp_faces
 from facemodels.data.photographs import photographs, write_teacher_labels
@@ -81,7 +81,7 @@ def predict_landmarks(
     """
     found, errors, side = [], [], faces.image.shape[-1]
     assert faces.landmarks is not None
-    for k in tqdm(range(0, len(faces), batch), desc="predicting landmarks", disable=None, leave=False):
+    for k in progress(range(0, len(faces), batch), "predicting landmarks"):
         image = faces.image[k : k + batch].float() / 255
         if side != method.size:
             size = (method.size, method.size)

@@ -4,12 +4,14 @@ weights.safetensors   parameters and buffers of the method
 average.safetensors   their moving average, if the run has one
 config.json           the settings, and the name of the method
 state.pt              optimizers, random number generators, step and best result: what resuming needs
+checksums.json        SHA-256 of each of these files
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from facemodels.core.errors import InputError
-from facemodels.training.config import config_json, read_settings
+from facemodels.core.errors import InputError, one_line
+from facemodels.training.config import config_json, read_json
 from facemodels.training.method import Method
+
+CHECKSUMS = "checksums.json"
+FILES = ("weights.safetensors", "config.json", "state.pt", "average.safetensors")  # the last one not in every run
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+class DamagedError(InputError):
+    """A checkpoint that is damaged or incomplete."""
 
 
 def save_checkpoint(
@@ -69,6 +79,8 @@ def save_checkpoint(
         states = {k: o.state_dict() for k, o in optimizers.items()}
         torch.save({"step": step, "optimizers": states, "rng": rng, "results": dict(results)}, partial / "state.pt")
         (partial / "config.json").write_text(config_json(method.name, method.config))
+        sums = {file.name: _checksum(file) for file in sorted(partial.iterdir())}
+        (partial / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n")
         for file in partial.iterdir():
             shutil.copymode(partial / "config.json", file)  # safetensors makes its files private
             with open(file, "rb") as f:
@@ -100,7 +112,116 @@ def _sync_folder(folder: Path) -> None:
 
 def checkpoints(folder: str | Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first; none if there is no such folder."""
-    return sorted(p for p in Path(folder).glob("step-*") if p.is_dir()) if Path(folder).is_dir() else []
+    if not Path(folder).is_dir():
+        return []
+    return sorted((p for p in Path(folder).glob("step-*") if p.is_dir() and steps_of(p) >= 0), key=steps_of)
+
+
+def _checksum(file: Path) -> str:
+    with open(file, "rb") as content:
+        if hasattr(hashlib, "file_digest"):  # Python 3.11
+            return hashlib.file_digest(content, "sha256").hexdigest()
+        return hashlib.sha256(content.read()).hexdigest()
+
+
+def check(checkpoint: Path, names: Collection[str] | None = None) -> None:
+    """Check the files of a checkpoint against its checksums; one of an older version has none, and passes.
+
+    Args:
+        checkpoint: The folder of the checkpoint.
+        names: The files to check; None for all.
+
+    Raises:
+        DamagedError: A file is missing, or differs from what was written.
+    """
+    path = checkpoint / CHECKSUMS
+    if not path.is_file():
+        return
+    try:
+        sums = read_json(path)
+    except InputError as error:
+        raise DamagedError(str(error)) from None
+    if not isinstance(sums, dict) or not {*FILES[:-1]} <= sums.keys():
+        raise DamagedError(f"{path}: damaged (it must hold the checksums of {', '.join(FILES[:-1])})")
+    for name in FILES if names is None else names:
+        try:
+            if name in sums and _checksum(checkpoint / name) != sums[name]:
+                raise DamagedError(f"{checkpoint / name}: damaged (it is not what was written)")
+        except OSError as error:
+            raise DamagedError(f"{checkpoint / name}: missing or unreadable ({error.strerror})") from error
+
+
+def last_usable(folder: Path, loads: Callable[[Path], Any]) -> tuple[Path | None, list[str]]:
+    """Find the last checkpoint that is not damaged; damaged ones after it are moved aside, not deleted.
+
+    Args:
+        folder: Where the run's checkpoints are.
+        loads: Loads a checkpoint; raises `DamagedError` if it is damaged.
+
+    Returns:
+        The checkpoint, None if there is none at all; and a sentence for each that was moved.
+
+    Raises:
+        InputError: All of them are damaged; they stay where they are.
+    """
+    present = checkpoints(folder)
+    damaged: list[tuple[Path, DamagedError]] = []
+    usable = None
+    for checkpoint in reversed(present):
+        try:
+            check(checkpoint)
+            loads(checkpoint)
+            usable = checkpoint
+            break
+        except DamagedError as error:
+            damaged.append((checkpoint, error))
+    if damaged and usable is None:
+        raise InputError(
+            f"{folder}: every checkpoint is damaged, the last one so: {damaged[0][1]}; begin another run with "
+            "--set output=DIR"
+        )
+    sentences = []
+    for checkpoint, why in damaged:
+        assert usable is not None
+        sentences.append(f"{why}; moved to {_move_aside(checkpoint).name}, going on from {usable.name}")
+    return usable, sentences
+
+
+def _move_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint so that it is none any more; return its new name."""
+    aside, number = checkpoint.with_name(f"damaged-{checkpoint.name}"), 1
+    while aside.exists():
+        number += 1
+        aside = checkpoint.with_name(f"damaged-{checkpoint.name}-{number}")
+    try:
+        os.replace(checkpoint, aside)
+    except OSError as error:
+        raise InputError(
+            f"{checkpoint}: damaged, and could not be renamed to {aside.name} ({error.strerror})"
+        ) from error
+    return aside
+
+
+def steps_of(checkpoint: Path) -> int:
+    """The number of steps after which a checkpoint was written, from its name; -1 if the name says none."""
+    number = checkpoint.name.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1
+
+
+def method_name(checkpoint: Path) -> str:
+    """The name of the method of a checkpoint.
+
+    Raises:
+        DamagedError: config.json is missing or damaged.
+    """
+    file = checkpoint / "config.json"
+    try:
+        content = read_json(file)
+    except InputError as error:
+        raise DamagedError(str(error)) from None
+    if not isinstance(content, dict) or not isinstance(content.get("method"), str):
+        raise DamagedError(f"{file}: expected the settings of a method, with its name as method")
+    return str(content["method"])
 
 
 def load_weights(method: Method, checkpoint: str | Path, averaged: bool = True) -> None:
@@ -119,15 +240,15 @@ def load_weights(method: Method, checkpoint: str | Path, averaged: bool = True) 
     if not averaged or not file.is_file():
         file = checkpoint / "weights.safetensors"
     if not (checkpoint / "config.json").is_file() or not file.is_file():
-        raise InputError(f"{checkpoint}: not a checkpoint (it must hold weights.safetensors and config.json)")
-    read_settings(checkpoint / "config.json")  # is it JSON?
-    name = json.loads((checkpoint / "config.json").read_text()).get("method")
+        raise DamagedError(f"{checkpoint}: not a checkpoint (it must hold weights.safetensors and config.json)")
+    check(checkpoint, [file.name])
+    name = method_name(checkpoint)
     if name != method.name:
         raise InputError(f"{checkpoint}: a checkpoint of the method {name}, not of {method.name}")
     try:
         weights = load_file(file)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{file}: damaged ({error})") from error
+        raise DamagedError(f"{file}: damaged ({one_line(error)})") from error
     own = method.state_dict()
     if averaged:  # for inference
         weights |= {k: v for k, v in own.items() if k.startswith(method.optional) and k not in weights}
@@ -138,6 +259,9 @@ def load_weights(method: Method, checkpoint: str | Path, averaged: bool = True) 
                 f"{file}: {key} is {found} in the file and {expected} in the method; the checkpoint has other settings "
                 "(see its config.json)"
             )
+        numbers = _FLOATS if own[key].is_floating_point() else (own[key].dtype,)
+        if weights[key].dtype not in numbers or not weights[key].isfinite().all():
+            raise DamagedError(f"{file}: damaged (the numbers of {key} are not finite, or of another kind)")
     method.load_state_dict(weights)
 
 
@@ -148,9 +272,13 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
         InputError: The file is missing or damaged.
     """
     try:
-        return torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+        state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+        missing = {"step", "optimizers", "rng", "results"} - state.keys()
     except Exception as error:  # whatever a damaged file makes torch raise
-        raise InputError(f"{checkpoint / 'state.pt'}: damaged ({type(error).__name__})") from error
+        raise DamagedError(f"{checkpoint / 'state.pt'}: damaged ({type(error).__name__})") from error
+    if missing:
+        raise DamagedError(f"{checkpoint / 'state.pt'}: damaged ({', '.join(sorted(missing))} missing)")
+    return state
 
 
 def load_average(checkpoint: Path, average: Mapping[str, Tensor]) -> None:
@@ -164,4 +292,4 @@ def load_average(checkpoint: Path, average: Mapping[str, Tensor]) -> None:
         for key in average:
             average[key].copy_(saved[key])
     except (SafetensorError, OSError, KeyError) as error:
-        raise InputError(f"{checkpoint / 'average.safetensors'}: damaged or missing ({error})") from error
+        raise DamagedError(f"{checkpoint / 'average.safetensors'}: damaged or missing ({one_line(error)})") from error

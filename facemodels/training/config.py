@@ -7,19 +7,48 @@ line, names the group of the fields below it. `facemodels train METHOD --setting
 import dataclasses
 import difflib
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
+
+# The least and the largest value that makes sense, by the name of a setting.
+Ranges: TypeAlias = dict[str, tuple[float, float]]
+
+WEIGHT = (0.0, 1e6)  # range of the weight of a loss
+STEPS = (0, 10**9)  # range of a number of steps
+SAMPLES = (0, 10**8)  # range of a number of samples
 
 
 @dataclass
 class Config:
-    """Settings that every method has. A method's own configuration derives from it; all are saved with a checkpoint."""
+    """Settings that every method has. A method's own configuration derives from it; all are saved with a checkpoint.
+
+    Attributes:
+        RANGES: The ranges of the numbers among the settings of a class, except those of its bases.
+    """
+
+    RANGES: ClassVar[Ranges] = {
+        "seed": (0, 2**63 - 1),
+        "steps": (1, 10**9),
+        "batch": (1, 65_536),
+        "lr": (1e-12, 10.0),
+        "weight_decay": (0.0, 10.0),
+        "warmup": STEPS,
+        "decay": (0.0, 1.0),
+        "clip": (0.0, 1e6),
+        "ema": (0.0, 0.999999),
+        "prefetch": (0, 64),
+        "log_every": (1, 10**9),
+        "panel_every": (1, 10**9),
+        "validate_every": (1, 10**9),
+        "checkpoint_every": (1, 10**9),
+        "keep": (1, 10**6),
+        "patience": STEPS,
+    }
 
     # Run
     output: str = "run"  # folder of the run
@@ -62,15 +91,30 @@ class Config:
         ):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        for name in ("steps", "batch", "log_every", "panel_every", "validate_every", "checkpoint_every", "keep"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("prefetch", "weight_decay", "clip", "warmup", "patience", "decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 <= self.ema < 1 or not 0 < self.lr < math.inf:
-            raise InputError(f"ema must be in 0..1 and lr a positive number, got {self.ema} and {self.lr}")
+        for name, (low, high) in ranges(type(self)).items():
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not low <= value <= high:  # so written, NaN is refused too
+                raise InputError(f"{name} must be {range_words(low, high)}, got {_shortened(value)}")
+        if not self.output:
+            raise InputError("output must be the name of a folder, got none")
+        if any(not 0 <= m <= STEPS[1] for m in self.milestones):
+            raise InputError(f"milestones must be steps, 0 to {STEPS[1]}, got {','.join(map(str, self.milestones))}")
 
+
+def ranges(cls: type[Config]) -> Ranges:
+    """Return the ranges of a class and of its bases; a derived class may narrow those of its bases."""
+    merged: Ranges = {}
+    for base in reversed(cls.__mro__):
+        merged |= vars(base).get("RANGES", {})
+    return merged
+
+
+def range_words(low: float, high: float) -> str:
+    """Return a range in words: "0 to 90"."""
+    return f"{low:.10g} to {high:.10g}"
+
+
+_LARGEST_FILE = 1 << 20  # bytes of a file of settings
 
 # Settings that may change on resume.
 MAY_CHANGE = frozenset(
@@ -110,9 +154,12 @@ def configured(
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            close = difflib.get_close_matches(key, fields, 3, 0.4)
+            close = difflib.get_close_matches(key[:100], fields, 3, 0.4)
             hint = f"close to it are {', '.join(close)}" if close else f"there are {', '.join(fields)}"
-            raise InputError(f"there is no setting {key!r}; {hint}")
+            raise InputError(f"there is no setting {_shortened(key)}; {hint}")
+    for name, value in values.items():
+        if isinstance(value, str) and "\0" in value:
+            raise InputError(f"{name} must be text without a zero byte, got {_shortened(value)}")
     return cls(**{key: _converted(key, value, default_of(fields[key])) for key, value in values.items()})
 
 
@@ -127,22 +174,43 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file cannot be read, or holds something else.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
-    if path.suffix == ".toml":
-        return _toml(path, text)
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
+    values = _toml(path, _read_text(path)) if path.suffix.lower() == ".toml" else read_json(path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected settings by name, got {type(values).__name__}")
     values.pop("method", None)
     return values
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of at most a megabyte.
+
+    Raises:
+        InputError: The file cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(_read_text(path))
+    except RecursionError as error:
+        raise InputError(f"{path}: brackets are nested too deeply for a file of settings") from error
+    except ValueError as error:  # no JSON, or a number of thousands of digits
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not JSON: {one_line(error)}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        text = content.decode()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
+    except ValueError as error:  # a zero byte
+        raise InputError(f"{str(path)!r}: not the name of a file ({one_line(error)})") from error
+    if len(content) > _LARGEST_FILE:
+        raise InputError(f"{path}: too large for a file of settings, which has at most {_LARGEST_FILE >> 20} MB")
+    return text
 
 
 def _toml(path: Path, text: str) -> dict[str, Any]:
@@ -151,8 +219,10 @@ def _toml(path: Path, text: str) -> dict[str, Any]:
 
         try:
             return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{path}: not TOML: {error}") from error
+        except RecursionError as error:
+            raise InputError(f"{path}: brackets are nested too deeply for a file of settings") from error
+        except ValueError as error:  # no TOML, or a number of thousands of digits
+            raise InputError(f"{path}: not TOML: {one_line(error)}") from error
     raise InputError(f"{path}: TOML needs Python 3.11; write it as JSON")
 
 
@@ -169,14 +239,34 @@ def _converted(key: str, value: Any, default: Any) -> Any:
     """Return a value as the type of the setting's default."""
     item = type(default[0]) if isinstance(default, tuple) and default else int  # of a tuple
     try:
-        if isinstance(default, bool):
-            return BOOLEANS[value.lower()] if isinstance(value, str) else {True: True, False: False}[value]
-        if isinstance(default, tuple):
-            items = [w for w in value.split(",") if w] if isinstance(value, str) else list(value)
-            return tuple(item(w) for w in items)
-        if isinstance(default, int) and isinstance(value, float) and value != int(value):
-            raise ValueError
-        return type(default)(value)
+        if not isinstance(default, tuple):
+            return _as_type(type(default), value)
+        if isinstance(value, str):
+            value = [w for w in value.split(",") if w]
+        if not isinstance(value, (list, tuple)):
+            raise TypeError
+        return tuple(_as_type(item, w) for w in value)
     except (ValueError, KeyError, TypeError, OverflowError):
         expected = f"a list, each {TYPES[item]}" if isinstance(default, tuple) else TYPES[type(default)]
-        raise InputError(f"{key} must be {expected}, got {value!r}") from None
+        raise InputError(f"{key} must be {expected}, got {_shortened(value)}") from None
+
+
+def _as_type(wanted: type, value: Any) -> Any:
+    if wanted is bool:
+        return BOOLEANS[value.lower()] if isinstance(value, str) else {True: True, False: False}[value]
+    if isinstance(value, bool) or not isinstance(value, str if wanted is str else (str, int, float)):
+        raise TypeError
+    if wanted is int and isinstance(value, float) and value != int(value):
+        raise ValueError
+    return wanted(value)
+
+
+def _shortened(value: Any) -> str:
+    """A value as Python writes it, at most 80 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = "an integer of thousands of digits"
+    except RecursionError:
+        text = "deeply nested brackets"
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -7,7 +7,7 @@ import re
 import textwrap
 from typing import Any, NamedTuple
 
-from facemodels.training.config import Config, default_of
+from facemodels.training.config import Config, default_of, range_words, ranges
 
 
 class Setting(NamedTuple):
@@ -17,6 +17,13 @@ class Setting(NamedTuple):
     default: Any
     help: str
     group: str
+    range: tuple[float, float] | None  # of a number
+
+    def __str__(self) -> str:
+        """The description with the range, where the range says something that the description does not."""
+        if self.range is None or self.range[1] >= 1e5 and self.range[0] in (0, 1):
+            return self.help
+        return f"{self.help} ({range_words(*self.range)})"
 
 
 _FIELD = re.compile(r"(\w+): [^=#]+ = (?:[^#\"]|\"[^\"]*\")*(?:# (.*))?")
@@ -29,6 +36,7 @@ def documented_settings(cls: type[Config]) -> list[Setting]:
     default of a setting need not describe it again.
     """
     fields = {f.name: default_of(f) for f in dataclasses.fields(cls)}
+    limits = ranges(cls)
     described: dict[str, list[str]] = {}
     groups: dict[str, str] = {}
     order: list[str] = []
@@ -53,7 +61,7 @@ def documented_settings(cls: type[Config]) -> list[Setting]:
             before = text
         order = own + [g for g in order if g not in own]
     return [
-        Setting(name, default, " ".join(described.get(name, [])), groups.get(name, ""))
+        Setting(name, default, " ".join(described.get(name, [])), groups.get(name, ""), limits.get(name))
         for group in order
         for name, default in fields.items()
         if groups.get(name, "") == group
@@ -69,5 +77,5 @@ def settings_toml(config: Config) -> str:
             lines += [""] * bool(lines) + [f"# {setting.group}"]
             group = setting.group
         value = json.dumps(getattr(config, setting.name), ensure_ascii=False)  # TOML knows no surrogate pairs
-        lines.append(f"{setting.name} = {value}  # {setting.help}")
+        lines.append(f"{setting.name} = {value}  # {setting}")
     return "\n".join(lines) + "\n"

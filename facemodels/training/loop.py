@@ -17,6 +17,7 @@ the number of processes.
 import dataclasses
 import json
 import math
+import os
 import shutil
 import signal
 import time
@@ -28,20 +29,31 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from facemodels.core.drawing import to_bytes
+from facemodels.core.drawing import captioned, to_bytes
 from facemodels.core.errors import InputError
 from facemodels.core.seeding import seed_everything
 from facemodels.networks.norm import share_batch_norms
-from facemodels.training.checkpoint import checkpoints, load_average, load_state, load_weights, save_checkpoint
+from facemodels.training.checkpoint import (
+    check,
+    checkpoints,
+    last_usable,
+    load_average,
+    load_state,
+    load_weights,
+    save_checkpoint,
+)
 from facemodels.training.config import MAY_CHANGE, Config, config_json, read_settings
 from facemodels.training.distributed import Processes, training_device
+from facemodels.training.lock import folder_lock
 from facemodels.training.method import Method
 from facemodels.training.metrics import MetricsLog, naming_the_step
 from facemodels.training.optimizer import WeightAverage, learning_rate, make_optimizer
 from facemodels.training.precision import compiler_errors, optimized_networks
 from facemodels.training.prefetch import Prefetcher
+from facemodels.training.progress import Progress
+
+_FIRST_STEPS = 10  # steps of a run that are all logged
 
 
 def train(
@@ -53,16 +65,16 @@ def train(
         method_class: The method.
         config: Its settings.
         resume: "never" refuses a folder that holds checkpoints; "auto" resumes from the last checkpoint in the run's
-            folder, or begins if there is none; a path resumes from that checkpoint.
+            folder that is not damaged, or begins if there is none; a path resumes from that checkpoint.
         after_step: Called after each step with the number of steps done.
 
     Returns:
         The method with its last weights, the averaged ones if the run has them.
 
     Raises:
-        InputError: A folder, checkpoint or setting cannot be used, or a loss is not finite; the message then has the
-            step, the parts of the loss, and the last good checkpoint.
-        KeyboardInterrupt: The run was asked to stop (Ctrl-C, SIGTERM), and saved a checkpoint.
+        InputError: A folder, checkpoint or setting cannot be used, another run is training in the folder, or a loss is
+            not finite; the message then has the step, the parts of the loss, and the last good checkpoint.
+        KeyboardInterrupt: The run was asked to stop (Ctrl-C, SIGTERM, SIGHUP), and saved a checkpoint.
     """
     processes = Processes.from_environment(training_device(config.device))
     if config.batch % processes.count:
@@ -95,6 +107,7 @@ class Run:
         self.optimizers = {name: make_optimizer(parameters, config) for name, parameters in self.groups.items()}
         self.average = WeightAverage(self.method, config.ema) if config.ema else None
         self.log: MetricsLog | None = None
+        self.progress = Progress(method_class.name, config.steps, config.batch, quiet=not processes.is_main)
         self.step = 0  # steps done
         self.best = math.inf  # the best validation result
         self.best_step: int | None = None
@@ -102,55 +115,60 @@ class Run:
 
     def run(self, resume: str, after_step: Callable[[int], None] | None) -> Method:
         """Train to the last step: see `train`."""
+        with folder_lock(self.folder) if self.processes.is_main else nullcontext():
+            return self._run(resume, after_step)
+
+    def _run(self, resume: str, after_step: Callable[[int], None] | None) -> Method:
         c = self.config
-        self.begin(resume)
-        if self.step < c.steps:
-            self.method.prepare_data()
-        stop = False
-        bar = tqdm(
-            total=c.steps,
-            initial=self.step,
-            desc=self.method.name,
-            disable=None if self.processes.is_main else True,
-            dynamic_ncols=True,
-        )
+        with self.progress.preparing("preparing weights"):
+            self.begin(resume)
+        stop, ended = False, self._finished()
+        if ended:
+            self.progress.say(f"the run in {self.folder} is finished: {ended}")
+        else:
+            with self.progress.preparing("preparing data"):
+                self.method.prepare_data()
+            if c.compile:
+                self.progress.say("compiling the networks in the first steps, which can take minutes")
+        first = self.step + 1
         with (
             optimized_networks(self.method, c, self.device),
             Prefetcher(self.make_batch, c.prefetch) as prefetcher,
             graceful_stop() as stop_requested,
-            bar,
+            self.progress.steps_from(self.step),
             closing(self.log) if self.log else nullcontext(),
         ):
-            while self.step < c.steps:
+            while self.step < c.steps and not ended:
                 began = time.perf_counter()
                 batch = prefetcher.take(self.step, c.steps)
                 waited = time.perf_counter() - began
                 parts = self.training_step(batch)
                 self.step += 1
-                bar.update()
                 done = self.step == c.steps
-                if self.step % c.log_every == 0 or done:
+                values = None
+                logged = self.step % c.log_every == 0 or done or self.step <= _FIRST_STEPS
+                if logged or self.step == first:
                     values = {k: float(v) for k, v in parts.items()}
-                    bar.set_postfix_str(f"loss {values.get('loss', next(iter(values.values()))):.4g}")
-                    if self.log:
+                    if logged and self.log:
                         lr = learning_rate(c, self.step - 1)
                         times = {"seconds": time.perf_counter() - began, "seconds_data": waited}
                         self.log.write(self.step, {"lr": lr} | times | values)
-                if self.step % c.panel_every == 0 or done:
+                self.progress.advance(values)
+                if self.step % c.panel_every == 0 or done or self.step == 1:
                     self.save_panel(batch)
-                ended = (self.step % c.validate_every == 0 or done) and self.validate()
+                stuck = (self.step % c.validate_every == 0 or done) and self.validate()
                 stop = self.processes.any(stop_requested())
                 if (
                     self.step % c.checkpoint_every == 0
                     or done
-                    or ended
+                    or stuck
                     or stop
                     or self.processes.any(self.best_step == self.step)
                 ):
                     self.save()
                 if after_step:
                     after_step(self.step)
-                if ended or stop:
+                if stuck or stop:
                     break
         if stop and self.step < c.steps:
             raise KeyboardInterrupt
@@ -211,8 +229,23 @@ class Run:
         where = f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
         raise InputError(
             f"step {self.step}: the loss of the {group} or its gradient is not finite ({values}); {where}; "
-            "a lower lr or clip=1 may help"
+            f"what may help: a lower lr (it is {self.config.lr:g}), clip=1, warmup=500"
+            + (", precision=float32" if self.config.precision != "float32" else "")
+            + ", in a run with another output"
+            + (f", which start={last[-1]} begins with these weights" if last else "")
         )
+
+    def _finished(self) -> str:
+        """Why there is nothing left to do, and how to go on; "" if there is."""
+        c = self.config
+        if self.step >= c.steps:
+            return f"all of its {self.step} steps are done; --set steps={2 * self.step} --resume auto goes on"
+        if 0 < c.patience <= self.without_improvement:
+            return (
+                f"nothing got better in {self.without_improvement} validations, so it ended at step {self.step}; "
+                "--set patience=0 --resume auto goes on"
+            )
+        return ""
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -235,12 +268,13 @@ class Run:
             Whether to stop early.
         """
         if self.processes.is_main:
-            with self._evaluating():
+            with self._evaluating(), self.progress.during("validating"):
                 results = {k: float(v) for k, v in self.method.validate(self.device).items()}
             if results:
                 if self.log:
                     self.log.write(self.step, {f"validation_{k}": v for k, v in results.items()})
-                tqdm.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in results.items()))
+                found = ", ".join(f"{k} {v:.4g}" for k, v in results.items())
+                self.progress.say(f"step {self.step}, validation: {found}")
                 value = results.get(self.method.monitor, math.inf)
                 self.without_improvement = 0 if value < self.best else self.without_improvement + 1
                 if value < self.best:
@@ -254,14 +288,14 @@ class Run:
         if not self.processes.is_main:
             return
         with self._evaluating():
-            picture = self.method.visualize(batch)
-        if picture is None:
+            panel = self.method.visualize(batch)
+        if panel is None:
             return
         import imageio.v3 as iio
 
         with naming_the_step(self.step, self.folder, self.folder / "panels" / f"step-{self.step:09d}.png") as file:
             file.parent.mkdir(exist_ok=True)
-            iio.imwrite(file, to_bytes(picture))
+            iio.imwrite(file, captioned(to_bytes(panel.picture), panel.rows))
 
     def save(self) -> None:
         """Write a checkpoint; all processes wait for it."""
@@ -294,10 +328,12 @@ class Run:
             if self.average is not None:
                 self.average.reset()
         if self.processes.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
             for partial in (self.folder / "checkpoints").glob(".partial-*"):
                 shutil.rmtree(partial, ignore_errors=True)
-            (self.folder / "config.json").write_text(config_json(self.method.name, self.config))
+            file = self.folder / "config.json"
+            with naming_the_step(self.step, self.folder, file):
+                file.with_suffix(".new").write_text(config_json(self.method.name, self.config))
+                os.replace(file.with_suffix(".new"), file)
             self.log = MetricsLog(self.folder, self.step)
 
     def _checkpoint_to_resume(self, resume: str) -> Path | None:
@@ -309,19 +345,30 @@ class Run:
                     "--resume auto goes on from it, --set output=DIR begins another"
                 )
             return None
-        if resume == "auto":
-            return present[-1] if present else None
-        return Path(resume)
+        if resume != "auto":
+            return Path(resume)
+        if self.processes.is_main:
+            for sentence in last_usable(self.folder / "checkpoints", self._load)[1]:
+                self.progress.say(sentence)
+        self.processes.wait()  # until the first process has moved what is damaged
+        return next(reversed(checkpoints(self.folder / "checkpoints")), None)
+
+    def _load(self, checkpoint: Path) -> dict[str, Any]:
+        """Load the weights of a checkpoint; return what else resuming needs."""
+        load_weights(self.method, checkpoint, averaged=False)
+        if self.average is not None:
+            load_average(checkpoint, self.average.state)
+        return load_state(checkpoint)
 
     def _resume(self, checkpoint: Path, named: bool) -> None:
         """Take the state of a checkpoint. named: the user named it; it may not be the last one of the folder."""
-        load_weights(self.method, checkpoint, averaged=False)
+        if named:
+            check(checkpoint)
+            load_weights(self.method, checkpoint, averaged=False)  # before the settings: is it of this method?
         self._check_settings(checkpoint)
-        state = load_state(checkpoint)
+        state = self._load(checkpoint)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        if self.average is not None:
-            load_average(checkpoint, self.average.state)
         self.step = state["step"]
         present = checkpoints(self.folder / "checkpoints")
         if named and present:
@@ -365,11 +412,13 @@ class _Losses(nn.Module):
 
 @contextmanager
 def graceful_stop() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether the run was asked to stop, by Ctrl-C or SIGTERM.
+    """Yield a function that tells whether the run was asked to stop, by Ctrl-C, SIGTERM or SIGHUP.
 
     The run then ends after the step, with a checkpoint. A second request ends it at once.
     """
     requests: list[int] = []
+    # A terminal that is closed sends SIGHUP; nohup ignores it, and so does the run then.
+    stopping = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
 
     def request(number: int, frame: object) -> None:
         if requests:
@@ -377,7 +426,7 @@ def graceful_stop() -> Iterator[Callable[[], bool]]:
         requests.append(number)
 
     try:
-        before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {s: signal.signal(s, request) for s in stopping if signal.getsignal(s) is not signal.SIG_IGN}
     except ValueError:  # not in the main thread
         yield lambda: False
         return

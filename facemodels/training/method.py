@@ -1,12 +1,24 @@
 """What a reconstruction method gives to the training loop: parameters, batches, losses, validation."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from facemodels.training.config import Config
+
+
+class Panel(NamedTuple):
+    """A picture of predictions.
+
+    Attributes:
+        picture: Linear colors [H,W,3]: rows of pictures of one height.
+        rows: What each row shows, in a few words.
+    """
+
+    picture: Tensor
+    rows: Sequence[str]
 
 
 class Method(nn.Module):
@@ -102,6 +114,6 @@ class Method(nn.Module):
         """Measure errors on held-out data."""
         return {}
 
-    def visualize(self, batch: Any) -> Tensor | None:
-        """Draw predictions for a batch: linear colors [H,W,3], or None for no picture."""
+    def visualize(self, batch: Any) -> Panel | None:
+        """Draw predictions for a batch, or None for no picture."""
         return None

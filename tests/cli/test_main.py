@@ -1,5 +1,6 @@
 """The list of commands, what they share, and their exit codes."""
 
+import re
 import subprocess
 import sys
 
@@ -8,8 +9,13 @@ import pytest
 import facerender
 from facemodels.cli.main import COMMANDS, main
 from facemodels.evaluation import PROTOCOLS, load_protocol
+from facemodels.methods.registry import METHODS
 
-HELP = [*([command] for command in COMMANDS), *(["evaluate", protocol] for protocol in PROTOCOLS)]
+HELP = [
+    *([command] for command in COMMANDS),
+    *(["evaluate", protocol] for protocol in PROTOCOLS),
+    *(["train", m] for m in METHODS),
+]
 
 
 def read_help(words, capsys, monkeypatch):
@@ -22,7 +28,7 @@ def read_help(words, capsys, monkeypatch):
 
 @pytest.mark.parametrize("words", HELP, ids=" ".join)
 def test_every_help_has_an_example(words, capsys, monkeypatch):
-    assert f"facemodels {' '.join(words)}" in read_help(words, capsys, monkeypatch).split("example")[-1]
+    assert f"facemodels {' '.join(words)}" in re.split("examples?:", read_help(words, capsys, monkeypatch))[-1]
 
 
 def test_the_list_of_commands_needs_neither_torch_nor_numpy():

@@ -11,7 +11,7 @@ from torch import nn
 from facemodels.core.seeding import seed_of
 from facemodels.training.checkpoint import checkpoints
 from facemodels.training.config import Config
-from facemodels.training.method import Method
+from facemodels.training.method import Method, Panel
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Toy(Method):
         return {"error": float((self.body(x) - self.target(x)).square().mean())}
 
     def visualize(self, batch):
-        return torch.rand(8, 8, 3)
+        return Panel(torch.rand(8, 8, 3), ["noise"])
 
 
 def config(folder, **changes):

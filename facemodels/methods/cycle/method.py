@@ -36,6 +36,7 @@ from facemodels.methods.cycle.properties import (
 from facemodels.methods.cycle.settings import CYCLES, PRESETS, CycleConfig
 from facemodels.methods.face_method import FaceMethod
 from facemodels.networks.norm import frozen_bn_stats
+from facemodels.training.method import Panel
 from facerender.color import to_linear, to_srgb
 
 HELD_OUT = 7_000_041  # seed of validation faces, whatever the seed of training
@@ -315,16 +316,15 @@ class Cycle(FaceMethod):
         """Measure errors and leaks on held-out rendered pairs, see `validation_errors`."""
         return validation_errors(self)
 
-    def visualize(self, batch: FaceBatch) -> Tensor:
-        """Draw rows of pictures: first frames, second frames, the rendering of the first; then three for each cycle.
-
-        Those are the composed picture, the reversed one, and its difference from the first frame, twice as large.
-        """
+    def visualize(self, batch: FaceBatch) -> Panel:
+        """Draw first frames, second frames and the rendering of the first; then three rows for each cycle."""
         images = batch.image[:12].permute(0, 2, 3, 1).contiguous()
         first, second = self.network(batch.image[:12]).map(Tensor.float).pairs()
         frame = to_linear(images[0::2])
         rows = [frame, to_linear(images[1::2]), self._render_over(frame, first)[0]]
+        captions = ["first frame", "second frame", "first frame, predicted and rendered"]
         for cycle in self.config.cycles:
+            captions += [f"cycle of {cycle}: composed", f"cycle of {cycle}: reversed", "its difference from the first"]
             resized = cycle == "expression" and self.config.variation_mm
             changed = self.resize_variation(first, second, 0) if resized else second
             variation, target = inject(cycle, first, changed)
@@ -334,7 +334,7 @@ class Cycle(FaceMethod):
             reversed_picture, mask = self._render_over(frame, reverse(extracted, variation))
             difference = (2 * (to_srgb(reversed_picture) - images[0::2]).abs()).clamp(0, 1)
             rows += [picture, reversed_picture, to_linear(difference) * mask[..., None]]
-        return tile(torch.cat(rows), len(frame))
+        return Panel(tile(torch.cat(rows), len(frame)), captions)
 
     def _render_over(self, frame: Tensor, properties: Properties) -> tuple[Tensor, Tensor]:
         """Frames [N,S,S,3], linear, with rendered faces over them, and the mask of `render`."""

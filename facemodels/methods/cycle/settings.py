@@ -1,10 +1,10 @@
 """Settings of Cycle, and its presets."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from facemodels.core.errors import InputError
-from facemodels.training.config import Config
+from facemodels.training.config import SAMPLES, STEPS, WEIGHT, Config, Ranges
 
 CYCLES, MODES = ("pose", "expression"), ("render", "texture", "warp")
 
@@ -12,6 +12,28 @@ CYCLES, MODES = ("pose", "expression"), ("render", "texture", "warp")
 @dataclass
 class CycleConfig(Config):
     """Settings of Cycle."""
+
+    RANGES: ClassVar[Ranges] = {
+        "cache": SAMPLES,
+        "held_out": (8, SAMPLES[1]),
+        "yaw": (0.0, 90.0),
+        "coarse": STEPS,
+        "weight_photometric": WEIGHT,
+        "weight_landmarks": WEIGHT,
+        "weight_probable": WEIGHT,
+        "weight_gamma": WEIGHT,
+        "weight_reflectance": WEIGHT,
+        "weight_pair": WEIGHT,
+        "stage1": STEPS,
+        "detached": STEPS,
+        "variation_mm": (0.0, 100.0),
+        "weight_pose_cycle": WEIGHT,
+        "weight_expression_cycle": WEIGHT,
+        "weight_picture": WEIGHT,
+        "weight_angle": WEIGHT,
+        "weight_variation": WEIGHT,
+        "weight_kept": WEIGHT,
+    }
 
     output: str = "runs/cycle"
 
@@ -70,12 +92,6 @@ class CycleConfig(Config):
                 raise InputError(f"{name} must be {' or '.join(words)}, got {getattr(self, name)!r}")
         if unknown := [c for c in self.cycles if c not in CYCLES]:
             raise InputError(f"cycles must be of {' and '.join(CYCLES)}, got {unknown[0]!r}")
-        if self.held_out < 8 or min(self.cache, self.coarse, self.stage1, self.detached, self.variation_mm) < 0:
-            steps = f"{self.cache}, {self.coarse}, {self.stage1}, {self.detached}"
-            got = f"{self.held_out}, {steps} and {self.variation_mm:g}"
-            raise InputError(
-                f"held_out must be at least 8, cache, coarse, stage1, detached and variation_mm at least 0, got {got}"
-            )
         if self.cycles and self.coarse > self.stage1:
             raise InputError(
                 "cycles render pictures, so coarse, the steps without rendering, must be at most stage1, "

@@ -41,6 +41,7 @@ from facemodels.methods.dasl.schemes import (
 )
 from facemodels.methods.dasl.settings import PRESETS, DASLConfig
 from facemodels.methods.face_method import FaceMethod
+from facemodels.training.method import Panel
 from facerender.color import to_linear
 
 HELD_OUT = 7_000_019  # seed of validation faces, whatever the seed of training
@@ -495,12 +496,8 @@ class DASL(FaceMethod):
             "rotation_degrees": rotation_angle(p.rotation, faces.rotation).rad2deg(),
         }
 
-    def visualize(self, batch: Batch) -> Tensor:
-        """Draw predictions without given landmarks.
-
-        Rows: pictures (labeled, then in the wild) with their known points; the predicted face on the picture; its
-        landmarks.
-        """
+    def visualize(self, batch: Batch) -> Panel:
+        """Draw predictions without given landmarks, of labeled pictures and then of those in the wild."""
         some = [f[: 6 // (1 + (batch.wild is not None))] for f in (batch.labelled, batch.wild) if f is not None]
         image = torch.cat([f.image for f in some])
         given = torch.cat([_eighteen(f)[0] for f in some])
@@ -515,7 +512,9 @@ class DASL(FaceMethod):
         light = fr.lighting.studio(len(image), device=image.device)
         drawn, _ = fr.render_face(clip, normals, clay, light, topology, size, background=linear)
         rows = [draw_points(linear, given), drawn, draw_points(linear, p.parameters.landmarks[..., :2])]
-        return tile(torch.cat(rows), len(image))
+        kinds = "labeled, then wild pictures" if batch.wild is not None else "labeled pictures"
+        captions = (f"{kinds} with their known points", "predicted face", "predicted landmarks")
+        return Panel(tile(torch.cat(rows), len(image)), captions)
 
 
 def _eighteen(faces: FaceBatch) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,10 @@
 """Settings of 2DASL and their presets."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from facemodels.core.errors import InputError
-from facemodels.training.config import Config
+from facemodels.training.config import SAMPLES, STEPS, WEIGHT, Config, Ranges
 
 SCHEMES = ("l2d", "l3d", "cycle", "critic")
 TRUNKS = ("mobilenet", "mobilenet_05", "resnet50", "light")
@@ -13,6 +13,22 @@ TRUNKS = ("mobilenet", "mobilenet_05", "resnet50", "light")
 @dataclass
 class DASLConfig(Config):
     """Settings of 2DASL."""
+
+    RANGES: ClassVar[Ranges] = {
+        "batch": (2, 65_536),  # for batch norm
+        "blank": (0.0, 1.0),
+        "profiles": (1, 1000),
+        "cache": SAMPLES,
+        "yaw": (0.0, 90.0),
+        "held_out": (1, SAMPLES[1]),
+        "weight_l2d": WEIGHT,
+        "weight_l3d": WEIGHT,
+        "weight_cycle": WEIGHT,
+        "weight_critic": WEIGHT,
+        "weight_prior": WEIGHT,
+        "unit": (1e-3, 1e4),
+        "stage1": STEPS,
+    }
 
     output: str = "runs/dasl"
 
@@ -67,19 +83,6 @@ class DASLConfig(Config):
         unknown = [s for s in self.schemes if s not in SCHEMES]
         if unknown:
             raise InputError(f"schemes must be some of {', '.join(SCHEMES)}, got {unknown[0]!r}")
-        if (
-            min(self.held_out, self.profiles) < 1
-            or self.cache < 0
-            or self.stage1 < 0
-            or self.batch < 2
-            or not 0 <= self.blank <= 1
-            or not self.unit > 0
-        ):
-            raise InputError(
-                "held_out and profiles must be at least 1, cache and stage1 at least 0, batch at least 2, blank in "
-                f"0..1 and unit positive, got {self.held_out}, {self.profiles}, {self.cache}, {self.stage1}, "
-                f"{self.batch}, {self.blank} and {self.unit}"
-            )
 
 
 PRESETS: dict[str, dict[str, Any]] = {

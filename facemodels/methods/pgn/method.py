@@ -43,6 +43,7 @@ from facemodels.methods.pgn.pose import (
 )
 from facemodels.methods.pgn.reprojection import reproject
 from facemodels.methods.pgn.settings import PRESETS, PGNConfig
+from facemodels.training.method import Panel
 from facerender.color import to_linear
 
 HELD_OUT = 7_000_037  # seed of validation faces, whatever the seed of training
@@ -303,11 +304,8 @@ class PGN(FaceMethod):
         """Measure errors on held-out rendered faces, see `validation_errors`."""
         return validation_errors(self)
 
-    def visualize(self, batch: tuple[FaceBatch, FaceBatch | None]) -> Tensor:
-        """Draw rows of pictures: landmarks of the landmark head, the posed face, and frames that are reprojected.
-
-        The last row, only with frames, shows the other frame of each person reprojected into the frame.
-        """
+    def visualize(self, batch: tuple[FaceBatch, FaceBatch | None]) -> Panel:
+        """Draw landmarks of the landmark head, the posed face, and the other frame of each person reprojected."""
         labeled, frames = batch
         image = labeled.image[:6] if frames is None else torch.cat([labeled.image[:3], frames.image[:4]])
         parameters, pose, head_landmarks = self.predict(image)
@@ -327,13 +325,15 @@ class PGN(FaceMethod):
             background=linear,
         )
         rows = [draw_points(linear, head_landmarks[..., :2]), drawn]
+        captions = ["landmarks of the landmark head", "predicted face"]
         if frames is not None:
             n = len(labeled.image[:3])
             placed = pose.without_depth()(vertices)[n:]
             other = torch.arange(len(placed), device=image.device) ^ 1
             reprojected, visible = reproject(linear[n:][other].contiguous(), placed[other], placed, self.face_topology)
             rows.append(torch.cat([torch.zeros_like(linear[:n]), reprojected * visible[..., None]]))
-        return tile(torch.cat(rows), len(image))
+            captions.append("the person's other frame, reprojected")
+        return Panel(tile(torch.cat(rows), len(image)), captions)
 
 
 @torch.no_grad()

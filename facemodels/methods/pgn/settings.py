@@ -1,15 +1,30 @@
 """Settings of PGN, and its presets."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from facemodels.core.errors import InputError
-from facemodels.training.config import Config
+from facemodels.training.config import SAMPLES, STEPS, WEIGHT, Config, Ranges
 
 
 @dataclass
 class PGNConfig(Config):
     """Settings of the pose guidance network."""
+
+    RANGES: ClassVar[Ranges] = {
+        "cache": SAMPLES,
+        "held_out": (1, SAMPLES[1]),
+        "yaw": (0.0, 90.0),
+        "weight_landmarks": WEIGHT,
+        "weight_coefficients": WEIGHT,
+        "weight_vertices": WEIGHT,
+        "stage1": STEPS,
+        "weight_2d": WEIGHT,
+        "weight_identity": WEIGHT,
+        "weight_swap": WEIGHT,
+        "weight_census": WEIGHT,
+        "weight_probable": WEIGHT,
+    }
 
     output: str = "runs/pgn"
 
@@ -54,9 +69,6 @@ class PGNConfig(Config):
         ):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be {' or '.join(choices)}, got {getattr(self, name)!r}")
-        if self.held_out < 1 or self.cache < 0 or self.stage1 < 0:
-            got = f"{self.held_out}, {self.cache} and {self.stage1}"
-            raise InputError(f"held_out must be at least 1, cache and stage1 at least 0, got {got}")
         if self.batch % 2:
             raise InputError(f"batch must be even, for pairs of frames, got {self.batch}")
 

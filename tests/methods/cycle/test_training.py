@@ -67,10 +67,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
         ("compose_pose=paint", "compose_pose must be render or texture or warp"),
         ("pair=apart", "distance or swap"),
         ("batch=5", "batch must be even"),
-        ("variation_mm=-1", "variation_mm at least 0, got 8, 0, 0, 3, 3 and -1"),
+        ("variation_mm=-1", "variation_mm must be 0 to 100, got -1"),
         ("coarse=9", "coarse, the steps without rendering, must be at most stage1, got 9 and 3"),
         ("batch=2", "at least 4"),
-        ("held_out=2", "held_out must be at least 8"),
+        ("held_out=2", "held_out must be 8 to 100000000, got 2"),
         ("frames=/nowhere", "/nowhere"),
     ],
 )

@@ -106,10 +106,10 @@ def test_start_is_a_checkpoint_of_the_same_model(trained, tmp_path):
     [
         ("schemes=l2d,l4d", "got 'l4d'"),
         ("trunk=vgg", "resnet50 or light"),
-        ("blank=2", "blank in 0..1"),
-        ("batch=1", "batch at least 2"),
+        ("blank=2", "blank must be 0 to 1, got 2"),
+        ("batch=1", "batch must be 2 to 65536, got 1"),
         ("device=banana", "cpu, cuda or auto"),
-        ("clip=-1", "clip must be at least 0"),
+        ("clip=-1", "clip must be 0 to 1000000, got -1"),
         ("labelled=/nowhere", "/nowhere"),
     ],
 )
