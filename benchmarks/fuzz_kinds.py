@@ -140,7 +140,9 @@ def _reconstruct() -> Run:
 
     def find(image: np.ndarray, *_: object, **__: object) -> list[Detection]:
         height, width = image.shape[:2]
-        return [Detection((width / 4, height / 4, width * 3 / 4, height * 3 / 4), 0.9, np.zeros((5, 2)))]
+        half = min(height, width) / 4
+        box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+        return [Detection(box, 0.9, np.zeros((5, 2)))]
 
     reconstructor.find_faces = find
     return lambda path, out: main(["reconstruct", str(path), "-o", str(out), "--write", "landmarks"])
