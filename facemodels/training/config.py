@@ -7,6 +7,7 @@ line, names the group of the fields below it. `facemodels train METHOD --setting
 import dataclasses
 import difflib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,10 +92,7 @@ class Config:
         ):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        for name, (low, high) in ranges(type(self)).items():
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not low <= value <= high:  # so written, NaN is refused too
-                raise InputError(f"{name} must be {range_words(low, high)}, got {_shortened(value)}")
+        _check_ranges(type(self), vars(self))
         if not self.output:
             raise InputError("output must be the name of a folder, got none")
         if any(not 0 <= m <= STEPS[1] for m in self.milestones):
@@ -115,6 +113,7 @@ def range_words(low: float, high: float) -> str:
 
 
 _LARGEST_FILE = 1 << 20  # bytes of a file of settings
+_MOST_DOTS = 100  # in a line of TOML
 
 # Settings that may change on resume.
 MAY_CHANGE = frozenset(
@@ -143,24 +142,41 @@ def configured(
         InputError: A key does not exist (the message names those that are close), or a value has the wrong type or is
             out of range.
     """
-    values = dict(preset or {})
+    values = _checked(cls, preset or {})
     if file is not None:
-        values |= read_settings(Path(file))
+        found = read_settings(Path(file))
+        try:
+            values |= _checked(cls, found)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+    given = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise InputError(f"--set {setting}: a setting is key=value")
-        values[key] = text
+            raise InputError(f"--set {_shortened(setting)}: a setting is key=value")
+        given[key] = text
+    return cls(**values | _checked(cls, given))
+
+
+def _checked(cls: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by key, each as the type of the setting, after checking that such settings exist."""
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    for key in values:
+    converted = {}
+    for key, value in values.items():
         if key not in fields:
             close = difflib.get_close_matches(key[:100], fields, 3, 0.4)
             hint = f"close to it are {', '.join(close)}" if close else f"there are {', '.join(fields)}"
             raise InputError(f"there is no setting {_shortened(key)}; {hint}")
-    for name, value in values.items():
-        if isinstance(value, str) and "\0" in value:
-            raise InputError(f"{name} must be text without a zero byte, got {_shortened(value)}")
-    return cls(**{key: _converted(key, value, default_of(fields[key])) for key, value in values.items()})
+        converted[key] = _converted(key, value, default_of(fields[key]))
+    _check_ranges(cls, converted)
+    return converted
+
+
+def _check_ranges(cls: type[Config], values: Mapping[str, Any]) -> None:
+    for name, (low, high) in ranges(cls).items():
+        value = values.get(name, low)
+        if not isinstance(value, (int, float)) or not low <= value <= high:  # so written, NaN is refused too
+            raise InputError(f"{name} must be {range_words(low, high)}, got {_shortened(value)}")
 
 
 def config_json(name: str, config: Config) -> str:
@@ -217,6 +233,9 @@ def _toml(path: Path, text: str) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
 
+        # The parser's time and memory grow with the square of the parts of a dotted key.
+        if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+            raise InputError(f"{path}: a line with more than {_MOST_DOTS} dots is nested too deeply for settings")
         try:
             return tomllib.loads(text)
         except RecursionError as error:
@@ -232,7 +251,7 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text without zero bytes"}
 
 
 def _converted(key: str, value: Any, default: Any) -> Any:
@@ -241,11 +260,10 @@ def _converted(key: str, value: Any, default: Any) -> Any:
     try:
         if not isinstance(default, tuple):
             return _as_type(type(default), value)
-        if isinstance(value, str):
-            value = [w for w in value.split(",") if w]
-        if not isinstance(value, (list, tuple)):
+        if not isinstance(value, (str, list, tuple)):
             raise TypeError
-        return tuple(_as_type(item, w) for w in value)
+        items = [w for w in value.split(",") if w] if isinstance(value, str) else value
+        return tuple(_as_type(item, w) for w in items)
     except (ValueError, KeyError, TypeError, OverflowError):
         expected = f"a list, each {TYPES[item]}" if isinstance(default, tuple) else TYPES[type(default)]
         raise InputError(f"{key} must be {expected}, got {_shortened(value)}") from None
@@ -258,7 +276,18 @@ def _as_type(wanted: type, value: Any) -> Any:
         raise TypeError
     if wanted is int and isinstance(value, float) and value != int(value):
         raise ValueError
+    if isinstance(value, str) and wanted is str and ("\0" in value or not _is_name(value)):
+        raise ValueError
     return wanted(value)
+
+
+def _is_name(text: str) -> bool:
+    """Whether text can be the name of a file: JSON can hold halves of characters."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shortened(value: Any) -> str:

@@ -2,15 +2,18 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from facemodels import InputError
+from facemodels.cli import train as command
+from facemodels.cli.main import main
 from facemodels.training import checkpoint as module
-from facemodels.training.checkpoint import checkpoints, load_weights
+from facemodels.training.checkpoint import CHECKSUMS, checkpoints, load_weights
 from facemodels.training.loop import train
-from tests.training.toy import Toy, config, same, weights
+from tests.training.toy import Toy, config, metrics, same, weights
 
 
 def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
@@ -89,5 +92,133 @@ def test_state_with_code_in_it_is_not_run(tmp_path):
     last = checkpoints(tmp_path / "run" / "checkpoints")[-1]
     (last / "state.pt").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(InputError, match="state.pt: damaged"):
-        train(Toy, config(tmp_path / "run", steps=40), resume="auto")
+        train(Toy, config(tmp_path / "run", steps=40), resume=str(last))
+    (last / CHECKSUMS).unlink()  # a checkpoint of an earlier version
+    with pytest.raises(InputError, match="state.pt: damaged"):
+        train(Toy, config(tmp_path / "run", steps=40), resume=str(last))
+    train(Toy, config(tmp_path / "run", steps=40), resume="auto")
     assert not (tmp_path / "ran").exists()
+
+
+FILES = ("weights.safetensors", "average.safetensors", "state.pt", "config.json", "checksums.json")
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+def flip_the_end(file):
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 1
+    file.write_bytes(content)
+
+
+def replace_by_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES = {
+    "flipped": flip,
+    "flipped at the end": flip_the_end,
+    "cut": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "empty": lambda file: file.write_bytes(b""),
+    "garbage": lambda file: file.write_bytes(b"[" * 5000),
+    "of another": lambda file: file.write_bytes(b'{"method": "toy"}'),
+    "deleted": lambda file: file.unlink(),
+    "a folder": replace_by_folder,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run with averages and three checkpoints."""
+    folder = tmp_path_factory.mktemp("run")
+    train(Toy, config(folder, ema=0.9, keep=3))
+    return folder
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_checkpoint_is_moved_aside_and_the_one_before_taken(run, file, damage, tmp_path, capsys):
+    if (file, damage) == ("checksums.json", "deleted"):
+        pytest.skip("it is then one of an earlier version")
+    if damage == "a folder" and file == "checksums.json":
+        pytest.skip("the same")
+    shutil.copytree(run, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    DAMAGES[damage](folder / "step-000000030" / file)
+    before = {p.name: p.is_file() and p.read_bytes() for p in (folder / "step-000000030").iterdir()}
+    settings = config(tmp_path / "run", ema=0.9, keep=3)
+    with pytest.raises(InputError) as named:
+        train(Toy, settings, resume=str(folder / "step-000000030"))
+    assert "step-000000030" in str(named.value) and "\n" not in str(named.value) and len(str(named.value)) < 400
+    train(Toy, settings, resume="auto")
+    said = [line for line in capsys.readouterr().err.splitlines() if "step-000000030" in line]
+    assert len(said) == 1 and "moved to damaged-step-000000030, going on from step-000000020" in said[0]
+    aside = folder / "damaged-step-000000030"
+    assert {p.name: p.is_file() and p.read_bytes() for p in aside.iterdir()} == before
+    assert same(weights(tmp_path / "run"), weights(run)) and metrics(tmp_path / "run") == metrics(run)
+
+
+def test_an_empty_folder_of_a_checkpoint_is_moved_aside_and_names_are_not_taken_twice(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    for name in ("damaged-step-000000030", "damaged-step-000000030-2"):
+        (folder / name).mkdir()
+    shutil.rmtree(folder / "step-000000030")
+    (folder / "step-000000030").mkdir()
+    flip(folder / "step-000000020" / "state.pt")
+    train(Toy, config(tmp_path / "run", ema=0.9, keep=3), resume="auto")
+    assert {"damaged-step-000000030-3", "damaged-step-000000020"} <= {p.name for p in folder.iterdir()}
+    assert same(weights(tmp_path / "run"), weights(run))
+
+
+def test_where_every_checkpoint_is_damaged_nothing_is_lost(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    for checkpoint in checkpoints(folder):
+        flip(checkpoint / "weights.safetensors")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    with pytest.raises(
+        InputError, match="every checkpoint is damaged, the last one so: .*weights.safetensors: damaged"
+    ):
+        train(Toy, config(tmp_path / "run", ema=0.9, keep=3), resume="auto")
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+
+
+def test_checkpoints_of_earlier_versions_have_no_checksums_and_load(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000000030")
+    for checkpoint in checkpoints(tmp_path / "run" / "checkpoints"):
+        (checkpoint / CHECKSUMS).unlink()
+    train(Toy, config(tmp_path / "run", ema=0.9, keep=3), resume="auto")
+    assert same(weights(tmp_path / "run"), weights(run))
+    last = checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    assert (last / CHECKSUMS).is_file()
+
+
+def test_weights_that_are_not_finite_or_no_fractions_are_damaged(run, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(run / "checkpoints" / "step-000000030", tmp_path / "step-000000030")
+    file = tmp_path / "step-000000030" / "average.safetensors"
+    (tmp_path / "step-000000030" / CHECKSUMS).unlink()
+    weights = load_file(file)
+    name = next(iter(weights))
+    for changed in (weights[name].clone().fill_(float("nan")), weights[name].int()):
+        save_file(weights | {name: changed}, file)
+        with pytest.raises(InputError, match=f"damaged .the numbers of {name} are not finite, or of another kind"):
+            load_weights(Toy(config(tmp_path, ema=0.9)), tmp_path / "step-000000030")
+
+
+def test_the_command_says_in_one_line_which_checkpoint_it_left_aside(run, tmp_path, capsys, monkeypatch):
+    shutil.copytree(run, tmp_path / "run")
+    flip(tmp_path / "run" / "checkpoints" / "step-000000030" / "config.json")
+    monkeypatch.setattr(Toy, "PRESETS", {"cpu": {}})
+    monkeypatch.setattr(command, "method_class", lambda name: Toy)
+    assert main(["train", "dasl", "--set", f"output={tmp_path / 'run'}", "--resume", "auto"]) == 0
+    assert capsys.readouterr().err.count("config.json: damaged (it is not what was written); moved to damaged-") == 1
+    assert same(weights(tmp_path / "run"), weights(run))
