@@ -33,6 +33,7 @@ _REFUSED = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FPX", "MIC")
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG", ".avif": "AVIF", ".avifs": "AVIF"}
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_ROWS = 256  # that are copied at a time
 _OPENING, _SILENT = threading.Lock(), threading.Lock()
 
 
@@ -201,7 +202,8 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
                 if image.mode not in ("P", "1")
                 else image.resize(small, Image.Resampling.NEAREST)
             )
-        return Picture(_to_rgb(ImageOps.exif_transpose(image), profile), reduction)
+        ImageOps.exif_transpose(image, in_place=True)  # in place: large pictures are not held twice
+        return Picture(_to_rgb(image, profile), reduction)
 
 
 @contextmanager
@@ -315,7 +317,12 @@ def _to_rgb(image: Image.Image, profile: bytes | None) -> np.ndarray:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _ROWS):  # as a whole, Pillow would hold the pixels twice more
+        part = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
+        pixels[top : top + _ROWS] = np.asarray(part)
+    return pixels
 
 
 def _from_profile(image: Image.Image, profile: bytes) -> Image.Image:
