@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import fuzz_training
+
 Run = Callable[[Path, Path], int]  # (the file, a folder for results) -> exit code
 
 
@@ -148,4 +150,9 @@ def _reconstruct() -> Run:
     return lambda path, out: main(["reconstruct", str(path), "-o", str(out), "--write", "landmarks"])
 
 
-KINDS = {"pictures": Kind(_pictures, _reconstruct), "videos": Kind(_videos, _reconstruct)}
+KINDS = {
+    "pictures": Kind(_pictures, _reconstruct),
+    "videos": Kind(_videos, _reconstruct),
+    "settings": Kind(fuzz_training.settings, fuzz_training.train_with_settings),
+    "checkpoints": Kind(fuzz_training.checkpoint_files, fuzz_training.resume_from_damaged),
+}

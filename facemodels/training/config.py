@@ -165,7 +165,7 @@ def _checked(cls: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         if key not in fields:
             close = difflib.get_close_matches(key[:100], fields, 3, 0.4)
-            hint = f"close to it are {', '.join(close)}" if close else f"there are {', '.join(fields)}"
+            hint = f"close to it are {', '.join(close)}" if close else "--settings of the command lists all of them"
             raise InputError(f"there is no setting {_shortened(key)}; {hint}")
         converted[key] = _converted(key, value, default_of(fields[key]))
     _check_ranges(cls, converted)

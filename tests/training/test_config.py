@@ -41,7 +41,7 @@ def test_settings_come_from_preset_file_and_command_in_that_order(tmp_path):
         (("milestones=5,-3",), "milestones must be steps, 0 to 1000000000, got 5,-3"),
         (("output=",), "output must be the name of a folder, got none"),
         (("output=a\0b",), r"output must be text without zero bytes, got 'a\\x00b'"),
-        (("x" * 10**6 + "=1",), "there is no setting 'xxxx.{70,80}; there are output"),
+        (("x" * 10**6 + "=1",), "there is no setting 'xxxx.{70,80}; --settings of the command lists all"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(settings, words):
