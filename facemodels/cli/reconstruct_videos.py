@@ -62,7 +62,8 @@ def reconstruct_video(
             problem = error
     if problem is not None or not found:
         done = f"the {len(found)} frames that were read are done" if found else "it has no readable frame"
-        print_problem(f"{problem or clip}; {done}")
+        named = problem if problem is None or str(clip) in str(problem) else f"{clip}: {problem}"
+        print_problem(f"{named or clip}; {done}")
     tracks = frequent_tracks(found)
     if not tracks:
         if found:

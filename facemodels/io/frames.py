@@ -119,6 +119,7 @@ class FrameConverter:
             square = self._size[::-1] if exchanged else self._size
         is_rgb = frame.format.is_rgb or frame.format.has_palette
         color = int(frame.colorspace)
+        color = color if color in (0, 8, *_MATRICES) else _UNSPECIFIED  # others are damage, or nothing that is known
         filters: list[tuple[str, str | None]] = []
         if self._interlaced:
             self._note("deinterlaced")
@@ -153,7 +154,8 @@ class FrameConverter:
         filters += [("hflip", None)] * mirrored + [("vflip", None)] * inverted
         try:
             source = f"video_size={width}x{height}:pix_fmt={name}:time_base={self._base}:pixel_aspect=1/1"
-            return linked_graph(f"{source}:colorspace={color}:range={int(frame.color_range)}", filters)
+            extent = int(frame.color_range) if int(frame.color_range) in (1, 2) else 0
+            return linked_graph(f"{source}:colorspace={color}:range={extent}", filters)
         finally:
             if cube is not None:
                 cube.unlink()

@@ -35,6 +35,7 @@ _FORMATS = (
     "ivf,nut,m4v,rm,wtv,swf,gif,apng,y4m,yuv4mpegpipe"
 )
 _BROADCAST = ("mpeg", "mpegts")  # formats with a clock of the sender
+_LONGEST_SIDE = 16_384  # that H.264 can be written with
 _MAX_PIXELS = 40_000_000  # of a frame: 8K has 33 million
 _CLOCK = Fraction(1, 90_000)  # of webcams and animations
 
@@ -212,9 +213,23 @@ def _open_file(path: Path) -> Video:
             video.last = left if left is not None and usual / 4 < left <= 10 else usual
         if problem := reader.problem(seconds, video.count):
             video.last = usual
-            raise InputError(f"{path}: {problem.format(number=number)}")
+            raise InputError(f"{path}: " + problem.replace("{number}", str(number)))
 
-    video.frames = _in_thread(frames)
+    def checked() -> Iterator[VideoFrame]:
+        number = 0
+        try:
+            for frame in frames():
+                height, width = frame.image.shape[:2]
+                if max(height, width) > _LONGEST_SIDE:
+                    raise InputError(
+                        f"{path}: expected frames of at most {_LONGEST_SIDE} pixels a side, found {width} x {height}"
+                    )
+                number += 1
+                yield frame
+        except (av.FFmpegError, MemoryError) as error:  # a frame that no filter takes
+            raise InputError(f"{path}: damaged after frame {number} ({_reason(error)})") from None
+
+    video.frames = _in_thread(checked)
     return video
 
 
