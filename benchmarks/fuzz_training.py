@@ -102,6 +102,7 @@ def _run(folder: Path, *words: str) -> int:
     from facemodels.cli import train
     from facemodels.cli.main import main
 
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports what wants a terminal's encoding
     said, quiet = io.StringIO(), contextlib.redirect_stdout(io.StringIO())
     try:
         with mock.patch.object(train, "method_class", lambda name: Tiny), quiet, contextlib.redirect_stderr(said):

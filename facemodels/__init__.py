@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from facemodels.models.model_data import ModelData, Skeleton
     from facemodels.models.morphable import ModelOutput, MorphableModel
     from facemodels.reconstruction.face import Face
+    from facemodels.reconstruction.label import label_pictures
     from facemodels.reconstruction.overlays import overlay
     from facemodels.reconstruction.reconstructor import Reconstructor, reconstruct
 
@@ -54,6 +55,7 @@ _LAZY = {
     "Transfer": "fitting.transfer",
     "fit_image": "fitting.photo",
     "fit_mesh": "fitting.scan",
+    "label_pictures": "reconstruction.label",
     "load_method": "methods.registry",
     "load_model": "models.load",
     "mesh_of": "export",
@@ -73,6 +75,7 @@ __all__ = [
     "Transfer",
     "fit_image",
     "fit_mesh",
+    "label_pictures",
     "load_method",
     "load_model",
     "mesh_of",

@@ -40,7 +40,8 @@ def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -
         example = next(iter(pictures.values())).with_suffix(".txt").name
         raise InputError(
             f"{path}: none of {len(pictures)} pictures has a landmark file of the same name beside it, "
-            f"such as {example}"
+            f"such as {example}; python -m facemodels.reconstruction.label {path} writes landmarks that the shipped "
+            "weights predict"
         )
 
     def samples() -> Samples:

@@ -4,5 +4,6 @@
 * `detect`: the face detector. `views`: crops for the network and the way back into the picture.
 * `face`: `Face`, the result. `tracking`: faces over the frames of a video.
 * `refine`: predictions fitted to their pictures.
+* `label`: landmark files for photographs that are trained on.
 * `overlays`, `texture`, `files`: what is drawn and written of faces.
 """

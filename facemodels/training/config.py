@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def configured(
         InputError: A key does not exist (the message names those that are close), or a value has the wrong type or is
             out of range.
     """
-    values = _checked(cls, preset or {})
+    values, found = _checked(cls, preset or {}), {}
     if file is not None:
         found = read_settings(Path(file))
         try:
@@ -155,7 +156,13 @@ def configured(
         if not equals:
             raise InputError(f"--set {_shortened(setting)}: a setting is key=value")
         given[key] = text
-    return cls(**values | _checked(cls, given))
+    try:
+        return cls(**values | _checked(cls, given))
+    except InputError as error:  # perhaps about several settings that do not go together
+        words = set(re.findall(r"\w+", str(error)))
+        if words & (found.keys() - given.keys()):
+            raise InputError(f"{file}: {error}") from error
+        raise
 
 
 def _checked(cls: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:

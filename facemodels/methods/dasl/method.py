@@ -44,6 +44,7 @@ from facemodels.methods.face_method import FaceMethod
 from facemodels.training.method import Panel
 from facerender.color import to_linear
 
+FEWEST = 5  # photographs
 HELD_OUT = 7_000_019  # seed of validation faces, whatever the seed of training
 # Weights of the 18 landmarks in l2d and cycle: the authors' released code.
 POINT_WEIGHTS = (1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 2, 1, 1, 4, 1, 2, 4, 2)
@@ -206,13 +207,11 @@ class DASL(FaceMethod):
                 self.wild = Cached(self.source, seed_of(c.seed, 1), c.cache)
             return
         faces = photographs(Path(c.wild), c.kept or None)
-        if len(faces) <= c.held_out:
-            raise InputError(
-                f"{c.wild}: {len(faces)} pictures, of which {c.held_out} would be held out for validation; "
-                "give more, or a lower held_out"
-            )
+        if len(faces) < FEWEST:
+            raise InputError(f"{c.wild}: {len(faces)} pictures can be used, and at least {FEWEST} are needed")
+        held_out = c.held_out if 2 * c.held_out <= len(faces) else len(faces) // 5
         order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(HELD_OUT))
-        held, taken = order[: c.held_out], order[c.held_out :]
+        held, taken = order[:held_out], order[held_out:]
         self.held = faces[held]
         # By the pictures' own points, because a teacher predicts all points.
         assert faces.visible is not None

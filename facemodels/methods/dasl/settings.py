@@ -49,7 +49,7 @@ class DASLConfig(Config):
     cache: int = 0  # rendered faces of each kind that are kept and reused; 0: new ones in every step
     kept: str = ""  # folder for crops of photographs, made once and read as needed; empty: in memory
     yaw: float = 90.0  # largest yaw of rendered faces, degrees
-    held_out: int = 512  # faces of each kind to validate on
+    held_out: int = 512  # faces of each kind to validate on; of photographs every fifth, if it is more than half
 
     # Losses
     schemes: tuple[str, ...] = SCHEMES  # which of l2d, l3d, cycle, critic; none is the baseline

@@ -29,9 +29,14 @@ def test_photographs_in_the_wild_are_held_out_for_validation(tmp_path):
         np.savetxt(tmp_path / "wild" / f"{k}.txt", np.random.default_rng(k).random((5, 2)) * 40 + 20)
     with pytest.raises(InputError, match="pictures with 5 landmarks"):
         DASL(small(tmp_path / "run", wild=str(tmp_path / "wild"), held_out=2)).prepare_data()
-    few = DASL(small(tmp_path / "run", wild=str(pictures(tmp_path / "few", 12)), held_out=12))
-    with pytest.raises(InputError, match="12 pictures, of which 12 would be held out"):
-        few.prepare_data()
+
+
+def test_of_few_photographs_a_fifth_is_held_out_and_very_few_are_refused(tmp_path):
+    few = DASL(small(tmp_path / "run", wild=str(pictures(tmp_path / "few", 12)), held_out=512))
+    few.prepare_data()
+    assert len(few.held.image) == 2 and len(few.wild.places) == 10
+    with pytest.raises(InputError, match="4 pictures can be used, and at least 5 are needed"):
+        DASL(small(tmp_path / "run", wild=str(pictures(tmp_path / "fewer", 4)))).prepare_data()
 
 
 def test_photographs_from_the_side_are_taken_more_often(tmp_path):
