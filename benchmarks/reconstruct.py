@@ -103,9 +103,9 @@ def picture(side: int = 400) -> np.ndarray:
     ]
     texture = outputs.photo_texture(photo, face, model)
     turned = torch.tensor([[0.05, math.radians(yaw), 0.0] for yaw in (-35, 0, 35, 60)])
-    head = (face.vertices - torch.tensor([0.0, -12.0, 10.0])) @ fr.camera.euler_rotation(
-        turned
-    ).mT - torch.tensor([0.0, 0.0, 1100.0])
+    head = (face.vertices - torch.tensor([0.0, -12.0, 10.0])) @ fr.camera.euler_rotation(turned).mT - torch.tensor(
+        [0.0, 0.0, 1100.0]
+    )
     raster = 2 * side
     clip = fr.camera.pinhole(head, raster * 1100 / 236, (raster / 2, raster / 2), (raster, raster), 400, 2500)
     fragments = fr.rasterize(clip, model.topology, (raster, raster))

@@ -478,7 +478,7 @@ def test_refined_coefficients_of_a_photo_are_others_and_have_an_albedo(tmp_path)
 
 def test_a_photograph_with_the_name_of_a_result_stays(stub, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
-    folder = tmp_path / "fo"
+    folder = tmp_path / "pics"
     folder.mkdir()
     for name in ("a.jpg", "a_overlay.png"):
         Image.fromarray(ramps()).save(folder / name)
