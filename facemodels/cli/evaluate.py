@@ -3,10 +3,7 @@
 import argparse
 import json
 import shlex
-import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,8 +120,7 @@ def run(options: Namespace) -> int:
         method, name = cast(FaceMethod, None), predictions.absolute().name
         about = {"method": name, "predictions": str(predictions)}
         heading = f"predictions in {predictions}"
-    with _plain_warnings():
-        report = named(load_protocol(options.protocol).run(method, options.data, options), name, options.data)
+    report = named(load_protocol(options.protocol).run(method, options.data, options), name, options.data)
     results = about | report.results
     results.setdefault("protocol", report.protocol)
     print(f"{heading}\n{report}")
@@ -134,17 +130,6 @@ def run(options: Namespace) -> int:
         write_curve(options.curve, report, name)
         print(f"\n{options.curve}  the cumulative error curve")
     return 0
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Print warnings as the sentences that they are, without the line of code that they come from."""
-    before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"facemodels evaluate: warning: {message}\n"
-    try:
-        yield
-    finally:
-        warnings.formatwarning = before
 
 
 def _write_example(protocol: str, folder: Path) -> int:

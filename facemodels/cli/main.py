@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from facemodels.core.errors import InputError
@@ -150,12 +150,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: Help or the version was printed (0), or an option is wrong (2).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    with contextlib.redirect_stdout(_Output(sys.stdout)), warnings.catch_warnings():
+    with contextlib.redirect_stdout(_Output(sys.stdout)), _plain_warnings(" ".join(arguments[:1])):
         warnings.filterwarnings("ignore", module=r"PIL\.")  # on damaged tags of pictures that are read all the same
         try:
             return _run(arguments)
         finally:
             sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _plain_warnings(command: str) -> Iterator[None]:
+    """Print warnings for users as the sentences that they are, without the line of code that they come from."""
+    before = warnings.formatwarning
+
+    def plain(message: Any, category: Any, *rest: Any, **more: Any) -> str:
+        if category is UserWarning:
+            return f"facemodels {command}: warning: {message}\n"
+        return before(message, category, *rest, **more)
+
+    warnings.formatwarning = plain
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-import warnings
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -14,7 +13,6 @@ import pytest
 import torch
 
 from facemodels import InputError
-from facemodels.cli import evaluate
 from facemodels.cli.main import main
 from facemodels.evaluation import aflw2000_data
 from facemodels.evaluation.report import HEIGHT, WIDTH
@@ -215,13 +213,6 @@ def test_options_that_need_or_exclude_each_other_end_with_2(toys, tmp_path, caps
         with pytest.raises(SystemExit, match="2"):
             main(["evaluate", "now", *words])
         assert message in capsys.readouterr().err
-
-
-def test_warnings_of_the_command_are_sentences():
-    with evaluate._plain_warnings():
-        text = warnings.formatwarning("a.pp: no face", UserWarning, "evaluate.py", 1, "report = named(...)")
-    assert text == "facemodels evaluate: warning: a.pp: no face\n"
-    assert "UserWarning" in warnings.formatwarning("a", UserWarning, "b", 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*expected landmarks of a face")  # balls are none

@@ -3,11 +3,12 @@
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 import facerender
-from facemodels.cli.main import COMMANDS, main
+from facemodels.cli.main import COMMANDS, _plain_warnings, main
 from facemodels.evaluation import PROTOCOLS, load_protocol
 from facemodels.methods.registry import METHODS
 
@@ -93,3 +94,10 @@ assert "torch" not in sys.modules and "facemodels.cli.sheet" not in sys.modules
 def test_every_protocol_has_what_the_command_calls(name):
     protocol = load_protocol(name)
     assert callable(protocol.configure) and callable(protocol.run)
+
+
+def test_warnings_of_the_command_are_sentences():
+    with _plain_warnings("evaluate"):
+        text = warnings.formatwarning("a.pp: no face", UserWarning, "evaluate.py", 1, "report = named(...)")
+    assert text == "facemodels evaluate: warning: a.pp: no face\n"
+    assert "UserWarning" in warnings.formatwarning("a", UserWarning, "b", 1)
