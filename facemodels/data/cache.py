@@ -104,15 +104,29 @@ class Cached(Shuffled):
     def __init__(self, source: Source, seed: int, count: int, block: int = 64, progress: bool = True) -> None:
         parts: list[FaceBatch] = []
         images: Tensor | None = None
-        for k in core_progress(range(0, count, block), f"rendering {count:,} samples", quiet=not progress):
+        what = f"rendering {count:,} samples, {block} at a time"
+        for k in core_progress(range(0, count, block), what, quiet=not progress):
             faces = source(seed, k // block, range(min(block, count - k)))
             if images is None:
+                _check_memory(count * faces.image[0].numel(), count)
                 images = torch.empty(count, *faces.image.shape[1:], dtype=torch.uint8)
             images[k : k + len(faces)] = (faces.image * 255).round().byte()
             # Never all of them as floats.
             parts.append(replace(faces, image=faces.image.new_empty(len(faces), 0), mask=None).to("cpu"))
         batch = FaceBatch.concatenate(parts)
         super().__init__(batch if images is None else replace(batch, image=images))
+
+
+def _check_memory(needed: int, count: int) -> None:
+    """Refuse a cache of so many bytes that it cannot lie in this machine's memory."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise InputError(
+            f"a cache of {count:,} samples takes {needed / 1e9:.0f} GB, and this machine has {memory / 1e9:.0f} GB of "
+            "memory; give a lower cache, or cache=0, which renders new samples in every step"
+        )
 
 
 def load_in_threads(

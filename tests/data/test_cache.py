@@ -50,6 +50,14 @@ def test_a_batch_is_found_by_its_numbers_alone():
     assert torch.equal(a.landmarks[:, 0, 0].long(), a.person)
 
 
+def test_a_cache_larger_than_the_memory_is_refused_before_it_is_rendered():
+    def source(seed, step, indices):
+        return FaceBatch(torch.zeros(len(indices), 3, 120, 120))
+
+    with pytest.raises(InputError, match=r"a cache of 90,000,000 samples takes 3888 GB, and .* give a lower cache"):
+        Cached(source, 0, 90_000_000, progress=False)
+
+
 def test_rendered_samples_are_those_of_the_source():
     source = Synthetic(load_model("builtin"), 32)
     cached, direct = (
