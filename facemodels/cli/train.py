@@ -11,7 +11,7 @@ from typing import Any
 
 from facemodels.core.errors import InputError
 from facemodels.methods.registry import METHODS, method_class
-from facemodels.training.checkpoint import check, checkpoints, steps_of
+from facemodels.training.checkpoint import check, checkpoints
 from facemodels.training.config import Config, configured, read_settings
 from facemodels.training.describe import documented_settings, settings_toml
 from facemodels.training.loop import train
@@ -34,8 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 A preset is a set of settings; --config FILE (JSON or TOML) and then --set change single ones. The
 run's folder holds config.json, metrics.jsonl, panels/ (pictures) and checkpoints/ (weights as
-safetensors; the best and the last are kept). With TensorBoard installed (pip install tensorboard),
-the metrics are in tensorboard/ too."""
+safetensors; the best and the last are kept). After pip install tensorboard, runs write their
+metrics for it too: tensorboard --logdir runs."""
     methods = parser.add_subparsers(dest="method", required=True, metavar="METHOD", parser_class=_MethodParser)
     for name in METHODS:
         methods.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter).method = name
@@ -125,9 +125,9 @@ def run(options: argparse.Namespace) -> int:
         print(settings_toml(config), end="")
         return 0
     folder = Path(config.output) / "checkpoints"
-    was_finished = options.resume == "auto" and any(steps_of(c) >= config.steps for c in checkpoints(folder))
-    train(method, config, options.resume)
-    if int(os.environ.get("RANK", 0)) == 0 and not was_finished:
+    trained: list[int] = []  # the steps that were done
+    train(method, config, options.resume, trained.append)
+    if _is_main() and trained:
         last = checkpoints(folder)[-1]
         print(
             f"trained; {last} is the last checkpoint, metrics and pictures are in {config.output}\n"
@@ -143,16 +143,21 @@ def _settings(method: type[Method], options: argparse.Namespace) -> Config:
     config = configured(
         method.config_class, method.PRESETS[preset] if preset else None, options.config, options.settings
     )
-    if options.resume == "never" or options.show_settings:
+    if options.show_settings:
+        return config
+    if options.resume == "never":
+        if options.preset is None:
+            _say(f"the preset is {preset}, the default; there are {', '.join(method.PRESETS)}")
         return config
     if options.resume == "auto":
         folder = Path(config.output)
         present = checkpoints(folder / "checkpoints")
         if not present:
-            print(f"{folder}: holds no checkpoint to resume from, so a new run begins", file=sys.stderr)
+            _say(f"{folder} holds no checkpoint to resume from, so a new run begins, with the preset {preset}")
         present = [*present, folder]  # the settings of the run itself come first
     else:
         present = [Path(options.resume)]
+        _check_named(present[0])
         folder = present[0].resolve().parent.parent
     own = next((found for c in reversed(present) if (found := _read_own(c, method)) is not None), None)
     if own is None:
@@ -161,6 +166,24 @@ def _settings(method: type[Method], options: argparse.Namespace) -> Config:
     if options.preset is not None:
         own |= method.PRESETS[options.preset]
     return configured(method.config_class, own, options.config, options.settings)
+
+
+def _check_named(checkpoint: Path) -> None:
+    """Refuse what is no checkpoint, with those that were perhaps meant."""
+    if not checkpoint.is_dir():
+        raise InputError(f"{checkpoint}: no such checkpoint (a folder such as runs/dasl/checkpoints/step-000000500)")
+    inside = checkpoints(checkpoint / "checkpoints") or checkpoints(checkpoint)
+    if inside:
+        raise InputError(f"{checkpoint}: not a checkpoint, but holds some; the last is {inside[-1]}")
+
+
+def _is_main() -> bool:
+    return int(os.environ.get("RANK", 0)) == 0  # torchrun numbers the processes
+
+
+def _say(words: str) -> None:
+    if _is_main():
+        print(f"facemodels train: {words}", file=sys.stderr)
 
 
 def _read_own(checkpoint: Path, method: type[Method]) -> dict[str, Any] | None:

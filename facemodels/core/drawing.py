@@ -90,26 +90,34 @@ def tile(images: Tensor, columns: int, gap: int = 0) -> Tensor:
     return sheet
 
 
-def captioned(picture: np.ndarray, rows: Sequence[str]) -> np.ndarray:
-    """Write beside each row of a picture what it shows.
+def captioned(picture: np.ndarray, rows: Sequence[str], columns: Sequence[str] = ()) -> np.ndarray:
+    """Write beside each row of a picture what it shows, and so above each column.
 
     Args:
-        picture: uint8 [H,W,3], rows of one height.
+        picture: uint8 [H,W,3], rows of one height and columns of one width.
         rows: The caption of each row.
+        columns: The caption of each column; empty: no captions above.
 
     Returns:
-        uint8 [H,W+margin,3].
+        uint8 [H+head,W+margin,3]; `head` is 0 without captions above.
     """
     height = picture.shape[0] // len(rows)
     size = max(9, min(14, height // 8))
     font = ImageFont.load_default(size)
     margin = 11 * size
-    text = [textwrap.fill(row, int(margin / font.getlength("n")) - 1) for row in rows]
-    page = Image.new("RGB", (margin + picture.shape[1], picture.shape[0]), (255, 255, 255))
-    page.paste(Image.fromarray(picture), (margin, 0))
+    width = picture.shape[1] // len(columns) if columns else picture.shape[1]
+    beside = [textwrap.fill(row, int(margin / font.getlength("n")) - 1) for row in rows]
+    above = [textwrap.fill(column, max(1, int(width / font.getlength("n")))) for column in columns]
+    head = (size + 5) * max((text.count("\n") + 1 for text in above), default=0)
+    page = Image.new("RGB", (margin + picture.shape[1], head + picture.shape[0]), (255, 255, 255))
+    page.paste(Image.fromarray(picture), (margin, head))
     draw = ImageDraw.Draw(page)
-    for k, words in enumerate(text):
-        draw.multiline_text((size // 2, height * (k + 0.5)), words, fill=(25, 30, 38), font=font, anchor="lm")
+    ink = (25, 30, 38)
+    for k, text in enumerate(beside):
+        draw.multiline_text((size // 2, head + height * (k + 0.5)), text, fill=ink, font=font, anchor="lm")
+    for k, text in enumerate(above):
+        place = (margin + width * (k + 0.5), head / 2)
+        draw.multiline_text(place, text, fill=ink, font=font, anchor="mm", align="center")
     return np.asarray(page)
 
 

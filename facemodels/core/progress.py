@@ -8,7 +8,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
-_PAUSE = 20.0  # seconds from one line in a log file to the next
+_FIRST, _PAUSE = 5.0, 20.0  # seconds to the first line in a log file, and from one to the next
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:
@@ -27,8 +27,16 @@ def progress(items: Iterable[T], what: str, total: int | None = None, quiet: boo
     began = said = time.monotonic()
     for k, item in enumerate(items):
         now = time.monotonic()
-        if k and now - said > _PAUSE:
+        if k and now - said > (_FIRST if said == began else _PAUSE):
             said = now
-            left = f" of {count}, {(count - k) * (now - began) / k:.0f} s left" if count else ""
+            left = f" of {count}, {duration((count - k) * (now - began) / k)} left" if count else ""
             print(f"{what}: {k}{left}", file=sys.stderr, flush=True)
         yield item
+
+
+def duration(seconds: float) -> str:
+    """A duration in words: "0.4 s", "40 s", "12 min", "3 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

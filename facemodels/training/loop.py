@@ -23,7 +23,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ from facemodels.training.prefetch import Prefetcher
 from facemodels.training.progress import Progress
 
 _FIRST_STEPS = 10  # steps of a run that are all logged
+_NAMED = 4  # settings that a message names
 
 
 def train(
@@ -120,12 +121,16 @@ class Run:
 
     def _run(self, resume: str, after_step: Callable[[int], None] | None) -> Method:
         c = self.config
+        processes = f", {self.processes.count} processes" if self.processes.count > 1 else ""
+        self.progress.say(f"{c.steps} steps of {c.batch} samples on {self.device}{processes}, in {self.folder}")
         with self.progress.preparing("preparing weights"):
             self.begin(resume)
         stop, ended = False, self._finished()
         if ended:
             self.progress.say(f"the run in {self.folder} is finished: {ended}")
         else:
+            if self.step:
+                self.progress.say(f"going on after step {self.step}")
             with self.progress.preparing("preparing data"):
                 self.method.prepare_data()
             if c.compile:
@@ -134,7 +139,7 @@ class Run:
         with (
             optimized_networks(self.method, c, self.device),
             Prefetcher(self.make_batch, c.prefetch) as prefetcher,
-            graceful_stop() as stop_requested,
+            graceful_stop(self.processes.is_main) as stop_requested,
             self.progress.steps_from(self.step),
             closing(self.log) if self.log else nullcontext(),
         ):
@@ -171,7 +176,10 @@ class Run:
                 if stuck or stop:
                     break
         if stop and self.step < c.steps:
+            self.progress.say(f"stopped after step {self.step}, with a checkpoint; --resume auto goes on")
             raise KeyboardInterrupt
+        if self.step >= first:
+            self._say_results()
         if self.average is not None:
             self.method.load_state_dict(self.average.state)
         return self.method
@@ -241,11 +249,21 @@ class Run:
         if self.step >= c.steps:
             return f"all of its {self.step} steps are done; --set steps={2 * self.step} --resume auto goes on"
         if 0 < c.patience <= self.without_improvement:
-            return (
-                f"nothing got better in {self.without_improvement} validations, so it ended at step {self.step}; "
-                "--set patience=0 --resume auto goes on"
-            )
+            return f"it ended at step {self.step}, because {self._without_improvement()}"
         return ""
+
+    def _without_improvement(self) -> str:
+        return (
+            f"{self.method.monitor} got no better in {self.without_improvement} validations (patience="
+            f"{self.config.patience}); --set patience=0 --resume auto goes on"
+        )
+
+    def _say_results(self) -> None:
+        if self.step < self.config.steps:
+            self.progress.say(f"ended at step {self.step}: {self._without_improvement()}")
+        if self.best_step is not None:
+            best = self.folder / "checkpoints" / f"step-{self.best_step:09d}"
+            self.progress.say(f"best validation {self.method.monitor}: {self.best:.4g}, of {best}")
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -295,7 +313,7 @@ class Run:
 
         with naming_the_step(self.step, self.folder, self.folder / "panels" / f"step-{self.step:09d}.png") as file:
             file.parent.mkdir(exist_ok=True)
-            iio.imwrite(file, captioned(to_bytes(panel.picture), panel.rows))
+            iio.imwrite(file, captioned(to_bytes(panel.picture), panel.rows, panel.columns))
 
     def save(self) -> None:
         """Write a checkpoint; all processes wait for it."""
@@ -386,13 +404,16 @@ class Run:
 
     def _check_settings(self, checkpoint: Path) -> None:
         """Refuse settings that differ from the checkpoint's. One that it lacks is newer than it and has its default."""
-        before = read_settings(checkpoint / "config.json")
-        for key, value in json.loads(json.dumps(dataclasses.asdict(self.config))).items():
-            if key not in MAY_CHANGE and key in before and before[key] != value:
-                raise InputError(
-                    f"{checkpoint}: was trained with {key}={before[key]!r}, not {value!r}; "
-                    f"go on with --set {key}={before[key]}, or begin another run"
-                )
+        before, now = read_settings(checkpoint / "config.json"), json.loads(json.dumps(dataclasses.asdict(self.config)))
+        differ = [k for k, v in now.items() if k not in MAY_CHANGE and k in before and before[k] != v]
+        if differ:
+            named = "; ".join(f"{k}={before[k]!r}, not {now[k]!r}" for k in differ[:_NAMED])
+            more = f"; and {len(differ) - _NAMED} more settings differ" if len(differ) > _NAMED else ""
+            raise InputError(
+                f"{checkpoint}: was trained with {named}{more}. These cannot change in a run: "
+                "without --preset, --config and --set for them, --resume goes on with the run's own; "
+                "--set output=DIR begins another run"
+            )
 
 
 class _Losses(nn.Module):
@@ -411,10 +432,13 @@ class _Losses(nn.Module):
 
 
 @contextmanager
-def graceful_stop() -> Iterator[Callable[[], bool]]:
+def graceful_stop(speaks: bool = True) -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether the run was asked to stop, by Ctrl-C, SIGTERM or SIGHUP.
 
     The run then ends after the step, with a checkpoint. A second request ends it at once.
+
+    Args:
+        speaks: Say so when asked.
     """
     requests: list[int] = []
     # A terminal that is closed sends SIGHUP; nohup ignores it, and so does the run then.
@@ -424,6 +448,9 @@ def graceful_stop() -> Iterator[Callable[[], bool]]:
         if requests:
             raise KeyboardInterrupt
         requests.append(number)
+        if speaks:
+            with suppress(OSError):  # not print, which a signal may have interrupted
+                os.write(2, b"\nstopping after this step, with a checkpoint; once more stops at once, without\n")
 
     try:
         before = {s: signal.signal(s, request) for s in stopping if signal.getsignal(s) is not signal.SIG_IGN}

@@ -13,12 +13,14 @@ class Panel(NamedTuple):
     """A picture of predictions.
 
     Attributes:
-        picture: Linear colors [H,W,3]: rows of pictures of one height.
+        picture: Linear colors [H,W,3]: rows and columns of pictures of one size.
         rows: What each row shows, in a few words.
+        columns: What each column shows; empty: no captions.
     """
 
     picture: Tensor
     rows: Sequence[str]
+    columns: Sequence[str] = ()
 
 
 class Method(nn.Module):

@@ -2,13 +2,17 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
+from facemodels.core.progress import duration
+
 _FIRST, _SLOWEST = 5.0, 60.0  # seconds from one line in a log file to the next: at first, and at most
 _NAMED = 4  # losses that are named in a line
+_RECENT = 100  # steps that the rate is measured over
 
 
 class Progress:
@@ -26,6 +30,7 @@ class Progress:
         self.step = self.begin = 0
         self._bar: tqdm | None = None
         self._began = self._said = time.monotonic()
+        self._times = deque([self._began], _RECENT + 1)  # when the latest steps ended
         self._pause = _FIRST
         self._losses = ""
 
@@ -44,13 +49,14 @@ class Progress:
         yield
         seconds = time.monotonic() - began
         if seconds > 2:
-            self.say(f"{what}: done in {seconds:.0f} s")
+            self.say(f"{what}: done in {duration(seconds)}")
 
     @contextmanager
     def steps_from(self, step: int) -> Iterator[None]:
         """Show the progress of the steps from `step` on."""
         self.step = self.begin = step
         self._began = self._said = time.monotonic()
+        self._times = deque([self._began], _RECENT + 1)
         in_terminal = sys.stderr.isatty() and not self.quiet
         if in_terminal:
             self._bar = tqdm(total=self.steps, initial=step, desc=self.name, unit="step", dynamic_ncols=True)
@@ -82,24 +88,27 @@ class Progress:
             self._losses = ", ".join(f"{k} {losses[k]:.4g}" for k in order[:_NAMED])
         now = time.monotonic()
         first = self.step == self.begin + 1
+        if self.step == self.begin + 2:
+            self._times.popleft()  # the first step waits for its batch and compiles: the others tell the rate
+        self._times.append(now)
         if self._bar is not None:
             with suppress(OSError):
-                self._bar.set_postfix_str(f"{self._losses}, {self._rate(now):.3g} pictures/s", refresh=False)
+                self._bar.set_postfix_str(f"{self._losses}, {self._rate()}", refresh=False)
                 self._bar.update()
         elif not self.quiet and (first or self.step == self.steps or now - self._said >= self._pause):
             self._pause = _FIRST if first else min(2 * self._pause, _SLOWEST)
             self._said = now
-            left = (self.steps - self.step) * (now - self._began) / (self.step - self.begin)
-            more = f"{self._rate(now):.3g} pictures/s, {duration(left)} left"
+            if self.step == self.steps:
+                more = f"{self._rate()}, {duration(now - self._began)} in all"
+            elif first:
+                more = f"it took {duration(self._seconds())}"
+            else:
+                more = f"{self._rate()}, {duration((self.steps - self.step) * self._seconds())} left"
             self.say(f"step {self.step} of {self.steps}: {self._losses}; {more}")
 
-    def _rate(self, now: float) -> float:
-        return self.batch * (self.step - self.begin) / max(now - self._began, 1e-9)
+    def _seconds(self) -> float:
+        """Seconds that a step takes, validations and checkpoints included."""
+        return (self._times[-1] - self._times[0]) / (len(self._times) - 1)
 
-
-def duration(seconds: float) -> str:
-    """A duration in words: "40 s", "12 min", "3 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+    def _rate(self) -> str:
+        return f"{self.batch / max(self._seconds(), 1e-9):.3g} pictures/s"

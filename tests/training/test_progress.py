@@ -1,15 +1,19 @@
 """What a run says while it works, and the commands that begin and resume it."""
 
 import json
+import re
 
 import pytest
 import torch
 
+from facemodels import InputError
 from facemodels.cli.main import main
 from facemodels.core.drawing import captioned
+from facemodels.core.progress import duration
+from facemodels.training import progress
 from facemodels.training.checkpoint import checkpoints
 from facemodels.training.loop import train
-from facemodels.training.progress import Progress, duration
+from facemodels.training.progress import Progress
 from tests.training.toy import Toy, config
 
 SMOKE = ["--preset", "smoke", "--set", "steps=6", "--set", "stage1=6", "--set", "device=cpu"]
@@ -18,9 +22,10 @@ SMOKE = ["--preset", "smoke", "--set", "steps=6", "--set", "stage1=6", "--set", 
 def test_a_log_file_has_lines_of_preparation_and_of_steps_with_losses_rate_and_time_left(tmp_path, capsys):
     train(Toy, config(tmp_path))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == ["toy: preparing weights ...", "toy: preparing data ..."]
-    assert lines[2].startswith("toy: step 1 of 30: loss ") and "pictures/s" in lines[2] and lines[2].endswith("left")
-    assert any(line.startswith("toy: step 30 of 30: loss ") for line in lines)
+    assert lines[0] == f"toy: 30 steps of 8 samples on cpu, in {tmp_path}"
+    assert lines[1:3] == ["toy: preparing weights ...", "toy: preparing data ..."]
+    assert re.fullmatch(r"toy: step 1 of 30: loss \S+, error \S+; it took \S+ s", lines[3])
+    assert any(re.fullmatch(r"toy: step 30 of 30: loss .*; \S+ pictures/s, \S+ s in all", line) for line in lines)
     assert any(", validation: error " in line for line in lines)
 
 
@@ -37,7 +42,9 @@ def test_other_processes_than_the_first_say_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("seconds, words", [(40, "40 s"), (700, "12 min"), (3 * 3600 + 300, "3 h 05 min")])
+@pytest.mark.parametrize(
+    "seconds, words", [(0.4, "0.4 s"), (40, "40 s"), (700, "12 min"), (3 * 3600 + 300, "3 h 05 min")]
+)
 def test_durations_are_in_units_that_people_use(seconds, words):
     assert duration(seconds) == words
 
@@ -49,6 +56,10 @@ def test_a_caption_stands_beside_each_row_of_a_panel():
     assert page.shape[0] == 120 and (page[:, margin:] == 0).all()
     for rows in (slice(0, 60), slice(60, 120)):
         assert (page[rows, :margin] < 100).any()
+    headed = captioned(picture, ("first row", "second row"), ("left", "right"))
+    head = len(headed) - 120
+    assert (headed[head:] == page).all()
+    assert all((headed[:head, margin + x : margin + x + 30] < 100).any() for x in (0, 30))
 
 
 def test_a_run_resumes_with_its_own_settings_and_says_when_it_is_finished(tmp_path, capsys):
@@ -70,4 +81,49 @@ def test_a_run_resumes_with_its_own_settings_and_says_when_it_is_finished(tmp_pa
 
 def test_a_new_run_begins_where_there_is_nothing_to_resume_and_this_is_said(tmp_path, capsys):
     assert main(["train", "dasl", *SMOKE, "--set", f"output={tmp_path / 'new'}", "--resume", "auto"]) == 0
-    assert "holds no checkpoint to resume from, so a new run begins" in capsys.readouterr().err
+    assert "holds no checkpoint to resume from, so a new run begins, with the preset smoke" in capsys.readouterr().err
+
+
+def test_the_time_left_follows_the_latest_steps_and_not_the_first_which_prepares(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    log = Progress("toy", 1000, 8)
+    with log.steps_from(0):
+        for seconds in (300.0, 6.0):  # the first step compiles
+            now[0] += seconds
+            log.advance({"loss": 1.0})
+        assert capsys.readouterr().err.splitlines() == [
+            "toy: step 1 of 1000: loss 1; it took 5 min",
+            "toy: step 2 of 1000: loss 1; 1.33 pictures/s, 1 h 40 min left",
+        ]
+        for _ in range(500):
+            now[0] += 1.0
+            log.advance()
+    assert capsys.readouterr().err.splitlines()[-1].endswith("8 pictures/s, 8 min left")
+
+
+def test_settings_that_cannot_change_are_all_named_when_a_run_is_resumed(tmp_path):
+    train(Toy, config(tmp_path))
+    with pytest.raises(InputError, match=r"was trained with batch=8, not 4; lr=0.01, not 0.1\. .*the run's own"):
+        train(Toy, config(tmp_path, batch=4, lr=0.1, keep=7), resume="auto")
+
+
+def test_what_is_no_checkpoint_is_answered_with_the_one_that_was_meant(tmp_path, capsys):
+    train(Toy, config(tmp_path / "run"))
+    assert main(["train", "dasl", "--resume", str(tmp_path / "run")]) == 1
+    assert "step-000000030" in capsys.readouterr().err
+    assert main(["train", "dasl", "--resume", str(tmp_path / "nothing")]) == 1
+    assert "nothing: no such checkpoint" in capsys.readouterr().err
+
+
+def test_a_run_that_ends_early_says_why_and_which_checkpoint_is_the_best(tmp_path, capsys):
+    class Stuck(Toy):
+        def validate(self, device):
+            return {"error": 1.0}
+
+    train(Stuck, config(tmp_path, steps=1000, patience=3))
+    said = capsys.readouterr().err
+    assert "ended at step 40: error got no better in 3 validations (patience=3); --set patience=0" in said
+    assert f"best validation error: 1, of {tmp_path / 'checkpoints' / 'step-000000010'}" in said
+    train(Stuck, config(tmp_path, steps=1000, patience=3), resume="auto")
+    assert "is finished: it ended at step 40" in capsys.readouterr().err

@@ -322,9 +322,13 @@ class Cycle(FaceMethod):
         first, second = self.network(batch.image[:12]).map(Tensor.float).pairs()
         frame = to_linear(images[0::2])
         rows = [frame, to_linear(images[1::2]), self._render_over(frame, first)[0]]
-        captions = ["first frame", "second frame", "first frame, predicted and rendered"]
+        captions = ["first frame", "second frame", "predicted from the first frame"]
         for cycle in self.config.cycles:
-            captions += [f"cycle of {cycle}: composed", f"cycle of {cycle}: reversed", "its difference from the first"]
+            captions += [
+                f"{cycle} cycle: first frame with the second's {cycle}",
+                f"{cycle} cycle: predicted from that, {cycle} reversed",
+                f"{cycle} cycle: difference from the first frame, doubled",
+            ]
             resized = cycle == "expression" and self.config.variation_mm
             changed = self.resize_variation(first, second, 0) if resized else second
             variation, target = inject(cycle, first, changed)
@@ -334,7 +338,8 @@ class Cycle(FaceMethod):
             reversed_picture, mask = self._render_over(frame, reverse(extracted, variation))
             difference = (2 * (to_srgb(reversed_picture) - images[0::2]).abs()).clamp(0, 1)
             rows += [picture, reversed_picture, to_linear(difference) * mask[..., None]]
-        return Panel(tile(torch.cat(rows), len(frame)), captions)
+        columns = [f"person {k + 1}" for k in range(len(frame))]
+        return Panel(tile(torch.cat(rows), len(frame)), captions, columns)
 
     def _render_over(self, frame: Tensor, properties: Properties) -> tuple[Tensor, Tensor]:
         """Frames [N,S,S,3], linear, with rendered faces over them, and the mask of `render`."""

@@ -511,9 +511,9 @@ class DASL(FaceMethod):
         light = fr.lighting.studio(len(image), device=image.device)
         drawn, _ = fr.render_face(clip, normals, clay, light, topology, size, background=linear)
         rows = [draw_points(linear, given), drawn, draw_points(linear, p.parameters.landmarks[..., :2])]
-        kinds = "labeled, then wild pictures" if batch.wild is not None else "labeled pictures"
-        captions = (f"{kinds} with their known points", "predicted face", "predicted landmarks")
-        return Panel(tile(torch.cat(rows), len(image)), captions)
+        captions = ("picture and its known points", "predicted face", "predicted landmarks")
+        columns = [kind for kind, f in zip(("labeled", "2D points alone"), some) for _ in range(len(f))]
+        return Panel(tile(torch.cat(rows), len(image)), captions, columns)
 
 
 def _eighteen(faces: FaceBatch) -> tuple[Tensor, Tensor]:

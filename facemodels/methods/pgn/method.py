@@ -12,7 +12,7 @@ from torch import Tensor
 
 import facerender as fr
 from facemodels.core.alignment import similarity
-from facemodels.core.drawing import CLAY, draw_points, tile
+from facemodels.core.drawing import BACKGROUND, CLAY, draw_points, tile
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters, flip_y
 from facemodels.core.seeding import seed_of
@@ -325,15 +325,19 @@ class PGN(FaceMethod):
             background=linear,
         )
         rows = [draw_points(linear, head_landmarks[..., :2]), drawn]
-        captions = ["landmarks of the landmark head", "predicted face"]
+        captions = ["landmarks, by the network's landmark head", "predicted face"]
+        columns = ["labeled"] * len(image)
         if frames is not None:
             n = len(labeled.image[:3])
             placed = pose.without_depth()(vertices)[n:]
             other = torch.arange(len(placed), device=image.device) ^ 1
             reprojected, visible = reproject(linear[n:][other].contiguous(), placed[other], placed, self.face_topology)
-            rows.append(torch.cat([torch.zeros_like(linear[:n]), reprojected * visible[..., None]]))
-            captions.append("the person's other frame, reprojected")
-        return Panel(tile(torch.cat(rows), len(image)), captions)
+            empty = torch.tensor(BACKGROUND, device=image.device)
+            seen = torch.where(visible[..., None] > 0, reprojected, empty)
+            rows.append(torch.cat([empty.expand_as(linear[:n]), seen]))
+            captions.append("the person's other frame, drawn onto this one's predicted face")
+            columns[n:] = [f"person {k // 2 + 1}, frame {k % 2 + 1}" for k in range(len(placed))]
+        return Panel(tile(torch.cat(rows), len(image)), captions, columns)
 
 
 @torch.no_grad()
