@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,10 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
         InputError: The file is missing or damaged.
     """
     try:
+        if not (checkpoint / CHECKSUMS).is_file():  # of an earlier version: the parts of the file have their own sums
+            with zipfile.ZipFile(checkpoint / "state.pt") as parts:
+                if (wrong := parts.testzip()) is not None:
+                    raise ValueError(f"{wrong} is not what was written")
         state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
         missing = {"step", "optimizers", "rng", "results"} - state.keys()
     except Exception as error:  # whatever a damaged file makes torch raise

@@ -200,6 +200,18 @@ def test_checkpoints_of_earlier_versions_have_no_checksums_and_load(run, tmp_pat
     assert (last / CHECKSUMS).is_file()
 
 
+def test_a_changed_name_in_the_state_of_an_earlier_version_is_noticed(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    last = checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    (last / CHECKSUMS).unlink()
+    content = (last / "state.pt").read_bytes()
+    assert content.count(b"exp_avg_sq") and content.count(b"param_groups")
+    (last / "state.pt").write_bytes(content.replace(b"param_groups", b"param_groupz"))
+    train(Toy, config(tmp_path / "run", ema=0.9, keep=3), resume="auto")
+    assert "state.pt: damaged (ValueError); moved to damaged-step-000000030" in capsys.readouterr().err
+    assert same(weights(tmp_path / "run"), weights(run))
+
+
 def test_weights_that_are_not_finite_or_no_fractions_are_damaged(run, tmp_path):
     from safetensors.torch import load_file, save_file
 
