@@ -4,7 +4,7 @@ from pathlib import Path
 
 from facemodels import weights
 from facemodels.core.errors import InputError
-from facemodels.training.checkpoint import checkpoints, method_name
+from facemodels.training.checkpoint import NO_CHECKPOINT, checkpoints, method_name
 
 WEIGHTS_FOLDER = weights.FOLDER
 BEST_FIRST = ("dasl-aflw", "pgn", "dasl", "e2far", "cycle")  # shipped weights; the first one present is the default
@@ -60,5 +60,5 @@ def method_folder(checkpoint: str | Path | None) -> tuple[Path, str]:
             hint = ""
         else:
             hint = f", and not the name of shipped weights ({', '.join(shipped) or 'there are none'})"
-        raise InputError(f"{folder}: not a checkpoint (it must hold weights.safetensors and config.json){hint}")
+        raise InputError(f"{folder}: {NO_CHECKPOINT}{hint}")
     return folder, method_name(folder)

@@ -27,6 +27,7 @@ from facemodels.training.method import Method
 
 CHECKSUMS = "checksums.json"
 FILES = ("weights.safetensors", "config.json", "state.pt", "average.safetensors")  # the last one not in every run
+NO_CHECKPOINT = "not a checkpoint (it must hold weights.safetensors and config.json)"
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -216,6 +217,8 @@ def method_name(checkpoint: Path) -> str:
         DamagedError: config.json is missing or damaged.
     """
     file = checkpoint / "config.json"
+    if not file.is_file():
+        raise DamagedError(f"{checkpoint}: {NO_CHECKPOINT}")
     try:
         content = read_json(file)
     except InputError as error:
@@ -223,6 +226,17 @@ def method_name(checkpoint: Path) -> str:
     if not isinstance(content, dict) or not isinstance(content.get("method"), str):
         raise DamagedError(f"{file}: expected the settings of a method, with its name as method")
     return str(content["method"])
+
+
+def check_method(checkpoint: Path, method: Method) -> None:
+    """Check that a checkpoint is one of a method.
+
+    Raises:
+        InputError: It is one of another method, or none.
+    """
+    name = method_name(checkpoint)
+    if name != method.name:
+        raise InputError(f"{checkpoint}: a checkpoint of the method {name}, not of {method.name}")
 
 
 def load_weights(method: Method, checkpoint: str | Path, averaged: bool = True) -> None:
@@ -240,12 +254,10 @@ def load_weights(method: Method, checkpoint: str | Path, averaged: bool = True) 
     file = checkpoint / "average.safetensors"
     if not averaged or not file.is_file():
         file = checkpoint / "weights.safetensors"
-    if not (checkpoint / "config.json").is_file() or not file.is_file():
-        raise DamagedError(f"{checkpoint}: not a checkpoint (it must hold weights.safetensors and config.json)")
+    if not file.is_file():
+        raise DamagedError(f"{checkpoint}: {NO_CHECKPOINT}")
+    check_method(checkpoint, method)
     check(checkpoint, [file.name])
-    name = method_name(checkpoint)
-    if name != method.name:
-        raise InputError(f"{checkpoint}: a checkpoint of the method {name}, not of {method.name}")
     try:
         weights = load_file(file)
     except (SafetensorError, OSError) as error:

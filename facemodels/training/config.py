@@ -24,6 +24,17 @@ WEIGHT = (0.0, 1e6)  # range of the weight of a loss
 STEPS = (0, 10**9)  # range of a number of steps
 SAMPLES = (0, 10**8)  # range of a number of samples
 
+# Settings that may change on resume.
+MAY_CHANGE = frozenset(
+    ["output", "steps", "device", "compile", "prefetch"]
+    + ["log_every", "panel_every", "validate_every", "checkpoint_every", "keep", "patience"]
+)
+
+BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text without zero bytes"}
+_LARGEST_FILE = 1 << 20  # bytes of a file of settings
+_MOST_DOTS = 100  # in a line of TOML
+
 
 @dataclass
 class Config:
@@ -113,15 +124,6 @@ def range_words(low: float, high: float) -> str:
     return f"{low:.10g} to {high:.10g}"
 
 
-_LARGEST_FILE = 1 << 20  # bytes of a file of settings
-_MOST_DOTS = 100  # in a line of TOML
-
-# Settings that may change on resume.
-MAY_CHANGE = frozenset(
-    ["output", "steps", "device", "compile", "prefetch"]
-    + ["log_every", "panel_every", "validate_every", "checkpoint_every", "keep", "patience"]
-)
-
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
@@ -210,13 +212,12 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: The file cannot be read, or is not JSON.
     """
+    text = _read_text(path)
     try:
-        return json.loads(_read_text(path))
+        return json.loads(text)
     except RecursionError as error:
         raise InputError(f"{path}: brackets are nested too deeply for a file of settings") from error
     except ValueError as error:  # no JSON, or a number of thousands of digits
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: not JSON: {one_line(error)}") from error
 
 
@@ -255,10 +256,6 @@ def _toml(path: Path, text: str) -> dict[str, Any]:
 def default_of(field: dataclasses.Field) -> Any:
     """Return the default of a setting."""
     return field.default_factory() if callable(field.default_factory) else field.default
-
-
-BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text without zero bytes"}
 
 
 def _converted(key: str, value: Any, default: Any) -> Any:

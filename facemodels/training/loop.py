@@ -36,6 +36,7 @@ from facemodels.core.seeding import seed_everything
 from facemodels.networks.norm import share_batch_norms
 from facemodels.training.checkpoint import (
     check,
+    check_method,
     checkpoints,
     last_usable,
     load_average,
@@ -372,7 +373,9 @@ class Run:
         return next(reversed(checkpoints(self.folder / "checkpoints")), None)
 
     def _load(self, checkpoint: Path) -> dict[str, Any]:
-        """Load the weights of a checkpoint; return what else resuming needs."""
+        """Load the weights of a checkpoint, if its settings are this run's; return what else resuming needs."""
+        check_method(checkpoint, self.method)
+        self._check_settings(checkpoint)  # before the weights, whose shapes say less
         load_weights(self.method, checkpoint, averaged=False)
         if self.average is not None:
             load_average(checkpoint, self.average.state)
@@ -382,8 +385,6 @@ class Run:
         """Take the state of a checkpoint. named: the user named it; it may not be the last one of the folder."""
         if named:
             check(checkpoint)
-            load_weights(self.method, checkpoint, averaged=False)  # before the settings: is it of this method?
-        self._check_settings(checkpoint)
         state = self._load(checkpoint)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])

@@ -93,7 +93,7 @@ class Progress:
         self._times.append(now)
         if self._bar is not None:
             with suppress(OSError):
-                self._bar.set_postfix_str(f"{self._losses}, {self._rate()}", refresh=False)
+                self._bar.set_postfix_str(f"{self._rate()}, {self._losses}", refresh=False)  # narrow ones cut the end
                 self._bar.update()
         elif not self.quiet and (first or self.step == self.steps or now - self._said >= self._pause):
             self._pause = _FIRST if first else min(2 * self._pause, _SLOWEST)

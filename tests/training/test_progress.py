@@ -106,6 +106,9 @@ def test_settings_that_cannot_change_are_all_named_when_a_run_is_resumed(tmp_pat
     train(Toy, config(tmp_path))
     with pytest.raises(InputError, match=r"was trained with batch=8, not 4; lr=0.01, not 0.1\. .*the run's own"):
         train(Toy, config(tmp_path, batch=4, lr=0.1, keep=7), resume="auto")
+    for resume in ("auto", str(checkpoints(tmp_path / "checkpoints")[-1])):  # not by the shapes of its weights
+        with pytest.raises(InputError, match=r"was trained with width=8, not 16\. "):
+            train(Toy, config(tmp_path, width=16), resume=resume)
 
 
 def test_what_is_no_checkpoint_is_answered_with_the_one_that_was_meant(tmp_path, capsys):
