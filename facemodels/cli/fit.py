@@ -22,7 +22,7 @@ from facemodels.fitting.photo import fit_image
 from facemodels.fitting.raster import face_triangles
 from facemodels.fitting.result import Fit
 from facemodels.fitting.scan import fit_mesh
-from facemodels.io.files import atomic_write, check_not_inputs, check_writable, write_atomically
+from facemodels.io.files import atomic_write, check_not_inputs, check_writable, no_such_file, write_atomically
 from facemodels.io.images import read_picture
 from facemodels.io.landmarks import (
     LANDMARK_SUFFIXES,
@@ -120,7 +120,7 @@ def run(options: Namespace) -> int:
             f"--iterations must be 0 or more and --focal above 0, got {options.iterations} and {options.focal}"
         )
     if not options.input.is_file():
-        raise InputError(f"{options.input}: there is no such file")
+        raise no_such_file(options.input)
     model = load_model(options.model)
     check_writable(options.output)
     is_mesh = options.input.suffix.lower() in MESH_SUFFIXES

@@ -10,6 +10,7 @@ import numpy as np
 
 from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
+from facemodels.io.files import no_such_file
 from facemodels.io.images import PICTURE_SUFFIXES
 from facemodels.io.landmarks import check_inside, read_faces, sidecar
 from facemodels.io.results import earlier_results, is_result
@@ -65,7 +66,7 @@ def sort_inputs(words: list[str]) -> Inputs:
             elif others:
                 notes.append(f"{path}: passed over: {_first(others)}")
         elif not path.is_file():
-            problems.append(f"{path}: there is no such file or folder")
+            problems.append(str(no_such_file(word, "file or folder")))
         elif is_video(path):
             clips.append(path)
         else:
@@ -122,7 +123,7 @@ class KnownFaces:
 
     def __init__(self, landmarks: Path | None, boxes: Path | None) -> None:
         if landmarks is not None and not landmarks.exists():
-            raise InputError(f"{landmarks}: there is no such landmark file or folder")
+            raise no_such_file(landmarks, "landmark file or folder")
         self._landmarks = landmarks
         self._boxes = None if boxes is None else _read_boxes(boxes)
 

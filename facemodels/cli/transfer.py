@@ -19,7 +19,7 @@ from facemodels.core.errors import InputError, one_line
 from facemodels.export import mesh_of
 from facemodels.export import write as write_mesh
 from facemodels.fitting.transfer import Transfer
-from facemodels.io.files import atomic_write, check_not_inputs, check_writable, write_atomically
+from facemodels.io.files import atomic_write, check_not_inputs, check_writable, no_such_file, write_atomically
 from facemodels.io.images import load_picture
 from facemodels.io.results import result_folder
 from facemodels.io.video import Video, is_video, open_video
@@ -138,7 +138,7 @@ def read_coefficients(path: Path, model: MorphableModel) -> dict[str, Tensor]:
         InputError: The file is missing or damaged, holds none of them, or they are of another model.
     """
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
+        raise no_such_file(path)
     try:
         with np.load(path, allow_pickle=False) as content:
             found = {name: content[name] for name in ("identity", "expression", "joints") if name in content.files}
@@ -208,6 +208,9 @@ def transfer_expression(source: Path, target: Path, output: Path, method: str | 
     Raises:
         InputError: A file cannot be read or written, or has no face.
     """
+    for path in (source, target):
+        if not path.exists():
+            raise no_such_file(path)
     check_writable(output)
     with result_folder(output, [source, target]):
         return _transfer_expression(source, target, output, method)

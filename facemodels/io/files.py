@@ -44,10 +44,28 @@ def existing_file(path: str | Path, expected: str) -> Path:
     if path.is_dir():
         raise InputError(f"{path}: expected {expected}, found a folder")
     if not path.exists():
-        raise InputError(f"{path}: expected {expected}, found no such file")
+        raise no_such_file(path) if _url(path) else InputError(f"{path}: expected {expected}, found no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: expected {expected}, found an empty file")
     return path
+
+
+def no_such_file(path: str | Path, what: str = "file") -> InputError:
+    """Return the error for a path at which there is nothing; it says so where the path is a URL.
+
+    Args:
+        path: the path.
+        what: what should be there, for the message.
+    """
+    if url := _url(path):
+        return InputError(f"{url}: URLs are not read; download the file, and give its path")
+    return InputError(f"{path}: there is no such {what}")
+
+
+def _url(path: str | Path) -> str | None:
+    """The URL that a path was meant as; of its slashes, `Path` keeps one."""
+    match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.+)", str(path))
+    return f"{match[1]}://{match[2]}" if match else None
 
 
 def input_error(path: str | Path, expected: str, found: str) -> InputError:

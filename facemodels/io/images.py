@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, ImageSequence
 
 from facemodels.core.errors import InputError, one_line
+from facemodels.io.files import no_such_file
 
 PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
@@ -103,13 +104,15 @@ def load_picture(file: str | Path | BinaryIO, name: str | None = None, largest: 
         largest: pixels above which it is read at a half, a third ... of its size; None takes `MAX_PIXELS`.
 
     Raises:
-        InputError: not a picture, a damaged one, or one that claims to be far larger than its file.
+        InputError: no such file, not a picture, a damaged one, or one that claims to be far larger than its file.
     """
     name, largest = str(name or file), largest or MAX_PIXELS
     if Path(name).suffix.lower() in _RAW:
         raise InputError(f"{name}: a camera's raw file, which is not read; export it as JPEG or TIFF")
     try:
         if isinstance(file, (str, Path)):
+            if not Path(file).exists():
+                raise no_such_file(file)
             with open(file, "rb") as stream:
                 return _load(stream, name, largest)
         return _load(file, name, largest)
@@ -299,6 +302,8 @@ def _check_webp(head: bytes, name: str, length: int) -> None:
 
 
 def _reason(error: Exception, name: str) -> str:
+    if isinstance(error, OSError) and error.strerror:  # without its number and the file's name
+        return error.strerror
     text = one_line(error)
     if "truncated" in text or "broken data stream" in text or "not enough" in text:
         return f"it is cut off: {text}"

@@ -25,7 +25,7 @@ import numpy as np
 
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import COUNTS
-from facemodels.io.files import read_npz
+from facemodels.io.files import no_such_file, read_npz
 from facemodels.io.landmark_names import MEDIAPIPE_68, NUM_MEDIAPIPE
 from facemodels.io.landmark_tables import read_table
 from facemodels.io.landmark_trees import read_json, read_xml
@@ -83,7 +83,7 @@ def read_faces(
     path = Path(path)
     kind = path.suffix.lower()
     if not path.is_file():
-        raise InputError(f"{path}: there is no such landmark file")
+        raise no_such_file(path, "landmark file")
     if kind not in LANDMARK_SUFFIXES:
         raise InputError(
             f"{path}: landmarks are read from {', '.join(LANDMARK_SUFFIXES)} files, "

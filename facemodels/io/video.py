@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from facemodels.core.errors import InputError, one_line
+from facemodels.io.files import no_such_file
 from facemodels.io.images import animation_frames, is_animation
 
 VIDEO_SUFFIXES = (
@@ -162,8 +163,10 @@ def _open_file(path: Path) -> Video:
         raise InputError(f'{path}: videos need PyAV: pip install "facerender[video]"') from None
     from facemodels.io.frames import FrameConverter
 
+    if not path.exists():
+        raise no_such_file(path)
     if not path.is_file() or path.stat().st_size == 0:
-        raise InputError(f"{path}: not a readable video ({'an empty file' if path.is_file() else 'no such file'})")
+        raise InputError(f"{path}: not a readable video ({'an empty' if path.is_file() else 'not a'} file)")
     try:
         container = open_container(path)
     except Exception as error:  # whatever FFmpeg reports of a damaged file

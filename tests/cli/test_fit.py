@@ -114,7 +114,8 @@ def test_command_fits_a_mesh(tmp_path, model_file, capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["missing.jpg"], "no such file"),
+        (["missing.jpg"], "missing.jpg: there is no such file"),
+        (["https://example.com/a.jpg"], "https://example.com/a.jpg: URLs are not read"),
         (["photo.png"], "needs landmarks"),
         (["photo.png", "--landmarks", "wrong.txt"], "68"),
         (["photo.png", "--mesh", ".fbx"], ".fbx"),

@@ -55,6 +55,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_done(stub, tmp_path, monke
         folder,
         tmp_path / "empty",
         tmp_path / "nowhere.jpg",
+        "https://example.com/a.jpg",
         "-o",
         tmp_path / "out",
         "--write",
@@ -68,6 +69,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_done(stub, tmp_path, monke
         "dot.png: no face was found",
         "empty: a folder without pictures",
         "nowhere.jpg: there is no such file",
+        " https://example.com/a.jpg: URLs are not read; download the file",
     ):
         assert said.count(part) == 1, part
     names = {p.name for p in (tmp_path / "out").iterdir() if p.suffix == ".png"}

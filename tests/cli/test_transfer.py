@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from facemodels.cli import transfer
 from facemodels.cli.main import main
 from facemodels.models.formats.native import write_native
 from facemodels.reconstruction import reconstructor
@@ -128,6 +129,19 @@ def test_a_photograph_without_a_face_carries_nothing(stub, tmp_path, monkeypatch
     assert "a.png: no face was found" in capsys.readouterr().err
     assert main(["transfer", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]) == 1
     assert "of photographs give two, SOURCE and TARGET" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("no.mp4", "no.mp4: there is no such file"), ("http://a.b/c.mp4", "http://a.b/c.mp4: URLs are")]
+)
+def test_a_file_that_is_not_there_is_named_before_the_work(tmp_path, monkeypatch, capsys, name, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(transfer, "Reconstructor", None)
+    Image.fromarray(ramps()).save("a.png")
+    for source, target in ((name, "a.png"), ("a.png", name)):
+        assert main(["transfer", source, target, "-o", "out"]) == 1
+        assert f"facemodels transfer: {words}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_coefficients_are_never_written_over_those_that_are_read(files, capsys):

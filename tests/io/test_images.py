@@ -3,6 +3,7 @@
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,26 @@ def test_a_file_that_is_no_picture_is_named_with_what_is_wrong(tmp_path):
         read_picture(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"a.png: not a readable picture \(.*\); meshes end in .obj, .ply, .glb"):
         read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("nope.jpg", "nope.jpg: there is no such file"),
+        ("a", "a: not a readable picture (Is a directory)"),
+        (
+            "https://example.com/a.jpg",
+            "https://example.com/a.jpg: URLs are not read; download the file, and give its path",
+        ),
+    ],
+)
+def test_what_is_no_file_is_named_without_words_of_the_system(tmp_path, monkeypatch, path, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    for given in (path, Path(path)):
+        with pytest.raises(InputError) as error:
+            read_picture(given)
+        assert str(error.value) == words
 
 
 def test_pictures_of_a_folder_and_of_those_below_are_listed_by_name(tmp_path):
