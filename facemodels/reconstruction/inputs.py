@@ -12,6 +12,7 @@ from torch import Tensor
 from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
 from facemodels.io.images import picture_files, read_picture
+from facemodels.io.landmarks import check_inside
 from facemodels.io.pixels import as_picture, is_pixels
 from facemodels.io.video import VIDEO_SUFFIXES, is_video, open_video
 
@@ -111,14 +112,15 @@ def _picture(image: Any, bgr: bool) -> Picture:
     return Picture(pixels, pixels)
 
 
-def boxes_of(given: Any) -> list[Box]:
+def boxes_of(given: Any, size: tuple[int, int]) -> list[Box]:
     """The boxes of one picture.
 
     Args:
         given: One box x0, y0, x1, y1 in pixels, or several: lists, arrays or tensors.
+        size: (H, W) of the picture.
 
     Raises:
-        InputError: It holds anything else, or a box without area.
+        InputError: It holds anything else, or a box of which less than two pixels each way lie in the picture.
     """
     try:
         boxes = np.asarray(_numbers(given), np.float64)
@@ -134,20 +136,27 @@ def boxes_of(given: Any) -> list[Box]:
     for x0, y0, x1, y1 in boxes.tolist():
         if not (x1 > x0 and y1 > y0 and np.isfinite([x0, y0, x1, y1]).all()):
             raise InputError(f"a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1; got {x0:g}, {y0:g}, {x1:g}, {y1:g}")
+        if min(x1, size[1]) - max(x0, 0) < 2 or min(y1, size[0]) - max(y0, 0) < 2:
+            raise InputError(
+                f"the box {x0:g}, {y0:g}, {x1:g}, {y1:g} covers no face in a picture of {size[1]} x {size[0]} pixels; "
+                "a box is x0, y0, x1, y1 in pixels of the picture, not in shares of its size"
+            )
     return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist()]
 
 
-def landmarks_of(given: Any) -> list[np.ndarray]:
+def landmarks_of(given: Any, size: tuple[int, int]) -> list[np.ndarray]:
     """The landmarks of the faces of one picture.
 
     Args:
         given: Landmarks [L,2] or [L,3] in pixels of one face, or of several in a list.
+        size: (H, W) of the picture.
 
     Returns:
         [L,2] of each face.
 
     Raises:
-        InputError: It holds anything else.
+        InputError: It holds anything else, or landmarks of which most lie outside the picture, or all within two
+            pixels.
     """
     wrong = InputError(
         "the landmarks of a face are [68,2], [21,2] or [5,2] in pixels; of several faces, a list of these; got "
@@ -164,11 +173,15 @@ def landmarks_of(given: Any) -> list[np.ndarray]:
         return array[:, :2]
 
     try:
-        return [face(given)]
+        faces = [face(given)]
     except InputError:
         if not isinstance(given, (Tensor, np.ndarray, list, tuple)):
             raise
-        return [face(points) for points in given]
+        faces = [face(points) for points in given]
+    for points in faces:
+        if np.isfinite(points).all(1).any():
+            check_inside(points, size, "the landmarks of a face")
+    return faces
 
 
 def each_picture(given: Any, inputs: Inputs, what: str) -> list[Any] | None:

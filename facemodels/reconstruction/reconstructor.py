@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from facemodels.core.crops import Box, cut_rotated
+from facemodels.core.crops import cut_rotated
 from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
 from facemodels.methods.face_method import FaceMethod
@@ -161,14 +161,18 @@ class Reconstructor:
         views: list[View] = []
         exact: list[bool] = []  # whether the crop lies around landmarks that are given
         for n, image in enumerate(images):
+            size = image.shape[0], image.shape[1]
             points = None if landmarks is None else landmarks[n]
             given = None if boxes is None else boxes[n]
             if points is not None:
-                known = landmarks_of(points)
+                known = landmarks_of(points, size)
                 views += [view_of_landmarks(n, p) for p in known]
                 exact += [len(p) == 68 for p in known]
                 continue
-            found = self._detected(n, image) if given is None else [_view_of_box(n, box) for box in boxes_of(given)]
+            if given is None:
+                found = self._detected(n, image)
+            else:
+                found = [View(n, first_crop(box), 0.0, box, 1.0) for box in boxes_of(given, size)]
             views, exact = views + found, exact + [False] * len(found)
         faces = self.predict(images, views)
         again: Sequence[int] = [k for k, whole in enumerate(exact) if not whole]
@@ -237,8 +241,3 @@ class Reconstructor:
             View(picture, first_crop(d.box), roll_angle(d.points), d.box, d.score)
             for d in find_faces(image, self.threshold, longest=longest)
         ]
-
-
-def _view_of_box(picture: int, box: Box) -> View:
-    x0, y0, x1, y1 = map(float, box)
-    return View(picture, first_crop((x0, y0, x1, y1)), 0.0, (x0, y0, x1, y1), 1.0)
