@@ -1,4 +1,9 @@
-"""The methods by name, and loading of trained ones: weights that ship, and checkpoints."""
+"""The methods by name, and loading of trained ones: weights that ship, and checkpoints.
+
+A method is registered in one place, `METHODS` below, by the full name of its class. It may lie outside this package:
+
+    METHODS["mine"] = "mypackage.mymodule.Mine"
+"""
 
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +18,13 @@ from facemodels.methods.shipped import method_folder
 from facemodels.training.checkpoint import load_weights
 from facemodels.training.config import configured
 
-# Name -> class, which the module `facemodels.methods.NAME` defines.
-METHODS = {"e2far": "E2FAR", "dasl": "DASL", "pgn": "PGN", "cycle": "Cycle"}
+# Name -> full name of the class, whose module is imported on first use.
+METHODS = {
+    "e2far": "facemodels.methods.e2far.E2FAR",
+    "dasl": "facemodels.methods.dasl.DASL",
+    "pgn": "facemodels.methods.pgn.PGN",
+    "cycle": "facemodels.methods.cycle.Cycle",
+}
 
 
 def method_class(name: str) -> type[FaceMethod]:
@@ -25,7 +35,8 @@ def method_class(name: str) -> type[FaceMethod]:
     """
     if name not in METHODS:
         raise InputError(f"there is no method {name!r}; there are {', '.join(METHODS)}")
-    return getattr(import_module(f"facemodels.methods.{name}"), METHODS[name])
+    module, _, cls = METHODS[name].rpartition(".")
+    return getattr(import_module(module), cls)
 
 
 def load_method(checkpoint: str | Path | None = None, device: torch.device | str = "cpu") -> FaceMethod:

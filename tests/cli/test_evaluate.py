@@ -56,11 +56,10 @@ class Blind(Method):
 
 @pytest.fixture
 def toys(monkeypatch):
-    module = ModuleType("facemodels.methods.toy")
+    module = ModuleType("somebody_elses")
     module.Toy, module.Blind = Toy, Blind
-    for name in ("toy", "blind"):
-        monkeypatch.setitem(sys.modules, f"facemodels.methods.{name}", module)
-    monkeypatch.setattr(registry, "METHODS", {"toy": "Toy", "blind": "Blind"})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(registry, "METHODS", {n: f"somebody_elses.{n.title()}" for n in ("toy", "blind")})
 
 
 def checkpoint(folder, method=Toy, average=False, **settings):
