@@ -15,6 +15,7 @@ from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
+from facemodels.io.files import write_atomically
 from facemodels.methods.face_method import FaceMethod
 from facemodels.models.morphable import MorphableModel
 from facemodels.training.config import read_json
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    path.write_text(json.dumps(curves, indent=1) + "\n")
+    write_atomically({path: (json.dumps(curves, indent=1) + "\n").encode()})
     print(f"{path}: up to {max(curves.values()):.2f}")
     return 0
 
