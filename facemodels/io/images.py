@@ -163,7 +163,7 @@ def animation_frames(path: Path) -> Animation:
         try:
             with stream, image:
                 for frame in ImageSequence.Iterator(image):
-                    pixels = _to_rgb(frame, None)
+                    pixels = to_rgb(frame, None)
                     number += 1
                     yield pixels, _seconds(frame)
         except Exception as error:
@@ -206,7 +206,7 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
                 else image.resize(small, Image.Resampling.NEAREST)
             )
         ImageOps.exif_transpose(image, in_place=True)  # in place: large pictures are not held twice
-        return Picture(_to_rgb(image, profile), reduction)
+        return Picture(to_rgb(image, profile), reduction)
 
 
 @contextmanager
@@ -310,8 +310,13 @@ def _reason(error: Exception, name: str) -> str:
     return text.replace(name, "the file")
 
 
-def _to_rgb(image: Image.Image, profile: bytes | None) -> np.ndarray:
-    """The pixels as uint8 [h,w,3], sRGB."""
+def to_rgb(image: Image.Image, profile: bytes | None) -> np.ndarray:
+    """The pixels of an upright picture as uint8 [h,w,3], sRGB; transparent ones on white.
+
+    Args:
+        image: the picture.
+        profile: its color profile (ICC); a damaged one is ignored.
+    """
     if image.mode.startswith("I") or image.mode == "F":
         return _scaled(np.asarray(image))
     if image.mode == "LAB":

@@ -7,6 +7,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from facemodels.core.errors import InputError
+from facemodels.io.images import to_rgb
 
 
 def is_pixels(value: Any) -> bool:
@@ -15,11 +16,12 @@ def is_pixels(value: Any) -> bool:
 
 
 def as_picture(value: Any, bgr: bool = False) -> np.ndarray:
-    """Turn a picture in memory into uint8 [h,w,3]; gray is repeated, transparency dropped.
+    """Turn a picture in memory into uint8 [h,w,3]; gray is repeated.
 
     Args:
         value: an array or a tensor [h,w], [h,w,C] or [C,h,w] with 1, 3 or 4 channels: uint8, uint16 in 0..65535, or
-            floats in 0..1. Or a PIL image, which is rotated as its EXIF tag says.
+            floats in 0..1; a fourth channel is left out. Or a PIL image, which becomes what `read_picture` makes of its
+            file.
         bgr: the channels of an array or tensor are blue, green, red, as OpenCV reads them.
 
     Returns:
@@ -29,7 +31,7 @@ def as_picture(value: Any, bgr: bool = False) -> np.ndarray:
         InputError: another type, shape or dtype, or floats that are not in 0..1.
     """
     if isinstance(value, Image.Image):
-        return _pil_pixels(value)
+        return to_rgb(ImageOps.exif_transpose(value), value.info.get("icc_profile"))
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = (value.float() if value.is_floating_point() else value).numpy()
@@ -57,15 +59,3 @@ def as_picture(value: Any, bgr: bool = False) -> np.ndarray:
         image = image.repeat(3, -1)
     image = image[..., :3]
     return np.ascontiguousarray(image[..., ::-1] if bgr else image)
-
-
-def _pil_pixels(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # gray of 16 bits, which Pillow's conversion would clip at 255
-        return as_picture(np.asarray(image).clip(0, 65535).astype(np.uint16))
-    if image.mode == "F":
-        return as_picture(np.asarray(image))
-    if image.has_transparency_data:  # on white, as in files
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from facemodels import InputError
+from facemodels.io.images import read_picture
 from facemodels.io.pixels import as_picture
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
@@ -34,6 +35,30 @@ def test_pil_images_are_rotated_as_their_exif_tag_says():
 
 def test_pil_images_of_16_bits_keep_their_values():
     np.testing.assert_array_equal(as_picture(Image.fromarray(GRAY.astype(np.uint16) * 257))[..., 0], GRAY)
+
+
+@pytest.mark.parametrize("kind", ["profile", "transparent", "float", "16 bits", "Lab"])
+def test_a_pil_image_becomes_what_its_file_does(tmp_path, kind):
+    image, srgb, profile = Image.fromarray(RGB), ImageCms.createProfile("sRGB"), None
+    if kind == "profile":  # with red and green exchanged
+        profile = (
+            ImageCms.ImageCmsProfile(srgb).tobytes().replace("sRGB".encode("utf-16-be"), "GRBs".encode("utf-16-be"))
+        )
+        profile = profile.replace(b"rXYZ", b"none").replace(b"gXYZ", b"rXYZ").replace(b"none", b"gXYZ")
+    elif kind == "transparent":
+        image.putalpha(Image.fromarray(GRAY))
+    elif kind == "float":
+        image = Image.fromarray(GRAY.astype(np.float32) * 100)
+    elif kind == "16 bits":
+        image = Image.fromarray(GRAY.astype(np.uint16) * 100)
+    else:
+        image = ImageCms.profileToProfile(image, srgb, ImageCms.createProfile("LAB"), outputMode="LAB")
+    image.save(tmp_path / "a.tif", icc_profile=profile)
+    with Image.open(tmp_path / "a.tif") as opened:
+        found = as_picture(opened)
+    np.testing.assert_array_equal(found, read_picture(tmp_path / "a.tif"))
+    if kind == "profile":
+        assert np.abs(found.astype(int) - RGB[..., [1, 0, 2]]).max() <= 2
 
 
 def test_the_result_does_not_change_with_what_was_given():
