@@ -39,6 +39,8 @@ def write(path: str | Path, mesh: Mesh, unit: str | None = None, axes: str = "y-
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if not path.parent.is_dir():  # before the work, and by the file that was asked for: an OBJ is several files
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
     if suffix == ".obj":
         write_obj(path, mesh, unit or "mm", axes)
     elif suffix == ".ply":

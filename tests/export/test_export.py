@@ -461,8 +461,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     ],
 )
 def test_a_wrong_request_is_one_sentence(tmp_path, name, options, sentence):
-    with pytest.raises(InputError, match=sentence):
-        write(tmp_path / name, person(), **options)
+    for mesh in (person(), textured()):  # an OBJ with its texture is several files
+        with pytest.raises(InputError, match=sentence):
+            write(tmp_path / name, mesh, **options)
     assert list(tmp_path.iterdir()) == []
 
 
