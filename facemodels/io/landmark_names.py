@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import NAMES, NUM_LANDMARKS
+from facemodels.core.landmarks import COUNTS, NAMES, NUM_LANDMARKS
 
 NUM_MEDIAPIPE = (468, 478)  # points of MediaPipe's face mesh, without and with irises
+SIZES = (*COUNTS, *NUM_MEDIAPIPE)  # of a set of points
 
 # For each of the 68, the point of MediaPipe's mesh that is usually taken for it.
 MEDIAPIPE_68 = (
@@ -41,6 +42,26 @@ _FIVE = (
     ("mouth_right", "right_mouth", "mouth_right_corner", "rightmouth"),
     ("mouth_left", "left_mouth", "mouth_left_corner", "leftmouth"),
 )
+
+
+def of_picture(path: Path, names: Sequence[str], photo: str | None) -> list[int]:
+    """Which entries of a file are a photo's; all where the file has those of one picture.
+
+    Args:
+        path: The file, for the message.
+        names: The picture of each entry, perhaps with a folder before it.
+        photo: The photo's name; None if it is not known.
+
+    Raises:
+        InputError: There are several pictures, and the photo is none of them, or is not known.
+    """
+    files = [name.replace("\\", "/").rpartition("/")[2] for name in names]
+    own = [k for k, file in enumerate(files) if file == photo]
+    count = len(set(files))
+    if not own and count > 1:
+        wanted = "keep one" if photo is None else f"and none is {photo}"
+        raise InputError(f"{path}: there are {count} pictures in the file{';' if photo is None else ','} {wanted}")
+    return own or list(range(len(files)))
 
 
 def by_name(path: Path, points: Mapping[str, Any]) -> np.ndarray:

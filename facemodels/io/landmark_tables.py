@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import COUNTS, NAMES
-from facemodels.io.landmark_names import NUM_MEDIAPIPE, by_name
+from facemodels.core.landmarks import NAMES
+from facemodels.io.landmark_names import SIZES, by_name, of_picture
 
-_SIZES = (*COUNTS, *NUM_MEDIAPIPE)  # of a set of points
 _POINT = re.compile(r"(?P<set>.*?)[ _.]?(?:(?P<axis>[xyz])[ _.]?(?P<number>\d+)|(?P<first>\d+)[ _.]?(?P<last>[xyz]))")
 _PICTURE = ("image", "image_name", "file", "filename", "file_name", "path", "picture", "name")
 
@@ -119,7 +118,7 @@ def _numbers(path: Path, table: _Table) -> tuple[list[str], list[list[float]]]:
 
 def _named(path: Path, names: list[str], values: list[list[float]]) -> np.ndarray:
     digits = [re.sub(r"\D", "", name) for name in names]
-    if all(digits) and len(names) in _SIZES:  # "p1", "p2", ...
+    if all(digits) and len(names) in SIZES:  # "p1", "p2", ...
         order = [int(d) for d in digits]
         if order in (list(range(len(order))), list(range(1, len(order) + 1))):
             return np.array(values)
@@ -129,7 +128,7 @@ def _named(path: Path, names: list[str], values: list[list[float]]) -> np.ndarra
 def _one_row(path: Path, row: list[float]) -> np.ndarray:
     """The points of a face that is one line: x and y by turns, or all x, then all y."""
     for axes in (2, 3):
-        if len(row) % axes == 0 and len(row) // axes in _SIZES:
+        if len(row) % axes == 0 and len(row) // axes in SIZES:
             flat = np.array(row)
             by_turns, blocks = flat.reshape(-1, axes), flat.reshape(axes, -1).T
             # In the wrong order, each point lies far from the next.
@@ -200,11 +199,8 @@ def _faces_of_columns(path: Path, table: _Table, photo: str | None) -> list[np.n
             f"face, found {', '.join(header[:6])}{' ...' if len(header) > 6 else ''}"
         )
     kept = list(range(len(rows)))
-    if pictures is not None and photo is not None:
-        own = [k for k in kept if _file_name(rows[k][pictures]) == photo]
-        if not own and len({_file_name(row[pictures]) for row in rows}) > 1:
-            raise InputError(f"{path}: there are {len(rows)} pictures in the file, and none is {photo}")
-        kept = own or kept
+    if pictures is not None:
+        kept = of_picture(path, [row[pictures] for row in rows], photo)
     if "success" in lower:  # OpenFace's: 0 where no face was found
         column = lower.index("success")
         kept = [k for k in kept if _number(path, lines[k], rows[k][column]) > 0]
@@ -227,7 +223,7 @@ def _point_columns(header: list[str]) -> list[list[int]] | None:
     for _, points in sorted(sets.items(), key=lambda entry: len(entry[0])):
         numbers = sorted(points)
         axes = set.intersection(*(set(p) for p in points.values()))
-        if len(numbers) in _SIZES and numbers[-1] - numbers[0] == len(numbers) - 1 and {"x", "y"} <= axes:
+        if len(numbers) in SIZES and numbers[-1] - numbers[0] == len(numbers) - 1 and {"x", "y"} <= axes:
             return [[points[n][axis] for axis in "xyz" if axis in axes] for n in numbers]
     return None
 
@@ -237,7 +233,3 @@ def _number(path: Path, line: int, entry: str) -> float:
         return float(entry) if entry else np.nan
     except ValueError:
         raise InputError(f"{path}: line {line} must be numbers, found {entry[:60]!r}") from None
-
-
-def _file_name(entry: str) -> str:
-    return entry.replace("\\", "/").rpartition("/")[2]

@@ -13,7 +13,7 @@ import numpy as np
 
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import COUNTS
-from facemodels.io.landmark_names import NUM_MEDIAPIPE, by_name, coordinates
+from facemodels.io.landmark_names import SIZES, by_name, coordinates, of_picture
 
 # Keys under which tools keep the points; the first that is there is followed.
 _KEYS = (
@@ -66,11 +66,11 @@ def _faces(path: Path, content: Any, photo: str | None, depth: int) -> list[np.n
         flat = np.array(coordinates(content))
         if len(flat) == 3 * _OPENPOSE:
             return [_confident(flat.reshape(-1, 3))]
-        axes = next((a for a in (2, 3) if len(flat) % a == 0 and len(flat) // a in (*COUNTS, *NUM_MEDIAPIPE)), None)
+        axes = next((a for a in (2, 3) if len(flat) % a == 0 and len(flat) // a in SIZES), None)
         if axes is None:
             raise ValueError(f"found {len(flat)} numbers in a row")
         return [flat.reshape(-1, axes)]
-    if content and (len(content) in (*COUNTS, _OPENPOSE, *NUM_MEDIAPIPE) or not _is_nested(content[0])):
+    if content and (len(content) in (*SIZES, _OPENPOSE) or not _is_nested(content[0])):
         if not _is_nested(content[0]):
             rows = [coordinates(point) for point in content]
             if len({len(row) for row in rows}) > 1:
@@ -118,12 +118,8 @@ def read_xml(path: Path, text: str, photo: str | None) -> list[np.ndarray]:
         if picked:
             return [np.array([[float(p.attrib[axis]) for axis in "xyz"] for p in picked])]
         images = list(root.iter("image"))
-        named = [i for i in images if i.get("file", "").replace("\\", "/").rpartition("/")[2] == photo]
-        if photo is not None and not named and len(images) > 1:
-            raise InputError(f"{path}: there are {len(images)} pictures in the file, and none is {photo}")
-        if not named and len(images) > 1:
-            raise InputError(f"{path}: there are {len(images)} pictures in the file; keep one")
-        boxes = [box for image in named or images for box in image.iter("box")]
+        own = of_picture(path, [image.get("file", f"{k}") for k, image in enumerate(images)], photo)
+        boxes = [box for k in own for box in images[k].iter("box")]
         faces = []
         for box in boxes or [root]:
             parts = [(p.attrib["name"], [float(p.attrib["x"]), float(p.attrib["y"])]) for p in box.iter("part")]

@@ -24,9 +24,8 @@ from typing import NamedTuple
 import numpy as np
 
 from facemodels.core.errors import InputError, one_line
-from facemodels.core.landmarks import COUNTS
 from facemodels.io.files import no_such_file, read_npz
-from facemodels.io.landmark_names import MEDIAPIPE_68, NUM_MEDIAPIPE
+from facemodels.io.landmark_names import MEDIAPIPE_68, NUM_MEDIAPIPE, SIZES
 from facemodels.io.landmark_tables import read_table
 from facemodels.io.landmark_trees import read_json, read_xml
 from facemodels.io.matfile import read_mat
@@ -175,13 +174,13 @@ def check_inside(landmarks: np.ndarray, size: tuple[int, int], path: str | Path)
 
 def _to_rows(path: Path, found: np.ndarray, dimensions: int) -> np.ndarray:
     """float64 [L,dimensions] of an array [L,2], [L,3], its transpose, or [2L]."""
-    points, counts = np.asarray(found, np.float64), (*COUNTS, *NUM_MEDIAPIPE)
-    if points.size in [2 * count for count in counts] and max(points.shape) == points.size:
+    points = np.asarray(found, np.float64)
+    if points.size in [2 * count for count in SIZES] and max(points.shape) == points.size:
         points = points.reshape(-1, 2)
     points = np.atleast_2d(points)
-    if points.ndim == 2 and points.shape[0] in (2, 3) and points.shape[1] in counts:
+    if points.ndim == 2 and points.shape[0] in (2, 3) and points.shape[1] in SIZES:
         points = points.T
-    if points.ndim != 2 or points.shape[0] not in counts or not dimensions <= points.shape[1] <= 3:
+    if points.ndim != 2 or points.shape[0] not in SIZES or not dimensions <= points.shape[1] <= 3:
         wanted = "[L,3]" if dimensions == 3 else "[L,2] or [L,3]"
         raise InputError(
             f"{path}: landmarks must be {wanted} with L = 68 (iBUG), 21 (AFLW), 5, or 468 or 478 (MediaPipe), found "

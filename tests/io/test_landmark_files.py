@@ -282,6 +282,20 @@ def test_xml_of_dlib_has_the_boxes_of_many_pictures(tmp_path):
             read_landmarks(path, photo=photo)
 
 
+def test_a_table_has_the_faces_of_many_pictures(tmp_path):
+    path, columns = tmp_path / "faces.csv", ",".join(f"x_{k},y_{k}" for k in range(68))
+    rows = [("in/a.jpg", POINTS), ("C:\\in\\b.jpg", POINTS + 7), ("in/b.jpg", POINTS + 9)]
+    path.write_text(f"filename,{columns}\n" + "".join(f"{n},{','.join(map(str, p.ravel()))}\n" for n, p in rows))
+    np.testing.assert_allclose(read_landmarks(path, photo="a.jpg").points, POINTS, atol=1e-3)
+    assert [round(float(f.points[0, 0] - POINTS[0, 0])) for f in read_faces(path, photo="b.jpg")] == [7, 9]
+    for photo, words in (
+        ("c.jpg", "2 pictures in the file, and none is c.jpg"),
+        (None, "2 pictures in the file; keep"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_landmarks(path, photo=photo)
+
+
 def openface(*rows):
     header = "frame, face_id, timestamp, confidence, success, gaze_0_x, gaze_0_y, gaze_0_z, " + ", ".join(
         f"{name}_{k}"
