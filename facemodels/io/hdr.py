@@ -7,6 +7,9 @@ BT.2408 (203 cd/m2 for the white of graphics).
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from facerender import color
 
 # FFmpeg's numbers (ITU-T H.273) of the transfer functions and primaries that are converted.
 TRANSFERS = {16: "pq", 18: "hlg"}
@@ -41,14 +44,13 @@ def to_srgb(coded: np.ndarray, transfer: str | None, primaries: str | None) -> n
         scene = _hlg(coded)
         linear = scene * (scene @ _LUMINANCE)[..., None] ** 0.2 * (PEAK / WHITE)
     else:
-        linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+        linear = color.to_linear(torch.from_numpy(coded)).numpy()
     if primaries is not None:
         linear = linear @ _TO_BT709[primaries].T
     linear = np.maximum(linear, 0)
     if transfer is not None:
         linear = linear * _tone(linear.max(-1, keepdims=True))
-    linear = linear.clip(0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return color.to_srgb(torch.from_numpy(linear)).numpy()
 
 
 def _pq(coded: np.ndarray) -> np.ndarray:
