@@ -11,7 +11,7 @@ from typing import Any
 
 from facemodels.core.errors import InputError
 from facemodels.methods.registry import METHODS, method_class
-from facemodels.training.checkpoint import check, checkpoints
+from facemodels.training.checkpoint import check, checkpoints, checkpoints_of_run
 from facemodels.training.config import Config, configured, read_settings
 from facemodels.training.describe import documented_settings, settings_toml
 from facemodels.training.loop import train
@@ -149,6 +149,7 @@ def _settings(method: type[Method], options: argparse.Namespace) -> Config:
         if options.preset is None:
             _say(f"the preset is {preset}, the default; there are {', '.join(method.PRESETS)}")
         return config
+    folder: Path | None
     if options.resume == "auto":
         folder = Path(config.output)
         present = checkpoints(folder / "checkpoints")
@@ -158,11 +159,13 @@ def _settings(method: type[Method], options: argparse.Namespace) -> Config:
     else:
         present = [Path(options.resume)]
         _check_named(present[0])
-        folder = present[0].resolve().parent.parent
+        inside = present[0].resolve().parent
+        folder = inside.parent if inside.name == "checkpoints" else None  # else a copy: where its run was
     own = next((found for c in reversed(present) if (found := _read_own(c, method)) is not None), None)
     if own is None:
         return config  # none, or all are damaged: the training says so
-    own["output"] = str(folder)
+    if folder is not None:
+        own["output"] = str(folder)
     if options.preset is not None:
         own |= method.PRESETS[options.preset]
     return configured(method.config_class, own, options.config, options.settings)
@@ -172,7 +175,7 @@ def _check_named(checkpoint: Path) -> None:
     """Refuse what is no checkpoint, with those that were perhaps meant."""
     if not checkpoint.is_dir():
         raise InputError(f"{checkpoint}: no such checkpoint (a folder such as runs/dasl/checkpoints/step-000000500)")
-    inside = checkpoints(checkpoint / "checkpoints") or checkpoints(checkpoint)
+    inside = checkpoints_of_run(checkpoint)
     if inside:
         raise InputError(f"{checkpoint}: not a checkpoint, but holds some; the last is {inside[-1]}")
 

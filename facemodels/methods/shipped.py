@@ -4,7 +4,7 @@ from pathlib import Path
 
 from facemodels import weights
 from facemodels.core.errors import InputError
-from facemodels.training.checkpoint import NO_CHECKPOINT, checkpoints, method_name
+from facemodels.training.checkpoint import NO_CHECKPOINT, checkpoints_of_run, method_name
 
 WEIGHTS_FOLDER = weights.FOLDER
 BEST_FIRST = ("dasl-aflw", "pgn", "dasl", "e2far", "cycle")  # shipped weights; the first one present is the default
@@ -53,7 +53,7 @@ def method_folder(checkpoint: str | Path | None) -> tuple[Path, str]:
     checkpoint = default_weights() if checkpoint is None else checkpoint
     folder = WEIGHTS_FOLDER / checkpoint if str(checkpoint) in shipped else Path(checkpoint)
     if not (folder / "weights.safetensors").is_file() or not (folder / "config.json").is_file():
-        inside = checkpoints(folder / "checkpoints") or checkpoints(folder)
+        inside = checkpoints_of_run(folder)
         if inside:
             hint = f"; the last checkpoint in it is {inside[-1]}"
         elif folder.exists():

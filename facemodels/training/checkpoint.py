@@ -119,6 +119,11 @@ def checkpoints(folder: str | Path) -> list[Path]:
     return sorted((p for p in Path(folder).glob("step-*") if p.is_dir() and steps_of(p) >= 0), key=steps_of)
 
 
+def checkpoints_of_run(folder: Path) -> list[Path]:
+    """Return the checkpoints of the folder of a run, or of the folder in it that holds them, oldest first."""
+    return checkpoints(folder / "checkpoints") or checkpoints(folder)
+
+
 def _checksum(file: Path) -> str:
     with open(file, "rb") as content:
         if hasattr(hashlib, "file_digest"):  # Python 3.11

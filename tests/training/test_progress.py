@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -117,6 +118,17 @@ def test_what_is_no_checkpoint_is_answered_with_the_one_that_was_meant(tmp_path,
     assert "step-000000030" in capsys.readouterr().err
     assert main(["train", "dasl", "--resume", str(tmp_path / "nothing")]) == 1
     assert "nothing: no such checkpoint" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_was_copied_elsewhere_goes_on_in_the_folder_of_its_run(tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", "dasl", *SMOKE, "--set", "batch=2", "--set", f"output={out}"]) == 0
+    copy = tmp_path / "mine" / "copies" / "step-000000006"
+    shutil.copytree(out / "checkpoints" / copy.name, copy)
+    assert main(["train", "dasl", "--resume", str(copy), "--set", "steps=7", "--set", f"output={out}-2"]) == 0
+    shutil.rmtree(out)
+    assert main(["train", "dasl", "--resume", str(copy), "--set", "steps=7"]) == 0
+    assert (out / "checkpoints" / "step-000000007").is_dir() and [*(tmp_path / "mine").iterdir()] == [copy.parent]
 
 
 def test_a_run_that_ends_early_says_why_and_which_checkpoint_is_the_best(tmp_path, capsys):
