@@ -158,40 +158,34 @@ def check(checkpoint: Path, names: Collection[str] | None = None) -> None:
             raise DamagedError(f"{checkpoint / name}: missing or unreadable ({error.strerror})") from error
 
 
-def last_usable(folder: Path, loads: Callable[[Path], Any]) -> tuple[Path | None, list[str]]:
-    """Find the last checkpoint that is not damaged; damaged ones after it are moved aside, not deleted.
+def set_damaged_aside(folder: Path, loads: Callable[[Path], Any]) -> list[str]:
+    """Rename the damaged checkpoints after the last one that is not damaged.
 
     Args:
         folder: Where the run's checkpoints are.
         loads: Loads a checkpoint; raises `DamagedError` if it is damaged.
 
     Returns:
-        The checkpoint, None if there is none at all; and a sentence for each that was moved.
+        A sentence for each that was renamed.
 
     Raises:
         InputError: All of them are damaged; they stay where they are.
     """
-    present = checkpoints(folder)
     damaged: list[tuple[Path, DamagedError]] = []
-    usable = None
-    for checkpoint in reversed(present):
+    for checkpoint in reversed(checkpoints(folder)):
         try:
             check(checkpoint)
             loads(checkpoint)
-            usable = checkpoint
-            break
         except DamagedError as error:
             damaged.append((checkpoint, error))
-    if damaged and usable is None:
+        else:
+            return [f"{why}; moved to {_move_aside(c).name}, going on from {checkpoint.name}" for c, why in damaged]
+    if damaged:
         raise InputError(
             f"{folder}: every checkpoint is damaged, the last one so: {damaged[0][1]}; begin another run with "
             "--set output=DIR"
         )
-    sentences = []
-    for checkpoint, why in damaged:
-        assert usable is not None
-        sentences.append(f"{why}; moved to {_move_aside(checkpoint).name}, going on from {usable.name}")
-    return usable, sentences
+    return []
 
 
 def _move_aside(checkpoint: Path) -> Path:

@@ -38,11 +38,11 @@ from facemodels.training.checkpoint import (
     check,
     check_method,
     checkpoints,
-    last_usable,
     load_average,
     load_state,
     load_weights,
     save_checkpoint,
+    set_damaged_aside,
 )
 from facemodels.training.config import MAY_CHANGE, Config, config_json, read_settings
 from facemodels.training.distributed import Processes, training_device
@@ -367,7 +367,7 @@ class Run:
         if resume != "auto":
             return Path(resume)
         if self.processes.is_main:
-            for sentence in last_usable(self.folder / "checkpoints", self._load)[1]:
+            for sentence in set_damaged_aside(self.folder / "checkpoints", self._load):
                 self.progress.say(sentence)
         self.processes.wait()  # until the first process has moved what is damaged
         return next(reversed(checkpoints(self.folder / "checkpoints")), None)
