@@ -66,8 +66,7 @@ data = facemodels.ModelData(
     expression_names=tuple(shapes),
     blendshapes=True,  # coefficients of expressions are activations in 0..1
     faces=load_mesh(folder / "neutral.obj").faces.numpy(),
-    landmark_index=np.repeat(landmarks[:, None], 3, 1),  # each is a weighted mean of three vertices: here of one
-    landmark_weights=np.tile([1.0, 0.0, 0.0], (68, 1)),
+    landmark_index=landmarks,
     regions={"face": np.loadtxt(folder / "face.txt", int)},
 )
 data.save(options.output)

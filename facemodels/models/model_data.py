@@ -14,6 +14,10 @@ import numpy as np
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NUM_CONTOUR, NUM_LANDMARKS
 
+SMALLEST, LARGEST = 60.0, 5000.0  # mm that a mean face extends along one axis: half a face, and more than a body
+CLEAR = 0.5  # of `outwardness`
+_COLORS = (-1.0, 2.0)  # an albedo that is meant to be in 0..1; sRGB bytes go to 255
+
 
 @dataclass
 class Skeleton:
@@ -39,8 +43,9 @@ class Skeleton:
 class ModelData:
     """The arrays of a morphable model, in this library's conventions.
 
-    They are checked when the object is made: an array of a wrong shape, an index out of range or a number that is not
-    finite raises `InputError` with the model's name.
+    They are checked when the object is made: an array of a wrong shape, an index out of range, a number that is not
+    finite, a mean that is not in millimeters or an albedo that is not in 0..1 raises `InputError` with the model's
+    name.
 
     Attributes:
         name: what the model is.
@@ -48,20 +53,22 @@ class ModelData:
         identity: float32 [I,V,3], mm per standard deviation.
         expression: float32 [E,V,3], mm per unit of the coefficient: a standard deviation or, for blend shapes, a full
             activation.
-        faces: int32 [F,3].
+        faces: int32 [F,3]. Where most of the surface faces inward, the corners are put in the other order.
         expression_names: a name for each mode of expression; () gives them numbers.
         blendshapes: whether coefficients of expressions are activations in 0..1.
         albedo_mean: float32 [V,3] in 0..1, encoded as `albedo_encoding` says; None for a model without colors.
         albedo: float32 [A,V,3], per standard deviation; None for a model without colors.
         albedo_encoding: "linear" or "srgb".
-        landmark_index: int32 [68,3], the vertices of each static landmark; None for a model without landmarks.
-        landmark_weights: float32 [68,3], their weights; all 0 for a landmark that the model lacks.
+        landmark_index: int32 [68,3], the vertices of each static landmark; or [68], where each is one vertex, -1 for a
+            landmark that the model lacks; None for a model without landmarks.
+        landmark_weights: float32 [68,3], their weights, of sum 1; all 0 for a landmark that the model lacks. None with
+            a landmark_index [68].
         contour: int32 [17,K], candidates of the moving contour (`facemodels.core.contour`); None: `MorphableModel`
             finds them on the mean face.
         uv: float32 [T,2], texture coordinates, (0, 0) at the lower left; None for a model without.
         uv_faces: int32 [F,3], the corners of the faces in `uv`.
-        regions: name -> int32 vertices ("face", "nose", ...). The region "face" is what models are fitted to and
-            measured on.
+        regions: name -> int32 vertices ("face", "nose", ...), or a bool [V] that says which. The region "face" is what
+            models are fitted to and measured on.
         symmetry: int32 [V], the mirror image of each vertex; None where it is not known.
         skeleton: joints; None for a model without.
         source: where the model came from.
@@ -96,19 +103,25 @@ class ModelData:
             self.expression_names = tuple(f"expression{k:03d}" for k in range(len(self.expression)))
         self.expression_names = tuple(self.expression_names)
         self.mean = self._numbers("mean", self.mean, (V, 3))
-        self.identity = self._numbers("identity", self.identity, (None, V, 3))
-        self.expression = self._numbers("expression", self.expression, (None, V, 3))
+        self._check_size()
+        self.identity = self._modes("identity", self.identity)
+        self.expression = self._modes("expression", self.expression)
         self.faces = self._indices("faces", self.faces, (F, 3), V)
         if (self.albedo_mean is None) != (self.albedo is None):
             raise InputError(f"{self.name}: albedo_mean and albedo come together or not at all")
         if self.albedo_mean is not None:
             self.albedo_mean = self._numbers("albedo_mean", self.albedo_mean, (V, 3))
-            self.albedo = self._numbers("albedo", self.albedo, (None, V, 3))
+            low, high = float(self.albedo_mean.min(initial=0)), float(self.albedo_mean.max(initial=0))
+            if low < _COLORS[0] or high > _COLORS[1]:
+                raise InputError(
+                    f"{self.name}: albedo_mean must be in 0..1, got {low:g}..{high:g}; divide it and albedo by "
+                    "255 where they are bytes"
+                )
+            self.albedo = self._modes("albedo", self.albedo)
         if self.albedo_encoding not in ("linear", "srgb"):
             raise InputError(f"{self.name}: albedo_encoding must be 'linear' or 'srgb', got {self.albedo_encoding!r}")
         if self.landmark_index is not None:
-            self.landmark_index = self._indices("landmark_index", self.landmark_index, (NUM_LANDMARKS, 3), V)
-            self.landmark_weights = self._numbers("landmark_weights", self.landmark_weights, (NUM_LANDMARKS, 3))
+            self._take_landmarks(V)
         if self.contour is not None:
             self.contour = self._indices("contour", self.contour, (NUM_CONTOUR, None), V)
         if (self.uv is None) != (self.uv_faces is None):
@@ -116,12 +129,12 @@ class ModelData:
         if self.uv is not None:
             self.uv = self._numbers("uv", self.uv, (None, 2))
             self.uv_faces = self._indices("uv_faces", self.uv_faces, (F, 3), len(self.uv))
+        if outwardness(self.faces, self.mean) < -CLEAR:
+            self.faces = turned_over(self.faces)
+            self.uv_faces = None if self.uv_faces is None else turned_over(self.uv_faces)
         if self.symmetry is not None:
             self.symmetry = self._indices("symmetry", self.symmetry, (V,), V)
-        self.regions = {k: np.ascontiguousarray(v, np.int32) for k, v in self.regions.items()}
-        for k, v in self.regions.items():
-            if v.ndim != 1 or (v.size and (v.min() < 0 or v.max() >= V)):
-                raise InputError(f"{self.name}: region {k!r} must be a list of vertices in 0..{V - 1}")
+        self.regions = {name: self._region(name, vertices) for name, vertices in self.regions.items()}
         if len(self.expression_names) != len(self.expression):
             raise InputError(f"{self.name}: {len(self.expression)} expressions have {len(self.expression_names)} names")
         if self.skeleton is not None:
@@ -147,6 +160,52 @@ class ModelData:
             return None
         return self.landmark_weights.sum(1) != 0
 
+    def _check_size(self) -> None:
+        """Check that the mean has the size of a face in millimeters."""
+        size = float(np.ptp(self.mean.astype(np.float64), axis=0).max(initial=0)) if len(self.mean) else 0.0
+        if SMALLEST <= size <= LARGEST:
+            return
+        units = {"meters": 1000.0, "centimeters": 10.0, "inches": 25.4, "micrometers": 0.001}  # sizes of heads in mm
+        unit = next((u for u, factor in units.items() if 100 <= size * factor <= 450), None)
+        limit = f"larger than {SMALLEST:g}" if size < SMALLEST else f"smaller than {LARGEST:g}"
+        raise InputError(
+            f"{self.name}: mean must be in millimeters, expected a face {limit} mm, found one of {size:.3g}"
+            + (f"; if it is in {unit}, multiply mean, identity and expression by {units[unit]:g}" if unit else "")
+        )
+
+    def _take_landmarks(self, vertices: int) -> None:
+        """Check the landmarks, and bring those of one vertex each to the form of the others."""
+        index = np.asarray(self.landmark_index)
+        if index.ndim == 1 and self.landmark_weights is None:
+            self._indices("landmark_index", np.where(index == -1, 0, index), (NUM_LANDMARKS,), vertices)
+            both = vertex_landmarks(index)
+            self.landmark_index, self.landmark_weights = both["landmark_index"], both["landmark_weights"]
+        if self.landmark_weights is None:
+            raise InputError(
+                f"{self.name}: landmark_index {_shape_text(index.shape)} needs landmark_weights [68,3]; without them "
+                "it is [68], a vertex for each landmark"
+            )
+        self.landmark_index = self._indices("landmark_index", self.landmark_index, (NUM_LANDMARKS, 3), vertices)
+        self.landmark_weights = self._numbers("landmark_weights", self.landmark_weights, (NUM_LANDMARKS, 3))
+        sums = self.landmark_weights.sum(1)
+        wrong = np.flatnonzero((np.abs(sums - 1) > 0.01) & (sums != 0))
+        if len(wrong):
+            raise InputError(
+                f"{self.name}: landmark_weights must have rows of sum 1, or 0 for a landmark that the model lacks; row "
+                f"{wrong[0]} has {sums[wrong[0]]:g}"
+            )
+
+    def _region(self, name: str, vertices: Any) -> np.ndarray:
+        """A region as int32 vertices, from those or from a bool for each vertex."""
+        value, V = np.asarray(vertices), len(self.mean)
+        if value.dtype == bool:
+            if value.shape != (V,):
+                raise InputError(f"{self.name}: region {name!r} is a mask {_shape_text(value.shape)}, expected [{V}]")
+            value = np.flatnonzero(value)
+        if value.ndim != 1 or (value.size and (value.min() < 0 or value.max() >= V)):
+            raise InputError(f"{self.name}: region {name!r} must be a list of vertices in 0..{V - 1}")
+        return self._whole(f"region {name!r}", value)
+
     def _checked_skeleton(self, s: Skeleton) -> Skeleton:
         """The skeleton in single precision, after checking that it fits the vertices."""
         V, J = len(self.mean), len(s.names)
@@ -167,6 +226,21 @@ class ModelData:
         single: dict[str, Any] = {k: np.ascontiguousarray(a, np.float32) for k, a in arrays.items()}
         return replace(s, **single)
 
+    def _modes(self, name: str, array: Any) -> np.ndarray:
+        """Modes as float32 [K,V,3]; other common layouts are named with what brings them to this one."""
+        shape, V = np.shape(array), len(self.mean)
+        hint = ""
+        if len(shape) == 3 and shape[:2] == (V, 3):
+            hint = f"; np.moveaxis({name}, 2, 0) brings [V,3,K] to [K,V,3]"
+        elif shape[:1] == (3 * V,) and len(shape) == 2:
+            hint = f"; {name}.T.reshape(-1, {V}, 3) brings [3V,K] to [K,V,3]"
+        elif len(shape) == 2 and shape[1] == 3 * V:
+            hint = f"; {name}.reshape(-1, {V}, 3) brings [K,3V] to [K,V,3]"
+        try:
+            return self._numbers(name, array, (None, V, 3))
+        except InputError as error:
+            raise InputError(f"{error}{hint}") from None
+
     def _numbers(self, name: str, array: Any, shape: Sequence[int | None]) -> np.ndarray:
         """The array as float32, after checking its shape (None for any size) and that its numbers are finite."""
         value = np.ascontiguousarray(array, np.float32)
@@ -179,10 +253,18 @@ class ModelData:
         """The array as int32, after checking its shape (None for any size) and that it holds indices below count."""
         value = np.asarray(array)
         self._check_shape(name, value, shape)
+        if value.dtype == bool:
+            raise InputError(f"{self.name}: {name} must hold indices, got booleans")
         if value.size and (value.min() < 0 or value.max() >= count):
             raise InputError(
                 f"{self.name}: {name} must hold indices in 0..{count - 1}, got {value.min()}..{value.max()}"
             )
+        return self._whole(name, value)
+
+    def _whole(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Numbers as int32, after checking that none has a fraction."""
+        if value.dtype.kind == "f" and (value != np.floor(value)).any():
+            raise InputError(f"{self.name}: {name} must hold whole numbers, got {value[value != np.floor(value)][0]:g}")
         return np.ascontiguousarray(value, np.int32)
 
     def _check_shape(self, name: str, value: np.ndarray, shape: Sequence[int | None]) -> None:
@@ -192,6 +274,43 @@ class ModelData:
 
 def _shape_text(shape: Sequence[int | None]) -> str:
     return "[" + ",".join("any" if s is None else str(s) for s in shape) + "]"
+
+
+def outwardness(faces: np.ndarray, mean: np.ndarray) -> float:
+    """How much of a surface shows its outside to the outside, by the winding of its triangles.
+
+    Args:
+        faces: [F,3], counterclockwise seen from outside if they are right.
+        mean: [V,3], +z out of the face.
+
+    Returns:
+        1 where all normals point away from the back of the head, -1 where all point toward it; within `CLEAR` of 0 the
+        geometry does not tell.
+    """
+    if not len(faces):
+        return 0.0
+    corners = mean[faces].astype(np.float64)
+    low, high = mean.min(0).astype(np.float64), mean.max(0).astype(np.float64)
+    back = (low + high) / 2 - [0, 0, (high - low).max() / 2]
+    away = (np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * (corners.mean(1) - back)).sum(1)
+    return float(away.sum() / max(np.abs(away).sum(), np.finfo(float).tiny))
+
+
+def turned_over(faces: np.ndarray) -> np.ndarray:
+    """Triangles [F,3] with the other winding."""
+    return np.ascontiguousarray(faces[:, [0, 2, 1]])
+
+
+def vertex_landmarks(vertices: Any) -> dict[str, np.ndarray]:
+    """The fields landmark_index and landmark_weights of `ModelData` for landmarks that lie on vertices.
+
+    Args:
+        vertices: [68] vertices, -1 for a landmark that the model lacks.
+    """
+    vertices = np.asarray(vertices, np.int64).ravel()
+    weights = np.zeros((len(vertices), 3), np.float32)
+    weights[:, 0] = vertices >= 0
+    return {"landmark_index": np.repeat(np.maximum(vertices, 0)[:, None], 3, 1), "landmark_weights": weights}
 
 
 def truncated(

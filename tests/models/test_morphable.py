@@ -10,6 +10,7 @@ from facemodels import InputError, MorphableModel, Skeleton
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.models.model_data import truncated
 from facemodels.models.morphable import blend, skin
+from tests.face_patch import patch_data
 from tests.tiny_model import A, E, I, V, tiny
 
 
@@ -88,11 +89,59 @@ def test_wrong_coefficients_name_both_sizes(model, device):
         (dict(expression_names=("one",)), "5 expressions have 1 names"),
         (dict(symmetry=np.full(V, -1)), "symmetry must hold indices"),
         (dict(regions={"face": np.array([V])}), "region 'face'"),
+        (dict(regions={"face": np.zeros(V + 1, bool)}), r"region 'face' is a mask \[41\], expected \[40\]"),
+        (dict(regions={"face": np.zeros((V, 1), bool)}), r"region 'face' is a mask \[40,1\]"),
+        (dict(regions={"face": np.array([0.5])}), "region 'face' must hold whole numbers, got 0.5"),
+        (dict(faces=np.zeros((3, 3), bool)), "faces must hold indices, got booleans"),
+        (dict(faces=np.array([[0, 1, 2.5]])), "faces must hold whole numbers, got 2.5"),
+        (dict(identity=np.zeros((V, 3, I))), r"got \[40,3,7\]; np.moveaxis\(identity, 2, 0\)"),
+        (dict(expression=np.zeros((3 * V, E))), r"got \[120,5\]; expression.T.reshape\(-1, 40, 3\)"),
+        (dict(albedo=np.zeros((A, 3 * V))), r"got \[3,120\]; albedo.reshape\(-1, 40, 3\)"),
+        (dict(albedo_mean=np.full((V, 3), 140.0)), r"albedo_mean must be in 0..1, got 0..140; divide .* by 255"),
+        (dict(landmark_index=np.full(68, V), landmark_weights=None), "landmark_index must hold indices in 0..39"),
+        (dict(landmark_index=np.zeros(51), landmark_weights=None), r"landmark_index must be \[68\], got \[51\]"),
+        (dict(landmark_weights=None), r"landmark_index \[68,3\] needs landmark_weights"),
+        (dict(landmark_weights=np.ones((68, 3))), "landmark_weights must have rows of sum 1.*row 0 has 3"),
     ],
 )
 def test_arrays_that_do_not_fit_are_one_sentence(change, words):
     with pytest.raises(InputError, match="tiny: .*" + words):
         tiny(**change)
+
+
+@pytest.mark.parametrize(
+    "factor, unit", [(1e-3, "meters.*by 1000"), (0.1, "centimeters.*by 10"), (1 / 25.4, "inches"), (1e3, "micrometers")]
+)
+def test_a_face_in_another_unit_is_named_with_what_brings_it_to_millimeters(factor, unit):
+    with pytest.raises(InputError, match=f"tiny: mean must be in millimeters, .*if it is in {unit}"):
+        tiny(mean=tiny().mean * factor)
+
+
+def test_a_mask_of_a_region_becomes_its_vertices():
+    mask = np.arange(V) % 3 == 1
+    regions = tiny(regions={"face": mask, "nose": [5, 4]}).regions
+    assert regions["face"].tolist() == np.flatnonzero(mask).tolist() and regions["nose"].tolist() == [5, 4]
+    assert regions["face"].dtype == regions["nose"].dtype == np.int32
+
+
+def test_landmarks_may_be_one_vertex_each():
+    vertices = np.arange(68) % V
+    vertices[3] = -1
+    data = tiny(landmark_index=vertices, landmark_weights=None)
+    assert data.has_landmark.sum() == 67 and not data.has_landmark[3]
+    points = MorphableModel(data).landmarks(torch.from_numpy(data.mean)[None])[0]
+    wanted = np.where(vertices[:, None] >= 0, data.mean[vertices], 0)
+    np.testing.assert_allclose(points, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("textured", [False, True])
+def test_a_mesh_that_is_inside_out_is_turned(textured):
+    right = patch_data()
+    inward = right.faces[:, [0, 2, 1]]
+    uv = {"uv": right.mean[:, :2] / 200 + 0.5, "uv_faces": inward} if textured else {}
+    turned = replace(right, faces=inward, **uv)
+    assert np.array_equal(turned.faces, right.faces)
+    assert not textured or np.array_equal(turned.uv_faces, right.faces)
 
 
 def test_srgb_albedo_is_decoded_after_blending():

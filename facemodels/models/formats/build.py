@@ -9,8 +9,6 @@ from facemodels.core.errors import InputError
 from facemodels.io.files import input_error
 from facemodels.models.model_data import ModelData
 
-LARGEST = 1e5  # mm; faces of damaged numbers are mostly far larger
-
 
 def build(path: str | Path, **fields: Any) -> ModelData:
     """Make `ModelData` of these fields, with the file as its source.
@@ -19,13 +17,9 @@ def build(path: str | Path, **fields: Any) -> ModelData:
         InputError: the fields do not fit together, or the face is not of a size that faces have; it names the file.
     """
     try:
-        data = ModelData(source=str(path), **fields)
+        return ModelData(source=str(path), **fields)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    size = np.ptp(data.mean.astype(np.float64), axis=0).max(initial=0)
-    if not 0 < size < LARGEST:
-        raise input_error(path, f"a face smaller than {LARGEST:.0f} mm", f"one of {size:g} mm")
-    return data
 
 
 def from_one_based(path: str | Path, indices: np.ndarray, count: int, what: str) -> np.ndarray:

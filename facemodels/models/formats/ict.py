@@ -20,9 +20,9 @@ from facemodels.core.errors import one_line
 from facemodels.core.landmarks import NUM_LANDMARKS
 from facemodels.io.files import Shape, existing_file, input_error, read_npz, take_arrays
 from facemodels.models.formats.build import build
-from facemodels.models.formats.layout import mirror, triangles, vertex_landmarks
+from facemodels.models.formats.layout import mirror, triangles
 from facemodels.models.formats.obj import read_obj, read_obj_vertices
-from facemodels.models.model_data import ModelData
+from facemodels.models.model_data import ModelData, vertex_landmarks
 
 CENTIMETERS = 10.0  # in millimeters
 VERTICES, POLYGONS = 26719, 26384

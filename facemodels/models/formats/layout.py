@@ -7,6 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.spatial import cKDTree
 
 from facemodels.core.landmarks import NOSE_TIP
+from facemodels.models.model_data import CLEAR, outwardness, turned_over
 
 FACE_RADIUS = 95.0  # mm around the tip of the nose: the crop of the MICC Florence protocol
 
@@ -60,25 +61,9 @@ def outward(faces: np.ndarray, mean: np.ndarray, clockwise: bool) -> np.ndarray:
     Returns:
         [F,3], the second and third corners swapped if necessary.
     """
-    corners = mean[faces].astype(np.float64)
-    low, high = mean.min(0).astype(np.float64), mean.max(0).astype(np.float64)
-    back = (low + high) / 2 - [0, 0, (high - low).max() / 2]
-    away = (np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * (corners.mean(1) - back)).sum(1)
-    clear = np.abs(away.sum()) > 0.5 * np.abs(away).sum()
-    swap = away.sum() < 0 if clear else clockwise
-    return np.ascontiguousarray(faces[:, [0, 2, 1]] if swap else faces)
-
-
-def vertex_landmarks(vertices: Any) -> dict[str, np.ndarray]:
-    """The fields landmark_index and landmark_weights of `ModelData` for landmarks that lie on vertices.
-
-    Args:
-        vertices: [68] vertices, -1 for a landmark that the model lacks.
-    """
-    vertices = np.asarray(vertices, np.int64).ravel()
-    weights = np.zeros((len(vertices), 3), np.float32)
-    weights[:, 0] = vertices >= 0
-    return {"landmark_index": np.repeat(np.maximum(vertices, 0)[:, None], 3, 1), "landmark_weights": weights}
+    found = outwardness(faces, mean)
+    swap = found < 0 if abs(found) > CLEAR else clockwise
+    return turned_over(faces) if swap else np.ascontiguousarray(faces)
 
 
 def face_region(
