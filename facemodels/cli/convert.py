@@ -86,6 +86,4 @@ def summary(data: ModelData) -> str:
 
 def landmark_count(data: ModelData) -> int:
     """How many of the 68 landmarks a model has."""
-    if data.landmark_index is None or data.landmark_weights is None:
-        return 0
-    return int((data.landmark_weights.sum(1) != 0).sum())
+    return 0 if data.has_landmark is None else int(data.has_landmark.sum())

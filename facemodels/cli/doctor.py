@@ -164,7 +164,7 @@ def examine(folders: list[Path]) -> dict[str, Any]:
         "works": _works(),
         "optional": [
             {"package": package.requirement, "version": _version(package.distribution), "for": package.use}
-            for package in (OptionalPackage(*row) for row in OPTIONAL)
+            for package in OPTIONAL
         ],
         "weights": [{"name": name, "megabytes": _weight_size(name)} for name in shipped.weight_names()],
         "searched": [{"folder": str(f), "exists": f.is_dir()} for f in folders],

@@ -11,6 +11,7 @@ from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
 from facemodels.evaluation import PROTOCOLS, load_protocol, named, write_example
 from facemodels.evaluation.report import write_curve
+from facemodels.io.files import write_atomically
 from facemodels.methods import shipped
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
@@ -125,7 +126,7 @@ def run(options: Namespace) -> int:
     results.setdefault("protocol", report.protocol)
     print(f"{heading}\n{report}")
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+        write_atomically({options.json: (json.dumps(results, indent=1) + "\n").encode()})
     if options.curve:
         write_curve(options.curve, report, name)
         print(f"\n{options.curve}  the cumulative error curve")

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,8 +21,8 @@ from facemodels.fitting.photo import fit_image
 from facemodels.fitting.raster import face_triangles
 from facemodels.fitting.result import Fit
 from facemodels.fitting.scan import fit_mesh
-from facemodels.io.files import atomic_write, check_not_inputs, check_writable, no_such_file, write_atomically
-from facemodels.io.images import read_picture
+from facemodels.io.files import check_not_inputs, check_writable, no_such_file, write_atomically
+from facemodels.io.images import read_picture, write_picture
 from facemodels.io.landmarks import (
     LANDMARK_SUFFIXES,
     check_inside,
@@ -156,8 +155,8 @@ def _fit_photo(options: Namespace, model: MorphableModel, file: Path | None) -> 
     fit = fit_image(photo, given.points, model, options.contour or given.contour, options.focal, **iterations)
     seconds = time.perf_counter() - start
     overlay, error = draw_photo_fit(photo, given.points, fit, model)
-    _write_picture(options.output / "overlay.png", overlay)
-    _write_picture(options.output / "error.png", error)
+    write_picture(options.output / "overlay.png", overlay)
+    write_picture(options.output / "error.png", error)
     _write_fit(options, fit, model)
     assert fit.camera is not None and fit.landmark_error is not None  # of a fit to a photo
     pitch, yaw, roll = head_angles(fit.camera.rotation[0]).tolist()
@@ -201,8 +200,8 @@ def _fit_mesh(options: Namespace, model: MorphableModel) -> tuple[Fit, str]:
     measured = torch.full_like(distance, torch.nan)
     region = model.faces[face_triangles(model)].unique().long()
     measured[region] = distance[region]
-    _write_picture(options.output / "overlay.png", draw_mesh_fit(scan, mesh.faces, vertices, model))
-    _write_picture(options.output / "error.png", draw_mesh_error(vertices, measured, model))
+    write_picture(options.output / "overlay.png", draw_mesh_fit(scan, mesh.faces, vertices, model))
+    write_picture(options.output / "error.png", draw_mesh_error(vertices, measured, model))
     _write_fit(options, fit, model, measured)
     marks = "without landmarks"
     if given is not None:
@@ -219,11 +218,6 @@ def _readable(value: np.ndarray) -> Any:
     rounded = np.array(np.round(value.astype(float), 6), object)
     rounded[~np.isfinite(value)] = None
     return rounded.tolist()
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    with atomic_write(path) as part:
-        iio.imwrite(part, picture, extension=".png")
 
 
 def _write_fit(options: Namespace, fit: Fit, model: MorphableModel, error: Tensor | None = None) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from facemodels.io.files import atomic_write
+from facemodels.io.images import write_picture
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face, Origin
 from facemodels.reconstruction.files import FILES, Output
@@ -102,8 +101,7 @@ class OutputWriter:
         paths = []
         for word in self.pictures:
             path = self.folder / f"{name}_{word}.png"
-            with atomic_write(path) as part:
-                iio.imwrite(part, self.draw(word, image, faces), extension=".png")
+            write_picture(path, self.draw(word, image, faces))
             paths.append(path)
         for k, face in enumerate(faces):
             texture = functools.cache(lambda face=face: photo_texture(image, face, self.model))

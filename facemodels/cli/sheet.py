@@ -4,13 +4,13 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
-import imageio.v3 as iio
 import torch
-from tqdm import tqdm
 
 from facemodels.core import drawing
 from facemodels.core.errors import InputError
-from facemodels.io.files import atomic_write, check_not_inputs
+from facemodels.core.progress import progress
+from facemodels.io.files import check_not_inputs
+from facemodels.io.images import write_picture
 from facemodels.models.sampling import random_coefficients
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -57,15 +57,13 @@ def run(options: Namespace) -> int:
     model = load_model(options.model)
     people = random_coefficients(model, options.count, torch.Generator().manual_seed(options.seed))
     pictures = []
-    for k in tqdm(range(options.count), desc="faces", disable=None):
+    for k in progress(range(options.count), "faces"):
         identity = people.identity[k : k + 1]
         vertices = torch.cat([model.shape(identity), model.shape(identity, people.expression[k : k + 1])])
         albedo = model.albedo(people.albedo[k : k + 1]) if people.albedo is not None and not options.clay else None
         yaw = torch.tensor([0.0, 35.0 if k % 2 else -35.0])
         pictures.append(drawing.portrait(vertices, model.topology, albedo, options.size, yaw))
-    with atomic_write(options.output) as part:
-        picture = drawing.to_bytes(drawing.tile(torch.cat(pictures), 2 * options.columns))
-        iio.imwrite(part, picture, extension=options.output.suffix.lower())
+    write_picture(options.output, drawing.to_bytes(drawing.tile(torch.cat(pictures), 2 * options.columns)))
     print(f"{options.output}  {options.count} people of the model {model.name}, seed {options.seed}")
     if options.viewer:
         from facemodels.export import bake_albedo, mesh_of, write

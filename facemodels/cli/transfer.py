@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,8 +18,8 @@ from facemodels.core.errors import InputError, one_line
 from facemodels.export import mesh_of
 from facemodels.export import write as write_mesh
 from facemodels.fitting.transfer import Transfer
-from facemodels.io.files import atomic_write, check_not_inputs, check_writable, no_such_file, write_atomically
-from facemodels.io.images import load_picture
+from facemodels.io.files import check_not_inputs, check_writable, no_such_file, write_atomically
+from facemodels.io.images import load_picture, write_picture
 from facemodels.io.results import result_folder
 from facemodels.io.video import Video, is_video, open_video
 from facemodels.io.video_writer import video_writers
@@ -241,8 +240,7 @@ def _transfer_expression(source: Path, target: Path, output: Path, method: str |
             for picture, time in zip(pictures(), video.times):
                 file.append(picture, time)
     else:
-        with atomic_write(paths[0]) as part:
-            iio.imwrite(part, next(pictures()), extension=".png")
+        write_picture(paths[0], next(pictures()))
     mesh = mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name)
     paths.append(output / f"{name}.glb")
     write_mesh(paths[-1], replace(mesh, texture=UNLIT * texture.numpy()))

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, ImageSequence
 
 from facemodels.core.errors import InputError, one_line
-from facemodels.io.files import no_such_file
+from facemodels.io.files import atomic_write, no_such_file
 
 PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
@@ -122,6 +122,20 @@ def load_picture(file: str | Path | BinaryIO, name: str | None = None, largest: 
         raise InputError(f"{name}: there is not enough memory for this picture") from None
     except Exception as error:  # whatever a decoder raises on a damaged file
         raise InputError(f"{name}: not a readable picture ({_reason(error, name)})") from None
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write a picture as PNG, or as JPEG where the suffix says so; it gets its name when it is complete.
+
+    Args:
+        path: the file.
+        image: uint8 [h,w,3], sRGB.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    with atomic_write(path) as part:
+        Image.fromarray(image).save(part, "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
 
 
 def is_animation(path: Path) -> bool:

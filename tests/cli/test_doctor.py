@@ -59,7 +59,7 @@ def test_it_says_what_is_installed_and_that_rendering_works(alone, capsys):
 
 
 def test_a_missing_package_is_told_with_the_command_that_installs_it(alone, capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "OPTIONAL", (("nosuch[extra]", "no-such-package", "nothing"),))
+    monkeypatch.setattr(doctor, "OPTIONAL", (doctor.OptionalPackage("nosuch[extra]", "no-such-package", "nothing"),))
     assert "nosuch[extra] is missing: nothing (pip install nosuch[extra])" in run(capsys)[1]
 
 
