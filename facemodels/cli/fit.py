@@ -4,6 +4,7 @@ import io
 import json
 import math
 import time
+import warnings
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from facemodels.cli.fit_pictures import draw_mesh_error, draw_mesh_fit, draw_pho
 from facemodels.core.errors import InputError
 from facemodels.core.rotation import head_angles
 from facemodels.core.surface import ClosestPoints
+from facemodels.fitting.judge import FitWarning
 from facemodels.fitting.photo import fit_image
 from facemodels.fitting.raster import face_triangles
 from facemodels.fitting.result import Fit
@@ -126,7 +128,8 @@ def run(options: Namespace) -> int:
     landmarks = options.landmarks if is_mesh else options.landmarks or sidecar(options.input)
     read = [path for path in (options.input, landmarks) if path is not None]
     check_not_inputs([options.output / name for name in _outputs(options.mesh)], [*read, options.model])
-    with result_folder(options.output, read):
+    with result_folder(options.output, read), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)  # the error below says it
         fit, text = _fit_mesh(options, model) if is_mesh else _fit_photo(options, model, landmarks)
     print(f"{text}\n{options.output}")
     if fit.doubts:

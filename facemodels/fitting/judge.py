@@ -5,6 +5,8 @@ The limits were measured on synthetic people, with labels up to 4 mm off and in 
 """
 
 import math
+import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -92,6 +94,16 @@ def mesh_doubts(distance: float, landmark_error: float | None, count: int, ident
             f"elsewhere, or has another unit (taken for {unit:.4g} mm; a scan in inches must be multiplied by 25.4)"
         )
     return doubts
+
+
+class FitWarning(UserWarning):
+    """A fit cannot be right; `Fit.doubts` says why."""
+
+
+def warn_of(doubts: Sequence[str]) -> None:
+    """Warn whoever called the function that calls this one; nothing where there are no doubts."""
+    if doubts:
+        warnings.warn(f"the fit cannot be right: {'; '.join(doubts)}", FitWarning, stacklevel=3)
 
 
 def mean_error(fitted: Tensor, given: Tensor) -> float:

@@ -18,7 +18,7 @@ import facerender as fr
 from facemodels.core.camera import POSE, Camera
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import BROWS
-from facemodels.fitting.judge import check_turn, mean_error, photo_doubts
+from facemodels.fitting.judge import check_turn, mean_error, photo_doubts, warn_of
 from facemodels.fitting.landmarks import Labels, fit_landmarks, fitted_landmarks, known_labels
 from facemodels.fitting.least_squares import CoefficientLayout, coefficient_layout
 from facemodels.fitting.outline import outline_offsets
@@ -78,8 +78,10 @@ def fit_image(
 ) -> Fit:
     """Fit a model to a photo.
 
+    A fit that cannot be right is returned with `doubts`, and a `FitWarning` says them.
+
     Args:
-        image: [H,W,3], uint8 or floats 0..1, sRGB.
+        image: [H,W,3], uint8 or floats 0..1, sRGB; or a picture's file, or a PIL image.
         landmarks: [L,2] pixels, y down, L = 68 (iBUG), 21 (AFLW) or 5, as `read_landmarks` gives them; NaN for missing
             ones.
         model: The model.
@@ -95,11 +97,12 @@ def fit_image(
         The fit, on the model's device.
 
     Raises:
-        InputError: Too few landmarks, they do not fit an image of this size, or they show a face from behind.
+        InputError: Too few landmarks, they do not fit an image of this size, or they show a face from behind; or the
+            picture cannot be read.
         ValueError: An argument of a wrong shape.
     """
     photo = linear_photo(image).to(model.mean.device)
-    labels = to_tensor(landmarks).to(photo.device, torch.float64)
+    labels = to_tensor(landmarks, "landmarks [L,2], as read_landmarks gives them").to(photo.device, torch.float64)
     if labels.dim() != 2 or labels.shape[1] != 2:
         raise ValueError(f"landmarks must be [L,2], got {list(labels.shape)}")
     if float((labels[:, None] - labels).norm(dim=-1).nan_to_num().max()) < 2:
@@ -121,6 +124,7 @@ def fit_image(
     fit.doubts = photo_doubts(fit.landmark_error, float(fit.camera.scale), fit.landmark_count, fit.identity)
     if history and not math.isfinite(history[-1]):
         fit.doubts.append("the fit to the pixels did not converge; iterations=0 fits to the landmarks alone")
+    warn_of(fit.doubts)
     return fit
 
 

@@ -1,30 +1,59 @@
 """Pictures as tensors, crops of them, masks, and which triangles are a face."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from facemodels.core.errors import InputError
+from facemodels.io.images import read_picture
+from facemodels.io.pixels import as_picture
 from facemodels.models.morphable import MorphableModel
 from facerender.color import to_linear
 
 
-def to_tensor(values: Any) -> Tensor:
-    """An array as a tensor, without gradient."""
-    return values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+def to_tensor(values: Any, what: str = "an array") -> Tensor:
+    """An array as a tensor, without gradient.
+
+    Args:
+        values: A tensor, or what `numpy.array` makes an array of numbers of.
+        what: What it is, for the message.
+
+    Raises:
+        InputError: It is something else, such as the name of a file.
+    """
+    if isinstance(values, Tensor):
+        return values.detach()
+    array = np.array(values)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"expected {what}, got {values!r:.80}")
+    return torch.from_numpy(array)
 
 
 def linear_photo(image: Any) -> Tensor:
-    """Linear float32 colors of an sRGB picture [H,W,3], uint8 or floats 0..1.
+    """Linear float32 colors of an sRGB picture [H,W,3], uint8 or floats 0..1; or of a file or PIL image.
 
     Raises:
+        InputError: A file that cannot be read, or another range or type of numbers.
         ValueError: Another shape.
     """
-    image = to_tensor(image)
+    if isinstance(image, (str, Path)):
+        image = read_picture(image)
+    elif isinstance(image, Image.Image):
+        image = as_picture(image)
+    image = to_tensor(image, "a picture [H,W,3]")
     if image.dim() != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"image must be [H,W,3], got {list(image.shape)}")
-    return to_linear(image.float() / 255 if image.dtype == torch.uint8 else image.float())
+    if image.dtype == torch.uint8:
+        return to_linear(image.float() / 255)
+    # Resampling may overshoot 1 a little.
+    low, high = float(image.min()), float(image.max())
+    if not image.is_floating_point() or not (-1 <= low and high <= 2):
+        raise InputError(f"a picture is uint8, or floats in 0..1, got {image.dtype} in {low:g}..{high:g}")
+    return to_linear(image.float())
 
 
 def crop_photo(photo: Tensor, offset: tuple[float, float], side: float, pixels: int) -> tuple[Tensor, Tensor]:

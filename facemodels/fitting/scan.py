@@ -22,7 +22,7 @@ from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.errors import InputError
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import Closest, gather_points
-from facemodels.fitting.judge import mean_error, mesh_doubts
+from facemodels.fitting.judge import mean_error, mesh_doubts, warn_of
 from facemodels.fitting.landmarks import Labels, ModelLandmarks, fitted_landmarks, known_labels
 from facemodels.fitting.least_squares import (
     CoefficientLayout,
@@ -60,6 +60,8 @@ def fit_mesh(
 ) -> Fit:
     """Fit a model to a mesh or scan of a face or head.
 
+    A fit that cannot be right is returned with `doubts`, and a `FitWarning` says them.
+
     Args:
         vertices: [M,3] in any unit: the power of ten of millimeters is guessed from the size.
         faces: [G,3], all wound the same way.
@@ -76,8 +78,8 @@ def fit_mesh(
     Raises:
         InputError: The mesh has no triangles, holds NaN or has no extent; landmarks are too few.
     """
-    v = to_tensor(vertices).to(model.mean.device, torch.float64)
-    f = to_tensor(faces).to(model.mean.device, torch.int64)
+    v = to_tensor(vertices, "vertices [M,3]").to(model.mean.device, torch.float64)
+    f = to_tensor(faces, "triangles [G,3]").to(model.mean.device, torch.int64)
     f = _checked_faces(v, f)
     extent = float((v[f].amax((0, 1)) - v[f].amin((0, 1))).norm())
     if extent == 0:
@@ -96,7 +98,7 @@ def fit_mesh(
         scan = Surface(v * unit, topology)
         start = find_face(scan, model, progress)
     else:
-        given = to_tensor(landmarks).to(model.mean.device, torch.float64)
+        given = to_tensor(landmarks, "landmarks [L,3]").to(model.mean.device, torch.float64)
         labels = known_labels(model, given, "static")
         marks = labels.means @ gather_points(model.mean[None].double(), model.landmark_index, model.landmark_weights)[0]
         unit = 10.0 ** round(-math.log10(float(similarity(marks, labels.points).scale)))
@@ -128,6 +130,7 @@ def fit_mesh(
     fit.doubts = mesh_doubts(
         registration.median_distance(), fit.landmark_error, fit.landmark_count, fit.identity, 1 / float(placement.scale)
     )
+    warn_of(fit.doubts)
     return fit
 
 

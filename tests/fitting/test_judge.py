@@ -1,12 +1,13 @@
 """Fits that cannot be right are told from those that may be."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
 
 from facemodels import InputError, MorphableModel, fit_image, fit_mesh, load_model
-from facemodels.fitting.judge import mean_error
+from facemodels.fitting.judge import FitWarning, mean_error
 from tests.face_patch import patch, patch_data
 from tests.synthetic_faces import rendered, scanned
 
@@ -51,10 +52,15 @@ def test_landmarks_of_a_mirrored_face_are_refused(wrong):
 )
 def test_landmarks_in_another_order_give_doubts(wrong, words):
     picture, *_, points = rendered(patch(), seed=1)
-    try:
-        said = "; ".join(fitted(wrong(points), picture).doubts)
-    except InputError as error:
-        said = str(error)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            fit = fit_image(picture, wrong(points), patch(), "static", iterations=0, progress=False)
+        except InputError as error:
+            said = str(error)
+        else:
+            said = "; ".join(fit.doubts)
+            assert str(warned[0].message) == f"the fit cannot be right: {said}" and warned[0].filename == __file__
     assert said and any(word in said for word in words.split("|"))
 
 
@@ -71,16 +77,21 @@ def test_a_scan_with_wrong_landmarks_gives_doubts(kind):
         landmarks = landmarks[torch.randperm(68, generator=torch.Generator().manual_seed(0))]
     else:
         landmarks = landmarks * torch.tensor([1.0, -1, 1]) + torch.tensor([0.0, 2, 0]) * landmarks.mean(0)
-    try:
-        assert fit_mesh(vertices, patch().faces, patch(), landmarks, progress=False).doubts
-    except InputError as error:
-        assert "no part of the mesh" in str(error)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            fit = fit_mesh(vertices, patch().faces, patch(), landmarks, progress=False)
+        except InputError as error:
+            assert "no part of the mesh" in str(error)
+        else:
+            assert fit.doubts and warned[0].category is FitWarning and warned[0].filename == __file__
 
 
 @pytest.mark.slow
 def test_a_scan_in_inches_which_is_taken_for_centimeters_gives_doubts():
     model = load_model()
-    (doubt,) = fit_mesh(scanned(model, 0, unit=1 / 25.4)[0], model.faces, model, progress=False).doubts
+    with pytest.warns(FitWarning):
+        (doubt,) = fit_mesh(scanned(model, 0, unit=1 / 25.4)[0], model.faces, model, progress=False).doubts
     assert "as far from the mean face as people are" in doubt and "inches" in doubt
 
 

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from facemodels import InputError, MorphableModel, load_model
 from facemodels.core.landmarks import landmark_means
@@ -105,3 +107,36 @@ def test_too_few_landmarks_and_a_face_outside_the_photo_are_named():
         fit_image(picture, landmarks / 224, model)
     with pytest.raises(InputError, match="outside the photo"):
         fit_image(picture, landmarks + 5000, model)
+
+
+def test_a_file_is_fitted_as_its_pixels_are(tmp_path):
+    picture, *_, landmarks = rendered(patch(), seed=1)
+    image = Image.fromarray(np.asarray(picture))
+    image.save(tmp_path / "photo.png")
+    given = (picture, torch.from_numpy(picture).double() / 255, str(tmp_path / "photo.png"), image)
+    first, *others = (fit_image(p, landmarks, patch(), "static", iterations=3, progress=False) for p in given)
+    for fit in others:
+        torch.testing.assert_close(fit.light, first.light)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda p: "nothing.jpg", "nothing.jpg"),
+        (lambda p: p.astype(np.float32), r"a picture is uint8, or floats in 0..1, got torch.float32 in 69..195"),
+        (lambda p: p.astype(np.int32), "a picture is uint8, or floats in 0..1, got torch.int32"),
+        (lambda p: p / np.nan, "a picture is uint8, or floats in 0..1, got torch.float64 in nan"),
+        (lambda p: {"photo": 1}, r"expected a picture \[H,W,3\], got {'photo': 1}"),
+        (lambda p: p[..., 0], r"image must be \[H,W,3\], got \[224, 224\]"),
+    ],
+)
+def test_what_is_no_picture_is_one_sentence(change, words):
+    picture, *_, landmarks = rendered(patch())
+    with pytest.raises(ValueError, match=words):
+        fit_image(change(picture), landmarks, patch())
+
+
+def test_a_file_of_landmarks_is_one_sentence():
+    picture, *_ = rendered(patch())
+    with pytest.raises(InputError, match=r"expected landmarks \[L,2\], as read_landmarks gives them, got 'photo.pts'"):
+        fit_image(picture, "photo.pts", patch())
