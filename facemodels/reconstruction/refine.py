@@ -6,12 +6,15 @@ until the rendered face looks like the picture and ends where the face in it end
 Vetter 1999). The descent is stopped early: further steps explain shadows and hair, which the model lacks, by shape.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 
 import facerender as fr
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
+from facemodels.fitting.judge import FitWarning
 from facemodels.fitting.photo import PRESET, Weights, fit_image
 from facemodels.methods.face_method import FaceMethod
 from facemodels.training.method import Method
@@ -80,7 +83,8 @@ class Refined(FaceMethod):
     def _fit(self, picture: Tensor, prediction: FaceParameters) -> FaceParameters:
         points = prediction.landmarks[0, :, :2]
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FitWarning)  # a fit that is far off is not taken, below
                 fit = fit_image(
                     picture.permute(1, 2, 0),
                     points,
@@ -97,8 +101,9 @@ class Refined(FaceMethod):
         assert camera is not None and at_rest is not None and fit.light is not None  # of a fit to a picture
         depth = (at_rest @ camera.rotation.transpose(-1, -2))[..., 2:] * camera.scale[:, None, None]
         landmarks = torch.cat([camera.pixels(at_rest), depth], -1)
-        displacement = (landmarks[0, :, :2] - points).norm(dim=-1).mean() / (points.amax(0) - points.amin(0)).mean()
-        if not displacement < MAX_DISPLACEMENT:
+        assert fit.landmark_error is not None and fit.landmarks is not None
+        known = points[~fit.landmarks.isnan().any(-1)]  # what the model lacks was not fitted
+        if not fit.landmark_error < MAX_DISPLACEMENT * (known.amax(0) - known.amin(0)).mean():
             return self._padded(prediction)
         return FaceParameters(
             fit.identity,

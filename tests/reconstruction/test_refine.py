@@ -1,6 +1,7 @@
 """Faces fitted to their photo from a network's prediction (facemodels.reconstruction.refine)."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 import torch
 
 import facerender as fr
-from facemodels import load_model
+from facemodels import MorphableModel, load_model
 from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
+from facemodels.models.builtin import builtin_data
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.refine import Refined
 from tests.synthetic_faces import CROP, drawn
@@ -100,6 +102,22 @@ def test_where_there_is_no_face_to_fit_the_network_has_the_last_word(model):
         )
         torch.testing.assert_close(found.landmarks, network.prediction.landmarks)
         torch.testing.assert_close(found.rotation, network.prediction.rotation)
+
+
+def test_landmarks_that_the_model_lacks_do_not_count(model):
+    """A network says something of them, too: here, that they are far away."""
+    data = builtin_data()
+    weights = data.landmark_weights.copy()
+    weights[:17] = 0
+    lacking = MorphableModel(replace(data, landmark_weights=weights, contour=None))
+    identity = torch.zeros(1, 1)
+    image, camera = drawn(model, identity, 0.0)
+    network = Network(model, [camera], [identity])
+    network.model = lacking
+    network.prediction.landmarks[:, :17, :2] += 40 * CROP
+    assert Refined(network, iterations=3).reconstruct(image).identity.any()
+    network.prediction.landmarks[:, 17:48, :2] += CROP * torch.rand(31, 2, generator=torch.Generator().manual_seed(0))
+    assert not Refined(network, iterations=3).reconstruct(image).identity.any()
 
 
 def test_all_else_is_the_networks(model):
