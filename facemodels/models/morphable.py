@@ -89,9 +89,9 @@ class MorphableModel(nn.Module):
     `model(identity, expression, albedo)` gives a `ModelOutput`; `shape`, `albedo` and `landmarks` give its parts.
     Vertices are in millimeters.
 
-    Coefficients [N,K] are None for zeros. With fewer columns than the model has modes, they are those of the first
-    modes. With a batch of 1, they are shared by the batch: for many frames of one person, the identity is evaluated
-    once, and each frame costs its expression alone.
+    Coefficients [N,K] are tensors or arrays of any precision; None for zeros. With fewer columns than the model has
+    modes, they are those of the first modes. With a batch of 1, they are shared by the batch: for many frames of one
+    person, the identity is evaluated once, and each frame costs its expression alone.
 
     Attributes:
         num_vertices: V.
@@ -199,10 +199,10 @@ class MorphableModel(nn.Module):
 
     def forward(
         self,
-        identity: Tensor | None = None,
-        expression: Tensor | None = None,
-        albedo: Tensor | None = None,
-        joints: Tensor | None = None,
+        identity: Tensor | np.ndarray | None = None,
+        expression: Tensor | np.ndarray | None = None,
+        albedo: Tensor | np.ndarray | None = None,
+        joints: Tensor | np.ndarray | None = None,
     ) -> ModelOutput:
         """Evaluate the model. Without any coefficients: the mean face, N = 1.
 
@@ -223,7 +223,10 @@ class MorphableModel(nn.Module):
         return ModelOutput(vertices, colors, self.landmarks(vertices) if self.landmark_index is not None else None)
 
     def shape(
-        self, identity: Tensor | None = None, expression: Tensor | None = None, joints: Tensor | None = None
+        self,
+        identity: Tensor | np.ndarray | None = None,
+        expression: Tensor | np.ndarray | None = None,
+        joints: Tensor | np.ndarray | None = None,
     ) -> Tensor:
         """Vertices [N,V,3] in millimeters.
 
@@ -238,6 +241,7 @@ class MorphableModel(nn.Module):
         """
         identity = self._checked("identity", identity, self.num_identity)
         expression = self._checked("expression", expression, self.num_expression)
+        joints = None if joints is None else self._tensor("joints", joints)
         _check_batches(identity=identity, expression=expression, joints=joints)
         shape = self._at_rest(identity, expression)
         return shape if joints is None else self._posed(shape, joints)
@@ -276,7 +280,7 @@ class MorphableModel(nn.Module):
         root = torch.eye(3, dtype=shape.dtype, device=shape.device).expand(N, 1, 3, 3)
         return skin(shape, rest, torch.cat([root, matrices], 1), self.parents, self.skin_weights)
 
-    def albedo(self, coefficients: Tensor | None = None) -> Tensor:
+    def albedo(self, coefficients: Tensor | np.ndarray | None = None) -> Tensor:
         """Linear albedo [N,V,3] in 0..1.
 
         Args:
@@ -323,9 +327,20 @@ class MorphableModel(nn.Module):
         static = chosen == self.contour[:, 0]
         return torch.cat([torch.where(static[..., None], points[:, CONTOUR], moved), points[:, INNER]], 1)
 
-    def _checked(self, name: str, value: Tensor | None, modes: int) -> Tensor | None:
+    def _tensor(self, name: str, value: Tensor | np.ndarray) -> Tensor:
+        """An array as a tensor of the model's precision; arrays of numpy also come to its device."""
+        if isinstance(value, Tensor):
+            return value.to(self.rows.dtype)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
+            raise ValueError(f"{name} must be a tensor or an array of numbers, got {type(value).__name__}")
+        return torch.as_tensor(value, dtype=self.rows.dtype, device=self.rows.device)
+
+    def _checked(self, name: str, value: Tensor | np.ndarray | None, modes: int) -> Tensor | None:
         """Coefficients, after checking that they are [N,K] with K at most `modes`."""
-        if value is not None and (value.dim() != 2 or value.shape[1] > modes):
+        if value is None:
+            return None
+        value = self._tensor(name, value)
+        if value.dim() != 2 or value.shape[1] > modes:
             raise ValueError(
                 f"{name} must be [N,{modes}] or fewer columns for the model {self.name}, got {list(value.shape)}"
             )

@@ -58,6 +58,21 @@ def test_fewer_coefficients_use_the_first_modes(model, device):
     assert short.num_albedo == 1 and short.expression_names == model.expression_names[:2]
 
 
+def test_arrays_of_numpy_and_other_precisions_are_taken(model, device):
+    i, e, a = coefficients(device)
+    want = model(i, e, a)
+    for change in (lambda c: c.cpu().numpy(), lambda c: c.double(), lambda c: c.double().cpu().numpy()):
+        found = model(*map(change, (i, e, a)))
+        torch.testing.assert_close(found.vertices, want.vertices)
+        torch.testing.assert_close(found.albedo, want.albedo)
+    double = i.double().requires_grad_()
+    model.shape(double, e[:, :2]).square().sum().backward()
+    assert double.grad.dtype == torch.float64 and double.grad.any()
+    for wrong in ([[0.0]], np.array([["a"]])):
+        with pytest.raises(ValueError, match="identity must be a tensor or an array of numbers"):
+            model.shape(wrong)
+
+
 def test_gradients_equal_differences(device):
     model = MorphableModel(tiny()).to(device).double()
     inputs = tuple(c.double().requires_grad_() for c in coefficients(device, 2))
