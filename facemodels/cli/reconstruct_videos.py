@@ -7,6 +7,7 @@ import functools
 import itertools
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ def reconstruct_video(
         clip = record(clip, writer.folder / f"{name}.mp4")
     video = open_video(clip)
     buffer, found, problem = FrameBuffer(), [], None
-    with tqdm(total=video.count, desc=f"{name}: faces", unit="frame", disable=None, leave=False) as bar:
+    bar = tqdm(total=video.count, desc=f"{name}: faces", unit="frame", disable=None, leave=False)
+    with closing(video), bar:
         try:
             for faces in worker.follow(buffer.through(video.frames), every):
                 found.append(faces)

@@ -4,6 +4,7 @@ import io
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -295,7 +296,7 @@ def _video_expressions(worker: Reconstructor, path: Path) -> _VideoExpressions:
     found, problem = [], None
     bar = tqdm(total=video.count, desc=f"{path.name}: faces", unit="frame", disable=None, leave=False)
     try:
-        with bar:
+        with closing(video), bar:
             for faces in worker.follow(images()):
                 found.append(faces)
                 bar.update()

@@ -88,6 +88,12 @@ class Video:
         if text not in self.notes:
             self.notes.append(text)
 
+    def close(self) -> None:
+        """Let go of the file or camera, where its frames were not read to the end."""
+        close = getattr(self.frames, "close", None)
+        if close is not None:
+            close()
+
 
 def is_video(path: Path) -> bool:
     """Whether a file is a video by its name, or a picture that is an animation."""

@@ -1,6 +1,7 @@
 """facemodels reconstruct: photos, folders, videos and webcams; its options; every input that cannot be used."""
 
 import os
+import threading
 from fractions import Fraction
 
 import imageio.v3 as iio
@@ -385,6 +386,7 @@ def test_a_frame_that_cannot_be_seen_ends_a_video_there(stub, tmp_path, monkeypa
         len(read_rows(tmp_path / "out" / "clip_0_pose.csv")) == 7
         and iio.imread(tmp_path / "out" / "clip_overlay.mp4", plugin="FFMPEG").shape[0] == 7
     )
+    assert not any(thread.name.startswith("video") for thread in threading.enumerate())  # the file is closed
 
 
 @unclosed
