@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import facerender as fr
-from facemodels.core.drawing import CLAY, portrait, tile, to_bytes
+from facemodels.core.drawing import CLAY, frame, portrait, tile, to_bytes
 from facemodels.fitting.photo import PRESET
 from facemodels.fitting.raster import crop_photo, face_triangles, linear_photo
 from facemodels.fitting.result import Fit
@@ -79,8 +79,9 @@ def draw_mesh_fit(scan: Tensor, faces: Tensor, vertices: Tensor, model: Morphabl
         uint8 [h,w,3], sRGB.
     """
     yaw = torch.tensor([0.0, 40.0, -40.0])
+    height, middle = frame(vertices, model.regions.get("face"))
     rows = [
-        portrait(v.expand(3, -1, -1), topology, size=PANEL, yaw=yaw)
+        portrait(v.expand(3, -1, -1), topology, size=PANEL, yaw=yaw, height=height, middle=middle)
         for v, topology in ((scan, fr.Topology(faces, len(scan))), (vertices, model.topology))
     ]
     return to_bytes(tile(torch.cat(rows), 3))
@@ -100,7 +101,9 @@ def draw_mesh_error(vertices: Tensor, error: Tensor, model: MorphableModel) -> n
     known = ~error.isnan()
     colors = torch.from_numpy(heat((error.nan_to_num() / MAX_DISTANCE).cpu().numpy())).to(vertices)
     colors = torch.where(known[:, None], to_linear(colors), 0.3)
-    picture = to_bytes(portrait(vertices[None], model.topology, colors[None], PANEL)[0])
+    height, middle = frame(vertices, model.regions.get("face"))
+    shown = portrait(vertices[None], model.topology, colors[None], PANEL, height=height, middle=middle)
+    picture = to_bytes(shown[0])
     return _with_scale(picture, MAX_DISTANCE, "mm")
 
 

@@ -56,13 +56,16 @@ def run(options: Namespace) -> int:
 
     model = load_model(options.model)
     people = random_coefficients(model, options.count, torch.Generator().manual_seed(options.seed))
+    height, middle = drawing.frame(model.mean, model.regions.get("face"))
     pictures = []
     for k in progress(range(options.count), "faces"):
         identity = people.identity[k : k + 1]
         vertices = torch.cat([model.shape(identity), model.shape(identity, people.expression[k : k + 1])])
         albedo = model.albedo(people.albedo[k : k + 1]) if people.albedo is not None and not options.clay else None
         yaw = torch.tensor([0.0, 35.0 if k % 2 else -35.0])
-        pictures.append(drawing.portrait(vertices, model.topology, albedo, options.size, yaw))
+        pictures.append(
+            drawing.portrait(vertices, model.topology, albedo, options.size, yaw, height=height, middle=middle)
+        )
     write_picture(options.output, drawing.to_bytes(drawing.tile(torch.cat(pictures), 2 * options.columns)))
     print(f"{options.output}  {options.count} people of the model {model.name}, seed {options.seed}")
     if options.viewer:

@@ -78,6 +78,26 @@ def portrait(
     return image.reshape(n, size, samples, size, samples, 3).mean((2, 4))
 
 
+def frame(vertices: Tensor, face: Tensor | None = None, yaw: float = 40.0) -> tuple[float, tuple[float, float, float]]:
+    """What `portrait` must show of a head: all of it, or, where the face is known, down to a little below the chin.
+
+    Args:
+        vertices: [V,3] mm.
+        face: The vertices of the face; None: not known.
+        yaw: Degrees by which the head is turned at most.
+
+    Returns:
+        The height and the middle that `portrait` takes.
+    """
+    low, high = vertices.amin(0), vertices.amax(0)
+    if face is not None and len(face):
+        low = torch.stack([low[0], vertices[face.to(vertices.device), 1].amin() - 20, low[2]])
+    width, tall, depth = (high - low).tolist()
+    turned = math.hypot(width * math.cos(math.radians(yaw)), depth * math.sin(math.radians(yaw)))
+    x, y, z = ((high + low) / 2).tolist()
+    return 1.15 * max(width, tall, turned), (x, y, z)  # people differ, and what is nearer looks larger
+
+
 def tile(images: Tensor, columns: int, gap: int = 0) -> Tensor:
     """Put pictures [N,H,W,3] side by side, `columns` in a row, on the background, `gap` pixels apart."""
     n, h, w, _ = images.shape
