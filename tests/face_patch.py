@@ -3,6 +3,7 @@
 The front of an egg with a nose: 961 vertices, 68 landmarks, a handful of smooth modes.
 """
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 
@@ -30,9 +31,16 @@ def landmark_places() -> np.ndarray:
     return np.concatenate([jaw, *brows, *nose, *eyes, outer, inner])
 
 
-@lru_cache
 def patch_data(blendshapes: bool = True, jaw: bool = False) -> ModelData:
-    """The model's data. jaw: a second joint, below the ears, that turns the lower face; its skinning is a toy's."""
+    """The model's data, the caller's own: it may change them.
+
+    jaw: a second joint, below the ears, that turns the lower face; its skinning is a toy's.
+    """
+    return deepcopy(_patch_data(blendshapes, jaw))
+
+
+@lru_cache
+def _patch_data(blendshapes: bool, jaw: bool) -> ModelData:
     u, v = np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(-1, 1, SIDE))
     x, y = 66 * u.ravel(), 72 * v.ravel()
     depth = 70 * np.sqrt(np.clip(1.35 - (x / 72) ** 2 - (y / 90) ** 2, 0.02, None))
