@@ -133,19 +133,23 @@ def run(method: FaceMethod | None, data: Path, options: Namespace) -> Report:
     bad = next((p for p in paths if len(Path(p).parts) != 3 or ".." in p), None)
     if not paths or bad is not None:
         raise input_error(listing, "lines subject/challenge/name.jpg", "none" if bad is None else bad)
+    surfaces: Iterator[Surface]
+    sources: list[Path | None]
     if method is None:
-        surfaces = _stored_surfaces(options.predictions, paths, UNITS[options.unit])
+        files = _stored_files(options.predictions, paths)
+        surfaces = (read_prediction(mesh, marks, UNITS[options.unit]) for mesh, marks in files)
+        sources = [marks for _, marks in files]
     else:
-        surfaces = _surfaces_of(method, data, paths)
+        surfaces, sources = _surfaces_of(method, data, paths), [None] * len(paths)
     subjects = {subject: _read_subject(data, subject) for subject in sorted({Path(p).parts[0] for p in paths})}
 
-    check = LandmarkCheck(SEVEN)
+    check = LandmarkCheck(SEVEN, millimeters=True)
     errors: list[np.ndarray] = []
     metrical: list[np.ndarray] = []
     challenges: dict[str, list[np.ndarray]] = {}
-    for path, surface in zip(progress(paths, "photographs"), surfaces):
+    for path, surface, source in zip(progress(paths, "photographs"), surfaces, sources):
         points, marks, file = subjects[Path(path).parts[0]]
-        check.add(file, surface, marks)
+        check.add(file, surface, marks, source)
         errors.append(distances(points, marks, surface).float().numpy())
         metrical.append(distances(points, marks, surface, scale=False).float().numpy())
         challenges.setdefault(Path(path).parts[1], []).append(errors[-1])
@@ -203,8 +207,8 @@ def _surfaces_of(method: FaceMethod, data: Path, paths: list[str]) -> Iterator[S
     return (predicted_surface(method, face) for face in reconstructions(method, photos))
 
 
-def _stored_surfaces(folder: Path, paths: list[str], millimeters: float) -> Iterator[Surface]:
-    """The surfaces that another method predicted, from its files.
+def _stored_files(folder: Path, paths: list[str]) -> list[tuple[Path, Path]]:
+    """The files of the meshes that another method predicted, and of their landmarks.
 
     Raises:
         InputError: Some are missing: at once, before any is scored.
@@ -223,7 +227,7 @@ def _stored_surfaces(folder: Path, paths: list[str], millimeters: float) -> Iter
             f"{folder}: expected a mesh and its seven landmarks for each of {len(paths)} photographs, found none for "
             f"{len(missing)} of them; the first that is missing is {missing[0]}"
         )
-    return (read_prediction(mesh, marks, millimeters) for mesh, marks in files)
+    return files
 
 
 def _one_of(path: Path, kinds: tuple[str, ...]) -> Path | None:

@@ -7,6 +7,7 @@ Geometry is float64 on the CPU.
 import math
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.landmarks import INNER, NAMES, NUM_CONTOUR, NUM_LANDMARKS, indices, mirror_order
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import ClosestPoints, interpolate_faces
+from facemodels.models.load import load_model
 
 THINNED = 5000  # points of a scan that a face is first laid on
 ITERATIONS = 50
@@ -115,59 +117,83 @@ class LandmarkCheck:
 
     def __init__(self, numbers: Sequence[int] = indices(INNER), millimeters: bool = False) -> None:
         self.numbers, self.millimeters = tuple(numbers), millimeters
-        self._files: dict[str, str] = {}  # the first complaint about each file
-        self._checked: set[str] = set()
+        # By "scans" and "predictions": the first complaint about each file, and the files that were checked.
+        self._complaints: dict[str, dict[str, str]] = {"scans": {}, "predictions": {}}
+        self._checked: dict[str, set[str]] = {"scans": set(), "predictions": set()}
 
-    def add(self, file: object, surface: Surface, marks: Tensor) -> None:
+    def add(self, file: object, surface: Surface, marks: Tensor, prediction: object = None) -> None:
         """Compare a predicted surface with the landmarks that it is about to be aligned with.
 
         Args:
             file: Where the landmarks were read from, for messages.
             surface: The predicted surface.
             marks: [K,3] the landmarks with the check's `numbers`, or all 68; NaN where unknown.
+            prediction: Where the surface's landmarks were read from; None where a method has predicted them. With it,
+                the message names the one of the two files whose landmarks are less those of the built-in face.
         """
-        name = str(file)
-        self._checked.add(name)
-        complaint = self._complaint(surface.landmarks, marks.double())
-        if complaint is None or name in self._files:
+        files = {"scans": str(file)} | ({} if prediction is None else {"predictions": str(prediction)})
+        for kind, name in files.items():
+            self._checked[kind].add(name)
+        found = self._complaint(surface.landmarks, marks.double(), prediction is not None)
+        if found is None or files[found[0]] in self._complaints[found[0]]:
             return
-        if not self._files:
-            warnings.warn(f"{name}: {complaint}", stacklevel=3)
-        self._files[name] = complaint
+        kind, complaint = found
+        if not any(self._complaints.values()):
+            warnings.warn(f"{files[kind]}: {complaint}", stacklevel=3)
+        self._complaints[kind][files[kind]] = complaint
 
     def notes(self) -> list[str]:
-        """A note for the report where landmarks did not fit; empty where all did."""
-        if not self._files:
-            return []
-        name, complaint = next(iter(self._files.items()))
-        return [
-            f"Landmarks of {len(self._files)} of {len(self._checked)} scans do not fit; the first, {name}: {complaint}"
-        ]
+        """Notes for the report where landmarks did not fit; empty where all did."""
+        notes = []
+        for kind, complaints in self._complaints.items():
+            for name, complaint in list(complaints.items())[:1]:
+                checked = len(self._checked[kind])
+                notes.append(
+                    f"Landmarks of {len(complaints)} of {checked} {kind} do not fit; the first, {name}: {complaint}"
+                )
+        return notes
 
-    def _complaint(self, landmarks: Tensor, marks: Tensor) -> str | None:
+    def _complaint(self, landmarks: Tensor, marks: Tensor, stored: bool) -> tuple[str, str] | None:
+        """What is wrong, and with which kind of file; predictions are among them where they are `stored`."""
         numbers = torch.tensor(self.numbers)
         targets = marks[numbers] if len(marks) == NUM_LANDMARKS != len(numbers) else marks
         used = targets.isfinite().all(1) & (numbers >= NUM_CONTOUR)
         numbers, targets = numbers[used], targets[used]
-        found = misfit(landmarks[numbers], targets)
+        points = landmarks[numbers]
+        found = misfit(points, targets)
         other = torch.tensor(mirror_order(NUM_LANDMARKS))[numbers]
         exchanged = found > MISFIT_EXCHANGED and misfit(landmarks[other], targets) < found / 2
         if found > MISFIT or exchanged:
+            at_fault = stored and misfit(points, _typical()[numbers]) > misfit(targets, _typical()[numbers])
             names = ", ".join(NAMES[NUM_LANDMARKS][k] for k in self.numbers)
             order = names if len(self.numbers) < 20 else "that of the 68 landmarks of iBUG"
-            return (
-                f"expected landmarks of a face, found {len(numbers)} that miss those of the prediction by "
+            return "predictions" if at_fault else "scans", (
+                f"expected landmarks of a face, found {len(numbers)} that miss those of the "
+                f"{'scan' if at_fault else 'prediction'} by "
                 f"{100 * found:.0f} % of their spread after alignment (other people's: 5 to 20 %)"
                 f"{', and with left and right exchanged by less than half of it' if exchanged else ''}; check their "
-                f"order, which is {order} (right is the subject's), else the prediction itself is no face"
+                f"order, which is {order} (right is the subject's)"
+                f"{'' if at_fault else ', else the prediction itself is no face'}"
             )
-        size = float(similarity(targets, landmarks[numbers]).scale)  # of the prediction, in units of the scan
-        if self.millimeters and not SIZES[0] < size < SIZES[1]:
-            return (
-                f"expected a scan in millimeters, found landmarks of a face {1 / size:.3g} times the size of the "
-                "prediction; check the scan's unit"
+        size = float(similarity(targets, points).scale)  # of the prediction, in units of the scan
+        if not self.millimeters or SIZES[0] < size < SIZES[1]:
+            return None
+        if stored and not SIZES[0] < float(similarity(_typical()[numbers], points).scale) < SIZES[1]:
+            return "predictions", (
+                f"expected a face in millimeters, found landmarks of one {size:.3g} times the size of the scan's: "
+                "metrical errors mean nothing; check the unit of the predictions (--unit)"
             )
-        return None
+        return "scans", (
+            f"expected a scan in millimeters, found landmarks of a face {1 / size:.3g} times the size of the "
+            "prediction; check the scan's unit"
+        )
+
+
+@lru_cache
+def _typical() -> Tensor:
+    """The landmarks [68,3] of the built-in face, mm."""
+    model = load_model("builtin")
+    return model.landmarks(model.mean[None])[0].double()
 
 
 def align_closest_points(points: Tensor, surface: Surface, start: Similarity, scale: bool = True) -> Similarity:

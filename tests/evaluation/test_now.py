@@ -122,6 +122,33 @@ def test_predictions_need_no_pictures_and_any_mesh_will_do(tmp_path):
     assert now.run(None, data, parse(now, "--predictions", str(made))).results["mean_mm"] < 1e-3
 
 
+def test_predictions_whose_landmarks_have_exchanged_sides_are_named_and_not_the_scan(tmp_path):
+    data = write_now(tmp_path / "now", placed(RADIUS * UNIT))
+    made = write_predictions(tmp_path / "theirs", RADIUS * UNIT)
+    file = made / "A/selfie/2.npy"
+    np.save(file, np.load(file)[[3, 2, 1, 0, 4, 6, 5]])
+    with pytest.warns(UserWarning, match="2.npy: expected landmarks of a face, .*of the scan .*left and right"):
+        report = now.run(None, data, parse(now, "--predictions", str(made)))
+    assert report.notes[0].startswith(f"Landmarks of 1 of 2 predictions do not fit; the first, {file}: ")
+    marks = placed(RADIUS * UNIT)[MARKS[list(SEVEN)]][[3, 2, 1, 0, 4, 6, 5]]
+    (data / "scans_lmks_onlypp" / "A" / "scan.pp").write_text(picked(marks))
+    write_predictions(tmp_path / "theirs", RADIUS * UNIT)
+    with pytest.warns(UserWarning, match="scan.pp: expected landmarks of a face, .*left and right"):
+        report = now.run(None, data, parse(now, "--predictions", str(made)))
+    assert "Landmarks of 1 of 1 scans do not fit" in report.notes[0]
+
+
+@pytest.mark.parametrize("unit, size", [("mm", "0.001"), ("cm", "0.01")])
+def test_a_wrong_unit_of_predictions_is_named(unit, size, tmp_path):
+    data = write_now(tmp_path / "now", placed(RADIUS * UNIT))
+    made = write_predictions(tmp_path / "theirs", RADIUS * UNIT / 1000)
+    words = f"1.npy: expected a face in millimeters, found landmarks of one {size} times .*--unit"
+    with pytest.warns(UserWarning, match=words):
+        report = now.run(None, data, parse(now, "--predictions", str(made), "--unit", unit))
+    assert "2 of 2 predictions" in report.notes[0] and "--unit" in report.notes[0]
+    assert now.run(None, data, parse(now, "--predictions", str(made), "--unit", "m")).results["metrical_mean_mm"] < 1e-3
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
@@ -181,7 +208,7 @@ def test_crop_depends_on_the_distance_of_the_eyes_and_the_length_of_the_nose():
         ),
         (
             lambda d: without(d, "NoW_Dataset/final_release_version/iphone_pictures/A/selfie/2.jpg"),
-            "2.jpg: not a readable picture",
+            "2.jpg: there is no such file",
         ),
         (
             lambda d: without(d, "NoW_Dataset/final_release_version/detected_face/A/selfie/2.npy"),
