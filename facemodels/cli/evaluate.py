@@ -115,11 +115,11 @@ def run(options: Namespace) -> int:
         if options.refine:
             method, name = Refined(method, options.refine), f"{name}, refined"
             source = f"{source}, refined in {options.refine} steps"
-        about = {"method": method.name, "checkpoint": source, "given": method.given}
+        about = {"method": method.name, "name": name, "checkpoint": source, "given": method.given}
         heading = f"{method.name}, {source}; given: {method.given}"
     else:
         method, name = cast(FaceMethod, None), predictions.absolute().name
-        about = {"method": name, "predictions": str(predictions)}
+        about = {"method": name, "name": name, "predictions": str(predictions)}
         heading = f"predictions in {predictions}"
     report = named(load_protocol(options.protocol).run(method, options.data, options), name, options.data)
     results = about | report.results

@@ -167,11 +167,14 @@ def evaluate(
 def named(report: "Report", name: str, data: str | Path) -> "Report":
     """A protocol's report with the name of what was scored.
 
-    Published rows are taken out where the data are an example (`write_example`): they are of other faces.
+    Where the data are an example (`write_example`), the title, the results and a note say so, and published rows are
+    taken out: they are of other faces.
     """
     report.method = name
     if _is_example(Path(data)):
         report.published = ()
+        report.title = f"EXAMPLE DATA, rendered from the built-in model. {report.title}"
+        report.results = {"example": True} | report.results
         report.notes = [
             "Example data, rendered from the built-in model: the numbers say that everything works and nothing about "
             "the method. Published rows are left out.",

@@ -90,7 +90,7 @@ def test_command_prints_both_means_and_writes_flat_json_pictures_and_every_error
     assert main(["evaluate", "aflw2000", *arguments, "--device", "cpu"]) == 0
     results, printed = json.loads(out.read_text()), capsys.readouterr().out
     assert (
-        results["method"] == "toy"
+        results["method"] == results["name"] == "toy"
         and results["images"] == 5
         and results["given"] == "the picture alone"
         and "the picture alone" in printed
@@ -227,4 +227,8 @@ def test_predictions_are_scored_without_a_method(tmp_path, capsys):
     assert main(["evaluate", "now", "--data", str(data), "--predictions", str(made), "--json", str(out)]) == 0
     printed, results = capsys.readouterr().out, json.loads(out.read_text())
     assert results["predictions"] == str(made) and results["method"] == "balls" and "> balls" in printed
-    assert results["mean_mm"] > 2 and "checkpoint" not in results and "Landmarks of 2 of 2 scans" in printed
+    assert (
+        results["mean_mm"] > 2
+        and "checkpoint" not in results
+        and f"Landmarks of {len(photos)} of {len(photos)} predictions" in printed
+    )

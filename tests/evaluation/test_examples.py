@@ -47,6 +47,7 @@ def test_the_example_is_scored_as_it_stands_and_its_report_says_what_it_is(proto
     assert len(numbers) > 1 and np.isfinite(numbers).all()
     rank = report.row[list(report.columns).index(report.ranked_by)]
     assert report.ranked_by == RANKED_BY[protocol] and 0 < rank < LARGEST[report.unit]
+    assert report.title.startswith("EXAMPLE DATA") and report.results["example"] is True
     assert "example" in report.notes[0].lower() and not report.published, "no rank among the published ones"
     assert "fit; the first" not in " ".join(report.notes) and report.method == "dasl"
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
