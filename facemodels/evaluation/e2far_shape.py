@@ -19,8 +19,8 @@ from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NOSE_TIP
+from facemodels.core.progress import progress
 from facemodels.evaluation.examples import ORDER_68, PHOTO_LANDMARKS, people, turned, write_picture, write_scan
-from facemodels.evaluation.predictor import progress
 from facemodels.evaluation.report import Report, Results
 from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, align_landmarks, within
 from facemodels.evaluation.scan_faces import predicted_surface, read_photo, reconstructions

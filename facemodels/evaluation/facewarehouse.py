@@ -24,8 +24,8 @@ from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import LEFT_EYE_OUTER, NOSE_TIP, NUM_CONTOUR, RIGHT_EYE_OUTER
+from facemodels.core.progress import progress
 from facemodels.evaluation.examples import ORDER_68, PHOTO_LANDMARKS, people, write_mesh, write_picture
-from facemodels.evaluation.predictor import progress
 from facemodels.evaluation.report import PublishedRow, Report, Results
 from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, align_landmarks, within
 from facemodels.evaluation.scan_faces import predicted_surface, read_photo, reconstructions

@@ -36,8 +36,8 @@ from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.crops import Box
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import NUM_LANDMARKS, SEVEN
+from facemodels.core.progress import progress
 from facemodels.evaluation.examples import ORDER_SEVEN, people, turned, write_picked_points, write_picture, write_scan
-from facemodels.evaluation.predictor import progress
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
 from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, within
 from facemodels.evaluation.scan_faces import Photo, detector_box, predicted_surface, reconstructions

@@ -1,17 +1,14 @@
 """How protocols call a method: on its device, without gradients."""
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from facemodels.core.errors import InputError
 from facemodels.training.method import Method
-
-Item = TypeVar("Item")
 
 
 def predictor(method: Method, name: str) -> Callable[[Tensor], Any]:
@@ -40,17 +37,6 @@ def predictor(method: Method, name: str) -> Callable[[Tensor], Any]:
         return function(crops.to(device))
 
     return predict
-
-
-def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
-    """Iterate with a bar on a terminal.
-
-    Args:
-        items: What to iterate over.
-        what: The title of the bar.
-        total: The number of the items, where they do not tell.
-    """
-    return tqdm(items, desc=what, total=total, disable=None, leave=False)
 
 
 def add_limit(parser: ArgumentParser, what: str) -> None:

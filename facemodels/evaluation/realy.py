@@ -34,10 +34,10 @@ from torch import Tensor
 from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import BROWS, LEFT_EYE, NOSE, NUM_LANDMARKS, OUTER_LIPS, RIGHT_EYE, SEVEN, indices
+from facemodels.core.progress import progress
 from facemodels.core.surface import interpolate_faces
 from facemodels.evaluation.examples import ORDER_68, PHOTO_LANDMARKS, people, turned, write_picture, write_scan
 from facemodels.evaluation.nonrigid_icp import Keypoints, deform
-from facemodels.evaluation.predictor import progress
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
 from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface
 from facemodels.evaluation.scan_faces import predicted_surface, read_photo, reconstructions

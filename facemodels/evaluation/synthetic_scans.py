@@ -23,13 +23,13 @@ from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import SEVEN
+from facemodels.core.progress import progress
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import ClosestPoints
 from facemodels.data.clips import SyntheticGroups
 from facemodels.data.synthetic import RandomizationConfig
 from facemodels.evaluation import now
 from facemodels.evaluation.examples import ORDER_SEVEN
-from facemodels.evaluation.predictor import progress
 from facemodels.evaluation.report import Report, Results
 from facemodels.evaluation.scan_faces import (
     Photo,
