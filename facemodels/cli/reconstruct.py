@@ -173,6 +173,14 @@ def run(options: Namespace) -> int:
     for name in known.unmatched(photos):
         print_problem(f"{options.boxes}: {name} is none of the photographs")
         failures += 1
+    lacking = known.lacking(photos)
+    if lacking and len(lacking) == len(photos):
+        raise InputError(
+            f"{options.landmarks}: expected a landmark file named as a photograph, such as {photos[0].stem}.pts or "
+            f"{photos[0].stem}.txt; found none"
+        )
+    for photo in lacking:
+        print_problem(f"{photo}: has no landmark file in {options.landmarks}, so its faces are detected")
     if clips or any(known.is_unknown(photo) for photo in photos):
         check_detector()
     names = unique_names([*photos, *clips], options.output)

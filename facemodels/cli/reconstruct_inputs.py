@@ -47,6 +47,8 @@ def sort_inputs(words: list[str]) -> Inputs:
         path = Path(word)
         if word == "webcam" or word.startswith("webcam:") and word[7:].isdigit():
             clips.append(word)
+        elif not word:  # Path("") is the current folder
+            problems.append("an input is empty, perhaps a variable of the shell that is not set")
         elif path.is_dir():
             files = [f for f in sorted(path.rglob("*")) if f.is_file() and not f.name.startswith(".")]
             known = {folder: earlier_results(folder) for folder in {f.parent for f in files}}
@@ -156,6 +158,12 @@ class KnownFaces:
     def unmatched(self, photos: list[Path]) -> list[str]:
         """The names in the file of boxes that no photograph has."""
         return [name for name in self._boxes or () if not any(name in (photo.name, str(photo)) for photo in photos)]
+
+    def lacking(self, photos: list[Path]) -> list[Path]:
+        """The photographs for which the folder of landmarks has no file."""
+        if self._landmarks is None or not self._landmarks.is_dir():
+            return []
+        return [photo for photo in photos if self._landmark_file(photo) is None]
 
     def _landmark_file(self, photo: Path) -> Path | None:
         if self._landmarks is not None and self._landmarks.is_dir():

@@ -154,7 +154,9 @@ def _settings(method: type[Method], options: argparse.Namespace) -> Config:
         folder = Path(config.output)
         present = checkpoints(folder / "checkpoints")
         if not present:
-            _say(f"{folder} holds no checkpoint to resume from, so a new run begins, with the preset {preset}")
+            own_settings = options.preset is None and (folder / "config.json").is_file()
+            chosen = "its own settings (config.json)" if own_settings else f"the preset {preset}"
+            _say(f"{folder} holds no checkpoint to resume from, so a new run begins, with {chosen}")
         present = [*present, folder]  # the settings of the run itself come first
     else:
         present = [Path(options.resume)]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from facemodels.core.errors import InputError
 from facemodels.io.files import checking_writes
@@ -18,8 +19,8 @@ def earlier_results(folder: Path) -> dict[str, int]:
         lines = (folder / INDEX).read_bytes().splitlines()
     except OSError:
         return {}
-    entries = (os.fsdecode(line).partition(" ") for line in lines)
-    return {name: int(size) for size, _, name in entries if size.isascii() and size.isdigit() and name}
+    entries = (line.partition(b" ") for line in lines)
+    return {os.fsdecode(unquote_to_bytes(name)): int(size) for size, _, name in entries if size.isdigit() and name}
 
 
 def is_result(path: Path, known: dict[str, int]) -> bool:
@@ -58,11 +59,16 @@ def result_folder(
         size = part.stat().st_size
         if known.get(path.name) != size:
             with open(folder / INDEX, "ab") as file:
-                file.write(f"{size} ".encode() + os.fsencode(path.name) + b"\n")
+                file.write(b"%d %s\n" % (size, _one_line(os.fsencode(path.name))))
             known[path.name] = size
 
     with checking_writes(check):
         yield
+
+
+def _one_line(name: bytes) -> bytes:
+    """A name without line breaks, as `unquote_to_bytes` reads it."""
+    return name.replace(b"%", b"%25").replace(b"\n", b"%0A").replace(b"\r", b"%0D")
 
 
 def _free_name(path: Path) -> Path:

@@ -477,6 +477,28 @@ def test_refined_coefficients_of_a_photo_are_others_and_have_an_albedo(tmp_path)
     assert "albedo" in refined and "albedo" not in plain and not np.array_equal(plain["identity"], refined["identity"])
 
 
+def test_a_photograph_without_its_landmark_file_is_named(stub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(ramps()).save(tmp_path / name)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    words = ["reconstruct", str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg"), "--landmarks", str(marks), "-o"]
+    assert main([*words, str(tmp_path / "none"), "--write", "pose"]) == 1
+    assert "expected a landmark file named as a photograph" in capsys.readouterr().err
+    np.savetxt(marks / "b.txt", np.linspace((110, 60), (210, 190), 68))
+    assert main([*words, str(tmp_path / "one"), "--write", "pose"]) == 0
+    said = capsys.readouterr().err
+    assert "a.jpg: has no landmark file" in said and "b.jpg" not in said
+
+
+def test_an_empty_input_is_not_the_current_folder(stub, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(ramps()).save("a.jpg")
+    assert main(["reconstruct", "", "-o", "out"]) == 1
+    assert "an input is empty" in capsys.readouterr().err and not (tmp_path / "out" / "a_overlay.png").exists()
+
+
 # Nothing lost.
 
 

@@ -22,6 +22,13 @@ def test_results_are_known_to_later_runs_until_they_are_changed(tmp_path):
     assert not is_result(tmp_path / "a b.png", known) and not is_result(tmp_path / INDEX, known)
 
 
+@pytest.mark.parametrize("name", ["new\nline.png", "100%.png", "50%25.png", "\r.png", "a  b.png"])
+def test_results_are_known_whatever_their_names_hold(tmp_path, name):
+    with result_folder(tmp_path, []):
+        write_atomically({tmp_path / name: b"1"})
+    assert earlier_results(tmp_path) == {name: 1}
+
+
 def test_an_earlier_result_is_replaced_and_anything_else_is_kept(tmp_path):
     (tmp_path / "b.txt").write_text("first own file")
     said = []

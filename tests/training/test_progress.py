@@ -83,6 +83,10 @@ def test_a_run_resumes_with_its_own_settings_and_says_when_it_is_finished(tmp_pa
 def test_a_new_run_begins_where_there_is_nothing_to_resume_and_this_is_said(tmp_path, capsys):
     assert main(["train", "dasl", *SMOKE, "--set", f"output={tmp_path / 'new'}", "--resume", "auto"]) == 0
     assert "holds no checkpoint to resume from, so a new run begins, with the preset smoke" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "new" / "checkpoints")
+    assert main(["train", "dasl", "--set", f"output={tmp_path / 'new'}", "--resume", "auto"]) == 0
+    assert "so a new run begins, with its own settings (config.json)" in capsys.readouterr().err
+    assert checkpoints(tmp_path / "new" / "checkpoints")[-1].name == "step-000000006"
 
 
 def test_the_time_left_follows_the_latest_steps_and_not_the_first_which_prepares(monkeypatch, capsys):
