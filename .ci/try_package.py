@@ -19,7 +19,7 @@ def facerender() -> None:
     import facerender as fr
 
     inside(Path(fr.__file__))
-    for name in ("scipy", "imageio", "trimesh", "safetensors", "tqdm"):
+    for name in ("scipy", "imageio", "safetensors", "tqdm"):
         assert importlib.util.find_spec(name) is None, f"{name} is installed, so this shows nothing"
     clip = torch.tensor([[[-0.9, -0.9, 0.0, 1.0], [0.9, -0.9, 0.0, 1.0], [0.0, 0.9, 0.0, 1.0]]], requires_grad=True)
     faces = torch.tensor([[0, 1, 2]], dtype=torch.int32)

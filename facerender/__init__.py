@@ -25,7 +25,7 @@ Files:
 * `topology`: what can be computed once per face list.
 * `camera`, `lighting`, `texture`, `color`: plain torch around the ops.
 * `reference`: every op again in slow, plain torch: the specification and the tests' oracle.
-* `meshes`, `__main__`: mesh files, and the command ``python -m facerender``. They need trimesh, imageio and pillow.
+* `meshes`, `__main__`: mesh files, and the command ``python -m facerender``. They need imageio and pillow.
 * `_autograd`, `_checks`, `_load`: what the ops share.
 """
 

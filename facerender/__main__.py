@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import camera, interpolate, lighting, rasterize, sample_texture, sh_shade
+from . import camera, interpolate, lighting, rasterize, sh_shade
 from .color import to_linear, to_srgb
-from .meshes import Mesh, MeshError, load_mesh, need
+from .meshes import Mesh, MeshError, load_mesh, mesh_albedo, need
 from .rasterize import Fragments
 
 PASSES = ("shaded", "normals", "depth", "albedo", "face_id")
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise MeshError(f"{options.mesh}: there is no such file")
         output = options.output or (None if options.turntable else options.mesh.with_suffix(".png"))
         check_outputs(options, output)
-        mesh = load_mesh(options.mesh).to(options.device)
+        mesh = load_mesh(options.mesh, lambda note: print(f"facerender: {note}", file=sys.stderr)).to(options.device)
         if output:
             pixels = draw(mesh, options, options.yaw)
             write_image(output, pixels)
@@ -65,13 +65,13 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
     made = argparse.ArgumentParser(
         prog="python -m facerender",
-        description="Renders an OBJ, PLY or GLB file. "
+        description="Renders an OBJ, PLY, GLB or glTF file. "
         "The camera frames the mesh by itself; x points right, y up and z at the viewer.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
-    add("mesh", type=Path, help="OBJ, PLY or GLB file, with vertex colors or a texture if it has them")
+    add("mesh", type=Path, help="OBJ, PLY, GLB or glTF file, with vertex colors or a texture if it has them")
     add("-o", "--output", type=Path, help="picture (PNG or JPEG); default: MESH.png, unless a turntable is asked for")
     add("--pass", dest="what", choices=PASSES, default="shaded", help="what to draw (default: shaded)")
     add("--size", default="512", metavar="PIXELS", help="side of the picture, or WIDTHxHEIGHT (default: 512)")
@@ -200,6 +200,7 @@ def check_outputs(options: argparse.Namespace, output: Path | None) -> None:
         if path and not path.parent.is_dir():
             raise MeshError(f"{path}: the folder {path.parent} does not exist")
     need("imageio.v3", "writing pictures")
+    need("PIL", "writing pictures")
 
 
 def draw(mesh: Mesh, options: argparse.Namespace, yaw: float) -> np.ndarray:
@@ -218,7 +219,7 @@ def draw(mesh: Mesh, options: argparse.Namespace, yaw: float) -> np.ndarray:
         warn_of_empty_picture(clip, size, options)
     linear = options.what in ("shaded", "albedo")  # shading in linear light, and averaging too; the file is sRGB
     if linear:
-        image, behind = albedo_image(mesh, fragments), BACKGROUND
+        image, behind = mesh_albedo(mesh, fragments), BACKGROUND
         if options.what == "shaded":
             normals = normal_image(mesh, rotation, fragments)
             facing = torch.where(normals[..., 2:] < 0, -normals, normals) if mesh.open else normals
@@ -259,15 +260,6 @@ def normal_image(mesh: Mesh, rotation: Tensor, fragments: Fragments) -> Tensor:
     """Return unit normals in camera space [1,H,W,3]; 0 on background."""
     normals = mesh.normals[None] @ rotation.transpose(1, 2)
     return torch.nn.functional.normalize(interpolate(normals, mesh.faces, fragments), dim=-1)
-
-
-def albedo_image(mesh: Mesh, fragments: Fragments) -> Tensor:
-    """Return linear albedo [1,H,W,3]: vertex colors, times the texture where there is one."""
-    color = interpolate(mesh.colours[None], mesh.faces, fragments)
-    if mesh.texture is not None and mesh.uv is not None:
-        uv = interpolate(mesh.uv[None], mesh.faces, fragments)
-        color = color * sample_texture(mesh.texture[None], uv, wrap="repeat")
-    return color
 
 
 def average(image: Tensor, samples: int) -> Tensor:

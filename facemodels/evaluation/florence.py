@@ -35,7 +35,7 @@ from facemodels.evaluation.scan_faces import Photo, predicted_surface, read_phot
 from facemodels.evaluation.scans import one_file, pictures_in, read_scan, read_scan_landmarks
 from facemodels.methods.face_method import FaceMethod
 from facerender.color import to_srgb
-from facerender.meshes import Mesh, MeshError, load_mesh
+from facerender.meshes import Mesh, MeshError, load_mesh, mesh_albedo
 
 RADIUS = 95.0  # mm
 FRAMES = 5  # of each video
@@ -280,10 +280,7 @@ def renderings(mesh: Mesh, nose_tip: Tensor, name: str) -> Iterator[Photo]:
             depth=4.0,
         )
         fragments = fr.rasterize(clip, mesh.faces, (SIDE, SIDE))
-        colors = fr.interpolate(mesh.colours[None], mesh.faces, fragments)
-        if mesh.texture is not None and mesh.uv is not None:
-            uv = fr.interpolate(mesh.uv[None], mesh.faces, fragments)
-            colors = colors * fr.texture.sample_texture(mesh.texture[None], uv, wrap="repeat")
+        colors = mesh_albedo(mesh, fragments)
         covered = (fragments.face_id >= 0)[..., None]
         picture = to_srgb(torch.where(covered, colors, 0.2)[0].clamp(0, 1))
         yield Photo(f"{name}, rendering {k + 1}", (picture * 255).round().to(torch.uint8).numpy(), box)

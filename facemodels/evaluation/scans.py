@@ -4,7 +4,7 @@ Coordinates are those of the files, float64 on the CPU.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,13 +16,14 @@ from facemodels.core.landmarks import NUM_CONTOUR
 from facemodels.io.files import existing_file, input_error
 from facemodels.io.images import PICTURE_SUFFIXES
 from facemodels.io.landmarks import read_landmarks
+from facerender.meshes import MeshError, parse_mesh
 
 
 class Scan(NamedTuple):
     """A scanned surface.
 
     Attributes:
-        vertices: float64 [V,3].
+        vertices: float64 [V,3]; NaN where no triangle uses it, so that it is within no radius.
         faces: int64 [F,3].
     """
 
@@ -41,33 +42,13 @@ def read_scan(path: str | Path) -> Scan:
     if path.suffix.lower() not in (".obj", ".ply"):
         raise input_error(path, expected, f"a file ending in {path.suffix or 'nothing'}")
     try:
-        vertices, faces = _read_obj(path) if path.suffix.lower() == ".obj" else _read_ply(path)
-    except Exception as error:  # whatever a parser raises at a damaged file
-        raise input_error(path, expected, f"a file that cannot be parsed ({one_line(error)})") from error
-    if not len(faces):
-        raise input_error(path, expected, f"{len(vertices)} vertices and no triangles")
-    if not np.isfinite(vertices).all() or faces.min() < 0 or faces.max() >= len(vertices):
-        raise input_error(path, expected, "coordinates that are not finite, or triangles of vertices that do not exist")
-    return Scan(torch.from_numpy(vertices), torch.from_numpy(faces))
-
-
-def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All vertices in the file's order, even those without triangles; polygons become fans."""
-    lines = path.read_bytes().split(b"\n")
-    rows = [line[2:] for line in lines if line.startswith(b"v ")]
-    vertices = np.array(b" ".join(rows).split(), np.float64).reshape(max(len(rows), 1), -1)[: len(rows), :3]
-    polygons = [
-        [int(corner.split(b"/", 1)[0]) for corner in line.split()[1:]] for line in lines if line.startswith(b"f ")
-    ]
-    faces = [(polygon[0], polygon[k], polygon[k + 1]) for polygon in polygons for k in range(1, len(polygon) - 1)]
-    return vertices.reshape(-1, 3), np.array(faces, np.int64).reshape(-1, 3) - 1
-
-
-def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    import trimesh
-
-    mesh: Any = trimesh.load(path, process=False)
-    return np.array(mesh.vertices, np.float64), np.array(getattr(mesh, "faces", np.zeros((0, 3))), np.int64)
+        mesh = parse_mesh(path, lambda note: None, looks=False)
+    except MeshError as error:
+        raise input_error(path, expected, str(error).removeprefix(f"{path}: ")) from None
+    used = np.zeros(len(mesh.vertices), bool)
+    used[mesh.faces] = True
+    vertices = np.where(used[:, None], mesh.vertices, np.nan)
+    return Scan(torch.from_numpy(vertices), torch.from_numpy(mesh.faces.astype(np.int64)))
 
 
 def read_picked_points(path: str | Path, count: int) -> Tensor:

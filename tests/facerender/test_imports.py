@@ -6,7 +6,7 @@ import sys
 
 import facerender as fr
 
-OTHERS = ("PIL", "imageio", "networkx", "scipy", "skimage", "tqdm", "trimesh")
+OTHERS = ("DracoPy", "PIL", "imageio", "networkx", "scipy", "skimage", "tqdm", "trimesh")
 
 
 def run(program, *without, arguments=()):
@@ -59,8 +59,7 @@ def test_the_command_says_which_package_it_needs(tmp_path):
     mesh = tmp_path / "mesh.obj"
     mesh.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
     wanted = {
-        "trimesh": "reading meshes needs trimesh. Run: pip install trimesh",
-        "PIL": "reading meshes needs pillow. Run: pip install pillow",
+        "PIL": "writing pictures needs pillow. Run: pip install pillow",
         "imageio": "writing pictures needs imageio. Run: pip install imageio",
         "tqdm": "drawing a turntable needs tqdm. Run: pip install tqdm",
     }

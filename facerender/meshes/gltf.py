@@ -1,0 +1,337 @@
+"""glTF 2.0: the triangles of a scene, posed as the file says by nodes, skins and the weights of morph targets."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .accessors import Container
+from .images import read_texture
+from .parsed import Look, MeshError, ParsedMesh, Say, Texture, need, strip
+
+DRACO = "KHR_draco_mesh_compression"
+TRANSFORM = "KHR_texture_transform"
+WEBP = "EXT_texture_webp"
+EXTENSIONS = {DRACO, TRANSFORM, WEBP, "KHR_mesh_quantization"}
+WRAPS = {33071: "clamp", 33648: "mirror", 10497: "repeat"}
+POINTS_AND_LINES = (0, 1, 2, 3)
+REPEATS = 250_000  # vertices and triangles of nodes that show the same mesh again, in a small file
+SKIN = (0.56, 0.39, 0.31)
+
+
+def read_gltf(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
+    """Read the triangles of a file's scene.
+
+    Args:
+        path: .glb or .gltf file.
+        say: takes a sentence about every texture that is not there.
+        looks: whether to read materials and textures.
+
+    Returns:
+        The mesh: primitives one after another, in the order of the scene's nodes.
+
+    Raises:
+        MeshError: the file is damaged, or requires an extension that is not read.
+    """
+    file = Container(path)
+    for name in file.json.get("extensionsRequired", []):
+        if name not in EXTENSIONS:
+            raise MeshError(
+                f"{path}: the file requires the extension {str(name)[:60]}, which is not read; export it without"
+            )
+    scene = _Scene(file, say, looks)
+    for node, matrix in scene.nodes():
+        if "mesh" in node:
+            scene.add(node, matrix)
+    return scene.mesh()
+
+
+class _Scene:
+    """Collects primitives."""
+
+    def __init__(self, file: Container, say: Say, looks: bool) -> None:
+        self.file, self.say, self.with_looks = file, say, looks
+        self.parts: list[ParsedMesh] = []
+        self.materials: dict[Any, tuple[Look, np.ndarray | None, str]] = {}
+        self.images: dict[Any, Any] = {}
+        self.looks: list[Look] = []
+        self.total = 0
+        self.globals: dict[int, np.ndarray] = {}
+
+    def nodes(self) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """The nodes of the scene, each with its matrix [4,4] to the scene."""
+        nodes = self.file.json.get("nodes", [])
+        if "scene" in self.file.json or self.file.json.get("scenes"):
+            roots = self.file.item("scenes", self.file.json.get("scene", 0)).get("nodes", [])
+        else:
+            children = {child for node in nodes for child in node.get("children", [])}
+            roots = [k for k in range(len(nodes)) if k not in children]
+        stack = [(k, np.eye(4)) for k in reversed(roots)]
+        order = []
+        while stack:
+            index, above = stack.pop()
+            node = self.file.item("nodes", index)
+            if index in self.globals:
+                raise MeshError(
+                    f"{self.file.path}: node {index} stands at two places of the scene; the file is damaged"
+                )
+            matrix = above @ _matrix(node)
+            self.globals[index] = matrix
+            order.append((node, matrix))
+            stack += [(child, matrix) for child in reversed(node.get("children", []))]
+        yield from order
+
+    def add(self, node: dict[str, Any], matrix: np.ndarray) -> None:
+        """Add the primitives of a node's mesh."""
+        mesh = self.file.item("meshes", node["mesh"])
+        weights = node.get("weights", mesh.get("weights", []))
+        bones = self._bones(node)
+        for primitive in mesh["primitives"]:
+            mode = primitive.get("mode", 4)
+            if mode in POINTS_AND_LINES:
+                continue
+            if mode not in (4, 5, 6):
+                raise MeshError(f"{self.file.path}: a primitive of mode {str(mode)[:20]} is not read; export triangles")
+            self._add_primitive(primitive, mode, matrix, weights, bones)
+
+    def _bones(self, node: dict[str, Any]) -> np.ndarray | None:
+        """Matrices [J,4,4] of a node's joints, from the mesh at rest to the scene; None without a skin."""
+        if "skin" not in node:
+            return None
+        skin = self.file.item("skins", node["skin"])
+        missing = [joint for joint in skin["joints"] if joint not in self.globals]
+        if missing:
+            return None  # joints outside the scene: shown at rest, as viewers do
+        bones = np.stack([self.globals[joint] for joint in skin["joints"]])
+        if "inverseBindMatrices" in skin:
+            # glTF stores columns.
+            bones = bones @ self.file.numbers(skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
+        return bones
+
+    def _add_primitive(
+        self, primitive: dict[str, Any], mode: int, matrix: np.ndarray, weights: list[float], bones: np.ndarray | None
+    ) -> None:
+        file, attributes = self.file, primitive["attributes"]
+        if "POSITION" not in attributes:
+            return
+        packed, triangles = self._unpacked(primitive)
+
+        def read(name: str) -> np.ndarray:
+            return file.numbers(attributes[name], packed.get(name))
+
+        vertices = self._three(read("POSITION"), None)
+        count = len(vertices)
+        for target, weight in zip(primitive.get("targets", []), weights):
+            if weight and "POSITION" in target:
+                vertices = vertices + float(weight) * self._three(file.numbers(target["POSITION"]), count)
+        if triangles is None:
+            if "indices" in primitive:
+                index = file.raw(primitive["indices"])[:, 0].astype(np.int64)
+            else:
+                index = np.arange(count)
+            triangles = _triangles(index, mode)
+        self._count(count + len(triangles))
+        if bones is not None and "JOINTS_0" in attributes and "WEIGHTS_0" in attributes:
+            vertices = self._skinned(vertices, attributes, read, bones)
+        else:
+            vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
+            if np.linalg.det(matrix[:3, :3]) < 0:
+                triangles = triangles[:, ::-1]
+        look, transform, coordinates = Look(), None, ""
+        if self.with_looks and "material" in primitive:
+            look, transform, coordinates = self._material(primitive["material"])
+        colours = None
+        if "COLOR_0" in attributes:
+            colours = self._vertex_colors(read("COLOR_0"), attributes["COLOR_0"], count)
+            if look.color is not None:
+                colours = colours * np.array(look.color, np.float32)
+            look = look._replace(color=None)
+        uv = None
+        if look.texture is not None and coordinates in attributes:
+            uv = read(coordinates)[:, :2]
+            if uv.shape != (count, 2):
+                raise MeshError(f"{file.path}: {coordinates} has {len(uv)} values for {count} vertices")
+            if transform is not None:
+                uv = np.concatenate([uv, np.ones((count, 1))], 1) @ transform.T
+            uv = np.stack([uv[:, 0], 1 - uv[:, 1]], -1)
+        self.looks.append(look)
+        self.parts.append(ParsedMesh(vertices, triangles, colours, uv))
+
+    def _unpacked(self, primitive: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """What Draco has compressed: attributes as they are stored, and triangles; empty and None without."""
+        packed = primitive.get("extensions", {}).get(DRACO)
+        if packed is None:
+            return {}, None
+        draco = need("DracoPy", f"{self.file.path}: Draco compression")
+        try:
+            mesh = draco.decode(self.file.view_bytes(packed["bufferView"]))
+            found = {
+                name: np.asarray(mesh.get_attribute_by_unique_id(key)["data"])
+                for name, key in packed["attributes"].items()
+            }
+            triangles = np.asarray(mesh.faces).astype(np.int64).reshape(-1, 3)
+        except MeshError:
+            raise
+        except Exception as error:
+            raise MeshError(
+                f"{self.file.path}: the part that Draco has compressed cannot be read "
+                f"({' '.join(str(error).split())[:100]}); export it again"
+            ) from error
+        return found, triangles
+
+    def _three(self, values: np.ndarray, count: int | None) -> np.ndarray:
+        if values.shape[1] != 3 or (count is not None and len(values) != count):
+            raise MeshError(
+                f"{self.file.path}: positions of {len(values)} x {values.shape[1]} numbers, expected {count or 'n'} x 3"
+            )
+        return values
+
+    def _count(self, more: int) -> None:
+        """Refuse files that show so much of their content again and again that it does not fit into memory."""
+        self.total += more
+        if self.total > max(REPEATS, self.file.size):
+            raise MeshError(
+                f"{self.file.path}: its nodes show more than {max(REPEATS, self.file.size):,} vertices and triangles, "
+                "many times what the file holds; export it without instances"
+            )
+
+    def _skinned(self, vertices: np.ndarray, attributes: dict[str, Any], read: Any, bones: np.ndarray) -> np.ndarray:
+        """Vertices moved by their joints (linear blending)."""
+        joints, weights = read("JOINTS_0").astype(np.int64), self._unit(read("WEIGHTS_0"), attributes["WEIGHTS_0"])
+        if joints.shape != (len(vertices), 4) or weights.shape != joints.shape or joints.min() < 0:
+            raise MeshError(f"{self.file.path}: joints or weights do not fit the vertices; the file is damaged")
+        weights = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
+        moved = np.zeros_like(vertices)
+        for k in range(4):
+            bone = bones[joints[:, k]]
+            moved += weights[:, k, None] * ((bone[:, :3, :3] @ vertices[:, :, None])[..., 0] + bone[:, :3, 3])
+        return moved
+
+    def _unit(self, values: np.ndarray, accessor: Any) -> np.ndarray:
+        """Values that cannot but be normalized, also where the accessor does not say so."""
+        component = self.file.item("accessors", accessor)
+        if component.get("normalized") is True or component["componentType"] == 5126:
+            return values
+        return values / {5121: 255.0, 5123: 65535.0}.get(component["componentType"], 1.0)
+
+    def _vertex_colors(self, values: np.ndarray, accessor: Any, count: int) -> np.ndarray:
+        if len(values) != count or values.shape[1] not in (3, 4):
+            raise MeshError(f"{self.file.path}: {len(values)} x {values.shape[1]} colors for {count} vertices")
+        return np.clip(np.nan_to_num(self._unit(values, accessor)[:, :3]), 0, 1).astype(np.float32)
+
+    def _material(self, index: Any) -> tuple[Look, np.ndarray | None, str]:
+        """The look of a material, the transform [2,3] of its texture coordinates, and their attribute."""
+        if index not in self.materials:
+            material = self.file.item("materials", index)
+            rough = material.get("pbrMetallicRoughness")
+            glossy = material.get("extensions", {}).get("KHR_materials_pbrSpecularGlossiness", {})
+            if rough is not None:
+                factor, used = rough.get("baseColorFactor"), rough.get("baseColorTexture")
+            else:
+                factor, used = glossy.get("diffuseFactor"), glossy.get("diffuseTexture")
+            color = None
+            if factor is not None:
+                r, g, b = (min(max(float(channel), 0.0), 1.0) for channel in factor[:3])
+                color = (r, g, b)
+            texture, transform, attribute = None, None, ""
+            if used is not None:
+                moved = used.get("extensions", {}).get(TRANSFORM, {})
+                attribute = f"TEXCOORD_{moved.get('texCoord', used.get('texCoord', 0))}"
+                transform = _texture_transform(moved) if moved else None
+                texture = self._texture(used["index"])
+            self.materials[index] = Look(color, texture, color), transform, attribute
+        return self.materials[index]
+
+    def _texture(self, index: Any) -> Texture | None:
+        texture = self.file.item("textures", index)
+        source = texture.get("extensions", {}).get(WEBP, {}).get("source", texture.get("source"))
+        if source is None:
+            names = ", ".join(texture.get("extensions", {})) or "no image"
+            self.say(f"{self.file.path}: a texture of {names[:80]} is not read; drawn without")
+            return None
+        if source not in self.images:
+            image = self.file.item("images", source)
+            name = f"{self.file.path}: image {image.get('name') or source}"
+            try:
+                if "uri" in image:
+                    content = self.file.resource(image["uri"], "texture")
+                else:
+                    content = self.file.view_bytes(image["bufferView"])
+            except FileNotFoundError as error:
+                self.say(f"{error}; drawn without")
+                self.images[source] = None
+            else:
+                self.images[source] = read_texture(content, name)
+        if self.images[source] is None:
+            return None
+        sampler = self.file.item("samplers", texture["sampler"]) if "sampler" in texture else {}
+        u, v = (WRAPS.get(sampler.get(key, 10497), "repeat") for key in ("wrapS", "wrapT"))
+        return Texture(self.images[source], (u, v))
+
+    def mesh(self) -> ParsedMesh:
+        """All primitives as one mesh."""
+        if not self.parts:
+            return ParsedMesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
+        if len(self.parts) == 1:
+            only = self.parts[0]
+            only.looks = self.looks
+            return only
+        begins = np.cumsum([0, *(len(part.vertices) for part in self.parts)])
+        for part in self.parts:
+            if len(part.faces) and (part.faces.min() < 0 or part.faces.max() >= len(part.vertices)):
+                raise MeshError(f"{self.file.path}: a triangle names a vertex that does not exist")
+        colours = None
+        if any(part.colours is not None for part in self.parts):
+            colours = np.concatenate([self._filled(part, look) for part, look in zip(self.parts, self.looks)])
+        uv = uv_faces = None
+        faces = np.concatenate([part.faces + begin for part, begin in zip(self.parts, begins)])
+        if any(part.uv is not None for part in self.parts):
+            uv = np.concatenate([np.zeros((len(p.vertices), 2)) if p.uv is None else p.uv for p in self.parts])
+            bare = np.repeat([part.uv is None for part in self.parts], [len(part.faces) for part in self.parts])
+            uv_faces = np.where(bare[:, None], -1, faces) if bare.any() else None
+        which = np.repeat(np.arange(len(self.parts)), [len(part.faces) for part in self.parts])
+        return ParsedMesh(
+            np.concatenate([part.vertices for part in self.parts]), faces, colours, uv, uv_faces, self.looks, which
+        )
+
+    def _filled(self, part: ParsedMesh, look: Look) -> np.ndarray:
+        if part.colours is not None:
+            return part.colours
+        plain = look.color or ((1.0, 1.0, 1.0) if look.texture is not None and part.uv is not None else SKIN)
+        return np.tile(np.array(plain, np.float32), (len(part.vertices), 1))
+
+
+def _matrix(node: dict[str, Any]) -> np.ndarray:
+    """A node's matrix [4,4] to its parent."""
+    if "matrix" in node:
+        return np.array(node["matrix"], np.float64).reshape(4, 4).T
+    matrix = np.eye(4)
+    x, y, z, w = np.array(node.get("rotation", (0, 0, 0, 1)), np.float64)
+    length = (x * x + y * y + z * z + w * w) ** 0.5
+    if length > 0:
+        x, y, z, w = x / length, y / length, z / length, w / length
+        matrix[:3, :3] = [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    matrix[:3, :3] *= np.array(node.get("scale", (1, 1, 1)), np.float64)
+    matrix[:3, 3] = node.get("translation", (0, 0, 0))
+    return matrix
+
+
+def _texture_transform(moved: dict[str, Any]) -> np.ndarray:
+    """KHR_texture_transform as a matrix [2,3]: scaled, rotated, moved."""
+    (x, y), (u, v) = moved.get("offset", (0, 0)), moved.get("scale", (1, 1))
+    cos, sin = np.cos(moved.get("rotation", 0)), np.sin(moved.get("rotation", 0))
+    return np.array([[cos * u, sin * v, x], [-sin * u, cos * v, y]], np.float64)
+
+
+def _triangles(index: np.ndarray, mode: int) -> np.ndarray:
+    """Triangles [F,3] of a primitive's indices."""
+    if mode == 4:
+        return index[: len(index) // 3 * 3].reshape(-1, 3)
+    if mode == 5:
+        return strip(index)
+    return np.stack([np.broadcast_to(index[:1], (max(len(index) - 2, 0),)), index[1:-1], index[2:]], 1)

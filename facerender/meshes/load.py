@@ -1,0 +1,226 @@
+"""Reading a mesh file: `load_mesh`."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .gltf import read_gltf
+from .mesh import SKIN, Mesh, make_mesh
+from .obj import read_obj
+from .parsed import Look, MeshError, MeshWarning, ParsedMesh, Say, Texture
+from .ply import read_ply
+
+SUFFIXES = (".obj", ".ply", ".glb", ".gltf")
+FARTHEST = 1e12  # a coordinate that can be drawn
+FAR = 16.0  # extents from the origin, beyond which float32 would lose a mesh's detail
+
+
+def load_mesh(path: Path, say: Say | None = None) -> Mesh:
+    """Read a mesh.
+
+    Vertices keep the file's order. Those that no triangle uses are left out, and those where texture coordinates or
+    materials differ from triangle to triangle have copies behind the others.
+
+    Args:
+        path: OBJ, PLY, GLB or glTF file.
+        say: takes one sentence about each texture or file of materials that is not there; None warns.
+
+    Returns:
+        The mesh, with the file's vertex colors or textures, or else the color of skin.
+
+    Raises:
+        MeshError: the file is missing, of another kind, damaged, or holds no triangles; or a package that reads it is
+            not installed.
+    """
+    path = Path(path)
+    notes: list[str] = []
+    parsed = parse_mesh(path, notes.append)
+    try:
+        mesh = _assembled(path, parsed)
+    except MemoryError:
+        raise MeshError(f"{path}: the mesh does not fit into memory") from None
+    for note in dict.fromkeys(notes):
+        if say is None:
+            warnings.warn(note, MeshWarning, stacklevel=2)
+        else:
+            say(note)
+    return mesh
+
+
+def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
+    """Read a mesh as its file has it, with all its vertices, in float64.
+
+    Args:
+        path: OBJ, PLY, GLB or glTF file.
+        say: takes one sentence about each texture or file of materials that is not there.
+        looks: whether to read materials and textures.
+
+    Returns:
+        The mesh; its triangles are of vertices that exist and are finite.
+
+    Raises:
+        MeshError: as `load_mesh`.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if not path.is_file():
+        raise MeshError(f"{path}: there is no such file")
+    if kind not in SUFFIXES:
+        raise MeshError(f"{path}: only .obj, .ply, .glb and .gltf files can be read")
+    if path.stat().st_size == 0:
+        raise MeshError(f"{path}: the file is empty")
+    reader = {".obj": read_obj, ".ply": read_ply}.get(kind, read_gltf)
+    try:
+        parsed = reader(path, say, looks)
+    except MeshError:
+        raise
+    except MemoryError:
+        raise MeshError(f"{path}: the mesh does not fit into memory") from None
+    except Exception as error:  # whatever a parser raises at a damaged file
+        reason = " ".join(str(error).split())[:160].rstrip(".") or "no details"
+        raise MeshError(
+            f"{path}: not a readable {kind[1:].upper()} file ({type(error).__name__}: {reason}); export it again"
+        ) from error
+    if len(parsed.faces) == 0 or len(parsed.vertices) == 0:
+        raise MeshError(f"{path}: the file holds no triangles")
+    if parsed.faces.min() < 0 or parsed.faces.max() >= len(parsed.vertices):
+        raise MeshError(f"{path}: a triangle names a vertex that does not exist")
+    if not np.isfinite(parsed.vertices).all() and not np.isfinite(parsed.vertices[parsed.faces]).all():
+        raise MeshError(f"{path}: a vertex of a triangle is NaN or infinite")
+    return parsed
+
+
+def _assembled(path: Path, parsed: ParsedMesh) -> Mesh:
+    """The mesh with one index for each corner, centered where its coordinates need it."""
+    faces, vertices, colours = parsed.faces, parsed.vertices, parsed.colours
+    uv, uv_faces = parsed.uv, parsed.uv_faces
+    used = np.zeros(len(vertices), bool)
+    used[faces] = True
+    if not used.all():
+        number = np.cumsum(used) - 1
+        if uv is not None and uv_faces is None:
+            uv = uv[used]
+        vertices, faces = vertices[used], number[faces]
+        colours = None if colours is None else colours[used]
+    low, high = vertices.min(0), vertices.max(0)
+    origin, extent = np.zeros(3), float((high - low).max())
+    if max(abs(low).max(), abs(high).max()) > FAR * extent:
+        origin = (low + high) / 2
+        vertices = vertices - origin
+    largest = float(max(abs(low - origin).max(), abs(high - origin).max()))
+    if largest > FARTHEST:
+        raise MeshError(f"{path}: a coordinate of {largest:.3g} is too large to draw; scale the mesh down")
+
+    textures, texture_of_face, tints, tint_of_face = _applied(parsed, colours, len(faces))
+    source, uv_of, tint_of, index = _split(faces, uv_faces if uv is not None else None, tint_of_face, len(vertices))
+    vertices = vertices if source is None else vertices[source]
+    colors = None if colours is None else (colours if source is None else colours[source])
+    if tint_of is not None:
+        given = np.full((len(vertices), 3), SKIN, np.float32) if colors is None else colors
+        table = np.array([(0, 0, 0) if tint is None else tint for tint in tints], np.float32)
+        own = np.array([tint is not None for tint in tints])
+        colors = np.where(own[tint_of][:, None], table[tint_of], given)
+    elif tints[0] is not None:
+        colors = np.tile(np.array(tints[0], np.float32), (len(vertices), 1))
+    coordinates = None
+    if uv is not None and textures:
+        if uv_of is not None:
+            coordinates = np.concatenate([uv, np.zeros((1, 2))])[uv_of]
+        else:
+            coordinates = uv if source is None else uv[source]
+    mesh = make_mesh(
+        torch.from_numpy(np.ascontiguousarray(vertices, np.float32)),
+        torch.from_numpy(np.ascontiguousarray(index, np.int32)),
+        None if colors is None else torch.from_numpy(np.ascontiguousarray(colors, np.float32)),
+        None if coordinates is None else torch.from_numpy(np.ascontiguousarray(np.nan_to_num(coordinates), np.float32)),
+    )
+    x, y, z = origin.tolist()
+    which = None if texture_of_face is None else torch.from_numpy(texture_of_face)
+    return Mesh(**(vars(mesh) | {"textures": textures, "texture_of_face": which, "origin": (x, y, z)}))
+
+
+Tint = tuple[float, float, float] | None
+
+
+def _applied(
+    parsed: ParsedMesh, colours: np.ndarray | None, count: int
+) -> tuple[tuple[Texture, ...], np.ndarray | None, list[Tint], np.ndarray | None]:
+    """What looks mean for triangles.
+
+    Returns:
+        The textures; int64 [F], which of them a triangle has, -1 for none, or None if all have the first;
+        tints, None for the vertices' colors, else skin; int64 [F], which of them a triangle has, or None if all have
+        the first.
+    """
+    looks = [*parsed.looks, Look()]  # the last one is that of triangles without
+    if parsed.look_of_face is None:
+        which = np.full(count, 0)
+    else:
+        which = np.where(parsed.look_of_face < 0, len(looks) - 1, parsed.look_of_face)
+    bare = np.zeros(count, bool)  # without texture coordinates
+    if parsed.uv is None:
+        bare[:] = True
+    elif parsed.uv_faces is not None:
+        bare = parsed.uv_faces[:, 0] < 0
+    textures: list[Texture] = []
+    tints: list[Tint] = []
+    texture_of_face, tint_of_face = np.full(count, -1), np.zeros(count, np.int64)
+
+    def number_of(tint: Tint) -> int:
+        if tint not in tints:
+            tints.append(tint)
+        return tints.index(tint)
+
+    present = np.bincount(which, minlength=len(looks)) > 0
+    for k, look in enumerate(looks):
+        if not present[k]:
+            continue
+        here = which == k
+        if look.texture is None:
+            tint_of_face[here] = number_of(look.color)
+            continue
+        clothed = here & ~bare
+        if clothed.any():
+            at = next((i for i, texture in enumerate(textures) if texture.image is look.texture.image), len(textures))
+            if at == len(textures) or textures[at].wrap != look.texture.wrap:
+                at = len(textures)
+                textures.append(look.texture)
+            texture_of_face[clothed] = at
+            tint_of_face[clothed] = number_of(look.color or (None if colours is not None else (1.0, 1.0, 1.0)))
+        if (here & bare).any():
+            tint_of_face[here & bare] = number_of(look.plain if look.color is not None else look.color)
+    same = bool((texture_of_face == 0).all()) if textures else True
+    return tuple(textures), None if same else texture_of_face, tints, tint_of_face if len(tints) > 1 else None
+
+
+def _split(
+    faces: np.ndarray, uv_faces: np.ndarray | None, tint_of_face: np.ndarray | None, count: int
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, np.ndarray]:
+    """Copy vertices whose corners have different texture coordinates or tints; the first `count` keep their numbers.
+
+    Returns:
+        The vertex that each is a copy of, its texture coordinate (-1 for none) and its tint, or None where nothing
+        is split, or there are no indices of texture coordinates or no tints; faces of the new vertices.
+    """
+    if uv_faces is None and tint_of_face is None:
+        return None, None, None, faces
+    flat = faces.reshape(-1).astype(np.int64)
+    uvs = np.zeros(len(flat), np.int64) if uv_faces is None else uv_faces.reshape(-1).astype(np.int64) + 1
+    tints = np.zeros(len(flat), np.int64) if tint_of_face is None else np.repeat(tint_of_face, 3)
+    one = np.zeros(count, np.int64)
+    one[flat] = np.arange(len(flat))  # some corner of each vertex
+    if (uvs[one[flat]] == uvs).all() and (tints[one[flat]] == tints).all():
+        source, uv_of, tint_of, index = None, uvs[one], tints[one], faces
+    else:
+        spread = int(uvs.max()) + 1
+        keys, where = np.unique((flat * spread + uvs) * (int(tints.max()) + 1) + tints, return_inverse=True)
+        rest, tint = np.divmod(keys, int(tints.max()) + 1)
+        vertex, coordinate = np.divmod(rest, spread)
+        again = np.r_[False, vertex[1:] == vertex[:-1]]
+        slot = np.where(again, count - 1 + np.cumsum(again), vertex)
+        order = np.argsort(slot)
+        source, uv_of, tint_of = vertex[order], coordinate[order], tint[order]
+        index = slot[where].reshape(-1, 3)
+    return source, None if uv_faces is None else uv_of - 1, None if tint_of_face is None else tint_of, index

@@ -1,0 +1,416 @@
+"""Wavefront OBJ: vertices, with colors behind them, texture coordinates, polygons and materials.
+
+Lines of a kind are parsed together, with NumPy. Libraries that are as fast have no wheels for every Python, give
+float32, or renumber the vertices (see the page on files).
+"""
+
+import re
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..color import to_linear_array
+from .images import decoded, find_file
+from .mtl import Material, look_of, read_mtl
+from .parsed import MeshError, ParsedMesh, Say, color_scale, fan
+
+CHUNK = 1 << 18  # bytes that are parsed at once: temporary arrays stay small
+DIGITS = 18  # of an index, at most
+SPACE = (32, 9)
+_KIND = np.zeros(256, np.uint8)  # of a character in a line of a polygon
+_KIND[list(b"0123456789")], _KIND[list(b"+-")], _KIND[47], _KIND[[32, 9, 10, 11, 12, 13]] = 1, 2, 3, 4
+_NOT_A_NUMBER = re.compile(rb"[-+]?(nan\([a-z]*\)|1\.#[A-Z]+[0-9]*)", re.IGNORECASE)  # as C libraries print it
+
+
+class _Lines(NamedTuple):
+    """A file's bytes, and its lines.
+
+    Attributes:
+        path: of the file.
+        data: uint8; ends with a line feed.
+        starts: [L], where lines begin.
+        ends: [L], where their line feeds are.
+    """
+
+    path: Path
+    data: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The bytes of some lines, in pieces.
+
+        Args:
+            chosen: their indices [n], ascending.
+
+        Returns:
+            For each piece, a copy of its bytes, and where each of its lines begins.
+        """
+        pieces = []
+        lengths = self.ends[chosen] + 1 - self.starts[chosen]
+        total = np.cumsum(lengths)
+        at = 0
+        while at < len(chosen):
+            upto = int(np.searchsorted(total, (total[at - 1] if at else 0) + CHUNK, "right"))
+            upto = max(upto, at + 1)
+            lines, sizes = chosen[at:upto], lengths[at:upto]
+            begin, end = self.starts[lines[0]], self.ends[lines[-1]] + 1
+            begins = np.cumsum(sizes) - sizes
+            if end - begin == sizes.sum():
+                piece = self.data[begin:end].copy()
+            else:
+                index = np.arange(sizes.sum()) + np.repeat(self.starts[lines] - begins, sizes)
+                piece = self.data[index]
+            pieces.append((piece, begins))
+            at = upto
+        return pieces
+
+
+def read_obj(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
+    """Read an OBJ file.
+
+    Args:
+        path: the file.
+        say: takes a sentence about every texture or file of materials that is not there.
+        looks: whether to read materials and textures.
+
+    Returns:
+        The mesh, with all vertices of the file in their order.
+
+    Raises:
+        MeshError: a line cannot be read, or names what does not exist.
+    """
+    lines = _lines(path)
+    first, second, third = (lines.data[np.minimum(lines.starts + k, len(lines.data) - 1)] for k in range(3))
+    is_v, is_f = ((first == ord(letter)) & np.isin(second, SPACE) for letter in "vf")
+    is_vt = (first == ord("v")) & (second == ord("t")) & np.isin(third, SPACE)
+    v_lines, vt_lines, f_lines = (np.flatnonzero(chosen) for chosen in (is_v, is_vt, is_f))
+    rows = _numbers(lines, v_lines, 1, (3, 4, 6, 7), "a vertex", "3 (x y z) or 6 (with a color)")
+    vertices = rows[:, :3]
+    uv = _numbers(lines, vt_lines, 2, (1, 2, 3), "a texture coordinate", "2")[:, :2] if looks else np.zeros((0, 2))
+    counts, corners = _polygons(lines, f_lines)
+    before = np.searchsorted(v_lines, f_lines), np.searchsorted(vt_lines, f_lines)
+    corner_line = np.repeat(f_lines, counts)
+    for column, (known, what) in enumerate(((len(vertices), "vertex"), (len(uv), "texture coordinate"))):
+        if column == 1 and not looks:
+            break
+        _resolve(lines, corners[:, column], before[column], counts, corner_line, known, what)
+    triangles, polygon = fan(counts)
+    faces = corners[:, 0][triangles]
+    colours = _colors(rows)
+    if not looks:
+        return ParsedMesh(vertices, faces, colours)
+    uv_faces = corners[:, 1][triangles] if len(uv) and (corners[:, 1] >= 0).any() else None
+    if uv_faces is not None:
+        uv_faces[(uv_faces < 0).any(1)] = -1
+    found, look_of_line = _looks(lines, first, f_lines, say)
+    look_of_face = look_of_line[polygon]
+    uv_faces, uv = _move(uv_faces, uv, found, look_of_face)
+    made = [look_of(material, colours is not None) for material in found]
+    return ParsedMesh(vertices, faces, colours, uv if uv_faces is not None else None, uv_faces, made, look_of_face)
+
+
+def _lines(path: Path) -> _Lines:
+    data = path.read_bytes()
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\\" in data:  # looking for one byte is a hundred times as fast as for two
+        data = data.replace(b"\\\n", b" ")
+    if not data.endswith(b"\n"):
+        data += b"\n"
+    array = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(array == 10)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if np.isin(array[starts], SPACE).any():
+        array = np.frombuffer(re.sub(rb"(?m)^[ \t]+", b"", data), np.uint8)
+        ends = np.flatnonzero(array == 10)
+        starts = np.concatenate([[0], ends[:-1] + 1])
+    return _Lines(path, array, starts, ends)
+
+
+def _numbers(
+    lines: _Lines, chosen: np.ndarray, letters: int, sizes: tuple[int, ...], what: str, wanted: str
+) -> np.ndarray:
+    """The numbers of some lines as float64 [n,columns]; NaN where a line has fewer than others.
+
+    Args:
+        lines: the file's.
+        chosen: indices of lines.
+        letters: of the word that the lines begin with.
+        sizes: how many numbers a line may have.
+        what: what a line is, for errors.
+        wanted: how many numbers are expected, for errors.
+    """
+    values, counts = [], []
+    done = 0
+    for piece, begins in lines.of(chosen):
+        for k in range(letters):
+            piece[begins + k] = 32
+        if (piece == 35).any():
+            _blank_comments(piece)
+        blank = piece <= 32
+        begun = ~blank
+        begun[1:] &= blank[:-1]
+        here = np.add.reduceat(begun, begins, dtype=np.int64)
+        parsed = _floats(piece.tobytes(), int(here.sum()))
+        if parsed is None:
+            raise _bad_number(lines, chosen[done : done + len(begins)], what)
+        values.append(parsed)
+        counts.append(here)
+        done += len(begins)
+    if not values:
+        return np.zeros((0, sizes[0]))
+    numbers, count = np.concatenate(values), np.concatenate(counts)
+    columns = int(count.max())
+    wrong = np.flatnonzero(~np.isin(count, sizes))
+    if len(wrong):
+        raise MeshError(
+            f"{lines.path}: line {chosen[wrong[0]] + 1}: {what} has {count[wrong[0]]} numbers; expected {wanted}"
+        )
+    if (count == columns).all():
+        return numbers.reshape(-1, columns)
+    rows = np.full((len(count), columns), np.nan)
+    rows[np.arange(columns) < count[:, None]] = numbers
+    return rows
+
+
+def _floats(text: bytes, count: int) -> np.ndarray | None:
+    """The numbers of a text; None if it has others than `count`."""
+    if b"#" in text or b"(" in text:
+        text = _NOT_A_NUMBER.sub(b"nan", text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            values = np.fromstring(text, np.float64, sep=" ")
+        except (ValueError, DeprecationWarning):  # something else between the numbers
+            return None
+    return values if len(values) == count else None
+
+
+def _blank_comments(piece: np.ndarray) -> None:
+    """Overwrite comments behind numbers with spaces."""
+    for found in re.finditer(rb"(?<!1\.)#[^\n]*", piece.tobytes()):
+        piece[found.start() : found.end()] = 32
+
+
+def _bad_number(lines: _Lines, chosen: np.ndarray, what: str) -> MeshError:
+    for line in chosen:
+        words = lines.data[lines.starts[line] : lines.ends[line]].tobytes().split(b"#")[0].split()[1:]
+        for word in words:
+            try:
+                float(word)
+            except ValueError:
+                shown = decoded(word[:20])
+                return MeshError(f"{lines.path}: line {line + 1}: {what} has {shown!r} in place of a number")
+    return MeshError(f"{lines.path}: {what} has numbers that cannot be read")
+
+
+def _polygons(lines: _Lines, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of each polygon [P], and indices of vertices and texture coordinates [C,2] as they stand; 0 for none."""
+    counts, corners = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
+    done = 0
+    for piece, begins in lines.of(chosen):
+        piece[begins] = 32
+        if (piece == 35).any():
+            _blank_comments(piece)
+        here = _even_corners(piece, begins) or _corners(piece, begins)
+        if here is None:
+            number, words = _bad_polygon(lines, chosen[done : done + len(begins)])
+            raise MeshError(
+                f"{lines.path}: line {number}: a face has the corner {words!r}; expected 1, 1/2, 1//3 or 1/2/3"
+            )
+        counts.append(here[0])
+        corners.append(here[1])
+        done += len(begins)
+    return np.concatenate(counts), np.concatenate(corners)
+
+
+def _even_corners(piece: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same of one piece whose corners all have the same form, in half the time; None if they do not."""
+    word = piece > 32
+    word[1:] &= piece[:-1] <= 32
+    corner = np.flatnonzero(word)
+    slash = piece == 47
+    slashes = np.flatnonzero(slash)
+    each = len(slashes) // max(len(corner), 1)
+    if not len(corner) or each > 2 or each * len(corner) != len(slashes):
+        return None
+    if each:
+        if (piece[slashes - 1] <= 32).any() or (piece[slashes + 1] <= 32).any():
+            return None
+        place = np.searchsorted(slashes, corner)  # the slashes of corner k begin at each * k
+        if (place != np.arange(len(corner)) * each).any():
+            return None
+    double = np.count_nonzero(slash[1:] & slash[:-1])
+    if double not in (0, len(corner)) or (double and each != 2):
+        return None
+    numbers = 2 if double else each + 1
+    separate = piece.copy()
+    separate[slashes] = 32
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            values = np.fromstring(separate.tobytes(), np.int64, sep=" ")
+        except (ValueError, DeprecationWarning):
+            return None
+    if len(values) != numbers * len(corner):
+        return None
+    values = values.reshape(-1, numbers)
+    if (values[:, 0] == 0).any():
+        return None
+    corners = np.zeros((len(corner), 2), np.int64)
+    corners[:, 0] = values[:, 0]
+    if each and not double:
+        corners[:, 1] = values[:, 1]
+    return np.diff(np.searchsorted(corner, np.append(begins, len(piece)))), corners
+
+
+def _corners(piece: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same of one piece; None if something is no corner."""
+    kind = np.concatenate([[4], _KIND[piece], [4]]).astype(np.uint8)  # one space on each side
+    number = (kind == 1) | (kind == 2)
+    start = np.flatnonzero(number[1:] & ~number[:-1]) + 1
+    end = np.flatnonzero(number[:-1] & ~number[1:]) + 1
+    signed = kind[start] == 2
+    digits = end - start - signed
+    slashes = np.flatnonzero(kind == 3)
+    if (
+        (kind == 0).any()
+        or (len(start) and (digits.min() < 1 or digits.max() > DIGITS))
+        or np.count_nonzero(kind == 2) != np.count_nonzero(signed)
+        or (kind[slashes - 1] == 4).any()  # a slash behind nothing
+    ):
+        return None
+    value = np.zeros(len(start), np.int64)
+    which = np.arange(len(start))
+    for k in range(int(digits.max(initial=0))):
+        if k:
+            which = which[digits[which] > k]
+        value[which] += (piece[end[which] - 2 - k].astype(np.int64) - 48) * 10**k  # piece lacks the space before
+    minus = signed & (piece[start - 1] == 45)
+    value[minus] *= -1
+    behind_slash = kind[start - 1] == 3
+    two = behind_slash & (kind[start - 2] == 3)
+    slot = np.where(two, 2, behind_slash).astype(np.int8)
+    again = np.flatnonzero(slot == 1)
+    slot[again] += slot[again - 1] > 0
+    third = np.flatnonzero(slot == 2)
+    if (behind_slash[third] & ~two[third] & (slot[third - 1] != 1)).any() or (
+        two[third] & (slot[third - 1] != 0)
+    ).any():
+        return None  # more than three numbers
+    is_corner = slot == 0
+    corner = np.cumsum(is_corner) - 1
+    corners = np.zeros((int(is_corner.sum()), 2), np.int64)
+    corners[:, 0] = value[is_corner]
+    texture = slot == 1
+    corners[corner[texture], 1] = value[texture]
+    if (value[~texture & is_corner] == 0).any():
+        return None
+    at = np.searchsorted(start[is_corner] - 1, np.append(begins, len(piece)))
+    return np.diff(at), corners
+
+
+def _bad_polygon(lines: _Lines, chosen: np.ndarray) -> tuple[int, str]:
+    good = re.compile(rb"[-+]?0*[1-9][0-9]{0,17}(/[-+]?[0-9]{0,18}){0,2}")
+    for line in chosen:
+        for word in lines.data[lines.starts[line] : lines.ends[line]].tobytes().split(b"#")[0].split()[1:]:
+            if not good.fullmatch(word):
+                return int(line) + 1, decoded(word[:20])
+    return int(chosen[0]) + 1, "?"
+
+
+def _resolve(
+    lines: _Lines,
+    index: np.ndarray,
+    before: np.ndarray,
+    counts: np.ndarray,
+    corner_line: np.ndarray,
+    known: int,
+    what: str,
+) -> None:
+    """Make indices count from 0, in place; -1 for none. Relative ones count back from the line that they stand in.
+
+    Raises:
+        MeshError: one names what does not exist.
+    """
+    relative = index < 0
+    if relative.any():
+        index[relative] += np.repeat(before, counts)[relative] + 1
+        wrong = np.flatnonzero(relative & (index < 1))
+        if len(wrong):
+            raise MeshError(
+                f"{lines.path}: line {corner_line[wrong[0]] + 1}: a face counts back to a {what} before the first one"
+            )
+    index -= 1
+    if len(index) and index.max() >= known:
+        line = corner_line[np.flatnonzero(index >= known)[0]] + 1
+        raise MeshError(f"{lines.path}: line {line}: a face names {what} {index.max() + 1}, and there are {known}")
+
+
+def _colors(rows: np.ndarray) -> np.ndarray | None:
+    """Linear colors [V,3] of vertices' lines; None if no line has any. Lines without are white."""
+    if rows.shape[1] < 6:
+        return None
+    colors = rows[:, 3:6]
+    missing = np.isnan(colors).any(1)
+    srgb = np.clip(colors / color_scale(colors), 0, 1).astype(np.float32)
+    srgb[missing] = 1
+    return to_linear_array(srgb)
+
+
+def _looks(lines: _Lines, first: np.ndarray, f_lines: np.ndarray, say: Say) -> tuple[list[Material], np.ndarray]:
+    """The materials that polygons use, and for each line of a polygon an index into them, -1 for none."""
+    none = np.full(len(f_lines), -1)
+
+    def words(letter: str, word: bytes) -> tuple[np.ndarray, list[bytes]]:
+        found, texts = [], []
+        for line in np.flatnonzero(first == ord(letter)):
+            text = lines.data[lines.starts[line] : lines.ends[line]].tobytes().split(None, 1)
+            if text[0] == word:
+                found.append(line)
+                texts.append(text[1].strip() if len(text) > 1 else b"")
+        return np.array(found, np.int64), texts
+
+    libraries = list(dict.fromkeys(words("m", b"mtllib")[1]))
+    if not libraries:
+        return [], none
+    materials: dict[str, Material] = {}
+    for names in libraries:
+        # One name, which may have spaces, or several.
+        for name in [names] if find_file(lines.path.parent, names) else names.split():
+            file = find_file(lines.path.parent, name)
+            if file is None:
+                say(f"{lines.path}: its materials {decoded(name)} were not found beside it; drawn without")
+                continue
+            materials |= {key: value for key, value in read_mtl(file).items() if key not in materials}
+    used_lines, names_used = words("u", b"usemtl")
+    if not len(used_lines):
+        only = list(materials.values())
+        return (only, none + 1) if len(only) == 1 else ([], none)
+    keys = [decoded(name) for name in names_used]
+    found = {key: materials[key] for key in dict.fromkeys(keys) if key in materials}
+    index = {key: k for k, key in enumerate(found)}
+    order = np.array([-1, *(index.get(key, -1) for key in keys)])
+    look_of_line = order[np.searchsorted(used_lines, f_lines)]
+    used = [
+        material.loaded(say, lines.path) if (look_of_line == k).any() else material
+        for k, material in enumerate(found.values())
+    ]
+    return used, look_of_line
+
+
+def _move(
+    uv_faces: np.ndarray | None, uv: np.ndarray, found: list[Material], look_of_face: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Apply the scale and offset of materials' textures to copies of the texture coordinates of their triangles."""
+    for k, material in enumerate(found):
+        if uv_faces is None or (material.scale == (1, 1) and material.offset == (0, 0)):
+            continue
+        here = (look_of_face == k) & (uv_faces[:, 0] >= 0)
+        moved = uv * material.scale + material.offset
+        uv_faces[here] += len(uv)
+        uv = np.concatenate([uv, moved]) if here.any() else uv
+    return uv_faces, uv

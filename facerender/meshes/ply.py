@@ -1,0 +1,453 @@
+"""PLY, text and binary: vertices, colors, texture coordinates, polygons and triangle strips.
+
+Elements and properties that nothing here uses are passed over. Sizes that the header claims are compared with the
+file's before memory is taken.
+"""
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..color import to_linear_array
+from .images import decoded, find_file, read_texture
+from .parsed import Look, MeshError, ParsedMesh, Say, Texture, color_scale, fan, strip
+
+TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
+    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
+    "double": "f8", "float64": "f8", "int64": "i8", "uint64": "u8", "long": "i8", "ulong": "u8", "half": "f2",
+}  # fmt: skip
+COLORS = tuple((f"{p}red", f"{p}green", f"{p}blue") for p in ("", "diffuse_", "vertex_", "color_")) + (("r", "g", "b"),)
+COORDINATES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
+HEADER = 1 << 20  # bytes, at most
+_NOT_A_NUMBER = re.compile(rb"[-+]?(nan\([a-z]*\)|1\.#[A-Z]+[0-9]*)", re.IGNORECASE)  # as C libraries print it
+
+
+@dataclass(frozen=True)
+class _Property:
+    """A property; `count` is the type of a list's length, None where there is no list."""
+
+    name: str
+    kind: np.dtype
+    count: np.dtype | None
+
+
+@dataclass(frozen=True)
+class _Element:
+    name: str
+    count: int
+    properties: list[_Property]
+
+
+@dataclass(frozen=True)
+class _Ragged:
+    """Lists: their numbers one after another, and how many each has."""
+
+    values: np.ndarray
+    counts: np.ndarray
+
+
+class _Body(Protocol):
+    def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]: ...
+
+
+def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
+    """Read a PLY file.
+
+    Args:
+        path: the file.
+        say: takes a sentence about every texture that is not there.
+        looks: whether to read textures.
+
+    Returns:
+        The mesh, with all vertices of the file in their order.
+
+    Raises:
+        MeshError: the header or the numbers cannot be read.
+    """
+    data = path.read_bytes()
+    form, elements, comments, begin = _header(path, data)
+    body: _Body = _Text(path, data, begin) if form == "ascii" else _Binary(path, data, begin, form)
+    wanted = {"vertex", "face", "tristrips"} & {element.name for element in elements}
+    if "vertex" not in wanted:
+        raise MeshError(f"{path}: the file has no vertices")
+    found: dict[str, dict[str, np.ndarray | _Ragged]] = {}
+    for element in elements:
+        if element.name not in found:
+            found[element.name] = body.rows(element)
+        if wanted <= set(found):
+            break
+    vertex = {name: values for name, values in found["vertex"].items() if isinstance(values, np.ndarray)}
+    if any(axis not in vertex for axis in "xyz"):
+        raise MeshError(f"{path}: the vertices have no x, y and z")
+    vertices = np.stack([vertex[axis] for axis in "xyz"], -1).astype(np.float64)
+    polygons = found.get("face", {})
+    corners = _list(polygons, "vertex_indices", "vertex_index", "vertex_indexes")
+    if corners is None:
+        corners = _Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    index = _whole(path, corners.values)
+    if len(corners.counts) and (corners.counts == 3).all():
+        triangles, polygon = np.arange(len(index)).reshape(-1, 3), np.arange(len(corners.counts))
+        faces = index.reshape(-1, 3)
+    else:
+        triangles, polygon = fan(corners.counts)
+        faces = index[triangles]
+    colours = _colors(vertex)
+    if colours is None and len(polygon):
+        colours = _face_colors(polygons, polygon, faces, len(vertices))
+    uv, uv_faces, made, which = _textured(path, comments, vertex, polygons, corners, triangles, polygon, say, looks)
+    strips = _list(found.get("tristrips", {}), "vertex_indices", "vertex_index", "vertex_indexes")
+    if strips is not None:
+        # Every list is a strip, and a negative number begins another one.
+        ends = np.cumsum(strips.counts)
+        more = strip(np.insert(_whole(path, strips.values), ends, -1))
+        faces = np.concatenate([faces, more.astype(faces.dtype)])
+        if uv_faces is not None:
+            uv_faces = np.concatenate([uv_faces, np.full_like(more, -1)])
+        if which is not None:
+            which = np.concatenate([which, np.full(len(more), -1)])
+    return ParsedMesh(vertices, faces, colours, uv, uv_faces, made, which)
+
+
+def _header(path: Path, data: bytes) -> tuple[str, list[_Element], list[bytes], int]:
+    """The format, the elements, the comments, and where numbers begin."""
+    ending = re.compile(rb"(?:^|[\r\n])[ \t]*end_header[ \t]*(\r\n|\n|\r)?").search(data, 0, HEADER)
+    if data[:3] != b"ply" or ending is None:
+        raise MeshError(f"{path}: not a readable PLY file: it has no header from ply to end_header; export it again")
+    form, elements, comments = "", [], []
+    for line in re.split(rb"\r\n|\n|\r", data[: ending.start()])[1:]:
+        words = line.split()
+        if not words or words[0] == b"obj_info":
+            continue
+        if words[0] == b"comment":
+            comments.append(line.split(None, 1)[1].strip() if len(words) > 1 else b"")
+            continue
+        text = [decoded(word) for word in words]
+        try:
+            if text[0] == "format":
+                form = {"ascii": "ascii", "binary_little_endian": "<", "binary_big_endian": ">"}[text[1]]
+            elif text[0] == "element":
+                elements.append(_Element(text[1].lower(), int(text[2]), []))
+                if elements[-1].count < 0:
+                    raise ValueError
+            elif text[0] == "property":
+                order = form if form in ("<", ">") else "="
+                count = np.dtype(order + TYPES[text[2]]) if text[1] == "list" else None
+                if count is not None and count.kind == "f":
+                    raise ValueError
+                kind, name = text[-2:]
+                elements[-1].properties.append(_Property(name.lower(), np.dtype(order + TYPES[kind]), count))
+            else:
+                raise ValueError
+        except (ValueError, KeyError, IndexError):
+            shown = decoded(line.strip()[:60])
+            raise MeshError(f"{path}: the header's line {shown!r} cannot be read; export the mesh again") from None
+    if not form:
+        raise MeshError(f"{path}: the header does not say the format, ascii or binary; export the mesh again")
+    return form, elements, comments, ending.end()
+
+
+def _short(path: Path, element: _Element) -> MeshError:
+    return MeshError(
+        f"{path}: the file ends before the {element.count:,} rows of {element.name!r} that its header has; it is cut "
+        "off or damaged"
+    )
+
+
+class _Text:
+    """The numbers of a text file."""
+
+    def __init__(self, path: Path, data: bytes, begin: int) -> None:
+        self.path, self.at = path, 0
+        text = data[begin:]
+        if b"#" in text or b"(" in text:
+            text = _NOT_A_NUMBER.sub(b"nan", text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                self.values = np.fromstring(text, np.float64, sep=" ")
+            except (ValueError, DeprecationWarning):
+                shown = next((word for word in text.split() if not _is_number(word)), b"?")[:20]
+                raise MeshError(f"{path}: {decoded(shown)!r} stands in place of a number") from None
+
+    def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
+        """The element's properties by name; numbers or lists."""
+        left = len(self.values) - self.at
+        if element.count and element.properties and element.count > left:
+            raise _short(self.path, element)
+        if not element.count or not element.properties:
+            empty = np.zeros(0)
+            return {
+                p.name: empty if p.count is None else _Ragged(empty, np.zeros(0, np.int64)) for p in element.properties
+            }
+        starts, counts = self._uniform(element) or self._walked(element)
+        result: dict[str, np.ndarray | _Ragged] = {}
+        for p, start, count in zip(element.properties, starts, counts):
+            if p.count is None:
+                numbers = self.values[start]
+                result[p.name] = (
+                    numbers.astype(p.kind) if p.kind.kind != "f" and np.isfinite(numbers).all() else numbers
+                )
+            else:
+                result[p.name] = _Ragged(self.values[_spread(start, count)], count)
+        return result
+
+    def _uniform(self, element: _Element) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
+        """Where each row's properties begin and how many numbers they have, if all rows are like the first."""
+        width, lengths, columns = 0, [], []
+        for p in element.properties:
+            if self.at + width >= len(self.values):
+                raise _short(self.path, element)
+            length = 1 if p.count is None else _length(self.path, float(self.values[self.at + width]))
+            columns.append(width + (p.count is not None))
+            lengths.append(length)
+            width += length + (p.count is not None)
+        if element.count * width > len(self.values) - self.at:
+            return None
+        table = self.values[self.at : self.at + element.count * width].reshape(element.count, width)
+        for p, column, length in zip(element.properties, columns, lengths):
+            if p.count is not None and not (table[:, column - 1] == length).all():
+                return None
+        begin = self.at + np.arange(element.count) * width
+        self.at += element.count * width
+        return [begin + column for column in columns], [np.full(element.count, length) for length in lengths]
+
+    def _walked(self, element: _Element) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The same, row by row."""
+        values, at, end = self.values, self.at, len(self.values)
+        lists = [p.count is not None for p in element.properties]
+        starts: list[list[int]] = [[] for _ in lists]
+        counts: list[list[int]] = [[] for _ in lists]
+        for _ in range(element.count):
+            for k, is_list in enumerate(lists):
+                length = 1
+                if is_list:
+                    if at >= end:
+                        raise _short(self.path, element)
+                    length = _length(self.path, float(values[at]))
+                    at += 1
+                starts[k].append(at)
+                counts[k].append(length)
+                at += length
+        if at > end:
+            raise _short(self.path, element)
+        self.at = at
+        return [np.array(a, np.int64) for a in starts], [np.array(a, np.int64) for a in counts]
+
+
+class _Binary:
+    """The numbers of a binary file."""
+
+    def __init__(self, path: Path, data: bytes, begin: int, order: str) -> None:
+        self.path, self.data, self.at, self.order = path, data, begin, order
+
+    def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
+        """The element's properties by name; numbers or lists."""
+        if not element.count or not element.properties:
+            empty = np.zeros(0)
+            return {
+                p.name: empty if p.count is None else _Ragged(empty, np.zeros(0, np.int64)) for p in element.properties
+            }
+        if element.count > len(self.data) - self.at:  # a row has a byte at least
+            raise _short(self.path, element)
+        return self._uniform(element) or self._walked(element)
+
+    def _uniform(self, element: _Element) -> dict[str, np.ndarray | _Ragged] | None:
+        """The properties, if lists are as long in all rows as in the first one."""
+        fields: list[tuple[str, np.dtype, int]] = []
+        offset, lengths = self.at, []
+        for k, p in enumerate(element.properties):
+            length = 1
+            if p.count is not None:
+                length = self._length(element, p.count, offset)
+                fields.append((f"n{k}", p.count, 1))
+                offset += p.count.itemsize
+            fields.append((f"v{k}", p.kind, length))
+            lengths.append(length)
+            offset += p.kind.itemsize * length
+        size = offset - self.at
+        if element.count * size > len(self.data) - self.at:
+            if all(p.count is None for p in element.properties):
+                raise _short(self.path, element)
+            return None
+        table = np.frombuffer(
+            self.data,
+            np.dtype([(name, kind, (length,)) for name, kind, length in fields]),
+            element.count,
+            self.at,
+        )
+        for k, p in enumerate(element.properties):
+            if p.count is not None and not (table[f"n{k}"] == lengths[k]).all():
+                return None
+        self.at += element.count * size
+        found: dict[str, np.ndarray | _Ragged] = {}
+        for k, p in enumerate(element.properties):
+            values = table[f"v{k}"]
+            found[p.name] = (
+                values[:, 0] if p.count is None else _Ragged(values.reshape(-1), np.full(element.count, lengths[k]))
+            )
+        return found
+
+    def _walked(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
+        """The properties, row by row."""
+        data, at, end = self.data, self.at, len(self.data)
+        starts: list[list[int]] = [[] for _ in element.properties]
+        counts: list[list[int]] = [[] for _ in element.properties]
+        plan = [(p.kind.itemsize, None if p.count is None else p.count) for p in element.properties]
+        for _ in range(element.count):
+            for k, (size, count) in enumerate(plan):
+                length = 1
+                if count is not None:
+                    if at >= end:
+                        raise _short(self.path, element)
+                    length = data[at] if count.itemsize == 1 else self._length(element, count, at)
+                    at += count.itemsize
+                starts[k].append(at)
+                counts[k].append(length)
+                at += size * length
+        if at > end:
+            raise _short(self.path, element)
+        self.at = at
+        octets = np.frombuffer(data, np.uint8)
+        found: dict[str, np.ndarray | _Ragged] = {}
+        for k, p in enumerate(element.properties):
+            start, sizes = np.array(starts[k], np.int64), np.array(counts[k], np.int64)
+            # Lists of other types are 8 times as large while they are gathered.
+            pieces = [
+                octets[_spread(start[i : i + 65536], sizes[i : i + 65536] * p.kind.itemsize)]
+                for i in range(0, len(start), 65536)
+            ]
+            values = np.concatenate(pieces).view(p.kind)
+            found[p.name] = values if p.count is None else _Ragged(values, sizes)
+        return found
+
+    def _length(self, element: _Element, kind: np.dtype, at: int) -> int:
+        if at + kind.itemsize > len(self.data):
+            raise _short(self.path, element)
+        length = int(np.frombuffer(self.data, kind, 1, at)[0])
+        if not 0 <= length <= len(self.data):
+            raise _short(self.path, element)
+        return length
+
+
+def _length(path: Path, value: float) -> int:
+    if not 0 <= value < 2**53 or value != int(value):
+        raise MeshError(f"{path}: a list has a length of {value:g}; the file is damaged")
+    return int(value)
+
+
+def _spread(start: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Indices start, start + 1, ..., `count` of them for each start."""
+    before = np.cumsum(count) - count
+    return np.arange(int(count.sum())) + np.repeat(start - before, count)
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _list(found: dict[str, np.ndarray | _Ragged], *names: str) -> _Ragged | None:
+    """The first list of one of the names; without, the first list of whole numbers."""
+    lists = {name: values for name, values in found.items() if isinstance(values, _Ragged)}
+    for name in names:
+        if name in lists:
+            return lists[name]
+    return None
+
+
+def _whole(path: Path, values: np.ndarray) -> np.ndarray:
+    """Indices as integers."""
+    if values.dtype.kind == "f":
+        if not (np.abs(values) < 2**31).all():
+            raise MeshError(f"{path}: a face has an index that is no whole number")
+        whole = values.astype(np.int64)
+        if (whole != values).any():
+            raise MeshError(f"{path}: a face has an index that is no whole number")
+        return whole
+    if values.dtype.kind == "u" and values.dtype.itemsize < 8 or values.dtype.itemsize == 4:
+        return values.astype(np.int32 if values.dtype.itemsize < 4 or values.dtype.kind == "i" else np.int64)
+    return values.astype(np.int64)
+
+
+def _colors(found: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Linear colors [n,3] under one of the names that programs use, or None."""
+    names = next((names for names in COLORS if all(name in found for name in names)), None)
+    if names is None:
+        return None
+    channels = np.stack([found[name] for name in names], -1)
+    if channels.dtype.kind in "iu" and channels.dtype.itemsize == 1:
+        table = to_linear_array(np.arange(256, dtype=np.float32) / 255)
+        return table[channels.astype(np.uint8)]
+    return to_linear_array(np.clip(np.nan_to_num(channels / color_scale(channels)), 0, 1).astype(np.float32))
+
+
+def _face_colors(
+    found: dict[str, np.ndarray | _Ragged], polygon: np.ndarray, faces: np.ndarray, count: int
+) -> np.ndarray | None:
+    """Vertices' colors [V,3] as the means of those of their polygons, or None."""
+    colors = _colors({name: values for name, values in found.items() if isinstance(values, np.ndarray)})
+    if colors is None or faces.min() < 0 or faces.max() >= count:
+        return None
+    flat, each = faces.reshape(-1), np.repeat(colors[polygon], 3, 0)
+    sums = np.stack([np.bincount(flat, each[:, k], count) for k in range(3)], -1)
+    return (sums / np.maximum(np.bincount(flat, minlength=count), 1)[:, None]).astype(np.float32)
+
+
+def _textured(
+    path: Path,
+    comments: list[bytes],
+    vertex: dict[str, np.ndarray],
+    polygons: dict[str, np.ndarray | _Ragged],
+    corners: _Ragged,
+    triangles: np.ndarray,
+    polygon: np.ndarray,
+    say: Say,
+    looks: bool,
+) -> tuple[np.ndarray | None, np.ndarray | None, list[Look], np.ndarray | None]:
+    """Texture coordinates of vertices, or as MeshLab writes them of corners, and the textures that comments name.
+
+    Returns:
+        As `ParsedMesh` has them: uv, uv_faces, looks, look_of_face.
+    """
+    names = [
+        comment[len("texturefile") :].strip() for comment in comments if comment.lower().startswith(b"texturefile")
+    ]
+    if not names or not looks:
+        return None, None, [], None
+    uv = uv_faces = which = None
+    wedge = _list(polygons, "texcoord")
+    pair = next((pair for pair in COORDINATES if all(name in vertex for name in pair)), None)
+    if wedge is not None:
+        has = wedge.counts == 2 * corners.counts
+        place = np.cumsum(corners.counts) - corners.counts
+        uv = np.zeros((len(corners.values), 2))
+        # Corner k of a polygon with coordinates is their pair k; lists of another length hold none.
+        from_list = _spread((np.cumsum(wedge.counts) - wedge.counts)[has], wedge.counts[has])
+        uv[_spread(place[has], corners.counts[has])] = wedge.values[from_list].reshape(-1, 2)
+        uv_faces = np.where(has[polygon][:, None], triangles, -1)
+    elif pair is not None:
+        uv = np.stack([vertex[name] for name in pair], -1).astype(np.float64)
+    else:
+        return None, None, [], None
+    made = []
+    for name in names:
+        file = find_file(path.parent, name)
+        if file is None:
+            say(f"{path}: its texture {decoded(name)} was not found beside it; drawn without")
+            made.append(Look())
+        else:
+            # A texture counts alone; vertices' colors are those of triangles without.
+            made.append(Look((1.0, 1.0, 1.0), Texture(read_texture(file, f"{path}: {file.name}"))))
+    number = polygons.get("texnumber")
+    if len(made) > 1 and isinstance(number, np.ndarray):
+        which = number[polygon].astype(np.int64)
+        which[(which < 0) | (which >= len(made))] = -1
+    return uv, uv_faces, made, which
