@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import fuzz_training
+from benchmarks import fuzz_meshes, fuzz_training
 
 Run = Callable[[Path, Path], int]  # (the file, a folder for results) -> exit code
 
@@ -151,6 +151,7 @@ def _reconstruct() -> Run:
 
 
 KINDS = {
+    "meshes": Kind(fuzz_meshes.samples, fuzz_meshes.draw),
     "pictures": Kind(_pictures, _reconstruct),
     "videos": Kind(_videos, _reconstruct),
     "settings": Kind(fuzz_training.settings, fuzz_training.train_with_settings),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .images import find_file
+from .images import find_file, shown
 from .parsed import MeshError
 
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -82,9 +82,8 @@ class Container:
             return base64.b64decode(content) if head.endswith(";base64") else urllib.parse.unquote_to_bytes(content)
         found = find_file(self.path.parent, urllib.parse.unquote_to_bytes(uri))
         if found is None:
-            raise FileNotFoundError(
-                f"{self.path}: its {what} {urllib.parse.unquote(uri)[:100]} was not found beside it"
-            )
+            name = shown(urllib.parse.unquote_to_bytes(uri))
+            raise FileNotFoundError(f"{self.path}: its {what} {name} was not found beside it")
         return found
 
     def buffer(self, index: Any) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .accessors import Container
-from .images import read_texture
+from .images import read_texture, shown
 from .parsed import Look, MeshError, ParsedMesh, Say, Texture, need, strip
 
 DRACO = "KHR_draco_mesh_compression"
@@ -252,7 +252,8 @@ class _Scene:
             return None
         if source not in self.images:
             image = self.file.item("images", source)
-            name = f"{self.file.path}: image {image.get('name') or source}"
+            label = shown(str(image.get("name") or source).encode(errors="replace"))
+            name = f"{self.file.path}: image {label}"
             try:
                 if "uri" in image:
                     content = self.file.resource(image["uri"], "texture")

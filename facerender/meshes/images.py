@@ -106,3 +106,9 @@ def decoded(name: bytes) -> str:
         return name.decode()
     except UnicodeDecodeError:
         return name.decode("latin-1")
+
+
+def shown(name: bytes) -> str:
+    """A name for a sentence: what cannot be printed becomes a question mark, and long ones are cut."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in decoded(name))
+    return text if len(text) <= 80 else text[:77] + "..."

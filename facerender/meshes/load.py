@@ -14,6 +14,7 @@ from .ply import read_ply
 
 SUFFIXES = (".obj", ".ply", ".glb", ".gltf")
 FARTHEST = 1e12  # a coordinate that can be drawn
+NOTES = 3  # sentences about what is not there, at most
 FAR = 16.0  # extents from the origin, beyond which float32 would lose a mesh's detail
 
 
@@ -41,7 +42,10 @@ def load_mesh(path: Path, say: Say | None = None) -> Mesh:
         mesh = _assembled(path, parsed)
     except MemoryError:
         raise MeshError(f"{path}: the mesh does not fit into memory") from None
-    for note in dict.fromkeys(notes):
+    notes = list(dict.fromkeys(notes))
+    if len(notes) > NOTES:
+        notes = [*notes[: NOTES - 1], f"{path}: {len(notes) - NOTES + 1} more textures or materials were not found"]
+    for note in notes:
         if say is None:
             warnings.warn(note, MeshWarning, stacklevel=2)
         else:

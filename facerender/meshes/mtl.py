@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..color import to_linear_array
-from .images import decoded, find_file, read_texture
+from .images import decoded, find_file, read_texture, shown
 from .parsed import Look, MeshError, Say, Texture
 
 # Options of a texture, and how many words follow: at least, at most. Those after the first are numbers.
@@ -45,7 +45,7 @@ class Material:
             return self
         file = find_file(self.folder, self.texture) or find_file(mesh.parent, self.texture)
         if file is None:
-            say(f"{mesh}: its texture {decoded(self.texture)} was not found beside it; drawn without")
+            say(f"{mesh}: its texture {shown(self.texture)} was not found beside it; drawn without")
             return self
         wrap = "clamp" if self.clamp else "repeat"
         return replace(self, image=Texture(read_texture(file, f"{mesh}: {file.name}"), (wrap, wrap)))
@@ -72,7 +72,7 @@ def read_mtl(path: Path) -> dict[str, Material]:
                 materials[name] = replace(made, color=_color(value)) if key == b"kd" else _textured(made, value)
             except (ValueError, IndexError):
                 raise MeshError(
-                    f"{path}: line {number}: {decoded(line.strip()[:60])!r} cannot be read; expected three numbers or "
+                    f"{path}: line {number}: {shown(line.strip()[:60])!r} cannot be read; expected three numbers or "
                     "the name of a texture"
                 ) from None
     return materials

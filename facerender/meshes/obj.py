@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..color import to_linear_array
-from .images import decoded, find_file
+from .images import decoded, find_file, shown
 from .mtl import Material, look_of, read_mtl
 from .parsed import MeshError, ParsedMesh, Say, color_scale, fan
 
@@ -202,8 +202,7 @@ def _bad_number(lines: _Lines, chosen: np.ndarray, what: str) -> MeshError:
             try:
                 float(word)
             except ValueError:
-                shown = decoded(word[:20])
-                return MeshError(f"{lines.path}: line {line + 1}: {what} has {shown!r} in place of a number")
+                return MeshError(f"{lines.path}: line {line + 1}: {what} has {shown(word[:20])!r} in place of a number")
     return MeshError(f"{lines.path}: {what} has numbers that cannot be read")
 
 
@@ -318,7 +317,7 @@ def _bad_polygon(lines: _Lines, chosen: np.ndarray) -> tuple[int, str]:
     for line in chosen:
         for word in lines.data[lines.starts[line] : lines.ends[line]].tobytes().split(b"#")[0].split()[1:]:
             if not good.fullmatch(word):
-                return int(line) + 1, decoded(word[:20])
+                return int(line) + 1, shown(word[:20])
     return int(chosen[0]) + 1, "?"
 
 
@@ -383,7 +382,7 @@ def _looks(lines: _Lines, first: np.ndarray, f_lines: np.ndarray, say: Say) -> t
         for name in [names] if find_file(lines.path.parent, names) else names.split():
             file = find_file(lines.path.parent, name)
             if file is None:
-                say(f"{lines.path}: its materials {decoded(name)} were not found beside it; drawn without")
+                say(f"{lines.path}: its materials {shown(name)} were not found beside it; drawn without")
                 continue
             materials |= {key: value for key, value in read_mtl(file).items() if key not in materials}
     used_lines, names_used = words("u", b"usemtl")

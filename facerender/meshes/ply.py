@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from ..color import to_linear_array
-from .images import decoded, find_file, read_texture
+from .images import decoded, find_file, read_texture, shown
 from .parsed import Look, MeshError, ParsedMesh, Say, Texture, color_scale, fan, strip
 
 TYPES = {
@@ -144,8 +144,9 @@ def _header(path: Path, data: bytes) -> tuple[str, list[_Element], list[bytes], 
             else:
                 raise ValueError
         except (ValueError, KeyError, IndexError):
-            shown = decoded(line.strip()[:60])
-            raise MeshError(f"{path}: the header's line {shown!r} cannot be read; export the mesh again") from None
+            raise MeshError(
+                f"{path}: the header's line {shown(line.strip()[:60])!r} cannot be read; export the mesh again"
+            ) from None
     if not form:
         raise MeshError(f"{path}: the header does not say the format, ascii or binary; export the mesh again")
     return form, elements, comments, ending.end()
@@ -171,8 +172,8 @@ class _Text:
             try:
                 self.values = np.fromstring(text, np.float64, sep=" ")
             except (ValueError, DeprecationWarning):
-                shown = next((word for word in text.split() if not _is_number(word)), b"?")[:20]
-                raise MeshError(f"{path}: {decoded(shown)!r} stands in place of a number") from None
+                wrong = next((word for word in text.split() if not _is_number(word)), b"?")[:20]
+                raise MeshError(f"{path}: {shown(wrong)!r} stands in place of a number") from None
 
     def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
         """The element's properties by name; numbers or lists."""
@@ -441,7 +442,7 @@ def _textured(
     for name in names:
         file = find_file(path.parent, name)
         if file is None:
-            say(f"{path}: its texture {decoded(name)} was not found beside it; drawn without")
+            say(f"{path}: its texture {shown(name)} was not found beside it; drawn without")
             made.append(Look())
         else:
             # A texture counts alone; vertices' colors are those of triangles without.
