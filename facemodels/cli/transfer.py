@@ -24,6 +24,8 @@ from facemodels.io.images import load_picture, write_picture
 from facemodels.io.results import result_folder
 from facemodels.io.video import Video, is_video, open_video
 from facemodels.io.video_writer import video_writers
+from facemodels.models.arkit import arkit_curves, arkit_weights
+from facemodels.models.builtin.expressions import NAMES as ARKIT
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.files import write_curves
@@ -120,8 +122,11 @@ def transfer_coefficients(path: Path, source_name: str, target_name: str, output
         f"{', '.join(transferred)}"
     )
     if frames and target.blendshapes:
-        write_curves(table, target.expression_names, out["expression"].cpu().numpy())
-        print(f"{table}  {target.num_expression} curves")
+        curves, names = out["expression"], target.expression_names
+        if arkit_weights(names) is not None:
+            curves, names = arkit_curves(target, curves.cpu()), ARKIT
+        write_curves(table, names, curves.cpu().numpy())
+        print(f"{table}  {len(names)} curves")
 
 
 def read_coefficients(path: Path, model: MorphableModel) -> dict[str, Tensor]:
@@ -249,7 +254,7 @@ def _transfer_expression(source: Path, target: Path, output: Path, method: str |
         paths.append(output / f"{name}_arkit.csv")
         write_curves(
             paths[-1],
-            worker.model.expression_names,
+            ARKIT,
             np.array([list(face.arkit.values()) for face in faces]),
             times=video.times if video else None,
         )

@@ -16,6 +16,8 @@ from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
 from facemodels.core.rotation import head_angles
 from facemodels.io.images import read_picture
+from facemodels.models.arkit import arkit_curves
+from facemodels.models.builtin.expressions import NAMES as ARKIT
 from facemodels.models.load import load_model
 from facemodels.models.morphable import MorphableModel
 
@@ -137,7 +139,7 @@ class Face:
 
     @property
     def arkit(self) -> dict[str, float]:
-        """ARKit's expression curves by their names, each in 0..1.
+        """ARKit's 52 expression curves by their names, each in 0..1; 0 where the model lacks one, such as tongueOut.
 
         A network answers a little of everything for a face without expression: the default one 0.05 a curve on average,
         and up to 0.16. What 90 % of neutral faces stay below is measured for each curve and each of these weights, and
@@ -147,19 +149,13 @@ class Face:
         Raises:
             InputError: The model's expressions are not ARKit's.
         """
-        model = self.model
-        if not model.blendshapes:
-            raise InputError(
-                f"the expressions of the model {model.name} are not ARKit's; use weights of a model that has them, such"
-                " as the default ones"
-            )
         curves = self.expression
         neutral = None if self.origin is None else self.origin.neutral
         if neutral is not None:
             floor = neutral.new_zeros(len(curves))
             floor[: len(neutral)] = neutral[: len(curves)]
             curves = (curves - floor) / (1 - floor)
-        return dict(zip(model.expression_names, curves.clamp(0, 1).tolist()))
+        return dict(zip(ARKIT, arkit_curves(self.model, curves[None])[0].tolist()))
 
     @property
     def albedo(self) -> Tensor | None:

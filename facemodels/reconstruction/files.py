@@ -21,6 +21,8 @@ from facemodels.core.drawing import to_bytes
 from facemodels.core.errors import InputError
 from facemodels.export import mesh_of, write
 from facemodels.io.files import write_atomically
+from facemodels.models.arkit import arkit_curves
+from facemodels.models.builtin.expressions import NAMES as ARKIT
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.overlays import PICTURES
@@ -131,7 +133,7 @@ def save_arkit(output: Output) -> list[Path]:
     """Write ARKit's 52 curves as CSV, a row a frame: `Face.arkit`."""
     path = output.path("_arkit.csv")
     values = [list(face.arkit.values()) for face in output.faces]
-    write_curves(path, output.model.expression_names, np.array(values), output.frames, output.times)
+    write_curves(path, ARKIT, np.array(values), output.frames, output.times)
     return [path]
 
 
@@ -204,10 +206,10 @@ def check_outputs(words: Sequence[str], model: MorphableModel) -> None:
         raise InputError(f"--write {unknown[0]}: there are {', '.join(OUTPUTS)}")
     if not words:
         raise InputError(f"--write: nothing to write; there are {', '.join(OUTPUTS)}")
-    if "arkit" in words and not model.blendshapes:
-        raise InputError(
-            f"--write arkit: the expressions of the model {model.name} are not ARKit's; --model builtin carries faces"
-            " over to the built-in model"
-        )
+    if "arkit" in words:
+        try:
+            arkit_curves(model, torch.zeros(1, model.num_expression))
+        except InputError as error:
+            raise InputError(f"--write arkit: {error}") from None
     if "texture" in words and model.uv is None:
         raise InputError(f"--write texture: the model {model.name} has no texture coordinates")
