@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import sys
 import time
 import warnings
 from argparse import ArgumentParser, Namespace
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from facemodels.cli.fit_pictures import draw_mesh_error, draw_mesh_fit, draw_photo_fit
+from facemodels.core.alignment import Similarity
 from facemodels.core.errors import InputError
 from facemodels.core.rotation import head_angles
 from facemodels.core.surface import ClosestPoints
@@ -35,7 +37,7 @@ from facemodels.io.results import result_folder
 from facemodels.models.morphable import MorphableModel
 from facerender.meshes import MeshError, load_mesh
 
-MESH_SUFFIXES = (".obj", ".ply", ".glb")
+MESH_SUFFIXES = (".obj", ".ply", ".glb", ".gltf")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -105,7 +107,13 @@ a shape that is no face) is written too, but is said, and the exit code is 1."""
     parser.add_argument(
         "--unit", choices=("mm", "cm", "m"), help="unit of these meshes (default: m for .glb, mm for the others)"
     )
-    parser.add_argument("--axes", choices=("y-up", "z-up"), default="y-up", help="axes of these meshes (default: y-up)")
+    parser.add_argument(
+        "--axes",
+        choices=("y-up", "z-up", "blender"),
+        default="y-up",
+        help="axes of these meshes: y-up, which GLB demands and Blender takes GLB and OBJ files for; z-up; or blender, "
+        "z-up for .ply and y-up for the others, which all stand upright in Blender (default: y-up)",
+    )
 
 
 def run(options: Namespace) -> int:
@@ -188,17 +196,19 @@ def _count(fit: Fit, given: np.ndarray) -> str:
 def _fit_mesh(options: Namespace, model: MorphableModel) -> tuple[Fit, str]:
     """Fit a mesh, write the results, and describe the fit."""
     try:
-        mesh = load_mesh(options.input)
+        mesh = load_mesh(options.input, lambda note: print(f"facemodels fit: {note}", file=sys.stderr))
     except MeshError as error:
         raise InputError(str(error)) from None
     given = None if options.landmarks is None else read_landmarks(options.landmarks, dimensions=3).points
     start = time.perf_counter()
     iterations = {} if options.iterations is None else {"iterations": options.iterations}
-    fit = fit_mesh(mesh.vertices, mesh.faces, model, given, expression=not options.neutral, **iterations)
+    there = mesh.vertices.double() + torch.tensor(mesh.origin, dtype=torch.float64)  # in the file's coordinates
+    fit = fit_mesh(there, mesh.faces, model, given, expression=not options.neutral, **iterations)
     seconds = time.perf_counter() - start
     assert fit.placement is not None  # of a fit to a mesh
     vertices = fit.face(model).vertices[0]
-    scan = fit.placement.inverse()(mesh.vertices.to(vertices.device))  # in the model's place and unit
+    to_model = Similarity(*(part.double() for part in fit.placement)).inverse()
+    scan = to_model(there.to(vertices.device)).to(vertices.dtype)  # in the model's place and unit
     distance = ClosestPoints(scan, mesh.faces)(vertices).distance
     measured = torch.full_like(distance, torch.nan)
     region = model.faces[face_triangles(model)].unique().long()

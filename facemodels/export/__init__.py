@@ -13,6 +13,7 @@ Every file is written completely or not at all.
 from pathlib import Path
 
 from facemodels.core.errors import InputError
+from facemodels.export.files import axes_of
 from facemodels.export.gltf import write_glb
 from facemodels.export.mesh import Mesh, bake_albedo, mesh_of
 from facemodels.export.obj import write_obj
@@ -32,7 +33,8 @@ def write(path: str | Path, mesh: Mesh, unit: str | None = None, axes: str = "y-
         mesh: the mesh.
         unit: "mm", "cm" or "m"; None for the format's own: meters for GLB, millimeters for the others. The viewer
             always shows millimeters.
-        axes: "y-up", or "z-up": the face then looks along -y, as in Blender. The viewer always has y up.
+        axes: "y-up"; "z-up": the face then looks along -y; or "blender": z-up for PLY and y-up for the others, which
+            all stand upright in Blender. The viewer always has y up.
 
     Raises:
         InputError: another suffix, unit or axes; a folder that does not exist.
@@ -41,6 +43,7 @@ def write(path: str | Path, mesh: Mesh, unit: str | None = None, axes: str = "y-
     suffix = path.suffix.lower()
     if not path.parent.is_dir():  # before the work, and by the file that was asked for: an OBJ is several files
         raise InputError(f"{path}: the folder {path.parent} does not exist")
+    axes = axes_of(suffix, axes)
     if suffix == ".obj":
         write_obj(path, mesh, unit or "mm", axes)
     elif suffix == ".ply":

@@ -25,6 +25,25 @@ def unit_scale(unit: str) -> np.float32:
     return np.float32(UNITS[unit])
 
 
+def axes_of(suffix: str, axes: str) -> str:
+    """The axes of a file.
+
+    Args:
+        suffix: such as ".ply".
+        axes: "y-up", "z-up" or "blender": whatever stands upright in Blender 5, which turns GLB and OBJ files from y up
+            to its own z, and leaves PLY files as they are.
+
+    Returns:
+        "y-up" or "z-up".
+
+    Raises:
+        InputError: other axes.
+    """
+    if axes not in (*AXES, "blender"):
+        raise InputError(f"axes must be y-up, z-up or blender, got {axes!r}")
+    return ("z-up" if suffix == ".ply" else "y-up") if axes == "blender" else axes
+
+
 def convert_axes(vectors: np.ndarray, axes: str) -> np.ndarray:
     """Convert vectors [...,3] with y up to the axes of a file.
 

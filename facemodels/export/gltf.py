@@ -122,6 +122,7 @@ class _Buffer:
         self.length = 0
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
+        self.zeros: dict[int, int] = {}  # length -> view
 
     def view(self, content: bytes, **more: Any) -> int:
         """Append bytes and return the index of their view; `more` are its other properties."""
@@ -143,17 +144,23 @@ class _Buffer:
         return self._accessor(values, kind, "SCALAR", False, bufferView=self.view(values.tobytes(), target=INDEX_DATA))
 
     def sparse(self, values: np.ndarray, kept: np.ndarray, bounds: bool = False) -> int:
-        """Append float32 [n,3] that is zero except where `kept`, bool [n]; stored sparsely where that is smaller."""
+        """Append float32 [n,3] that is zero except where `kept`, bool [n]; stored sparsely where that is smaller.
+
+        Sparse accessors stand on a view of zeros, which all of them share: without it, VTK misplaces vertices, and
+        Open3D and assimp refuse targets that do not move. VTK also wants `byteOffset` where it could be left out.
+        """
         values = np.where(kept[:, None], values, 0).astype("<f4")
         index, kind = _unsigned(np.flatnonzero(kept), len(values))
         if len(index) * (index.itemsize + 12) >= values.nbytes:
             return self.array(values, bounds)
-        more: dict[str, Any] = {}
+        if len(values) not in self.zeros:
+            self.zeros[len(values)] = self.view(bytes(values.nbytes), byteStride=12, target=VERTEX_DATA)
+        more: dict[str, Any] = {"bufferView": self.zeros[len(values)], "byteOffset": 0}
         if len(index):
             more["sparse"] = {
                 "count": len(index),
-                "indices": {"bufferView": self.view(index.tobytes()), "componentType": kind},
-                "values": {"bufferView": self.view(values[index].tobytes())},
+                "indices": {"bufferView": self.view(index.tobytes()), "byteOffset": 0, "componentType": kind},
+                "values": {"bufferView": self.view(values[index].tobytes()), "byteOffset": 0},
             }
         return self._accessor(values, FLOAT, "VEC3", bounds, **more)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from facemodels.core.alignment import Similarity
@@ -59,8 +60,12 @@ class Fit:
             found |= {name: getattr(self.camera, name) for name in names}
         if self.placement is not None:
             found |= dict(zip(("scale", "rotation", "translation"), self.placement))
+        far = self.placement is not None and self.placement.translation.dtype == torch.float64
         return {
-            name: np.asarray(value.cpu() if isinstance(value, Tensor) else value, np.float32)
+            name: np.asarray(
+                value.cpu() if isinstance(value, Tensor) else value,
+                np.float64 if far and name in ("translation", "landmarks") else np.float32,
+            )
             for name, value in found.items()
             if value is not None
         }

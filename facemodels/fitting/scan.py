@@ -35,6 +35,7 @@ from facemodels.fitting.result import Fit
 from facemodels.fitting.surface import Surface
 from facemodels.models.morphable import MorphableModel
 
+FAR = 16.0  # diagonals of the mesh from the origin
 POSE = 7  # parameters of a placement's step: log scale, a rotation vector applied after the rotation, translation
 SIZES = (100.0, 700.0)  # mm, the diagonal of the box around a face, or around a head with shoulders
 SCALE_DEVIATION = 0.01  # of the scale of a scan whose unit is known
@@ -73,7 +74,8 @@ def fit_mesh(
         progress: Show a bar on a terminal.
 
     Returns:
-        The fit with `placement`, from the model's millimeters to the mesh's coordinates, on the model's device.
+        The fit with `placement`, from the model's millimeters to the mesh's coordinates, on the model's device. It is
+        float64 where the mesh lies far from the origin of its coordinates.
 
     Raises:
         InputError: The mesh has no triangles, holds NaN or has no extent; landmarks are too few.
@@ -81,9 +83,15 @@ def fit_mesh(
     v = to_tensor(vertices, "vertices [M,3]").to(model.mean.device, torch.float64)
     f = to_tensor(faces, "triangles [G,3]").to(model.mean.device, torch.int64)
     f = _checked_faces(v, f)
-    extent = float((v[f].amax((0, 1)) - v[f].amin((0, 1))).norm())
+    used, corners_used = torch.unique(f, return_inverse=True)
+    v, f = v[used], corners_used  # vertices without triangles count for nothing
+    extent = float((v.amax(0) - v.amin(0)).norm())
     if extent == 0:
         raise InputError("the mesh has no extent: all its vertices lie in one point")
+    # Far from its origin, float32 would not hold the mesh; also searches assume coordinates of about its size.
+    far = bool(v.abs().max() > FAR * extent)
+    origin = (v.amax(0) + v.amin(0)) / 2 if far else torch.zeros_like(v[0])
+    v = v - origin
     corners = v[f]
     outwards = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * (
         corners.mean(1) - corners.mean((0, 1))
@@ -98,7 +106,7 @@ def fit_mesh(
         scan = Surface(v * unit, topology)
         start = find_face(scan, model, progress)
     else:
-        given = to_tensor(landmarks, "landmarks [L,3]").to(model.mean.device, torch.float64)
+        given = to_tensor(landmarks, "landmarks [L,3]").to(model.mean.device, torch.float64) - origin
         labels = known_labels(model, given, "static")
         marks = labels.means @ gather_points(model.mean[None].double(), model.landmark_index, model.landmark_weights)[0]
         unit = 10.0 ** round(-math.log10(float(similarity(marks, labels.points).scale)))
@@ -127,6 +135,11 @@ def fit_mesh(
         assert labels is not None
         fit.landmarks = fitted_landmarks(model, placement(points[0]), len(given))
         fit.landmark_error, fit.landmark_count = mean_error(fit.landmarks, given) * unit, len(labels.points)
+        if far:
+            fit.landmarks = fit.landmarks.double() + origin
+    if far:
+        scale, rotation, translation = (part.double() for part in placement)
+        fit.placement = Similarity(scale, rotation, translation + origin)
     fit.doubts = mesh_doubts(
         registration.median_distance(), fit.landmark_error, fit.landmark_count, fit.identity, 1 / float(placement.scale)
     )

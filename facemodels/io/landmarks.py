@@ -42,7 +42,7 @@ class Landmarks(NamedTuple):
     """Landmarks of a file.
 
     Attributes:
-        points: float32, [L,2] pixels of a photo, or [L,3] in a mesh's unit; NaN where a point is missing.
+        points: float32 [L,2], pixels of a photo, or float64 [L,3] in a mesh's unit; NaN where a point is missing.
         contour: "static" if the contour points are fixed places of the head, "moving" if they lie on the visible
             outline; see `MorphableModel.landmarks`.
     """
@@ -132,7 +132,7 @@ def _checked(
         )
     if kind in (".pts", ".mat"):
         points = points - 0.5
-    return Landmarks(points.astype(np.float32), contour)
+    return Landmarks(points.astype(np.float32) if dimensions == 2 else points, contour)
 
 
 def _from_mediapipe(path: Path, points: np.ndarray, dimensions: int, size: tuple[int, int] | None) -> np.ndarray:

@@ -77,7 +77,8 @@ def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
         raise MeshError(f"{path}: the file is empty")
     reader = {".obj": read_obj, ".ply": read_ply}.get(kind, read_gltf)
     try:
-        parsed = reader(path, say, looks)
+        with np.errstate(all="ignore"):  # numbers that are not finite are found below
+            parsed = reader(path, say, looks)
     except MeshError:
         raise
     except MemoryError:
