@@ -32,14 +32,16 @@ def read_texture(source: bytes | Path, name: str) -> Tensor:
         MeshError: it is damaged, or claims to be huge; pillow is not installed.
     """
     image_module = need("PIL.Image", "reading textures")
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
     try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size is checked below
-            image = image_module.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            image = image_module.open(io.BytesIO(content))
         width, height = image.size
-        if width * height > max(FREE, TEXELS_PER_BYTE * size):
-            raise MeshError(f"{name}: a texture of {width} x {height} in {size:,} bytes is not read; make it smaller")
+        if width * height > max(FREE, TEXELS_PER_BYTE * len(content)):
+            raise MeshError(
+                f"{name}: a texture of {width} x {height} in {len(content):,} bytes is not read; make it smaller"
+            )
         image.draft("RGB", (LARGEST, LARGEST))  # JPEG files are decoded at a smaller size
         pixels = _bytes(image, image_module)
     except MeshError:
