@@ -35,3 +35,17 @@ def test_a_case_is_the_same_file_each_time_and_others_differ(samples):
 def test_what_may_be_said_and_left_is_told_from_what_may_not(code, said, left, wrong):
     found = verdict(code, said, "a.png", left)
     assert found is None if wrong is None else wrong in found
+
+
+def test_damaged_meshes_end_well(tmp_path, capsys):
+    meshes = sorted(KINDS["meshes"].samples(tmp_path))
+    command = KINDS["meshes"].command()
+    (tmp_path / "out").mkdir()
+    for path in meshes:
+        assert command(path, tmp_path / "out") == 0, path
+    for number in range(60):
+        case = damaged(meshes, 5, number)
+        (tmp_path / case.name).write_bytes(case.content)
+        capsys.readouterr()
+        code = command(tmp_path / case.name, tmp_path / "out")
+        assert verdict(code, capsys.readouterr().err, case.name, []) is None, number

@@ -66,3 +66,25 @@ def test_meshes_that_cannot_be_fitted_are_refused():
     for words, (vertices, faces) in bad.items():
         with pytest.raises(InputError, match=words):
             fit_mesh(vertices, faces, model)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_scan_far_from_the_origin_is_fitted_as_at_it(marked):
+    model = patch()
+    vertices, landmarks, person = scanned(model, 1)
+    far = torch.tensor([4.5e8, -5.2e8, 1e6], dtype=torch.float64)  # map coordinates in millimeters
+    nowhere = torch.tensor([[torch.nan, 0, 0], [0, 0, 0]], dtype=torch.float64)  # no triangle uses them
+    near = fit_mesh(vertices, model.faces, model, landmarks if marked else None, progress=False)
+    there = fit_mesh(
+        torch.cat([vertices.double() + far, nowhere]),
+        model.faces,
+        model,
+        landmarks.double() + far if marked else None,
+        progress=False,
+    )
+    assert near.placement.translation.dtype == torch.float32 and there.placement.translation.dtype == torch.float64
+    moved = there.placement(there.face(model).vertices[0].double()) - far
+    assert (moved - near.placement(near.face(model).vertices[0])).norm(dim=1).max() < 0.05
+    assert there.arrays()["translation"].dtype == "float64" and there.arrays()["scale"].dtype == "float32"
+    if marked:
+        assert (there.landmarks - far - near.landmarks).abs().max() < 0.05
