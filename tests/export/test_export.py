@@ -484,7 +484,7 @@ def test_the_renderers_command_sees_the_colors_of_a_glb(tmp_path):
 
 @pytest.mark.parametrize("suffix, same", [(".obj", "y-up"), (".ply", "z-up"), (".glb", "y-up")])
 def test_axes_for_blender_are_those_that_it_takes_each_format_for(suffix, same, tmp_path):
-    mesh = make()
+    mesh = person()
     write(tmp_path / f"a{suffix}", mesh, axes="blender")
     write(tmp_path / f"b{suffix}", mesh, axes=same)
     assert (tmp_path / f"a{suffix}").read_bytes().replace(b"a.mtl", b"b.mtl") == (tmp_path / f"b{suffix}").read_bytes()
