@@ -9,6 +9,8 @@ or ends the process. Cases that fail are printed, and their files are kept in --
 
 import argparse
 import contextlib
+import functools
+import gettext
 import io
 import multiprocessing
 import os
@@ -128,6 +130,7 @@ def _memory(what: str) -> int:
 def work(kind: str, seed: int, samples: list[Path], pipe: Connection) -> None:
     """Run the cases whose numbers come through the pipe, and send back what was wrong with each."""
     os.nice(19)
+    gettext.find = functools.cache(gettext.find)  # type: ignore[assignment] # argparse looks for translations of each word
     command = KINDS[kind].command()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:

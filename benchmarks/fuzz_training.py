@@ -1,6 +1,7 @@
 """Damaged files of settings and checkpoints through `facemodels train`: kinds of `benchmarks.fuzz`."""
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -92,8 +93,10 @@ def settings(folder: Path) -> Iterator[Path]:
 
 def train_with_settings() -> Callable[[Path, Path], int]:
     """`facemodels train dasl --config FILE --settings`."""
+    from facemodels.cli import train
     from facemodels.cli.main import main
 
+    train.documented_settings = functools.cache(train.documented_settings)  # type: ignore[assignment] # reads source
     return lambda path, out: main(["train", "dasl", "--config", str(path), "--settings"])
 
 
@@ -126,7 +129,10 @@ def resume_from_damaged() -> Callable[[Path, Path], int]:
     The run is resumed by `auto`, with checksums and without, and by the checkpoint's name. With checksums, it has to
     end in the weights of a run whose checkpoints are whole.
     """
+    from facemodels.cli import train
+
     torch.set_num_threads(1)
+    train.documented_settings = functools.cache(train.documented_settings)  # type: ignore[assignment] # reads source
     holder = tempfile.TemporaryDirectory(prefix="fuzz-run-")  # removed when the process ends
     kept = Path(holder.name)
     _run(kept / "run")
