@@ -1,7 +1,5 @@
 """What `facemodels reconstruct` reads: pictures, folders, videos and webcams, and known boxes and landmarks."""
 
-import json
-import math
 import re
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -10,6 +8,7 @@ import numpy as np
 
 from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
+from facemodels.io.boxes import read_boxes
 from facemodels.io.files import no_such_file
 from facemodels.io.images import PICTURE_SUFFIXES
 from facemodels.io.landmarks import check_inside, read_faces, sidecar
@@ -127,7 +126,7 @@ class KnownFaces:
         if landmarks is not None and not landmarks.exists():
             raise no_such_file(landmarks, "landmark file or folder")
         self._landmarks = landmarks
-        self._boxes = None if boxes is None else _read_boxes(boxes)
+        self._boxes = None if boxes is None else read_boxes(boxes)
 
     def landmarks(self, photo: Path, size: tuple[int, int]) -> list[np.ndarray] | None:
         """The landmarks [L,2] of each of a photograph's faces; None where they are not known.
@@ -169,18 +168,3 @@ class KnownFaces:
         if self._landmarks is not None and self._landmarks.is_dir():
             return sidecar(self._landmarks / photo.name)
         return self._landmarks
-
-
-def _read_boxes(path: Path) -> dict[str, list[Box]]:
-    try:
-        content = json.loads(path.read_text())
-        return {str(name): [_box(values) for values in boxes] for name, boxes in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f'{path}: expected {{"photo.jpg": [[x0, y0, x1, y1], ...]}} as JSON ({error})') from None
-
-
-def _box(values: list[float]) -> Box:
-    box = tuple(float(v) for v in values)
-    if len(box) != 4 or not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3]:
-        raise ValueError("a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1")
-    return box[0], box[1], box[2], box[3]

@@ -98,11 +98,11 @@ def read_faces(
     elif kind == ".npz":
         found = _read_npz(path)
     elif kind == ".json":
-        found = read_json(path, _read_text(path), name)
+        found = read_json(path, read_text(path), name)
     elif kind in (".xml", ".pp"):
-        found = read_xml(path, _read_text(path), name)
+        found = read_xml(path, read_text(path), name)
     else:
-        text = _read_text(path)
+        text = read_text(path)
         found = read_table(path, text, name)
         if "n_points" in text:  # iBUG's header under another suffix
             kind = ".pts"
@@ -189,9 +189,14 @@ def _to_rows(path: Path, found: np.ndarray, dimensions: int) -> np.ndarray:
     return points[:, :dimensions].copy()
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a small file, UTF-8 or UTF-16.
+
+    Raises:
+        InputError: it is not text, or is larger than 64 MB.
+    """
     if path.stat().st_size > _TEXT_LIMIT:
-        raise InputError(f"{path}: too large for landmarks ({path.stat().st_size / 1e6:.0f} MB)")
+        raise InputError(f"{path}: too large for a file of text ({path.stat().st_size / 1e6:.0f} MB)")
     content = path.read_bytes()
     try:
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
