@@ -16,6 +16,7 @@ cropped scan vertices from the predicted mesh, with its expression, in percent o
 the eyes in 3D.
 """
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,10 +213,11 @@ def _run_nme(method: FaceMethod, subjects: list[Path]) -> Report:
     for subject in progress(subjects, "people"):
         path, points, marks = _read_subject(subject, (NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER))
         try:
-            mesh = load_mesh(path)
+            mesh = load_mesh(path, lambda note: print(f"facemodels evaluate: {note}", file=sys.stderr))
         except MeshError as error:
             raise InputError(str(error)) from None
-        faces = reconstructions(method, renderings(mesh, marks[NOSE_TIP], str(path)))
+        tip = marks[NOSE_TIP] - torch.tensor(mesh.origin, dtype=marks.dtype)
+        faces = reconstructions(method, renderings(mesh, tip, str(path)))
         rows.append([])
         for face in faces:
             surface = predicted_surface(method, face, expression=True)
@@ -259,7 +261,7 @@ def renderings(mesh: Mesh, nose_tip: Tensor, name: str) -> Iterator[Photo]:
 
     Args:
         mesh: The scan, millimeters.
-        nose_tip: [3], the tip of its nose.
+        nose_tip: [3], the tip of its nose, as the mesh's vertices from the mesh's origin.
         name: The scan's name, for messages.
 
     Yields:

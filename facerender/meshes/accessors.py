@@ -49,12 +49,14 @@ class Container:
         if version != 2:
             raise MeshError(f"{self.path}: glTF of version {version} is not read; export it as glTF 2.0")
         if length > len(data):
-            raise MeshError(f"{self.path}: the file ends after {len(data):,} of {length:,} bytes; it is cut off")
+            raise MeshError(
+                f"{self.path}: the file ends after {len(data):,} of {length:,} bytes; it is cut off, copy it again"
+            )
         at, text = 12, None
         while at + 8 <= length:
             size, kind = struct.unpack_from("<I4s", data, at)
             if at + 8 + size > len(data):
-                raise MeshError(f"{self.path}: a part of the file ends behind it; it is damaged")
+                raise MeshError(f"{self.path}: a part of the file ends behind it; it is damaged, export it again")
             content = data[at + 8 : at + 8 + size]
             if kind == b"JSON" and text is None:
                 text = content
@@ -69,10 +71,12 @@ class Container:
         """Object `index` of a list at the top of the JSON."""
         items = self.json.get(kind, [])
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(items):
-            raise MeshError(f"{self.path}: the file names {kind}[{str(index)[:20]}], which it does not have")
+            raise MeshError(
+                f"{self.path}: the file names {kind}[{str(index)[:20]}], which it does not have; export it again"
+            )
         found = items[index]
         if not isinstance(found, dict):
-            raise MeshError(f"{self.path}: {kind}[{index}] is no object; the file is damaged")
+            raise MeshError(f"{self.path}: {kind}[{index}] is no object; the file is damaged, export it again")
         return found
 
     def resource(self, uri: str, what: str) -> bytes | Path:
@@ -83,7 +87,7 @@ class Container:
         found = find_file(self.path.parent, urllib.parse.unquote_to_bytes(uri))
         if found is None:
             name = shown(urllib.parse.unquote_to_bytes(uri))
-            raise FileNotFoundError(f"{self.path}: its {what} {name} was not found beside it")
+            raise FileNotFoundError(f"{self.path}: its {what} {name} was not found beside it; put it there")
         return found
 
     def buffer(self, index: Any) -> bytes:
@@ -113,7 +117,10 @@ class Container:
         data = self.buffer(view["buffer"])
         offset, length, stride = (self._natural(view, key) for key in ("byteOffset", "byteLength", "byteStride"))
         if offset + length > len(data):
-            raise MeshError(f"{self.path}: bufferViews[{index}] ends behind its buffer; the file is cut off or damaged")
+            raise MeshError(
+                f"{self.path}: bufferViews[{index}] ends behind its buffer; it is cut off or damaged, "
+                "copy or export it again"
+            )
         return data, offset, length, stride
 
     def view_bytes(self, index: Any) -> bytes:
@@ -124,7 +131,9 @@ class Container:
     def _natural(self, holder: dict[str, Any], key: str) -> int:
         value = holder.get(key, 0)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-            raise MeshError(f"{self.path}: {key} is {str(value)[:20]}, not a size; the file is damaged")
+            raise MeshError(
+                f"{self.path}: {key} is {str(value)[:20]}, not a size; the file is damaged, export it again"
+            )
         return value
 
     def _strided(self, view: Any, start: int, component: np.dtype, count: int, columns: int) -> np.ndarray:
@@ -133,7 +142,9 @@ class Container:
         step = component.itemsize * columns
         stride = stride or step
         if count and start + stride * (count - 1) + step > length:
-            raise MeshError(f"{self.path}: an accessor ends behind its view; the file is cut off or damaged")
+            raise MeshError(
+                f"{self.path}: an accessor ends behind its view; it is cut off or damaged, copy or export it again"
+            )
         return np.ndarray((count, columns), component, data, offset + start, (stride, component.itemsize))
 
     def raw(self, index: Any) -> np.ndarray:
@@ -141,7 +152,9 @@ class Container:
         accessor = self.item("accessors", index)
         component, kind = accessor.get("componentType"), accessor.get("type")
         if component not in COMPONENTS or kind not in SIZES:
-            raise MeshError(f"{self.path}: accessors[{index}] has the type {component}, {kind}, which is not read")
+            raise MeshError(
+                f"{self.path}: accessors[{index}] has the type {component}, {kind}, which is not read; export it again"
+            )
         dtype, columns, count = np.dtype(COMPONENTS[component]), SIZES[kind], self._natural(accessor, "count")
         sparse = accessor.get("sparse")
         if "bufferView" in accessor:
@@ -149,7 +162,8 @@ class Container:
         else:
             if count > self.size:
                 raise MeshError(
-                    f"{self.path}: accessors[{index}] claims {count:,} zeros in a small file; it is damaged"
+                    f"{self.path}: accessors[{index}] claims {count:,} zeros in a small file; it is damaged, "
+                    "export it again"
                 )
             values = np.zeros((count, columns), dtype)
         if sparse is not None:
@@ -164,7 +178,10 @@ class Container:
             )[:, 0]
             moved = self._strided(what["bufferView"], self._natural(what, "byteOffset"), dtype, number, columns)
             if number and (places.dtype.kind == "f" or int(places.min()) < 0 or int(places.max()) >= count):
-                raise MeshError(f"{self.path}: accessors[{index}] has sparse values outside of it; the file is damaged")
+                raise MeshError(
+                    f"{self.path}: accessors[{index}] has sparse values outside of it; the file is damaged, "
+                    "export it again"
+                )
             values = values.copy()
             values[places] = moved
         return values
@@ -176,8 +193,17 @@ class Container:
             index: of the accessor.
             decoded: what is stored, where it is compressed.
         """
-        values = self.raw(index) if decoded is None else decoded
-        return scaled(values) if self.item("accessors", index).get("normalized") is True else values.astype(np.float64)
+        accessor = self.item("accessors", index)
+        if decoded is None:
+            values = self.raw(index)
+        else:  # decoders give wider types, and a normalized number is a share of the largest of its own
+            component = accessor.get("componentType")
+            if component not in COMPONENTS:
+                raise MeshError(
+                    f"{self.path}: accessors[{index}] has the type {component}, which is not read; export it again"
+                )
+            values = decoded if component == 5126 else decoded.astype(COMPONENTS[component])
+        return scaled(values) if accessor.get("normalized") is True else values.astype(np.float64)
 
 
 def scaled(values: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ DRACO = "KHR_draco_mesh_compression"
 TRANSFORM = "KHR_texture_transform"
 WEBP = "EXT_texture_webp"
 EXTENSIONS = {DRACO, TRANSFORM, WEBP, "KHR_mesh_quantization"}
+INSTANCES = "EXT_mesh_gpu_instancing"
 WRAPS = {33071: "clamp", 33648: "mirror", 10497: "repeat"}
 POINTS_AND_LINES = (0, 1, 2, 3)
 REPEATS = 250_000  # vertices and triangles of nodes that show the same mesh again, in a small file
@@ -41,9 +42,15 @@ def read_gltf(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
                 f"{path}: the file requires the extension {str(name)[:60]}, which is not read; export it without"
             )
     scene = _Scene(file, say, looks)
+    if INSTANCES in file.json.get("extensionsUsed", []):
+        say(f"{path}: copies of a mesh ({INSTANCES}) are not read; each is drawn once")
+    shown_meshes = 0
     for node, matrix in scene.nodes():
         if "mesh" in node:
             scene.add(node, matrix)
+            shown_meshes += 1
+    if not shown_meshes and file.json.get("meshes"):
+        raise MeshError(f"{path}: its scene shows none of its {len(file.json['meshes'])} meshes; export the scene")
     return scene.mesh()
 
 
@@ -74,7 +81,8 @@ class _Scene:
             node = self.file.item("nodes", index)
             if index in self.globals:
                 raise MeshError(
-                    f"{self.file.path}: node {index} stands at two places of the scene; the file is damaged"
+                    f"{self.file.path}: node {index} stands at two places of the scene; the file is damaged, "
+                    "export it again"
                 )
             matrix = above @ _matrix(node)
             self.globals[index] = matrix
@@ -120,11 +128,19 @@ class _Scene:
         def read(name: str) -> np.ndarray:
             return file.numbers(attributes[name], packed.get(name))
 
-        vertices = self._three(read("POSITION"), None)
+        def morphed(name: str, values: np.ndarray) -> np.ndarray:
+            for target, weight in zip(primitive.get("targets", []), weights):
+                if weight and name in target:
+                    offsets = file.numbers(target[name])
+                    if len(offsets) != len(values) or offsets.shape[1] < min(values.shape[1], 3):
+                        raise MeshError(
+                            f"{file.path}: a morph target does not fit its mesh; the file is damaged, export it again"
+                        )
+                    values = values[:, : offsets.shape[1]] + float(weight) * offsets[:, : values.shape[1]]
+            return values
+
+        vertices = morphed("POSITION", self._three(read("POSITION"), None))
         count = len(vertices)
-        for target, weight in zip(primitive.get("targets", []), weights):
-            if weight and "POSITION" in target:
-                vertices = vertices + float(weight) * self._three(file.numbers(target["POSITION"]), count)
         if triangles is None:
             if "indices" in primitive:
                 index = file.raw(primitive["indices"])[:, 0].astype(np.int64)
@@ -143,15 +159,17 @@ class _Scene:
             look, transform, coordinates = self._material(primitive["material"])
         colours = None
         if "COLOR_0" in attributes:
-            colours = self._vertex_colors(read("COLOR_0"), attributes["COLOR_0"], count)
+            colours = self._vertex_colors(morphed("COLOR_0", self._unit(read("COLOR_0"), attributes["COLOR_0"])), count)
             if look.color is not None:
                 colours = colours * np.array(look.color, np.float32)
             look = look._replace(color=None)
         uv = None
         if look.texture is not None and coordinates in attributes:
-            uv = read(coordinates)[:, :2]
+            uv = morphed(coordinates, read(coordinates)[:, :2])
             if uv.shape != (count, 2):
-                raise MeshError(f"{file.path}: {coordinates} has {len(uv)} values for {count} vertices")
+                raise MeshError(
+                    f"{file.path}: {coordinates} has {len(uv)} values for {count} vertices; export it again"
+                )
             if transform is not None:
                 uv = np.concatenate([uv, np.ones((count, 1))], 1) @ transform.T
             uv = np.stack([uv[:, 0], 1 - uv[:, 1]], -1)
@@ -183,7 +201,8 @@ class _Scene:
     def _three(self, values: np.ndarray, count: int | None) -> np.ndarray:
         if values.shape[1] != 3 or (count is not None and len(values) != count):
             raise MeshError(
-                f"{self.file.path}: positions of {len(values)} x {values.shape[1]} numbers, expected {count or 'n'} x 3"
+                f"{self.file.path}: positions of {len(values)} x {values.shape[1]} numbers, expected "
+                f"{count or 'n'} x 3; export it again"
             )
         return values
 
@@ -197,13 +216,21 @@ class _Scene:
             )
 
     def _skinned(self, vertices: np.ndarray, attributes: dict[str, Any], read: Any, bones: np.ndarray) -> np.ndarray:
-        """Vertices moved by their joints (linear blending)."""
-        joints, weights = read("JOINTS_0").astype(np.int64), self._unit(read("WEIGHTS_0"), attributes["WEIGHTS_0"])
-        if joints.shape != (len(vertices), 4) or weights.shape != joints.shape or joints.min() < 0:
-            raise MeshError(f"{self.file.path}: joints or weights do not fit the vertices; the file is damaged")
+        """Vertices moved by their joints (linear blending), four for each set of attributes."""
+        found: list[np.ndarray] = []
+        shares: list[np.ndarray] = []
+        while f"JOINTS_{len(found)}" in attributes and f"WEIGHTS_{len(found)}" in attributes:
+            name = f"WEIGHTS_{len(found)}"
+            shares.append(self._unit(read(name), attributes[name]))
+            found.append(read(f"JOINTS_{len(found)}").astype(np.int64))
+            if not found[-1].shape == shares[-1].shape == (len(vertices), 4) or found[-1].min() < 0:
+                raise MeshError(
+                    f"{self.file.path}: joints or weights do not fit the vertices; the file is damaged, export it again"
+                )
+        joints, weights = np.concatenate(found, 1), np.concatenate(shares, 1)
         weights = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
         moved = np.zeros_like(vertices)
-        for k in range(4):
+        for k in range(joints.shape[1]):
             bone = bones[joints[:, k]]
             moved += weights[:, k, None] * ((bone[:, :3, :3] @ vertices[:, :, None])[..., 0] + bone[:, :3, 3])
         return moved
@@ -215,10 +242,12 @@ class _Scene:
             return values
         return values / {5121: 255.0, 5123: 65535.0}.get(component["componentType"], 1.0)
 
-    def _vertex_colors(self, values: np.ndarray, accessor: Any, count: int) -> np.ndarray:
+    def _vertex_colors(self, values: np.ndarray, count: int) -> np.ndarray:
         if len(values) != count or values.shape[1] not in (3, 4):
-            raise MeshError(f"{self.file.path}: {len(values)} x {values.shape[1]} colors for {count} vertices")
-        return np.clip(np.nan_to_num(self._unit(values, accessor)[:, :3]), 0, 1).astype(np.float32)
+            raise MeshError(
+                f"{self.file.path}: {len(values)} x {values.shape[1]} colors for {count} vertices; export it again"
+            )
+        return np.clip(np.nan_to_num(values[:, :3]), 0, 1).astype(np.float32)
 
     def _material(self, index: Any) -> tuple[Look, np.ndarray | None, str]:
         """The look of a material, the transform [2,3] of its texture coordinates, and their attribute."""
@@ -260,7 +289,7 @@ class _Scene:
                 else:
                     content = self.file.view_bytes(image["bufferView"])
             except FileNotFoundError as error:
-                self.say(f"{error}; drawn without")
+                self.say(f"{str(error).removesuffix('; put it there')}; drawn without")
                 self.images[source] = None
             else:
                 self.images[source] = read_texture(content, name)
@@ -281,7 +310,7 @@ class _Scene:
         begins = np.cumsum([0, *(len(part.vertices) for part in self.parts)])
         for part in self.parts:
             if len(part.faces) and (part.faces.min() < 0 or part.faces.max() >= len(part.vertices)):
-                raise MeshError(f"{self.file.path}: a triangle names a vertex that does not exist")
+                raise MeshError(f"{self.file.path}: a triangle names a vertex that does not exist; export it again")
         colours = None
         if any(part.colours is not None for part in self.parts):
             colours = np.concatenate([self._filled(part, look) for part, look in zip(self.parts, self.looks)])

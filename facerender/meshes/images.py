@@ -93,13 +93,28 @@ def find_file(folder: Path, name: bytes) -> Path | None:
                         return path
                 except (OSError, ValueError):  # too long, or no name of a file
                     continue
-            try:
-                entries = [entry for entry in folder.iterdir() if entry.name.lower() == last.lower()]
-            except OSError:
-                continue
-            if entries and entries[0].is_file():
-                return entries[0]
+            for parts in (given.split("/"), [last]):
+                found = _any_case(folder, parts)
+                if found is not None and found.is_file():
+                    return found
     return None
+
+
+def _any_case(folder: Path, parts: list[str]) -> Path | None:
+    """The path of these parts from a folder on, whatever the case of their letters."""
+    path = folder
+    for part in parts:
+        if part in ("", ".", ".."):
+            path = path / part
+            continue
+        try:
+            found = [entry for entry in path.iterdir() if entry.name.lower() == part.lower()]
+        except OSError:
+            return None
+        if not found:
+            return None
+        path = found[0]
+    return path
 
 
 def decoded(name: bytes) -> str:

@@ -14,6 +14,7 @@ from .ply import read_ply
 
 SUFFIXES = (".obj", ".ply", ".glb", ".gltf")
 FARTHEST = 1e12  # a coordinate that can be drawn
+NEAREST = 1e-12  # extent of a mesh that can be drawn
 NOTES = 3  # sentences about what is not there, at most
 FAR = 16.0  # extents from the origin, beyond which float32 would lose a mesh's detail
 
@@ -40,8 +41,10 @@ def load_mesh(path: Path, say: Say | None = None) -> Mesh:
     parsed = parse_mesh(path, notes.append)
     try:
         mesh = _assembled(path, parsed)
+        if not mesh.textures and any(look.texture for look in parsed.looks):
+            notes.append(f"{path}: it names a texture, and has no texture coordinates for it; drawn without")
     except MemoryError:
-        raise MeshError(f"{path}: the mesh does not fit into memory") from None
+        raise MeshError(f"{path}: the mesh does not fit into memory; reduce it") from None
     notes = list(dict.fromkeys(notes))
     if len(notes) > NOTES:
         notes = [*notes[: NOTES - 1], f"{path}: {len(notes) - NOTES + 1} more textures or materials were not found"]
@@ -72,9 +75,9 @@ def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     if not path.is_file():
         raise MeshError(f"{path}: there is no such file")
     if kind not in SUFFIXES:
-        raise MeshError(f"{path}: only .obj, .ply, .glb and .gltf files can be read")
+        raise MeshError(f"{path}: only .obj, .ply, .glb and .gltf files can be read; convert it to one of them")
     if path.stat().st_size == 0:
-        raise MeshError(f"{path}: the file is empty")
+        raise MeshError(f"{path}: the file is empty; export it again")
     reader = {".obj": read_obj, ".ply": read_ply}.get(kind, read_gltf)
     try:
         with np.errstate(all="ignore"):  # numbers that are not finite are found below
@@ -82,18 +85,20 @@ def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     except MeshError:
         raise
     except MemoryError:
-        raise MeshError(f"{path}: the mesh does not fit into memory") from None
+        raise MeshError(f"{path}: the mesh does not fit into memory; reduce it") from None
     except Exception as error:  # whatever a parser raises at a damaged file
         reason = " ".join(str(error).split())[:160].rstrip(".") or "no details"
         raise MeshError(
             f"{path}: not a readable {kind[1:].upper()} file ({type(error).__name__}: {reason}); export it again"
         ) from error
     if len(parsed.faces) == 0 or len(parsed.vertices) == 0:
-        raise MeshError(f"{path}: the file holds no triangles")
+        raise MeshError(
+            f"{path}: the file holds no triangles, only {len(parsed.vertices):,} vertices; export a mesh with faces"
+        )
     if parsed.faces.min() < 0 or parsed.faces.max() >= len(parsed.vertices):
-        raise MeshError(f"{path}: a triangle names a vertex that does not exist")
+        raise MeshError(f"{path}: a triangle names a vertex that does not exist; export it again")
     if not np.isfinite(parsed.vertices).all() and not np.isfinite(parsed.vertices[parsed.faces]).all():
-        raise MeshError(f"{path}: a vertex of a triangle is NaN or infinite")
+        raise MeshError(f"{path}: a vertex of a triangle is NaN or infinite; remove it, or export the mesh again")
     return parsed
 
 
@@ -114,6 +119,8 @@ def _assembled(path: Path, parsed: ParsedMesh) -> Mesh:
     if max(abs(low).max(), abs(high).max()) > FAR * extent:
         origin = (low + high) / 2
         vertices = vertices - origin
+    if extent < NEAREST:
+        raise MeshError(f"{path}: a mesh of {extent:.3g} is too small to draw; scale it up")
     largest = float(max(abs(low - origin).max(), abs(high - origin).max()))
     if largest > FARTHEST:
         raise MeshError(f"{path}: a coordinate of {largest:.3g} is too large to draw; scale the mesh down")

@@ -1,5 +1,6 @@
 """A mesh that is ready to be drawn: `Mesh`, with its normals by `make_mesh`, and its colors by `mesh_albedo`."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,7 +79,10 @@ def make_mesh(
     first, where = _same_places(vertices)
     shared = vertices if first is None else vertices[first]
     topology = Topology(faces if where is None else where.int()[faces.long()], len(shared))
-    normals = vertex_normals(shared[None], topology)[0]
+    # Squares of tiny or huge coordinates are beyond float32; a power of two changes nothing else.
+    largest = float(shared.abs().max()) if len(shared) else 0.0
+    unit = shared.new_tensor(2.0 ** -math.frexp(largest)[1]) if math.isfinite(largest) else shared.new_tensor(1.0)
+    normals = vertex_normals(shared[None] * unit, topology)[0]
     a, b, c = topology.faces.unbind(1)
     proper = (a != b) & (b != c) & (c != a)
     if colours is None:

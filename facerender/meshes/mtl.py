@@ -1,5 +1,6 @@
 """Materials of OBJ files: the color (Kd) and the texture (map_Kd) with its options."""
 
+import codecs
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,7 +44,10 @@ class Material:
         """Return the material with its texture; one that is not found is said."""
         if self.texture is None:
             return self
-        file = find_file(self.folder, self.texture) or find_file(mesh.parent, self.texture)
+        name = self.texture
+        names = [name] if b" #" not in name else [name, name[: name.index(b" #")].rstrip()]  # a comment, or a name
+        found = (find_file(folder, name) for name in names for folder in (self.folder, mesh.parent))
+        file = next((file for file in found if file is not None), None)
         if file is None:
             say(f"{mesh}: its texture {shown(self.texture)} was not found beside it; drawn without")
             return self
@@ -59,7 +63,8 @@ def read_mtl(path: Path) -> dict[str, Material]:
     """
     materials: dict[str, Material] = {}
     name = None
-    for number, line in enumerate(path.read_bytes().replace(b"\\\n", b" ").splitlines(), 1):
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").replace(b"\\\n", b" ")
+    for number, line in enumerate(data.splitlines(), 1):
         key, *rest = line.strip().split(None, 1)[:2] or [b""]
         value = rest[0].strip() if rest else b""
         key = key.lower()

@@ -4,6 +4,7 @@ Lines of a kind are parsed together, with NumPy. Libraries that are as fast have
 float32, or renumber the vertices (see the page on files).
 """
 
+import codecs
 import re
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from .mtl import Material, look_of, read_mtl
 from .parsed import MeshError, ParsedMesh, Say, color_scale, fan
 
 CHUNK = 1 << 18  # bytes that are parsed at once: temporary arrays stay small
+NO_MATERIAL = ("", "none", "(null)", "default")  # what programs write where they have none
 DIGITS = 18  # of an index, at most
 SPACE = (32, 9)
 _KIND = np.zeros(256, np.uint8)  # of a character in a line of a polygon
@@ -113,7 +115,9 @@ def read_obj(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
 
 
 def _lines(path: Path) -> _Lines:
-    data = path.read_bytes()
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise MeshError(f"{path}: the file is UTF-16 text; save it as UTF-8")
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\\" in data:  # looking for one byte is a hundred times as fast as for two
@@ -202,8 +206,11 @@ def _bad_number(lines: _Lines, chosen: np.ndarray, what: str) -> MeshError:
             try:
                 float(word)
             except ValueError:
-                return MeshError(f"{lines.path}: line {line + 1}: {what} has {shown(word[:20])!r} in place of a number")
-    return MeshError(f"{lines.path}: {what} has numbers that cannot be read")
+                return MeshError(
+                    f"{lines.path}: line {line + 1}: {what} has {shown(word[:20])!r} in place of a number; "
+                    "correct it there"
+                )
+    return MeshError(f"{lines.path}: {what} has numbers that cannot be read; export it again")
 
 
 def _polygons(lines: _Lines, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -341,12 +348,15 @@ def _resolve(
         wrong = np.flatnonzero(relative & (index < 1))
         if len(wrong):
             raise MeshError(
-                f"{lines.path}: line {corner_line[wrong[0]] + 1}: a face counts back to a {what} before the first one"
+                f"{lines.path}: line {corner_line[wrong[0]] + 1}: a face counts back to a {what} before the first one; "
+                "export it again"
             )
     index -= 1
     if len(index) and index.max() >= known:
         line = corner_line[np.flatnonzero(index >= known)[0]] + 1
-        raise MeshError(f"{lines.path}: line {line}: a face names {what} {index.max() + 1}, and there are {known}")
+        raise MeshError(
+            f"{lines.path}: line {line}: a face names {what} {index.max() + 1}, and there are {known}; export it again"
+        )
 
 
 def _colors(rows: np.ndarray) -> np.ndarray | None:
@@ -390,6 +400,10 @@ def _looks(lines: _Lines, first: np.ndarray, f_lines: np.ndarray, say: Say) -> t
         only = list(materials.values())
         return (only, none + 1) if len(only) == 1 else ([], none)
     keys = [decoded(name) for name in names_used]
+    if materials:  # otherwise it is said that the file is missing
+        for name, key in dict(zip(names_used, keys)).items():
+            if key not in materials and key.lower() not in NO_MATERIAL:
+                say(f"{lines.path}: its material {shown(name)} is in none of its files of materials; drawn without")
     found = {key: materials[key] for key in dict.fromkeys(keys) if key in materials}
     index = {key: k for k, key in enumerate(found)}
     order = np.array([-1, *(index.get(key, -1) for key in keys)])

@@ -95,10 +95,11 @@ def need(module: str, purpose: str) -> Any:
 def color_scale(values: np.ndarray) -> float:
     """The largest value that colors of this type can have, where a file's format does not say it.
 
-    Floats are in 0..1, 0..255 or 0..65535; integers of more than a byte in 0..255 or 0..65535.
+    Floats are in 0..1 (or a little above, by rounding), 0..255 or 0..65535; integers of more than a byte in 0..255 or
+    0..65535.
     """
     largest = float(np.nanmax(values, initial=0))
-    if values.dtype.kind == "f" and largest <= 1:
+    if values.dtype.kind == "f" and largest < 2:
         return 1.0
     return 255.0 if largest <= 255 else 65535.0
 

@@ -4,6 +4,7 @@ Elements and properties that nothing here uses are passed over. Sizes that the h
 file's before memory is taken.
 """
 
+import codecs
 import re
 import warnings
 from dataclasses import dataclass
@@ -69,12 +70,12 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     Raises:
         MeshError: the header or the numbers cannot be read.
     """
-    data = path.read_bytes()
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     form, elements, comments, begin = _header(path, data)
     body: _Body = _Text(path, data, begin) if form == "ascii" else _Binary(path, data, begin, form)
     wanted = {"vertex", "face", "tristrips"} & {element.name for element in elements}
     if "vertex" not in wanted:
-        raise MeshError(f"{path}: the file has no vertices")
+        raise MeshError(f"{path}: the file has no vertices; export a mesh")
     found: dict[str, dict[str, np.ndarray | _Ragged]] = {}
     for element in elements:
         if element.name not in found:
@@ -83,10 +84,13 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
             break
     vertex = {name: values for name, values in found["vertex"].items() if isinstance(values, np.ndarray)}
     if any(axis not in vertex for axis in "xyz"):
-        raise MeshError(f"{path}: the vertices have no x, y and z")
+        raise MeshError(f"{path}: the vertices have no x, y and z; export it again")
     vertices = np.stack([vertex[axis] for axis in "xyz"], -1).astype(np.float64)
     polygons = found.get("face", {})
     corners = _list(polygons, "vertex_indices", "vertex_index", "vertex_indexes")
+    lists = [values for values in polygons.values() if isinstance(values, _Ragged)]
+    if corners is None and len(lists) == 1:  # under another name
+        corners = lists[0]
     if corners is None:
         corners = _Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64))
     index = _whole(path, corners.values)
@@ -115,7 +119,9 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
 
 def _header(path: Path, data: bytes) -> tuple[str, list[_Element], list[bytes], int]:
     """The format, the elements, the comments, and where numbers begin."""
-    ending = re.compile(rb"(?:^|[\r\n])[ \t]*end_header[ \t]*(\r\n|\n|\r)?").search(data, 0, HEADER)
+    # Behind a lone carriage return, a line feed is a number's first byte.
+    feed = rb"\r" if re.match(rb"ply[ \t]*\r(?!\n)", data) else rb"\r\n|\n|\r"
+    ending = re.compile(rb"(?:^|[\r\n])[ \t]*end_header[ \t]*(" + feed + rb")?").search(data, 0, HEADER)
     if data[:3] != b"ply" or ending is None:
         raise MeshError(f"{path}: not a readable PLY file: it has no header from ply to end_header; export it again")
     form, elements, comments = "", [], []
@@ -141,8 +147,9 @@ def _header(path: Path, data: bytes) -> tuple[str, list[_Element], list[bytes], 
                     raise ValueError
                 kind, name = text[-2:]
                 elements[-1].properties.append(_Property(name.lower(), np.dtype(order + TYPES[kind]), count))
-            else:
+            elif all(32 <= byte < 127 or byte == 9 for byte in line):
                 raise ValueError
+            # Otherwise a comment of two bytes a letter, one of which looked like the end of its line.
         except (ValueError, KeyError, IndexError):
             raise MeshError(
                 f"{path}: the header's line {shown(line.strip()[:60])!r} cannot be read; export the mesh again"
@@ -155,7 +162,7 @@ def _header(path: Path, data: bytes) -> tuple[str, list[_Element], list[bytes], 
 def _short(path: Path, element: _Element) -> MeshError:
     return MeshError(
         f"{path}: the file ends before the {element.count:,} rows of {element.name!r} that its header has; it is cut "
-        "off or damaged"
+        "off or damaged, copy or export it again"
     )
 
 
@@ -173,7 +180,9 @@ class _Text:
                 self.values = np.fromstring(text, np.float64, sep=" ")
             except (ValueError, DeprecationWarning):
                 wrong = next((word for word in text.split() if not _is_number(word)), b"?")[:20]
-                raise MeshError(f"{path}: {shown(wrong)!r} stands in place of a number") from None
+                raise MeshError(
+                    f"{path}: {shown(wrong)!r} stands in place of a number; correct or export it again"
+                ) from None
 
     def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
         """The element's properties by name; numbers or lists."""
@@ -190,9 +199,9 @@ class _Text:
         for p, start, count in zip(element.properties, starts, counts):
             if p.count is None:
                 numbers = self.values[start]
-                result[p.name] = (
-                    numbers.astype(p.kind) if p.kind.kind != "f" and np.isfinite(numbers).all() else numbers
-                )
+                whole = numbers.astype(p.kind)
+                # Numbers that their type can't hold stay what they are, such as colors of 0..1 declared as bytes.
+                result[p.name] = whole if p.kind.kind != "f" and (whole == numbers).all() else numbers
             else:
                 result[p.name] = _Ragged(self.values[_spread(start, count)], count)
         return result
@@ -337,7 +346,7 @@ class _Binary:
 
 def _length(path: Path, value: float) -> int:
     if not 0 <= value < 2**53 or value != int(value):
-        raise MeshError(f"{path}: a list has a length of {value:g}; the file is damaged")
+        raise MeshError(f"{path}: a list has a length of {value:g}; the file is damaged, export it again")
     return int(value)
 
 
@@ -356,11 +365,11 @@ def _is_number(word: bytes) -> bool:
 
 
 def _list(found: dict[str, np.ndarray | _Ragged], *names: str) -> _Ragged | None:
-    """The first list of one of the names; without, the first list of whole numbers."""
-    lists = {name: values for name, values in found.items() if isinstance(values, _Ragged)}
+    """The first list of one of the names, or None."""
     for name in names:
-        if name in lists:
-            return lists[name]
+        values = found.get(name)
+        if isinstance(values, _Ragged):
+            return values
     return None
 
 
@@ -368,10 +377,10 @@ def _whole(path: Path, values: np.ndarray) -> np.ndarray:
     """Indices as integers."""
     if values.dtype.kind == "f":
         if not (np.abs(values) < 2**31).all():
-            raise MeshError(f"{path}: a face has an index that is no whole number")
+            raise MeshError(f"{path}: a face has an index that is no whole number; export it again")
         whole = values.astype(np.int64)
         if (whole != values).any():
-            raise MeshError(f"{path}: a face has an index that is no whole number")
+            raise MeshError(f"{path}: a face has an index that is no whole number; export it again")
         return whole
     if values.dtype.kind == "u" and values.dtype.itemsize < 8 or values.dtype.itemsize == 4:
         return values.astype(np.int32 if values.dtype.itemsize < 4 or values.dtype.kind == "i" else np.int64)
@@ -436,8 +445,6 @@ def _textured(
         uv_faces = np.where(has[polygon][:, None], triangles, -1)
     elif pair is not None:
         uv = np.stack([vertex[name] for name in pair], -1).astype(np.float64)
-    else:
-        return None, None, [], None
     made = []
     for name in names:
         file = find_file(path.parent, name)
