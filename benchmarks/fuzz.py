@@ -15,6 +15,7 @@ import io
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -48,8 +49,11 @@ def damaged(samples: list[Path], seed: int, number: int) -> Case:
     rng = random.Random(f"{seed}/{number}")
     path = rng.choice(samples)
     content = bytearray(path.read_bytes())
+    ways = WAYS
+    if rng.random() < 0.6 and _is_text(content):  # most of what the others make of text is no text any more
+        ways = TEXT_WAYS
     for _ in range(rng.choice((1, 1, 2, 4))):
-        content = rng.choice(WAYS)(rng, content, samples)
+        content = rng.choice(ways)(rng, content, samples)
     return Case(f"case{path.suffix}", bytes(content))
 
 
@@ -100,6 +104,66 @@ def _splice(rng: random.Random, content: bytearray, samples: list[Path]) -> byte
 
 WAYS: tuple[Callable[[random.Random, bytearray, list[Path]], bytearray], ...] = (
     _flip, _flip, _number, _number, _cut, _remove, _repeat, _zeros, _splice,
+)  # fmt: skip
+
+
+def _is_text(content: bytearray) -> bool:
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _word(rng: random.Random, content: bytearray, samples: list[Path]) -> bytearray:
+    """Put another number or word in the place of one, or add one."""
+    places = [match.span() for match in re.finditer(rb"[\w.+-]+", content)]
+    start, end = rng.choice(places) if places else (0, 0)
+    if rng.random() < 0.1:
+        end = start
+    elif rng.random() < 0.1:
+        start, end = end, min(len(content), end + 1)
+    word = rng.choice((*_WORDS, bytes(content[slice(*rng.choice(places))]) if places else b""))
+    return content[:start] + word + content[end:]
+
+
+def _character(rng: random.Random, content: bytearray, samples: list[Path]) -> bytearray:
+    if content:
+        content[rng.randrange(len(content))] = rng.randrange(32, 127)
+    return content
+
+
+def _line(rng: random.Random, content: bytearray, samples: list[Path]) -> bytearray:
+    """Leave out a line, or repeat it elsewhere."""
+    lines = content.splitlines(keepends=True)
+    if lines:
+        line = lines.pop(rng.randrange(len(lines)))
+        for _ in range(rng.choice((0, 0, 1, 2, 300))):
+            lines.insert(rng.randrange(len(lines) + 1), line)
+    return bytearray().join(lines)
+
+
+_WORDS = (
+    *(b"nan", b"-inf", b"1e999", b"1e-999", b"-1", b"0", b"1", b"-0.0", b"4294967296", b"9" * 400, b"0x10", b"1_000"),
+    *(
+        b"true",
+        b"null",
+        b"None",
+        b"x",
+        b"",
+        b" ",
+        b",",
+        b";",
+        b"#",
+        b"{}",
+        b"[]",
+        b'"',
+        b"\xc3\xa9",
+        b"\xd9\xa3",
+        b"\\",
+    ),
+)
+TEXT_WAYS: tuple[Callable[[random.Random, bytearray, list[Path]], bytearray], ...] = (
+    _word, _word, _word, _character, _line, _cut, _remove,
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import fuzz_meshes, fuzz_training
+from benchmarks import fuzz_data, fuzz_meshes, fuzz_training
 
 Run = Callable[[Path, Path], int]  # (the file, a folder for results) -> exit code
 
@@ -131,11 +131,24 @@ def _videos(folder: Path) -> Iterator[Path]:
 
 
 def _reconstruct() -> Run:
-    """`facemodels reconstruct`, which loads its method once, and finds one face, always the same, in every picture."""
+    """`facemodels reconstruct FILE`."""
+    _keep_method()
+    from facemodels.cli.main import main
+
+    return lambda path, out: main(["reconstruct", str(path), "-o", str(out), "--write", "landmarks"])
+
+
+def _known(option: str) -> Run:
+    """`facemodels reconstruct photo.png --landmarks FILE` or `--boxes FILE`."""
+    _keep_method()
+    return fuzz_data.with_known_faces(option)
+
+
+def _keep_method() -> None:
+    """Let `facemodels reconstruct` load its method once, and find one face, always the same, in every picture."""
     import torch
 
     from facemodels.cli import reconstruct
-    from facemodels.cli.main import main
     from facemodels.core.parameters import FaceParameters
     from facemodels.reconstruction import reconstructor
     from facemodels.reconstruction.detect import Detection
@@ -156,13 +169,16 @@ def _reconstruct() -> Run:
         return [Detection(box, 0.9, np.zeros((5, 2)))]
 
     reconstructor.find_faces = find
-    return lambda path, out: main(["reconstruct", str(path), "-o", str(out), "--write", "landmarks"])
 
 
 KINDS = {
     "meshes": Kind(fuzz_meshes.samples, fuzz_meshes.draw),
     "pictures": Kind(_pictures, _reconstruct),
     "videos": Kind(_videos, _reconstruct),
+    "landmarks": Kind(fuzz_data.landmarks, lambda: _known("--landmarks")),
+    "boxes": Kind(fuzz_data.boxes, lambda: _known("--boxes")),
+    "coefficients": Kind(fuzz_data.coefficients, fuzz_data.transfer),
+    "models": Kind(fuzz_data.models, fuzz_data.convert),
     "settings": Kind(fuzz_training.settings, fuzz_training.train_with_settings),
     "checkpoints": Kind(fuzz_training.checkpoint_files, fuzz_training.resume_from_damaged),
 }

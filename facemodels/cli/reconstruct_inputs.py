@@ -7,7 +7,6 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from facemodels.core.crops import Box
-from facemodels.core.errors import InputError
 from facemodels.io.boxes import read_boxes
 from facemodels.io.files import no_such_file
 from facemodels.io.images import PICTURE_SUFFIXES

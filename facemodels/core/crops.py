@@ -14,7 +14,9 @@ from facemodels.core.errors import InputError
 
 Box = tuple[float, float, float, float]
 
-_LARGEST = 2e8  # pixels of a box
+_LONGEST = 50_000  # pixels, side of a box
+_WHOLE = 9_000_000  # pixels of a box that is resized as a whole; of larger ones, a band of rows is held at a time
+_BAND = 4_000_000  # pixels of a band
 
 
 def landmark_box(points: np.ndarray) -> Box:
@@ -63,14 +65,26 @@ def cut(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     # Where the box lies inside the image, the margin ends with the image: no black is mixed into the border of the box.
     left, right = max(left, 0) if x0 >= 0 else left, min(right, width) if x1 <= width else right
     top, bottom = max(top, 0) if y0 >= 0 else top, min(bottom, height) if y1 <= height else bottom
-    if (right - left) * (bottom - top) > _LARGEST:
+    if max(right - left, bottom - top) > _LONGEST + 2 * max(reach):
         raise InputError(f"a box of {x1 - x0:.4g} by {y1 - y0:.4g} pixels is too large to cut out")
     l, t, r, b = (min(max(v, 0), most) for v, most in ((left, width), (top, height), (right, width), (bottom, height)))
     if l >= r or t >= b:  # the box lies outside the image
         return np.zeros((size, size, 3), np.uint8)
-    inside = Image.fromarray(np.ascontiguousarray(image[t:b, l:r]))
-    piece = inside.crop((left - l, top - t, right - l, bottom - t))  # black where there is no image
-    return np.asarray(piece.resize((size, size), Image.Resampling.BICUBIC, (x0 - left, y0 - top, x1 - left, y1 - top)))
+    if (right - left) * (bottom - top) <= _WHOLE:
+        inside = Image.fromarray(np.ascontiguousarray(image[t:b, l:r]))
+        piece = inside.crop((left - l, top - t, right - l, bottom - t))  # black where there is no image
+        corners = (x0 - left, y0 - top, x1 - left, y1 - top)
+        return np.asarray(piece.resize((size, size), Image.Resampling.BICUBIC, corners))
+    rows = np.zeros((bottom - top, size, 3), np.uint8)
+    band = max(1, _BAND // (right - left))
+    for first in range(t, b, band):
+        part = Image.fromarray(np.ascontiguousarray(image[first : min(first + band, b), l:r]))
+        piece = part.crop((left - l, 0, right - l, part.height))
+        resized = piece.resize((size, part.height), Image.Resampling.BICUBIC, (x0 - left, 0, x1 - left, part.height))
+        rows[first - top : first - top + part.height] = np.asarray(resized)
+    return np.asarray(
+        Image.fromarray(rows).resize((size, size), Image.Resampling.BICUBIC, (0, y0 - top, size, y1 - top))
+    )
 
 
 def cut_rotated(image: np.ndarray, box: Box, size: int, turn: float) -> np.ndarray:

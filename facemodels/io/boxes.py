@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from facemodels.core.crops import Box
-from facemodels.core.errors import InputError
 from facemodels.io.files import existing_file, input_error
 from facemodels.io.landmarks import read_text
 
@@ -31,12 +30,20 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
     text = read_text(path)
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError):
-        lines = [line for line in text.splitlines() if line.strip()]
-        raise input_error(path, _EXPECTED, f"no JSON: {lines[0][:60]!r} ..." if lines else "nothing") from None
+    except (ValueError, RecursionError) as error:
+        raise input_error(path, _EXPECTED, _other(text, error)) from None
     if not isinstance(content, dict):
         raise input_error(path, _EXPECTED, f"{_named(content)} in place of the object")
     return {name: _boxes(path, name, given) for name, given in content.items()}
+
+
+def _other(text: str, error: Exception) -> str:
+    """What a text that is no JSON is, for messages."""
+    if not text.strip():
+        return "nothing"
+    if isinstance(error, json.JSONDecodeError) and text.lstrip()[0] in "{[":
+        return f"JSON that is cut off or damaged (line {error.lineno}, column {error.colno})"
+    return f"no JSON: {text.split(maxsplit=1)[0][:60]!r} ..."
 
 
 def _boxes(path: Path, name: str, given: Any) -> list[Box]:

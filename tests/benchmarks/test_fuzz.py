@@ -37,15 +37,25 @@ def test_what_may_be_said_and_left_is_told_from_what_may_not(code, said, left, w
     assert found is None if wrong is None else wrong in found
 
 
-def test_damaged_meshes_end_well(tmp_path, capsys):
-    meshes = sorted(KINDS["meshes"].samples(tmp_path))
-    command = KINDS["meshes"].command()
-    (tmp_path / "out").mkdir()
+def test_damaged_text_is_mostly_text(tmp_path):
+    (tmp_path / "a.txt").write_text("1.5 2.5\n3.5 4.5\n" * 9)
+    cases = [damaged([tmp_path / "a.txt"], 0, number).content for number in range(100)]
+    assert sum(all(byte in b"\n" or 32 <= byte < 127 for byte in case) for case in cases) > 60
+
+
+@pytest.mark.parametrize("kind", ["meshes", "models"])
+def test_damaged_meshes_and_models_end_well(tmp_path, capsys, kind):
+    (tmp_path / "samples").mkdir()
+    meshes = sorted(KINDS[kind].samples(tmp_path / "samples"))
+    command = KINDS[kind].command()
     for path in meshes:
-        assert command(path, tmp_path / "out") == 0, path
+        (tmp_path / path.name).mkdir()
+        assert command(path, tmp_path / path.name) == 0, path
     for number in range(60):
         case = damaged(meshes, 5, number)
+        out = tmp_path / f"out-{number}"
+        out.mkdir()
         (tmp_path / case.name).write_bytes(case.content)
         capsys.readouterr()
-        code = command(tmp_path / case.name, tmp_path / "out")
+        code = command(tmp_path / case.name, out)
         assert verdict(code, capsys.readouterr().err, case.name, []) is None, number

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from facemodels.core.crops import cut, from_crop, landmark_box, to_crop
+from facemodels.core import crops
+from facemodels.core.crops import cut, cut_rotated, from_crop, landmark_box, to_crop
 from tests.data.pictures import light_center, spots
 from tests.stub_method import ramps
 
@@ -41,6 +42,21 @@ def test_fine_stripes_become_gray_when_they_shrink_instead_of_other_stripes():
     image = np.repeat(((np.arange(400) % 4 < 2) * 255).astype(np.uint8)[None, :, None], 400, 0).repeat(3, 2)
     crop = cut(image, (3.3, 0, 397.1, 393.8), 50)
     assert np.abs(crop[5:-5, 5:-5].astype(float) - 127.5).max() < 12
+
+
+@pytest.mark.parametrize("box", [(21.7, 8.3, 105.9, 92.5), (-30, -40.5, 200, 189.5), (0, 0, 120, 120)])
+def test_a_box_that_is_done_in_bands_of_rows_is_cut_as_the_whole_one_is(monkeypatch, box):
+    image = np.random.default_rng(2).integers(0, 256, (120, 130, 3), np.uint8)
+    whole = cut(image, box, 50), cut_rotated(image, box, 50, 0.4)
+    monkeypatch.setattr(crops, "_WHOLE", 0)
+    monkeypatch.setattr(crops, "_BAND", 700)
+    for a, b in zip(whole, (cut(image, box, 50), cut_rotated(image, box, 50, 0.4))):
+        assert np.abs(a.astype(int) - b).max() <= 1
+
+
+def test_a_box_far_larger_than_its_image_is_cut():
+    crop = cut(np.full((600, 600, 3), 200, np.uint8), (-15_700, -15_700, 16_300, 16_300), 32)
+    assert crop[0].max() == crop[-1].max() == 0 and crop.max() > 5
 
 
 def test_the_landmark_box_is_that_of_3ddfa():

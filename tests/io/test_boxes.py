@@ -29,7 +29,8 @@ def test_each_photograph_has_its_boxes_and_a_single_one_needs_no_list(tmp_path):
         ('{"a.jpg": [[1, 2, NaN, 4]]}', "NaN"),
         ('{"a.jpg": [[5, 2, 1, 4]]}', r"found \[5, 2, 1, 4\]"),
         ('{"a.jpg": [[0, 0, 1' + "0" * 400 + ", 4]]}", "found"),
-        ('{"a.jpg": ' + "[" * 100_000, "found no JSON"),
+        ('{"a.jpg": ' + "[" * 100_000, "found no JSON|found JSON that is cut off"),
+        ('{"a.jpg": [[1, 2,\n3 4]]}', r"found JSON that is cut off or damaged \(line 2, column 3\)"),
         ("\0", "not a text file"),
     ],
 )
