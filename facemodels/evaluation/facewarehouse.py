@@ -95,6 +95,13 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
             raise input_error(
                 data / "landmarks.txt", f"vertex numbers below {len(vertices)}, those of {mesh}", f"{numbers.max()}"
             )
+        loose = [n for n in numbers[numbers >= 0].tolist() if vertices[n].isnan().any()]
+        if loose:
+            raise input_error(
+                data / "landmarks.txt",
+                f"vertices of the triangles of {mesh}",
+                f"vertex {loose[0]}, which none of them uses",
+            )
         surface = predicted_surface(method, face, expression=True)
         check.add(data / "landmarks.txt", surface, _landmarks(vertices, numbers))
         errors.append(mean_distance(vertices, numbers, surface, str(mesh)))

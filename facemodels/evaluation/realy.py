@@ -47,6 +47,7 @@ from facemodels.io.images import picture_files
 from facemodels.methods.face_method import FaceMethod
 from facemodels.models.load import load_model
 
+FAR = 16.0  # extents of the face from the origin of its coordinates
 REGIONS = ("nose", "mouth", "forehead", "cheek")
 KEYPOINTS = 85
 _BESIDE_NOSE, _CHEEKS, _CHIN = (70, 71), (76, 77), (7, 8, 9)
@@ -380,7 +381,12 @@ def read_truth(data: Path, name: str, millimeters: float) -> ScanTruth:
     if len(keypoints) != KEYPOINTS or not np.isfinite(keypoints).all():
         raise input_error(file, f"{KEYPOINTS} vertices", f"{len(keypoints)}")
     folder = data / "REALY_scan_region" / name
-    regions = {region: read_scan(folder / f"{region}.obj") for region in REGIONS}
+    regions = {region: read_scan(folder / f"{region}.obj").compact() for region in REGIONS}
+    # The deformation's equations hold coordinates beside ones: far from the origin they would be singular.
+    if np.abs(keypoints).max() > FAR * np.ptp(keypoints, axis=0).max():
+        origin = torch.from_numpy(keypoints.mean(0))
+        keypoints = keypoints - origin.numpy()
+        regions = {region: scan._replace(vertices=scan.vertices - origin) for region, scan in regions.items()}
     return ScanTruth(torch.from_numpy(keypoints), regions, millimeters)
 
 

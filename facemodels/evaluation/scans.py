@@ -30,6 +30,11 @@ class Scan(NamedTuple):
     vertices: Tensor
     faces: Tensor
 
+    def compact(self) -> "Scan":
+        """The scan without the vertices that no triangle uses."""
+        used, faces = torch.unique(self.faces, return_inverse=True)
+        return Scan(self.vertices[used], faces)
+
 
 def read_scan(path: str | Path) -> Scan:
     """Read a scan from an OBJ or PLY file, with its vertices as they are there: texture seams do not split them.

@@ -16,6 +16,7 @@ SUFFIXES = (".obj", ".ply", ".glb", ".gltf")
 FARTHEST = 1e12  # a coordinate that can be drawn
 NEAREST = 1e-12  # extent of a mesh that can be drawn
 NOTES = 3  # sentences about what is not there, at most
+FEWEST_STEPS = 1000  # between a mesh's ends: with fewer, its surface is a staircase
 FAR = 16.0  # extents from the origin, beyond which float32 would lose a mesh's detail
 
 
@@ -40,7 +41,7 @@ def load_mesh(path: Path, say: Say | None = None) -> Mesh:
     notes: list[str] = []
     parsed = parse_mesh(path, notes.append)
     try:
-        mesh = _assembled(path, parsed)
+        mesh = _assembled(path, parsed, notes)
         if not mesh.textures and any(look.texture for look in parsed.looks):
             notes.append(f"{path}: it names a texture, and has no texture coordinates for it; drawn without")
     except MemoryError:
@@ -102,7 +103,7 @@ def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     return parsed
 
 
-def _assembled(path: Path, parsed: ParsedMesh) -> Mesh:
+def _assembled(path: Path, parsed: ParsedMesh, notes: list[str]) -> Mesh:
     """The mesh with one index for each corner, centered where its coordinates need it."""
     faces, vertices, colours = parsed.faces, parsed.vertices, parsed.colours
     uv, uv_faces = parsed.uv, parsed.uv_faces
@@ -124,6 +125,13 @@ def _assembled(path: Path, parsed: ParsedMesh) -> Mesh:
     largest = float(max(abs(low - origin).max(), abs(high - origin).max()))
     if largest > FARTHEST:
         raise MeshError(f"{path}: a coordinate of {largest:.3g} is too large to draw; scale the mesh down")
+
+    step = float(np.spacing(np.float32(max(abs(low).max(), abs(high).max()))))
+    if step * FEWEST_STEPS > extent and (parsed.vertices == parsed.vertices.astype(np.float32))[used].all():
+        notes.append(
+            f"{path}: its coordinates have steps of {step:.2g} in a mesh of {extent:.3g}, as floats far from 0 have; "
+            "export it with doubles, or nearer to 0"
+        )
 
     textures, texture_of_face, tints, tint_of_face = _applied(parsed, colours, len(faces))
     source, uv_of, tint_of, index = _split(faces, uv_faces if uv is not None else None, tint_of_face, len(vertices))

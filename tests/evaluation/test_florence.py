@@ -51,10 +51,11 @@ def test_rmse_of_the_scan_itself_in_another_size_is_zero(tmp_path):
     assert florence.run(Stub([0.0, 0.0]), data, parse(florence)).results["rmse_mm"] < EXACT
 
 
-def test_nme_is_in_percent_of_the_eye_distance_on_renderings_of_the_scan(tmp_path):
+@pytest.mark.parametrize("far", [0.0, 5.2e6])
+def test_nme_is_in_percent_of_the_eye_distance_on_renderings_of_the_scan(far, tmp_path):
     uneven = np.sign((UNIT[:, 0] ** 2 - UNIT[:, 1] ** 2).round(9))
     vertices = (RADIUS + uneven)[:, None] * UNIT
-    data = write_florence(tmp_path, vertices, subjects=1)
+    data = write_florence(tmp_path, vertices + far, subjects=1)
     stub = Stub([0.0, 0.0])
     report = florence.run(stub, data, parse(florence, "--variant", "nme"))
     results = check(report, "florence")

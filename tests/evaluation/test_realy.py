@@ -60,8 +60,11 @@ def write_realy(folder, vertices, names=("1", "2"), scale=10.0, rows=None):
     return folder
 
 
-def test_error_of_the_scan_itself_is_zero_in_every_region(tmp_path):
-    data = write_realy(tmp_path, placed(RADIUS * UNIT, scale=1.2, shift=(1.0, -2.0, 3.0)))
+@pytest.mark.parametrize("far", [0.0, 5.2e6])
+def test_error_of_the_scan_itself_is_zero_in_every_region(far, tmp_path):
+    data = write_realy(tmp_path, placed(RADIUS * UNIT, scale=1.2, shift=(1.0 + far, -2.0, 3.0)))
+    loose = tmp_path / "REALY_scan_region" / "1" / "nose.obj"
+    loose.write_text(loose.read_text() + "v 900 900 900\nv nan 0 0\n")  # no triangle uses them
     report = realy.run(Stub([0.0, 0.0]), data, parse(realy))
     results = check(report, "realy")
     assert (

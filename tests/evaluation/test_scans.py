@@ -64,3 +64,9 @@ def test_landmarks_of_a_scan_may_be_missing_unless_they_are_needed(tmp_path):
     np.savetxt(tmp_path / "scan.txt", marks)
     with pytest.raises(InputError, match="30, 36.*without 36"):
         read_scan_landmarks(path, (30, 36))
+
+
+def test_a_compact_scan_has_no_vertices_that_no_triangle_uses(tmp_path):
+    (tmp_path / "scan.obj").write_text("v nan 0 0\nv 0 0 0\nv 1 0 0\nv 9 9 9\nv 0 1 0\nf 2 3 5\n")
+    scan = read_scan(tmp_path / "scan.obj").compact()
+    assert scan.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]] and scan.faces.tolist() == [[0, 1, 2]]

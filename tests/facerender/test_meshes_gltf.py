@@ -401,3 +401,82 @@ def test_colors_of_bytes_are_linear(tmp_path):
     )
     close(mesh.colours, np.full((4, 3), 128 / 255))
     assert not torch.allclose(mesh.colours, to_linear(mesh.colours), atol=0.1)
+
+
+def test_morph_targets_of_colors_and_texture_coordinates(tmp_path):
+    glb = Glb()
+    colors = np.full((4, 4), 51, "u1"), np.full((4, 4), 102, "u1")
+    primitive = {
+        "attributes": {"POSITION": glb.add(POINTS), "TEXCOORD_0": glb.add(UV)},
+        "indices": glb.add(FACES),
+        "material": 0,
+        "targets": [{"TEXCOORD_0": glb.add(UV * 2), "COLOR_0": glb.add(colors[1], normalized=True)}],
+    }
+    primitive["attributes"]["COLOR_0"] = glb.add(colors[0], normalized=True)
+    mesh = glb.load(tmp_path, primitive, mesh={"weights": [0.5]}, **textured(glb))
+    close(mesh.uv, np.stack([2 * UV[:, 0], 1 - 2 * UV[:, 1]], -1))
+    close(mesh.colours, np.full((4, 3), 0.4))
+
+
+def test_sparse_values_on_a_view_of_normalized_bytes(tmp_path):
+    glb = Glb()
+    target = glb.add(np.array([[10, 0, 0]] * 4, "i1"), 4, normalized=True)
+    where = glb.view(np.array([0, 2], "<u4").tobytes())
+    what = glb.view(np.array([[100, 0, 0], [0, 100, 0]], "i1").tobytes())
+    glb.accessors[target]["sparse"] = {
+        "count": 2,
+        "indices": {"bufferView": where, "componentType": 5125},
+        "values": {"bufferView": what},
+    }
+    primitive = {"attributes": {"POSITION": glb.add(POINTS)}, "indices": glb.add(FACES)}
+    primitive["targets"] = [{"POSITION": target}]
+    mesh = glb.load(tmp_path, primitive, nodes=[{"mesh": 0, "weights": [1.27]}])
+    close(mesh.vertices, POINTS + [[1, 0, 0], [0.1, 0, 0], [0, 1, 0], [0.1, 0, 0]])
+
+
+def test_more_than_four_joints_a_vertex(tmp_path):
+    glb = Glb()
+    joints, weights = np.zeros((4, 4), "u1"), np.zeros((4, 4), "f4")
+    weights[:, 0] = 0.5
+    attributes = {"POSITION": glb.add(POINTS)}
+    for k in range(2):
+        attributes |= {f"JOINTS_{k}": glb.add(joints + np.uint8(k)), f"WEIGHTS_{k}": glb.add(weights)}
+    nodes = [{"mesh": 0, "skin": 0}, {}, {"translation": [0, 0, 8]}]
+    mesh = glb.load(
+        tmp_path,
+        {"attributes": attributes, "indices": glb.add(FACES)},
+        skins=[{"joints": [1, 2]}],
+        nodes=nodes,
+        scenes=[{"nodes": [0, 1, 2]}],
+    )
+    close(mesh.vertices, POINTS + [0, 0, 4])
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+@pytest.mark.parametrize("normalized", [True, False])
+def test_draco_and_quantization(kind, normalized, tmp_path):
+    draco = pytest.importorskip("DracoPy")
+    glb, top = Glb(), 100 if kind == "u1" else 50000
+    points = (POINTS * top).astype(kind)
+    packed = glb.view(draco.encode(points, FACES.reshape(-1, 3).astype("u4"), preserve_order=True))
+    glb.accessors = [
+        {"componentType": TYPES[kind], "count": 4, "type": "VEC3", "normalized": normalized},
+        {"componentType": 5125, "count": 6, "type": "SCALAR"},
+    ]
+    extension = {"KHR_draco_mesh_compression": {"bufferView": packed, "attributes": {"POSITION": 0}}}
+    primitive = {"attributes": {"POSITION": 0}, "indices": 1, "extensions": extension}
+    mesh = glb.load(tmp_path, primitive, extensionsRequired=["KHR_draco_mesh_compression", "KHR_mesh_quantization"])
+    corners = mesh.vertices[mesh.faces.long()].reshape(-1, 3)
+    wanted = points[FACES[:, 0]] / (np.iinfo(kind).max if normalized else 1)
+    assert sorted(corners.tolist()) == sorted(torch.from_numpy(wanted).float().tolist())
+
+
+def test_what_a_scene_does_not_show_is_said(tmp_path):
+    glb = Glb()
+    primitive = {"attributes": {"POSITION": glb.add(POINTS)}, "indices": glb.add(FACES), "material": 0}
+    with pytest.raises(MeshError, match="a.glb: its scene shows none of its 1 meshes"):
+        glb.load(tmp_path, primitive, nodes=[{}])
+    with pytest.warns(MeshWarning, match="a.glb: copies of a mesh .EXT_mesh_gpu_instancing. are not read"):
+        glb.load(tmp_path, primitive | {"material": 1}, materials=[{}, {}], extensionsUsed=["EXT_mesh_gpu_instancing"])
+    with pytest.warns(MeshWarning, match="a.glb: .* no texture coordinates"):
+        glb.load(tmp_path, primitive, **textured(glb))

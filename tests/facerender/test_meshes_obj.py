@@ -242,3 +242,63 @@ def test_pieces_of_a_long_file_are_parsed_like_a_short_one(tmp_path, monkeypatch
     np.testing.assert_array_equal(whole.faces, faces)
     np.testing.assert_array_equal(pieces.vertices, whole.vertices)
     np.testing.assert_array_equal(pieces.faces, whole.faces)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    mesh = read(tmp_path, mark + (SQUARE + "f 1 2 3 4\n").encode())
+    assert triangles(mesh) == CORNERS[torch.tensor(TRIANGLES)].tolist()
+    picture(tmp_path / "t.png", (200, 30, 90))
+    (tmp_path / "a.mtl").write_bytes(mark + b"newmtl skin\r\nmap_Kd \\\r\nt.png\r\n")
+    mesh = read(tmp_path, f"mtllib a.mtl\nusemtl skin\n{SQUARE}{UV}f 1/1 2/2 3/3 4/4\n")
+    torch.testing.assert_close(first_texel(mesh), srgb(200, 30, 90))
+
+
+def test_text_of_two_bytes_a_letter_is_refused(tmp_path):
+    with pytest.raises(MeshError, match="a.obj: the file is UTF-16 text; save it as UTF-8"):
+        read(tmp_path, (SQUARE + "f 1 2 3 4\n").encode("utf-16"))
+
+
+@pytest.mark.parametrize(
+    "line, file",
+    [
+        ("map_Kd Maps\\Face\\T.PNG", "maps/face/t.png"),
+        ("map_Kd -s 1 1 1 -bm 1.5 my own face.png", "my own face.png"),
+        ("map_Kd t.png # made by hand", "t.png"),
+        ("map_Kd face #2.png", "face #2.png"),
+    ],
+)
+def test_textures_of_other_systems_names(line, file, tmp_path):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    picture(tmp_path / file, (200, 30, 90))
+    (tmp_path / "a.mtl").write_text(f"newmtl skin\n{line}\n")
+    mesh = read(tmp_path, f"mtllib a.mtl\nusemtl skin\n{SQUARE}{UV}f 1/1 2/2 3/3 4/4\n")
+    torch.testing.assert_close(first_texel(mesh), srgb(200, 30, 90))
+
+
+def test_a_material_that_no_file_has_is_said(tmp_path):
+    (tmp_path / "a.mtl").write_text("newmtl a\nKd 1 0 0\n")
+    with pytest.warns(MeshWarning, match="a.obj: its material b is in none of its files"):
+        read(tmp_path, f"mtllib a.mtl\nusemtl b\n{SQUARE}f 1 2 3 4\n")
+    read(tmp_path, f"mtllib a.mtl\nusemtl None\n{SQUARE}f 1 2 3 4\n")  # what Blender wrote for no material
+
+
+def test_a_texture_without_texture_coordinates_is_said(tmp_path):
+    picture(tmp_path / "t.png", (9, 9, 9))
+    (tmp_path / "a.mtl").write_text("newmtl a\nmap_Kd t.png\n")
+    with pytest.warns(MeshWarning, match="a.obj: .* no texture coordinates"):
+        read(tmp_path, f"mtllib a.mtl\nusemtl a\n{SQUARE}f 1 2 3 4\n")
+
+
+def test_colors_a_little_above_1_are_not_of_0_to_255(tmp_path):
+    mesh = read(tmp_path, "v 0 0 0 1.0003 0 0\nv 1 0 0 0 1 0\nv 1 1 0 0 0 1\nf 1 2 3\n")
+    assert mesh.colours.tolist() == torch.eye(3).tolist()
+
+
+def test_tiny_meshes_have_normals_or_are_refused(tmp_path):
+    def square(size):
+        return "".join(f"v {x * size} {y * size} 0\n" for x, y, _ in CORNERS.tolist()) + "f 1 2 3 4\n"
+
+    torch.testing.assert_close(read(tmp_path, square(1e-11)).normals, torch.tensor([0.0, 0, 1]).expand(4, 3))
+    with pytest.raises(MeshError, match="a.obj: a mesh of 1e-20 is too small to draw; scale it up"):
+        read(tmp_path, square(1e-20))

@@ -191,3 +191,49 @@ def test_headers_that_lie_are_one_sentence(lines, body, words, tmp_path):
 def test_text_that_is_no_number_is_one_sentence(body, words, tmp_path):
     with pytest.raises(MeshError, match=r"a\.ply: .*" + words):
         load_mesh(ply(tmp_path, "ascii", *HEAD, body=body))
+
+
+TEXT = "".join("{} {} {}\n".format(*p) for p in POINTS) + "4 0 1 2 3\n"
+
+
+@pytest.mark.parametrize("comment", ["K\u00f6rper".encode("utf-16"), "\u010a\u010a \u0100".encode("utf-16-le")])
+def test_comments_of_two_bytes_a_letter(comment, tmp_path):
+    assert triangles(load_mesh(ply(tmp_path, "ascii", *HEAD, body=TEXT, comment=comment))) == SQUARE
+
+
+def test_a_byte_order_mark_and_lists_under_another_name(tmp_path):
+    path = ply(tmp_path, "ascii", *HEAD[:5], "property list uchar int vertices", body=TEXT)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert triangles(load_mesh(path)) == SQUARE
+
+
+def test_a_line_feed_behind_a_header_of_carriage_returns_is_a_number(tmp_path):
+    points = POINTS.astype("<f4")
+    points[0, 0] = np.frombuffer(b"\n\0\0\x3f", "<f4")[0]
+    path = ply(tmp_path, "binary_little_endian", *HEAD, body=b"")
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r") + points.tobytes() + struct.pack("<B4i", 4, 0, 1, 2, 3))
+    assert load_mesh(path).vertices.tolist() == points.tolist()
+
+
+@pytest.mark.parametrize("top", [1, 255])
+def test_numbers_that_their_type_cannot_hold_stay_colors(top, tmp_path):
+    rgb = [f"property uchar {name}" for name in ("red", "green", "blue")]
+    body = "".join("{} {} {} {} 0 0\n".format(*p, c * top) for p, c in zip(POINTS, (0.5, 1, 0.25, 0)))
+    mesh = load_mesh(
+        ply(tmp_path, "ascii", "element vertex 4", *XYZ, *rgb, "element face 1", LIST, body=body + "4 0 1 2 3\n")
+    )
+    torch.testing.assert_close(mesh.colours[:, 0], to_linear(torch.tensor([0.5, 1, 0.25, 0])))
+
+
+def test_points_without_triangles_and_textures_without_coordinates_are_said(tmp_path):
+    with pytest.raises(MeshError, match="a.ply: .* no triangles, only 4 vertices; export a mesh"):
+        load_mesh(ply(tmp_path, "ascii", *HEAD[:4], body=TEXT))
+    Image.new("RGB", (2, 2)).save(tmp_path / "t.png")
+    with pytest.warns(MeshWarning, match="a.ply: .* no texture coordinates"):
+        load_mesh(ply(tmp_path, "ascii", *HEAD, body=TEXT, comment=b"TextureFile t.png"))
+
+
+def test_floats_that_have_lost_the_mesh_are_said(tmp_path):
+    body = (POINTS * 0.2 + [4.5e6, 0, 0]).astype("<f4").tobytes() + struct.pack("<B4i", 4, 0, 1, 2, 3)
+    with pytest.warns(MeshWarning, match="a.ply: its coordinates have steps of 0.5 in a mesh of 0"):
+        load_mesh(ply(tmp_path, "binary_little_endian", *HEAD, body=body))
