@@ -148,7 +148,7 @@ def _keep_method() -> None:
     """Let `facemodels reconstruct` load its method once, and find one face, always the same, in every picture."""
     import torch
 
-    from facemodels.cli import reconstruct
+    from facemodels.cli import reconstruct, reconstruct_photos
     from facemodels.core.parameters import FaceParameters
     from facemodels.reconstruction import reconstructor
     from facemodels.reconstruction.detect import Detection
@@ -169,6 +169,8 @@ def _keep_method() -> None:
         return [Detection(box, 0.9, np.zeros((5, 2)))]
 
     reconstructor.find_faces = find
+    doubt = reconstruct_photos.landmark_doubt
+    reconstruct_photos.landmark_doubt = lambda *given: doubt(*given) and None  # its faces never have the landmarks
 
 
 KINDS = {

@@ -137,7 +137,7 @@ class KnownFaces:
         Raises:
             InputError: They cannot be read, or lie outside the photograph.
         """
-        file = self._landmark_file(photo)
+        file = self.landmark_file(photo)
         if file is None:
             return None
         faces = [face.points for face in read_faces(file, size=size, photo=photo)]
@@ -151,7 +151,7 @@ class KnownFaces:
 
     def is_unknown(self, photo: Path) -> bool:
         """Whether a photograph's faces must be detected."""
-        return self.boxes(photo) is None and self._landmark_file(photo) is None
+        return self.boxes(photo) is None and self.landmark_file(photo) is None
 
     def unmatched(self, photos: list[Path]) -> list[str]:
         """The names in the file of boxes that no photograph has."""
@@ -161,9 +161,10 @@ class KnownFaces:
         """The photographs for which the folder of landmarks has no file."""
         if self._landmarks is None or not self._landmarks.is_dir():
             return []
-        return [photo for photo in photos if self._landmark_file(photo) is None]
+        return [photo for photo in photos if self.landmark_file(photo) is None]
 
-    def _landmark_file(self, photo: Path) -> Path | None:
+    def landmark_file(self, photo: Path) -> Path | None:
+        """The file with a photograph's landmarks; None without."""
         if self._landmarks is not None and self._landmarks.is_dir():
             return sidecar(self._landmarks / photo.name)
         return self._landmarks

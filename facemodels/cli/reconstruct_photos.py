@@ -1,6 +1,7 @@
 """The photographs of `facemodels reconstruct`, in groups whose faces go through the network together."""
 
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
 from facemodels.io.images import Picture, load_picture
 from facemodels.reconstruction.face import Face
+from facemodels.reconstruction.landmark_check import LandmarkWarning, landmark_doubt
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.views import scaled_box
 
@@ -32,7 +34,7 @@ def reconstruct_photos(
         writer: Where results go.
 
     Returns:
-        How many photographs could not be read or have no face; each was named.
+        How many photographs could not be read, have no face, or landmarks that cannot be right; each was named.
     """
     failures = 0
     bar = tqdm(total=len(photos), desc="pictures", unit="picture", disable=None if len(photos) > 1 else True)
@@ -82,7 +84,9 @@ def _reconstruct_group(
     if not images:
         return failures
     try:
-        found = worker(list(images.values()), [boxes[p] for p in images], [landmarks[p] for p in images])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LandmarkWarning)  # said below, with the names of the files
+            found = worker(list(images.values()), [boxes[p] for p in images], [landmarks[p] for p in images])
     except InputError as error:
         if len(images) > 1:  # it is about one of them: they are done one by one
             return failures + sum(
@@ -90,6 +94,7 @@ def _reconstruct_group(
             )
         print_problem(f"{next(iter(images))}: {error}")
         return failures + 1
+    doubtful: set[Path] = set()
     for (photo, image), faces in zip(images.items(), found):
         if not faces:
             print_problem(
@@ -104,10 +109,14 @@ def _reconstruct_group(
             print_problem(error if str(photo) in str(error) else f"{photo}: {error}")
             failures += 1
             continue
+        for face, marks in zip(faces, landmarks[photo] or ()):
+            if doubt := landmark_doubt(face, marks):
+                print_problem(f"{photo}: is done, but {doubt} ({known.landmark_file(photo)})")
+                doubtful.add(photo)
         now = time.perf_counter()
         tqdm.write(f"{photo}: {_describe(faces)}; {now - start:.2f} s -> {path_list(paths)}{_note(pictures[photo])}")
         start = now
-    return failures
+    return failures + len(doubtful)
 
 
 def _note(picture: Picture) -> str:

@@ -36,6 +36,7 @@ _TEXT_LIMIT = 64 << 20  # bytes
 _MAT_KEYS = {"pt3d_68": "static", "pts_3d": "static", "pts_2d": "moving", "pt2d": "moving", "landmarks": "moving"}
 _FEWEST = 4
 _LARGEST = 1e9  # of coordinates
+_FARTHEST = 3  # sides of its image that a landmark may lie outside
 
 
 class Landmarks(NamedTuple):
@@ -160,7 +161,8 @@ def check_inside(landmarks: np.ndarray, size: tuple[int, int], path: str | Path)
         path: the landmark file, for the message.
 
     Raises:
-        InputError: most of them lie outside the image, or all within two pixels.
+        InputError: most of them lie outside the image, one lies further outside than three times its longer side, or
+            all lie within two pixels.
     """
     x, y = landmarks[~np.isnan(landmarks).any(1)].T
     inside = (x >= 0) & (x <= size[1]) & (y >= 0) & (y <= size[0])
@@ -170,6 +172,13 @@ def check_inside(landmarks: np.ndarray, size: tuple[int, int], path: str | Path)
             f"(x {x.min():.4g}..{x.max():.4g}, y {y.min():.4g}..{y.max():.4g}); "
             "they must be pixels of this very image, not shares of its size and not of a crop"
         )
+    far = _FARTHEST * max(size)
+    for number, point in enumerate(landmarks.tolist(), 1):
+        if not all(np.isnan(v) or -far <= v <= side + far for v, side in zip(point, (size[1], size[0]))):
+            raise InputError(
+                f"{path}: landmark {number} of {len(landmarks)} lies at ({point[0]:.4g}, {point[1]:.4g}), far from the "
+                f"image of {size[1]} x {size[0]} pixels; write NaN for a point that is missing"
+            )
 
 
 def _to_rows(path: Path, found: np.ndarray, dimensions: int) -> np.ndarray:

@@ -20,12 +20,14 @@ import torch
 from facemodels.core.crops import cut_rotated
 from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
+from facemodels.core.landmarks import NUM_LANDMARKS
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
 from facemodels.models.load import load_model
 from facemodels.reconstruction.detect import find_faces, first_crop
 from facemodels.reconstruction.face import Face, Origin
 from facemodels.reconstruction.inputs import Inputs, boxes_of, each_picture, landmarks_of, open_inputs
+from facemodels.reconstruction.landmark_check import warn_of_landmarks
 from facemodels.reconstruction.refine import ITERATIONS, Refined
 from facemodels.reconstruction.tracking import is_inside, match_boxes
 from facemodels.reconstruction.views import (
@@ -159,7 +161,7 @@ class Reconstructor:
         assert inputs.pictures is not None
         images = [picture.pixels for picture in inputs.pictures]
         views: list[View] = []
-        exact: list[bool] = []  # whether the crop lies around landmarks that are given
+        marks: list[np.ndarray | None] = []  # that are given; the crop lies around all 68
         for n, image in enumerate(images):
             size = image.shape[0], image.shape[1]
             points = None if landmarks is None else landmarks[n]
@@ -167,21 +169,24 @@ class Reconstructor:
             if points is not None:
                 known = landmarks_of(points, size)
                 views += [view_of_landmarks(n, p) for p in known]
-                exact += [len(p) == 68 for p in known]
+                marks += known
                 continue
             if given is None:
                 found = self._detected(n, image)
             else:
                 found = [View(n, first_crop(box), 0.0, box, 1.0) for box in boxes_of(given, size)]
-            views, exact = views + found, exact + [False] * len(found)
+            views, marks = views + found, marks + [None] * len(found)
         faces = self.predict(images, views)
-        again: Sequence[int] = [k for k, whole in enumerate(exact) if not whole]
+        again: Sequence[int] = [k for k, points in enumerate(marks) if points is None or len(points) != NUM_LANDMARKS]
         for k in again:
             views[k] = recrop(faces[k], views[k])
         if self.refined is not None:
             again = range(len(views))
         for k, face in zip(again, self.predict(images, [views[k] for k in again], self.refined)):
             faces[k] = face
+        for face, points in zip(faces, marks):
+            if points is not None:
+                warn_of_landmarks(face, points)
         faces = [replace(f, source=inputs.pictures[view.picture].source) for f, view in zip(faces, views)]
         return [[face for face, view in zip(faces, views) if view.picture == n] for n in range(len(images))]
 

@@ -10,13 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
+import facemodels
 from facemodels import InputError, load_model
 from facemodels.cli import reconstruct_photos, reconstruct_videos
 from facemodels.cli.main import main
 from facemodels.core.crops import landmark_box
+from facemodels.core.landmarks import FIVE, mirror_order
 from facemodels.io import images
 from facemodels.io.video import Video, VideoFrame
 from facemodels.reconstruction import reconstructor
+from facemodels.reconstruction.landmark_check import LandmarkWarning
 from facemodels.reconstruction.reconstructor import Reconstructor
 from tests.stub_method import (
     HEIGHT,
@@ -122,7 +125,7 @@ def test_boxes_and_landmarks_come_from_files(stub, tmp_path, monkeypatch):
             "--landmarks",
             tmp_path / "points.txt",
         )
-        == 0
+        == 1  # they are not those of the stub's face
     )
     assert np.allclose(read_arrays(tmp_path / "more" / "a_0.npz")["crop"][0], landmark_box(points), atol=1e-3)
 
@@ -483,13 +486,40 @@ def test_a_photograph_without_its_landmark_file_is_named(stub, tmp_path, monkeyp
         Image.fromarray(ramps()).save(tmp_path / name)
     marks = tmp_path / "marks"
     marks.mkdir()
-    words = ["reconstruct", str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg"), "--landmarks", str(marks), "-o"]
-    assert main([*words, str(tmp_path / "none"), "--write", "pose"]) == 1
+    words = [tmp_path / "a.jpg", tmp_path / "b.jpg", "--landmarks", marks, "--write", "pose", "-o"]
+    assert run_reconstruct(stub, monkeypatch, *words, tmp_path / "none") == 1
     assert "expected a landmark file named as a photograph" in capsys.readouterr().err
-    np.savetxt(marks / "b.txt", np.linspace((110, 60), (210, 190), 68))
-    assert main([*words, str(tmp_path / "one"), "--write", "pose"]) == 0
+    (face,) = facemodels.reconstruct(ramps(), stub, boxes=[(110, 60, 210, 190)])
+    np.savetxt(marks / "b.txt", face.landmarks[:, :2].numpy())
+    assert run_reconstruct(stub, monkeypatch, *words, tmp_path / "one") == 0
     said = capsys.readouterr().err
     assert "a.jpg: has no landmark file" in said and "b.jpg" not in said
+
+
+@pytest.mark.parametrize("count", [68, 5])
+@pytest.mark.parametrize("wrong", ["right", "reversed", "mirrored", "permuted"])
+def test_landmarks_in_another_order_than_the_faces_are_said(stub, tmp_path, monkeypatch, capsys, wrong, count):
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    (face,) = facemodels.reconstruct(ramps(), stub, boxes=[(110, 60, 210, 190)])
+    points = face.landmarks[:, :2].numpy().astype(np.float64)
+    points = np.array([points[list(group)].mean(0) for group in FIVE]) if count == 5 else points
+    orders = {
+        "right": range(count),
+        "reversed": range(count)[::-1],
+        "mirrored": mirror_order(count),
+        "permuted": np.random.default_rng(2).permutation(count),
+    }
+    np.savetxt(tmp_path / "marks.txt", points[list(orders[wrong])])
+    words = [tmp_path / "a.png", "-o", tmp_path / "out", "--write", "pose", "--landmarks", tmp_path / "marks.txt"]
+    assert run_reconstruct(stub, monkeypatch, *words) == (wrong != "right")
+    said = capsys.readouterr().err
+    if wrong == "right":
+        assert not said
+    else:
+        assert said.count("\n") == 1 and "a.png: is done, but the landmarks are" in said and "marks.txt" in said
+        with pytest.warns(LandmarkWarning, match="away from the face"):
+            facemodels.reconstruct(ramps(), stub, landmarks=points[list(orders[wrong])])
+    assert (tmp_path / "out" / "a_pose.png").exists()
 
 
 def test_an_empty_input_is_not_the_current_folder(stub, tmp_path, monkeypatch, capsys):

@@ -134,11 +134,19 @@ def test_text_that_is_not_numbers_names_its_line(tmp_path):
 
 def test_landmarks_of_another_image_or_scale_are_noticed_and_a_few_outside_are_not():
     points = POINTS.astype(np.float32)
-    points[:10] += 1000
+    points[:10] += 600
+    points[11] = np.nan
     check_inside(points, (224, 224), "a.txt")
     for wrong in (points + 1000, POINTS / 224):
         with pytest.raises(InputError, match="224 x 224"):
             check_inside(wrong, (224, 224), "a.txt")
+
+
+def test_a_landmark_far_from_its_image_is_named():
+    points = POINTS.copy()
+    points[30] = [-40, 20_000]
+    with pytest.raises(InputError, match=r"a.txt: landmark 31 of 68 lies at \(-40, 2e\+04\), far from the image"):
+        check_inside(points, (224, 224), "a.txt")
 
 
 # Files of the usual tools.

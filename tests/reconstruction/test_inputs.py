@@ -14,6 +14,8 @@ from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.refine import ITERATIONS
 from tests.stub_method import found_at, ramps, write_video
 
+pytestmark = pytest.mark.filterwarnings("ignore::facemodels.reconstruction.landmark_check.LandmarkWarning")
+
 BOX = (110, 60, 210, 190)
 FIVE = np.array([[140, 100], [180, 100], [160, 120], [145, 145], [175, 145]], float)
 

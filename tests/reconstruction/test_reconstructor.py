@@ -35,6 +35,7 @@ def test_a_found_face_is_cropped_again_around_its_landmarks(stub, monkeypatch):
     assert np.allclose(face.crop, landmark_box(face.landmarks[:, :2].numpy()), atol=2)
 
 
+@pytest.mark.filterwarnings("ignore::facemodels.reconstruction.landmark_check.LandmarkWarning")
 def test_given_landmarks_are_the_crop_and_nothing_is_searched(stub, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("searched")
