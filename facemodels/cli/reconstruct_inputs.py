@@ -117,6 +117,9 @@ class KnownFaces:
         landmarks: The landmark file of a photograph, or a folder with a file named as each photograph.
         boxes: A JSON file with the boxes of photographs: {"photo.jpg": [[x0, y0, x1, y1], ...]}, pixels.
 
+    Attributes:
+        boxes_file: As given.
+
     Raises:
         InputError: A file is missing or is not what it should be.
     """
@@ -125,6 +128,7 @@ class KnownFaces:
         if landmarks is not None and not landmarks.exists():
             raise no_such_file(landmarks, "landmark file or folder")
         self._landmarks = landmarks
+        self.boxes_file = boxes
         self._boxes = None if boxes is None else read_boxes(boxes)
 
     def landmarks(self, photo: Path, size: tuple[int, int]) -> list[np.ndarray] | None:

@@ -96,6 +96,12 @@ def _reconstruct_group(
         return failures + 1
     doubtful: set[Path] = set()
     for (photo, image), faces in zip(images.items(), found):
+        if not faces and boxes[photo] == [] and landmarks[photo] is None:
+            print_problem(
+                f"{photo}: {known.boxes_file} has an empty list of boxes for it; leave it out to detect faces"
+            )
+            failures += 1
+            continue
         if not faces:
             print_problem(
                 f"{photo}: no face was found; --threshold below {worker.threshold:g} finds less certain ones, "

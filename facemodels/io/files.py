@@ -98,7 +98,7 @@ def take_arrays(
     missing = [k for k in shapes if k not in arrays]
     if missing:
         present = ", ".join(sorted(map(str, arrays))[:12]) or "nothing"
-        raise input_error(path, f"{expected} with {', '.join(shapes)}", f"no {', '.join(missing)} among {present}")
+        raise input_error(path, f"{expected} with {', '.join(missing)}", f"only {present}")
     sizes: dict[int | str | None, int] = {}
     for key, shape in shapes.items():
         value = arrays[key]

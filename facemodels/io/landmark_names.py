@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import COUNTS, NAMES, NUM_LANDMARKS
 
 NUM_MEDIAPIPE = (468, 478)  # points of MediaPipe's face mesh, without and with irises
@@ -96,12 +96,16 @@ def by_name(path: Path, points: Mapping[str, Any]) -> np.ndarray:
             return _upright(np.array([coordinates(point) for point in five]))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"{path}: the points named {', '.join(list(keys)[:4])} ... are not x and y ({error})"
+            f"{path}: the points named {_first(keys, 4)} ... are not x and y ({one_line(error)})"
         ) from None
     raise InputError(
         f"{path}: expected points by iBUG's number (36, ...), the five by name (left_eye, right_eye, nose, mouth_left, "
-        f"mouth_right) or face_recognition's groups (chin, ...), found {', '.join(list(keys)[:6]) or 'none'}"
+        f"mouth_right) or face_recognition's groups (chin, ...), found {_first(keys, 6) or 'none'}"
     )
+
+
+def _first(keys: Mapping[str, Any], count: int) -> str:
+    return ", ".join(key[:40] for key in list(keys)[:count])
 
 
 def _by_number(points: dict[int, list[float]]) -> np.ndarray:

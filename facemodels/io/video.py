@@ -131,6 +131,7 @@ def _open_animation(path: Path) -> Video:
     def frames() -> Iterator[VideoFrame]:
         now = 0.0
         for image, seconds in found.frames:
+            _check_frame(path, image)
             yield VideoFrame(image, now)
             now, video.last = now + seconds, seconds
 
@@ -228,11 +229,7 @@ def _open_file(path: Path) -> Video:
         number = 0
         try:
             for frame in frames():
-                height, width = frame.image.shape[:2]
-                if max(height, width) > _LONGEST_SIDE:
-                    raise InputError(
-                        f"{path}: expected frames of at most {_LONGEST_SIDE} pixels a side, found {width} x {height}"
-                    )
+                _check_frame(path, frame.image)
                 number += 1
                 yield frame
         except (av.FFmpegError, MemoryError) as error:  # a frame that no filter takes
@@ -240,6 +237,15 @@ def _open_file(path: Path) -> Video:
 
     video.frames = _in_thread(checked)
     return video
+
+
+def _check_frame(path: Path, image: np.ndarray) -> None:
+    height, width = image.shape[:2]
+    if max(height, width) > _LONGEST_SIDE or height * width > _MAX_PIXELS:
+        raise InputError(
+            f"{path}: expected frames of at most {_LONGEST_SIDE} pixels a side and {_MAX_PIXELS // 1_000_000} "
+            f"megapixels, found {width} x {height}; make the video smaller"
+        )
 
 
 def open_container(path: Path | None) -> Any:

@@ -522,6 +522,14 @@ def test_landmarks_in_another_order_than_the_faces_are_said(stub, tmp_path, monk
     assert (tmp_path / "out" / "a_pose.png").exists()
 
 
+def test_an_empty_list_of_boxes_is_said_with_its_file(stub, tmp_path, monkeypatch, capsys):
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    (tmp_path / "boxes.json").write_text('{"a.png": []}')
+    words = [tmp_path / "a.png", "-o", tmp_path / "out", "--boxes", tmp_path / "boxes.json"]
+    assert run_reconstruct(stub, monkeypatch, *words) == 1
+    assert "boxes.json has an empty list of boxes" in capsys.readouterr().err
+
+
 def test_an_empty_input_is_not_the_current_folder(stub, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(ramps()).save("a.jpg")

@@ -51,7 +51,7 @@ def test_letters_of_shapes_stand_for_the_same_size_in_all_arrays():
         ({"a": ("M",)}, r"x: expected a to be \[M\], found \[4, 3\]"),
         ({"c": ("V",)}, r"x: expected c to be \[V\], found \[0\]"),
         ({"d": None}, "x: expected d to hold numbers, found <U3"),
-        ({"e": None}, "x: expected arrays with e, found no e among a, b, c, d"),
+        ({"e": None}, "x: expected arrays with e, found only a, b, c, d"),
     ):
         with pytest.raises(InputError, match=says):
             take_arrays("x", arrays, shapes, "arrays")

@@ -199,6 +199,13 @@ def test_transparent_pixels_are_shown_on_white(tmp_path):
     assert video.notes == ["transparency shown on white"]
 
 
+def test_an_animation_with_longer_sides_than_videos_can_have_is_refused(tmp_path):
+    frames = [Image.fromarray(np.full((2, 17_000, 3), 80 * k, np.uint8)) for k in range(2)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="a.gif: expected frames of at most 16384 pixels a side .* 17000 x 2; make"):
+        list(open_video(tmp_path / "a.gif").frames)
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
 def test_animations_are_videos_and_single_pictures_are_not(tmp_path, suffix):
     images = [Image.fromarray(np.roll(quarters(), 4 * k, 1)) for k in range(4)]
