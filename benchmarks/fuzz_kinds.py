@@ -86,6 +86,8 @@ def _videos(folder: Path) -> Iterator[Path]:
         ("deep.mp4", "libx265", "yuv420p10le", None),
         ("a.webm", "libvpx", "yuv420p", "libopus"),
         ("b.webm", "libvpx-vp9", "yuv420p", None),
+        ("alpha.webm", "libvpx", "yuva420p", None),
+        ("alpha9.webm", "libvpx-vp9", "yuva420p", None),
         ("a.mkv", "ffv1", "bgr0", "pcm_s16le"),
         ("a.avi", "mpeg4", "yuv420p", "mp2"),
         ("a.mpg", "mpeg2video", "yuv420p", None),
@@ -104,6 +106,10 @@ def _videos(folder: Path) -> Iterator[Path]:
                 codec, rate=25, options={"x265-params": "log-level=none"} if "265" in codec else {}
             )
             stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
+            if name.startswith("alpha"):
+                stream.metadata["alpha_mode"] = "1"
+            if name == "alpha.webm":
+                stream.options = {"auto-alt-ref": "0"}
             if name == "deep.mp4":
                 context = stream.codec_context
                 context.colorspace, context.color_range, context.color_primaries, context.color_trc = 9, 1, 9, 16

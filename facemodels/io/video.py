@@ -180,8 +180,7 @@ def _open_file(path: Path) -> Video:
         raise InputError(f"{path}: not a readable video ({_reason(error)})") from None
     stream = _best_stream(path, container)
     stream.thread_type = "AUTO"
-    context = stream.codec_context
-    context.options = {"max_pixels": str(_MAX_PIXELS)}
+    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
     base = stream.time_base or _CLOCK
     # A recording of a browser declares no rate; 1000 is that of its clock.
     guessed = float(stream.guessed_rate or 0)
@@ -202,9 +201,10 @@ def _open_file(path: Path) -> Video:
     ends = None if stream.duration is None else float(((stream.start_time or 0) + stream.duration) * base)
     usual = 1 / (guessed if _SLOWEST <= guessed < _GUESS else video.rate)
     converter = FrameConverter(stream, video.note)
+    decoder = _alpha_decoder(stream, video.note) or stream
 
     def frames() -> Iterator[VideoFrame]:
-        reader = _Reader(container, stream)
+        reader = _Reader(container, stream, decoder)
         number, last = 0, None
         # Decoding and conversion, each in a thread of its own.
         with container, closing(_in_thread(reader.frames)) as decoded:
@@ -272,6 +272,23 @@ def _best_stream(path: Path, container: Any) -> Any:
     return max(usable, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
 
 
+def _alpha_decoder(stream: Any, note: Callable[[str], None]) -> Any:
+    """The decoder of VP8 or VP9 with transparency, which FFmpeg's own do not have; None for other streams."""
+    import av
+
+    said = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode")
+    wanted = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+    if said != "1" or wanted is None:
+        return None
+    try:
+        decoder = av.CodecContext.create(wanted, "r")
+    except (ValueError, av.FFmpegError):  # FFmpeg was built without it
+        note("transparency not decoded (FFmpeg lacks libvpx)")
+        return None
+    decoder.options = {"max_pixels": str(_MAX_PIXELS)}
+    return decoder
+
+
 def _declared_seconds(container: Any, stream: Any) -> float | None:
     """How long a video says that it lasts; the sound may last longer or not as long."""
     import av
@@ -293,10 +310,11 @@ class _Reader:
     Args:
         container: The open file.
         stream: Its stream of pictures.
+        decoder: What decodes its packets: the stream itself, or a decoder.
     """
 
-    def __init__(self, container: Any, stream: Any) -> None:
-        self._container, self._stream = container, stream
+    def __init__(self, container: Any, stream: Any, decoder: Any) -> None:
+        self._container, self._stream, self._decoder = container, stream, decoder
         self._broadcast = container.format.name in _BROADCAST
         self._declared, self._rate = stream.frames, float(stream.average_rate or 0)
         self._damaged = self._packets = 0
@@ -337,7 +355,7 @@ class _Reader:
         import av
 
         try:
-            return self._stream.decode(packet)
+            return self._decoder.decode(packet)
         except EOFError:
             return []
         except (av.FFmpegError, OSError, ValueError, MemoryError) as error:

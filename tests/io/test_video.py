@@ -206,6 +206,35 @@ def test_an_animation_with_longer_sides_than_videos_can_have_is_refused(tmp_path
         list(open_video(tmp_path / "a.gif").frames)
 
 
+@pytest.mark.parametrize("codec", ["libvpx-vp9", "libvpx"])
+def test_transparency_of_vp8_and_vp9_is_shown_on_white(tmp_path, monkeypatch, codec):
+    av = pytest.importorskip("av", reason="PyAV is not installed: no videos")
+    for mode in "rw":
+        try:
+            av.codec.Codec(codec, mode)
+        except ValueError:
+            pytest.skip(f"FFmpeg was built without {codec}")
+    image = np.dstack([quarters(), np.full((48, 64), 255, np.uint8)])
+    image[:24, :32, 3] = 0
+
+    def prepare(stream):
+        stream.metadata["alpha_mode"] = "1"
+        stream.options = {"auto-alt-ref": "0"}
+
+    path = make_video(tmp_path / "a.webm", [image] * 4, codec=codec, pixels="yuva420p", prepare=prepare)
+    video, frames, error = read(path)
+    assert error is None and [round(f.time, 3) for f in frames] == [0, 0.04, 0.08, 0.12]
+    check_colors(frames[0].image, [(255, 255, 255), *QUARTERS[1:]])
+    assert video.notes == ["transparency shown on white"]
+
+    def missing(*_):
+        raise av.codec.codec.UnknownCodecError("no such decoder")
+
+    monkeypatch.setattr(av.CodecContext, "create", missing)
+    video, frames, error = read(path)
+    assert len(frames) == 4 and video.notes == ["transparency not decoded (FFmpeg lacks libvpx)"]
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
 def test_animations_are_videos_and_single_pictures_are_not(tmp_path, suffix):
     images = [Image.fromarray(np.roll(quarters(), 4 * k, 1)) for k in range(4)]
