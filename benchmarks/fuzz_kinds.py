@@ -62,6 +62,16 @@ def _pictures(folder: Path) -> Iterator[Path]:
         ("a.dds", rgb, {}),
     ]
     try:
+        import tifffile
+
+        colors = _scene().astype(np.float32) / 255
+        tifffile.imwrite(folder / "colors.tif", colors, photometric="rgb")
+        tifffile.imwrite(folder / "half.tif", colors.astype(np.float16), photometric="rgb", compression="zlib")
+        tifffile.imwrite(folder / "tiles.tif", colors[..., 0].astype(np.float64), tile=(16, 16), compression="zlib")
+        yield from (folder / name for name in ("colors.tif", "half.tif", "tiles.tif"))
+    except ImportError:
+        pass
+    try:
         from pillow_heif import register_heif_opener
 
         register_heif_opener()

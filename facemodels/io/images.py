@@ -8,13 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, ImageSequence
 
 from facemodels.core.errors import InputError, one_line
 from facemodels.io.files import atomic_write, no_such_file
+from facemodels.io.tiff import is_tiff, read_numbers
 
 PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
@@ -34,6 +35,7 @@ _REFUSED = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FPX", "MIC")
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG", ".avif": "AVIF", ".avifs": "AVIF"}
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_NOT_KNOWN = "its format is none that is known"
 _ROWS = 256  # that are copied at a time
 _OPENING, _SILENT = threading.Lock(), threading.Lock()
 
@@ -200,6 +202,9 @@ def _size_of_file(stream: BinaryIO) -> int:
 
 def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
     length = _size_of_file(stream)
+    head = stream.read(8)
+    if is_tiff(head) and not _pillow_reads(stream, name, length):
+        return _load_numbers(stream, name, length, largest)
     with _open(stream, name, length) as opened:
         width, height = opened.size
         reduction = 1
@@ -221,6 +226,36 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
             )
         ImageOps.exif_transpose(image, in_place=True)  # in place: large pictures are not held twice
         return Picture(to_rgb(image, profile), reduction)
+
+
+def _pillow_reads(stream: BinaryIO, name: str, length: int) -> bool:
+    """Whether Pillow reads a TIFF file right: it knows no color of floats, and takes 32 bits for signed."""
+    try:
+        with _open(stream, name, length) as opened:
+            tags: Any = getattr(opened, "tag_v2", {})
+            return not (opened.mode == "I" and 32 in tags.get(258, ()) and 1 in tags.get(339, (1,)))
+    except InputError as error:
+        if _NOT_KNOWN in str(error):
+            return False
+        raise
+
+
+def _load_numbers(stream: BinaryIO, name: str, length: int, largest: int) -> Picture:
+    """A TIFF file of floats or 32 bits."""
+    values, orientation = read_numbers(stream, name, length, lambda size: _check_size(size, False, name, length))
+    colors = values.shape[2] - (values.shape[2] in (2, 4))
+    pixels = _scaled(values[..., :colors])
+    if colors < values.shape[2]:
+        opacity = _scaled(values[..., colors:])[..., :1].astype(np.uint16)
+        pixels = ((pixels * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+    reduction = 1
+    while pixels.shape[0] * pixels.shape[1] > largest * reduction**2:
+        reduction += 1
+    image = Image.fromarray(pixels).reduce(reduction) if reduction > 1 else Image.fromarray(pixels)
+    if orientation > 1:
+        image.getexif()[0x0112] = orientation
+        image = ImageOps.exif_transpose(image)
+    return Picture(np.array(image), reduction)
 
 
 @contextmanager
@@ -281,7 +316,7 @@ def _formats(head: bytes, name: str) -> list[str]:
 def _unknown(head: bytes) -> str:
     if not head:
         return "an empty file"
-    return "a damaged HEIC file" if _is_heif(head) else "its format is none that is known"
+    return "a damaged HEIC file" if _is_heif(head) else _NOT_KNOWN
 
 
 def _is_heif(head: bytes) -> bool:
@@ -367,13 +402,27 @@ def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.I
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Gray values of 16 bits, 32 bits or floats as bytes: from 0..1, 0..255, 0..65535 or 0..the largest."""
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        top = float(values.max(initial=0))
-        largest = next((t for t in (1.0, 255.0, 65535.0) if top <= t), top)
-        gray = np.rint(values.clip(0, largest) * np.float32(255 / largest)).astype(np.uint8)
-    else:
-        largest = max(65535, int(values.max(initial=0)))
-        gray = (values.clip(0, None).astype(np.int64) * 255 // largest).astype(np.uint8)
-    return np.repeat(gray.reshape(*gray.shape[:2], 1), 3, -1)
+    """Values [h,w] or [h,w,C] of 16 bits, 32 bits or floats as bytes [h,w,3].
+
+    They are scaled from 0..1, 0..255, 0..65535 or 0..the largest.
+    """
+    floats = values.dtype.kind == "f"
+    bands = [slice(top, top + _ROWS) for top in range(0, len(values), _ROWS)]  # as a whole, there would be many copies
+    top = max((_top(values[band]) for band in bands), default=0.0)
+    limits = (1.0, 255.0, 65535.0) if floats else (65535.0,)
+    largest = next((limit for limit in limits if top <= limit), top)
+    pixels = np.empty((*values.shape[:2], 3), np.uint8)
+    for band in bands:
+        part = values[band].reshape(*values[band].shape[:2], -1)
+        if floats:
+            part = part.astype(np.float32 if part.dtype.itemsize < 8 else np.float64)
+            finite = np.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
+            pixels[band] = np.rint(finite.clip(0, largest) * finite.dtype.type(255 / largest)).astype(np.uint8)
+        else:
+            pixels[band] = (part.clip(0, None).astype(np.int64) * 255 // int(largest)).astype(np.uint8)
+    return pixels
+
+
+def _top(values: np.ndarray) -> float:
+    """The largest value that is finite."""
+    return float(values.max(initial=0, where=np.isfinite(values)))

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from facemodels import InputError
 from facemodels.cli.fit import read_photo
+from facemodels.io import images
 from facemodels.io.images import _REFUSED, PICTURE_SUFFIXES, load_picture, picture_files, read_picture
 from tests.stub_method import ramps
 
@@ -145,6 +146,70 @@ def test_floats_and_32_bits_are_scaled_and_not_cut(tmp_path):
     whole = share.clip(0, 1) * 1_000_000
     whole[0, 0] = 0
     assert np.abs(gray_levels(tmp_path, whole.astype(np.int32)) - expected).max() <= 1
+
+
+def tiff(path, values, **options):
+    pytest.importorskip("tifffile").imwrite(path, values, **options)
+    return path
+
+
+COLORS = np.array([[[1.0, 0.5, 0.0], [0.25, 0.75, 1.0]]]).repeat(3, 0)  # [3,2,3]
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "u4"])
+@pytest.mark.parametrize("how", ["plain", "big-endian", "planes", "deflated", "opacity"])
+def test_tiff_of_floats_and_32_bits_in_color(tmp_path, kind, how):
+    values = COLORS if kind[0] == "f" else COLORS * (2**32 - 1)
+    expected = COLORS * 255
+    options = {"photometric": "rgb"}
+    if how == "big-endian":
+        options["byteorder"] = ">"
+    elif how == "planes":
+        values = np.moveaxis(values, -1, 0)
+        options["planarconfig"] = "separate"
+    elif how == "deflated":
+        options |= {"compression": "zlib", "rowsperstrip": 1}
+    elif how == "opacity":
+        full = values.max()
+        values = np.concatenate([values, np.array([full, 0.0])[None, :, None].repeat(3, 0)], -1)
+        options["extrasamples"] = ["unassalpha"]
+        expected = np.concatenate([expected[:, :1], np.full((3, 1, 3), 255)], 1)
+    found = read_picture(tiff(tmp_path / "a.tif", values.astype(kind), **options))
+    np.testing.assert_allclose(found, expected, atol=1)
+
+
+def test_gray_tiff_of_any_numbers_is_scaled_and_turned(tmp_path):
+    ramp = np.linspace(0, 1, 6).reshape(2, 3)
+    for kind, top in (("f2", 1), ("f8", 255), ("u4", 2**32 - 1), ("f4", 65535)):
+        path = tiff(tmp_path / "a.tif", (ramp * top).astype(kind), photometric="minisblack")
+        assert np.abs(read_picture(path)[..., 1] - 255 * ramp).max() <= 1, kind
+    path = tiff(tmp_path / "b.tif", ramp, photometric="minisblack", extratags=[(274, 3, 1, 6, True)])
+    assert np.abs(read_picture(path)[..., 0] - np.rot90(255 * ramp, -1)).max() <= 1
+
+
+def test_a_large_tiff_of_floats_is_reduced(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    image, reduction = load_picture(tiff(tmp_path / "a.tif", np.ones((20, 20, 3), np.float32), photometric="rgb"))
+    assert reduction == 2 and image.shape == (10, 10, 3) and image.min() == 255
+
+
+def test_tiff_of_floats_that_is_not_read_is_one_sentence(tmp_path, monkeypatch):
+    path = tiff(tmp_path / "a.tif", COLORS.astype(np.float32), photometric="rgb")
+    whole = path.read_bytes()
+    tifffile = pytest.importorskip("tifffile")
+    for tag, value, said in ((259, 5, "compressed by LZW, which is not read; save it without"), (262, 8, "save it as")):
+        path.write_bytes(whole)
+        with tifffile.TiffFile(path, mode="r+b") as file:
+            file.pages[0].tags[tag].overwrite(value)
+        with pytest.raises(InputError, match=said):
+            read_picture(path)
+    path.write_bytes(whole[:-40])
+    with pytest.raises(InputError, match="a.tif: not a readable picture"):
+        read_picture(path)
+    path.write_bytes(whole)
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(InputError, match='a.tif: TIFF files of floats or 32 bits need tifffile: pip install "face'):
+        read_picture(path)
 
 
 def test_transparent_pixels_are_white_in_every_mode(tmp_path):

@@ -1,0 +1,110 @@
+"""TIFF files of floats and of 32 bits, which Pillow does not read or reads wrong: by tifffile."""
+
+import logging
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from facemodels.core.errors import InputError
+
+_TYPES = ("f2", "f4", "f8", "u1", "u2", "u4", "i1", "i2", "i4")
+_LARGEST = 1 << 30  # bytes of an array
+_GRAY_WHITE_IS_0, _GRAY, _RGB = 0, 1, 2
+_NONE, _DEFLATE = 1, (8, 32946)
+_SAY_NOTHING = threading.Lock()
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether a file that begins like this is a TIFF file."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read_numbers(
+    stream: BinaryIO, name: str, length: int, check: Callable[[tuple[int, int]], None]
+) -> tuple[np.ndarray, int]:
+    """Read the numbers of a TIFF file's first page.
+
+    Args:
+        stream: The file.
+        name: What to call it in messages.
+        length: Its bytes.
+        check: Called with the width and height that it claims, before memory is used.
+
+    Returns:
+        Floats or integers [h,w,C] as they are stored, of 1 or 3 channels, or 2 or 4 with opacity; and the number that
+        says how it is turned, as EXIF has it.
+
+    Raises:
+        InputError: tifffile is not installed, or it is of another kind.
+        Exception: Whatever tifffile raises at a damaged file.
+    """
+    try:
+        import tifffile
+    except ImportError:
+        raise InputError(
+            f'{name}: TIFF files of floats or 32 bits need tifffile: pip install "facerender[models]"'
+        ) from None
+    stream.seek(0)
+    with _quiet(), tifffile.TiffFile(stream) as file:
+        page: Any = file.pages[0]
+        check((page.imagewidth, page.imagelength))
+        channels = page.samplesperpixel
+        gray = page.photometric in (_GRAY_WHITE_IS_0, _GRAY)
+        dtype = np.dtype(page.dtype) if page.dtype is not None else None
+        kind = f"{page.photometric} of {channels} channels and type {dtype}"
+        usual = channels in ((1, 2) if gray else (3, 4)) and (gray or page.photometric == _RGB)
+        if dtype is None or dtype.str[1:] not in _TYPES or not usual or page.imagedepth != 1:
+            raise InputError(
+                f"{name}: expected a gray or RGB picture, found a TIFF file of {kind}; save it as PNG or JPEG"
+            )
+        if page.compression not in (_NONE, *_DEFLATE) or page.predictor not in (1, 2):
+            how = getattr(page.compression, "name", page.compression)
+            raise InputError(
+                f"{name}: a TIFF file of {dtype} compressed by {how}, which is not read; save it without compression"
+            )
+        size = page.imagewidth * page.imagelength * channels * dtype.itemsize
+        if size > _LARGEST:
+            raise InputError(f"{name}: expected at most 1 GB of numbers, found {size / 1e9:.1f} GB; make it smaller")
+        _check_segments(file.filehandle, page, size, length)
+        values = page.asarray()
+        if channels > 1 and page.planarconfig == 2:
+            values = np.moveaxis(values, 0, -1)
+        values = values.reshape(page.imagelength, page.imagewidth, channels)
+        if page.photometric == _GRAY_WHITE_IS_0:
+            raise InputError(f"{name}: a TIFF file in which 0 is white, of {dtype}; save it as PNG or JPEG")
+        tag = page.tags.get(274)
+        return values, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+
+
+def _check_segments(file: Any, page: Any, size: int, length: int) -> None:
+    """Check that strips or tiles hold what the page claims, and not far more."""
+    segment = int(np.prod(page.chunks, dtype=object)) * np.dtype(page.dtype).itemsize
+    if segment > 4 * size + (1 << 20) or len(page.databytecounts) > 4 * size:
+        raise ValueError("its tiles are larger than the picture")
+    if page.compression == _NONE:
+        if sum(page.databytecounts) < size or size > length:
+            raise ValueError("it is cut off: truncated")
+        return
+    for offset, count in zip(page.dataoffsets, page.databytecounts):
+        if count > length:
+            raise ValueError("it is cut off: truncated")
+        file.seek(offset)
+        if len(zlib.decompressobj().decompress(file.read(count), segment + 1)) > segment:
+            raise ValueError("a strip holds more than its pixels")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tifffile's remarks on odd tags off the terminal."""
+    logger = logging.getLogger("tifffile")
+    with _SAY_NOTHING:
+        before = logger.disabled
+        logger.disabled = True
+        try:
+            yield
+        finally:
+            logger.disabled = before
