@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from facemodels.cli.options import number
 from facemodels.cli.reconstruct_inputs import KnownFaces, sort_inputs, unique_names
 from facemodels.cli.reconstruct_outputs import (
     CoefficientTransfer,
@@ -105,18 +106,18 @@ the next run on their folder; other files that are in the way are kept as NAME~.
         help='JSON, {"photo.jpg": [[x0, y0, x1, y1], ...]} in pixels; faces of these photographs are not detected',
     )
     parser.add_argument(
-        "--threshold", type=float, default=0.5, help="minimum score of a detected face, 0..1 (default: 0.5)"
+        "--threshold", type=number(float, 0, 1, within=True), default=0.5, help="minimum score of a detected face, 0..1 (default: 0.5)"
     )
     parser.add_argument(
         "--every",
-        type=int,
+        type=number(int, 1),
         default=DETECT_EVERY,
         metavar="N",
         help=f"frames of a video from one search for faces to the next (default: {DETECT_EVERY})",
     )
     parser.add_argument(
         "--smooth",
-        type=float,
+        type=number(float, 0),
         default=1.2,
         metavar="FRAMES",
         help="standard deviation of a video's temporal filter, 0 for none (default: 1.2)",
@@ -131,9 +132,9 @@ def output_words(text: str) -> list[str]:
     return list(dict.fromkeys(one for word in words if word for one in several.get(word, (word,))))
 
 
-def _is_possible(word: str, model: MorphableModel) -> bool:
+def _is_possible(word: str, model: MorphableModel, method: MorphableModel) -> bool:
     try:
-        check_outputs([word], model)
+        check_outputs([word], model, method)
     except InputError as error:
         print_problem(error)
         return word not in OUTPUTS
@@ -143,17 +144,12 @@ def _is_possible(word: str, model: MorphableModel) -> bool:
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
     words = output_words(options.write)
-    if not 0 < options.threshold < 1 or options.every < 1 or options.smooth < 0:
-        raise InputError(
-            "--threshold must be in 0..1, --every at least 1 and --smooth at least 0, "
-            f"got {options.threshold}, {options.every} and {options.smooth}"
-        )
     known = KnownFaces(options.landmarks, options.boxes)
     worker = Reconstructor(options.method, options.device, options.threshold, options.refine)
     transfer = CoefficientTransfer(worker.model, options.model)
     if "all" in options.write.split(","):
-        words = [word for word in words if _is_possible(word, transfer.model)]
-    check_outputs(words, transfer.model)
+        words = [word for word in words if _is_possible(word, transfer.model, worker.model)]
+    check_outputs(words, transfer.model, worker.model)
     check_writable(options.output)
     photos, clips, problems, notes = sort_inputs(options.inputs)
     for message in notes:
@@ -192,7 +188,7 @@ def run(options: Namespace) -> int:
             try:
                 failures += not reconstruct_video(worker, clip, names[clip], writer, options.every, options.smooth)
             except (InputError, OSError) as error:
-                print_problem(error)
+                print_problem(error if str(clip) in str(error) else f"{clip}: {error}")
                 failures += 1
     if writer.count:
         print(f"{writer.count} files in {options.output}")

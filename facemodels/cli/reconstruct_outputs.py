@@ -52,6 +52,7 @@ class CoefficientTransfer:
             replace(
                 f.with_parameters(identity=self._transfer.identity(identity)[0], expression=e, albedo=None),
                 origin=self._origin,
+                before=f,
             )
             for f, e in zip(faces, expression)
         ]

@@ -24,7 +24,7 @@ from facemodels.io.images import load_picture, write_picture
 from facemodels.io.results import result_folder
 from facemodels.io.video import Video, is_video, open_video
 from facemodels.io.video_writer import video_writers
-from facemodels.models.arkit import arkit_curves, arkit_weights
+from facemodels.models.arkit import arkit_curves, arkit_weights, has_arkit
 from facemodels.models.builtin.expressions import NAMES as ARKIT
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
@@ -126,7 +126,7 @@ def transfer_coefficients(path: Path, source_name: str, target_name: str, output
         if arkit_weights(names) is not None:
             curves, names = arkit_curves(target, curves.cpu()), ARKIT
         write_curves(table, names, curves.cpu().numpy())
-        print(f"{table}  {len(names)} curves")
+        print(f"{table}  {len(names)} curves, {'ARKit' if names is ARKIT else target.name}'s")
 
 
 def read_coefficients(path: Path, model: MorphableModel) -> dict[str, Tensor]:
@@ -250,7 +250,7 @@ def _transfer_expression(source: Path, target: Path, output: Path, method: str |
     mesh = mesh_of(worker.model, onto.identity, faces[len(faces) // 2].expression, onto.albedo, name=name)
     paths.append(output / f"{name}.glb")
     write_mesh(paths[-1], replace(mesh, texture=UNLIT * texture.numpy()))
-    if worker.model.blendshapes:
+    if has_arkit(worker.model):
         paths.append(output / f"{name}_arkit.csv")
         write_curves(
             paths[-1],
@@ -258,9 +258,11 @@ def _transfer_expression(source: Path, target: Path, output: Path, method: str |
             np.array([list(face.arkit.values()) for face in faces]),
             times=video.times if video else None,
         )
+    missing = "" if has_arkit(worker.model) else f"; the model {worker.model.name} has no ARKit curves to write"
     print(
         f"{target} with the expression of {source}, {len(faces)} frame{'s' if len(faces) > 1 else ''} -> "
         + ", ".join(str(p) for p in paths)
+        + missing
         + "".join(f"; {note}" for note in (video.source.notes if video else ()))
     )
     if video and video.problem:

@@ -31,6 +31,11 @@ def arkit_weights(names: Sequence[str]) -> Tensor | None:
     return weights if (weights > 0).any(1).sum() >= FEWEST else None
 
 
+def has_arkit(model: MorphableModel) -> bool:
+    """Whether ARKit's curves can be made of a model's expressions."""
+    return model.blendshapes and arkit_weights(model.expression_names) is not None
+
+
 def arkit_curves(model: MorphableModel, expression: Tensor) -> Tensor:
     """ARKit's curves, in the order of `facemodels.models.builtin.expressions.NAMES`.
 

@@ -16,7 +16,7 @@ from facemodels.core.errors import InputError
 from facemodels.core.parameters import FaceParameters
 from facemodels.core.rotation import head_angles
 from facemodels.io.images import read_picture
-from facemodels.models.arkit import arkit_curves
+from facemodels.models.arkit import arkit_curves, has_arkit
 from facemodels.models.builtin.expressions import NAMES as ARKIT
 from facemodels.models.load import load_model
 from facemodels.models.morphable import MorphableModel
@@ -79,6 +79,7 @@ class Face:
         origin: Its morphable model, and what else the faces of its method share.
         size: (H, W) of the picture.
         source: The file of the picture, or its pixels, which are not copied; None for a frame of a video.
+        before: Of a face that was transferred to another model, the face as its method gave it.
     """
 
     box: Box
@@ -90,6 +91,7 @@ class Face:
     origin: Origin | None = None
     size: tuple[int, int] | None = None
     source: Path | np.ndarray | None = None
+    before: "Face | None" = None
 
     # The face as numbers.
 
@@ -144,11 +146,13 @@ class Face:
         A network answers a little of everything for a face without expression: the default one 0.05 a curve on average,
         and up to 0.16. What 90 % of neutral faces stay below is measured for each curve and each of these weights, and
         counts as 0 here; what is above is stretched to 0..1. `expression` has the values as they are. For other
-        weights, they are the same.
+        weights, they are the same. A face that was transferred to another model keeps the curves that it had.
 
         Raises:
             InputError: The model's expressions are not ARKit's.
         """
+        if self.before is not None and has_arkit(self.before.model):
+            return self.before.arkit
         curves = self.expression
         neutral = None if self.origin is None else self.origin.neutral
         if neutral is not None:
@@ -294,7 +298,8 @@ class Face:
             changes: Name of a field of `FaceParameters` -> its value for this face, without the batch dimension.
         """
         batched: dict[str, Any] = {name: None if value is None else value[None] for name, value in changes.items()}
-        return replace(self, parameters=self.parameters._replace(**batched))
+        before = None if "expression" in changes else self.before  # whose curves are no longer this face's
+        return replace(self, parameters=self.parameters._replace(**batched), before=before)
 
     def __repr__(self) -> str:
         box = ", ".join(f"{v:.0f}" for v in self.box)

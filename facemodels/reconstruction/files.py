@@ -21,7 +21,7 @@ from facemodels.core.drawing import to_bytes
 from facemodels.core.errors import InputError
 from facemodels.export import mesh_of, write
 from facemodels.io.files import write_atomically
-from facemodels.models.arkit import arkit_curves
+from facemodels.models.arkit import arkit_curves, has_arkit
 from facemodels.models.builtin.expressions import NAMES as ARKIT
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
@@ -196,8 +196,13 @@ OUTPUTS = tuple(dict.fromkeys([*PICTURES, *FILES]))  # the words of --write
 DEFAULT_OUTPUTS = ("overlay", "glb", "coefficients")
 
 
-def check_outputs(words: Sequence[str], model: MorphableModel) -> None:
+def check_outputs(words: Sequence[str], model: MorphableModel, method: MorphableModel | None = None) -> None:
     """Check the words of --write.
+
+    Args:
+        words: The words.
+        model: The model of the faces that are written.
+        method: The method's model, from which faces are transferred; None: the same.
 
     Raises:
         InputError: A word is unknown, there is none, or the model lacks what an output needs.
@@ -206,7 +211,7 @@ def check_outputs(words: Sequence[str], model: MorphableModel) -> None:
         raise InputError(f"--write {unknown[0]}: there are {', '.join(OUTPUTS)}")
     if not words:
         raise InputError(f"--write: nothing to write; there are {', '.join(OUTPUTS)}")
-    if "arkit" in words:
+    if "arkit" in words and not (method is not None and has_arkit(method)):
         try:
             arkit_curves(model, torch.zeros(1, model.num_expression))
         except InputError as error:

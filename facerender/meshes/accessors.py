@@ -13,6 +13,8 @@ from .images import find_file, shown
 from .parsed import MeshError
 
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+LARGEST_JSON = 160 * 2**20  # bytes of a .gltf file, with the buffers in it
+MOST_ENTRIES = 4_000_000  # of JSON; each takes some 60 bytes
 SIZES = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
 
@@ -28,6 +30,13 @@ class Container:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        with path.open("rb") as opened:
+            binary = opened.read(4) == b"glTF"
+        size = path.stat().st_size
+        if not binary and size > LARGEST_JSON:
+            raise MeshError(
+                f"{path}: a text file of {size >> 20:,} MB is not read, {LARGEST_JSON >> 20} at most; export it as .glb"
+            )
         data = path.read_bytes()
         self.size = len(data)
         self.binary: bytes | None = None
@@ -35,6 +44,11 @@ class Container:
             data = self._chunks(data)
         elif path.suffix.lower() == ".glb":
             raise MeshError(f"{path}: not a readable GLB file: it does not begin with glTF; export it again")
+        entries = data.count(b",") + data.count(b"[") + data.count(b"{")
+        if entries > MOST_ENTRIES:
+            raise MeshError(
+                f"{path}: its JSON has {entries:,} entries, {MOST_ENTRIES:,} at most are read; export it again"
+            )
         self.json: dict[str, Any] = json.loads(data)
         if not isinstance(self.json, dict):
             raise MeshError(f"{path}: not a readable glTF file: its JSON is no object; export it again")

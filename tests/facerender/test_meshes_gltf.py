@@ -480,3 +480,15 @@ def test_what_a_scene_does_not_show_is_said(tmp_path):
         glb.load(tmp_path, primitive | {"material": 1}, materials=[{}, {}], extensionsUsed=["EXT_mesh_gpu_instancing"])
     with pytest.warns(MeshWarning, match="a.glb: .* no texture coordinates"):
         glb.load(tmp_path, primitive, **textured(glb))
+
+
+def test_huge_json_is_refused_before_it_fills_memory(tmp_path, monkeypatch):
+    from facerender.meshes import accessors
+
+    (tmp_path / "a.gltf").write_text('{"asset": {"version": "2.0"}, "x": [' + "[]," * 100 + "[]]}")
+    monkeypatch.setattr(accessors, "MOST_ENTRIES", 100)
+    with pytest.raises(MeshError, match="a.gltf: its JSON has 205 entries, 100 at most"):
+        load_mesh(tmp_path / "a.gltf")
+    monkeypatch.setattr(accessors, "LARGEST_JSON", 100)
+    with pytest.raises(MeshError, match="a.gltf: a text file of 0 MB is not read"):
+        load_mesh(tmp_path / "a.gltf")

@@ -14,7 +14,9 @@ import facerender as fr
 from facemodels import InputError
 from facemodels.methods.neutral import measure_neutral, read_neutral
 from facemodels.reconstruction.face import Origin
+from facemodels.reconstruction.files import check_outputs
 from facerender.meshes import load_mesh
+from tests.face_patch import patch
 from tests.stub_method import HEIGHT, WIDTH, ramps
 
 BOX = (110, 60, 210, 190)
@@ -115,6 +117,18 @@ def test_a_model_without_arkits_expressions_says_so(face, stub, monkeypatch):
         _ = face.arkit
     with pytest.raises(InputError, match="has no blend shapes"):
         measure_neutral(stub, 1)
+
+
+def test_a_face_that_was_transferred_to_a_model_without_arkits_expressions_keeps_its_curves(face, stub):
+    other = patch()
+    zero = torch.zeros(other.num_expression)
+    moved = replace(face.with_parameters(expression=zero), origin=Origin(other, "patch"), before=face)
+    assert moved.arkit == face.arkit
+    check_outputs(["arkit"], other, stub.model)
+    with pytest.raises(InputError, match="are not ARKit's"):
+        _ = moved.with_parameters(expression=zero).arkit  # no longer the expression of that face
+    with pytest.raises(InputError, match="--write arkit: the expressions of the model .* are not ARKit's"):
+        check_outputs(["arkit"], other)
 
 
 def test_a_face_without_its_model_says_so(face):
