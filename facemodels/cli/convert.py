@@ -4,7 +4,7 @@ import textwrap
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from facemodels.core.errors import InputError
+from facemodels.core.options import number
 from facemodels.io.files import check_not_inputs
 from facemodels.models.formats import FAMILIES, read
 from facemodels.models.formats.native import write_native
@@ -33,15 +33,12 @@ families, and what to give:
         type=Path,
         help="a name ending in .safetensors; an existing file is replaced once the new one is complete",
     )
-    parser.add_argument("--identity", type=int, metavar="K", help="keep only the first K identity modes")
-    parser.add_argument("--expression", type=int, metavar="K", help="keep only the first K expression modes")
+    parser.add_argument("--identity", type=number(int, 0), metavar="K", help="keep only the first K identity modes")
+    parser.add_argument("--expression", type=number(int, 0), metavar="K", help="keep only the first K expression modes")
 
 
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
-    for name in ("identity", "expression"):
-        if getattr(options, name) is not None and getattr(options, name) < 0:
-            raise InputError(f"--{name} must be 0 or more, got {getattr(options, name)}")
     check_not_inputs([options.output], [options.input])
     data = read_data(options.input)
     kept = truncated(data, options.identity, options.expression)

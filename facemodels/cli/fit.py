@@ -18,6 +18,7 @@ from torch import Tensor
 from facemodels.cli.fit_pictures import draw_mesh_error, draw_mesh_fit, draw_photo_fit
 from facemodels.core.alignment import Similarity
 from facemodels.core.errors import InputError
+from facemodels.core.options import number
 from facemodels.core.rotation import head_angles
 from facemodels.core.surface import ClosestPoints
 from facemodels.fitting.judge import FitWarning
@@ -85,14 +86,14 @@ a shape that is no face) is written too, but is said, and the exit code is 1."""
     )
     parser.add_argument(
         "--focal",
-        type=float,
+        type=number(float, 0, within=True, infinite=math.inf),
         default=math.inf,
         metavar="PIXELS",
         help="focal length of the photo, for faces near the camera (default: no perspective)",
     )
     parser.add_argument(
         "--iterations",
-        type=int,
+        type=number(int, 0),
         metavar="N",
         help="iterations of the last stage (default: 400 for a photo, 30 for a mesh); 0 for a photo: only landmarks",
     )
@@ -124,10 +125,6 @@ def run(options: Namespace) -> int:
     unknown = [suffix for suffix in options.mesh if suffix not in SUFFIXES]
     if unknown:
         raise InputError(f"--mesh {unknown[0]}: meshes are written as {', '.join(SUFFIXES)}")
-    if options.iterations is not None and options.iterations < 0 or not options.focal > 0:
-        raise InputError(
-            f"--iterations must be 0 or more and --focal above 0, got {options.iterations} and {options.focal}"
-        )
     if not options.input.is_file():
         raise no_such_file(options.input)
     model = load_model(options.model)

@@ -1,7 +1,7 @@
 """facemodels COMMAND: the list of commands. Each has a module, which adds its arguments and does the work.
 
 Exit codes: 0 done; 1 an input or value that cannot be used, or a package that is missing; 2 an option or command that
-does not exist; 130 stopped by Ctrl-C.
+does not exist, or a number out of its range; 130 stopped by Ctrl-C.
 """
 
 import argparse

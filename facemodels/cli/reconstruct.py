@@ -3,7 +3,6 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from facemodels.cli.options import number
 from facemodels.cli.reconstruct_inputs import KnownFaces, sort_inputs, unique_names
 from facemodels.cli.reconstruct_outputs import (
     CoefficientTransfer,
@@ -13,6 +12,7 @@ from facemodels.cli.reconstruct_outputs import (
 from facemodels.cli.reconstruct_photos import reconstruct_photos
 from facemodels.cli.reconstruct_videos import reconstruct_video
 from facemodels.core.errors import InputError
+from facemodels.core.options import number
 from facemodels.io.files import check_writable
 from facemodels.io.results import result_folder
 from facemodels.io.video import VIDEO_SUFFIXES
@@ -106,7 +106,10 @@ the next run on their folder; other files that are in the way are kept as NAME~.
         help='JSON, {"photo.jpg": [[x0, y0, x1, y1], ...]} in pixels; faces of these photographs are not detected',
     )
     parser.add_argument(
-        "--threshold", type=number(float, 0, 1, within=True), default=0.5, help="minimum score of a detected face, 0..1 (default: 0.5)"
+        "--threshold",
+        type=number(float, 0, 1, within=True),
+        default=0.5,
+        help="minimum score of a detected face, 0..1 (default: 0.5)",
     )
     parser.add_argument(
         "--every",

@@ -8,6 +8,7 @@ import torch
 
 from facemodels.core import drawing
 from facemodels.core.errors import InputError
+from facemodels.core.options import number
 from facemodels.core.progress import progress
 from facemodels.io.files import check_not_inputs
 from facemodels.io.images import write_picture
@@ -30,12 +31,18 @@ def configure(parser: ArgumentParser) -> None:
         help="the picture, .png or .jpg: each person neutral from the front, then with an expression from the side",
     )
     parser.add_argument("--model", default="builtin", help="builtin, or a model file (default: builtin)")
-    parser.add_argument("--count", type=int, default=32, metavar="N", help="number of people (default: 32)")
-    parser.add_argument("--columns", type=int, default=4, metavar="N", help="people in a row (default: 4)")
+    parser.add_argument("--count", type=number(int, 1), default=32, metavar="N", help="number of people (default: 32)")
+    parser.add_argument("--columns", type=number(int, 1), default=4, metavar="N", help="people in a row (default: 4)")
     parser.add_argument(
-        "--size", type=int, default=224, metavar="PIXELS", help="height and width of a face (default: 224)"
+        "--size",
+        type=number(int, 16, 2048),
+        default=224,
+        metavar="PIXELS",
+        help="height and width of a face (default: 224)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed gives other people (default: 0)")
+    parser.add_argument(
+        "--seed", type=number(int, 0), default=0, metavar="N", help="another seed gives other people (default: 0)"
+    )
     parser.add_argument("--clay", action="store_true", help="shapes without color")
     parser.add_argument(
         "--viewer", type=Path, metavar="FILE", help="also write the mean face as an HTML viewer with sliders"
@@ -44,11 +51,6 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
-    if options.count < 1 or options.columns < 1 or not 16 <= options.size <= 2048:
-        raise InputError(
-            "--count and --columns must be at least 1 and --size 16 to 2048, "
-            f"got {options.count}, {options.columns} and {options.size}"
-        )
     if options.output.suffix.lower() not in _PICTURE_SUFFIXES:
         raise InputError(f"{options.output}: pictures are written as .png or .jpg")
     check_not_inputs([options.output, options.viewer], [options.model])

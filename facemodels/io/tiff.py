@@ -55,14 +55,14 @@ def read_numbers(
         channels = page.samplesperpixel
         gray = page.photometric in (_GRAY_WHITE_IS_0, _GRAY)
         dtype = np.dtype(page.dtype) if page.dtype is not None else None
-        kind = f"{page.photometric} of {channels} channels and type {dtype}"
+        kind = f"{page.photometric} of {channels} channels and type {dtype}"[:80]
         usual = channels in ((1, 2) if gray else (3, 4)) and (gray or page.photometric == _RGB)
         if dtype is None or dtype.str[1:] not in _TYPES or not usual or page.imagedepth != 1:
             raise InputError(
                 f"{name}: expected a gray or RGB picture, found a TIFF file of {kind}; save it as PNG or JPEG"
             )
         if page.compression not in (_NONE, *_DEFLATE) or page.predictor not in (1, 2):
-            how = getattr(page.compression, "name", page.compression)
+            how = str(getattr(page.compression, "name", page.compression))[:40]
             raise InputError(
                 f"{name}: a TIFF file of {dtype} compressed by {how}, which is not read; save it without compression"
             )

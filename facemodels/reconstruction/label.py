@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facemodels.core.errors import InputError
+from facemodels.core.options import number
 from facemodels.core.progress import progress
 from facemodels.data.cache import name_list
 from facemodels.io.files import atomic_write
@@ -103,14 +104,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m facemodels.reconstruction.label",
         description="Write the landmarks of the largest face of each photograph of a folder beside it, as photo.txt, "
-        "for training. Landmark files that are there already stay as they are.",
+        "for training. Landmark files that are there already stay as they are. The exit code is 0 if every picture "
+        "has landmarks now; the others are named.",
         epilog="example: python -m facemodels.reconstruction.label PHOTOS && facemodels train dasl --set wild=PHOTOS",
     )
     parser.add_argument("folder", type=Path, metavar="PHOTOS", help="a folder of photographs")
     parser.add_argument(
         "--method", metavar="METHOD", help="shipped weights or a checkpoint (default: the best shipped weights)"
     )
-    parser.add_argument("--threshold", type=float, default=0.5, help="minimum score of a detected face (default: 0.5)")
+    parser.add_argument(
+        "--threshold",
+        type=number(float, 0, 1, within=True),
+        default=0.5,
+        help="minimum score of a detected face (default: 0.5)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
     options = parser.parse_args(arguments)
     try:
@@ -119,12 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     for reason in labels.without.values():
-        print(reason, file=sys.stderr)
+        print(f"{parser.prog}: {reason}", file=sys.stderr)
     print(
         f"{options.folder}: {len(labels.written)} landmark files written, {len(labels.present)} were there, "
         f"{len(labels.without)} pictures have none"
     )
-    return 0
+    return 1 if labels.without else 0
 
 
 if __name__ == "__main__":

@@ -119,7 +119,6 @@ def test_command_fits_a_mesh(tmp_path, model_file, capsys):
         (["photo.png"], "needs landmarks"),
         (["photo.png", "--landmarks", "wrong.txt"], "68"),
         (["photo.png", "--mesh", ".fbx"], ".fbx"),
-        (["photo.png", "--focal", "-1"], "--focal"),
         (["broken.png", "--landmarks", "wrong.txt"], "not a readable picture"),
         (["broken.ply"], "broken.ply"),
     ],

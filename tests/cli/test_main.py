@@ -59,6 +59,32 @@ def test_wrong_options_exit_with_2(arguments, capsys):
     assert stopped.value.code == 2 and "usage: facemodels" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("reconstruct a.png -o out --threshold 0", "--threshold: expected a number, above 0 and below 1; found 0"),
+        ("reconstruct a.png -o out --threshold nan", "--threshold: expected a number, above 0 and below 1; found nan"),
+        (
+            "reconstruct a.png -o out --threshold 50%",
+            "--threshold: expected a number, above 0 and below 1; found '50%'",
+        ),
+        ("reconstruct a.png -o out --smooth nan", "--smooth: expected a number, 0 or more; found nan"),
+        ("reconstruct a.png -o out --smooth=-1", "--smooth: expected a number, 0 or more; found -1"),
+        ("reconstruct a.png -o out --smooth inf", "--smooth: expected a number, 0 or more, at most 1e+09; found inf"),
+        ("reconstruct a.png -o out --every 0", "--every: expected a whole number, 1 or more; found 0"),
+        ("fit a.png -o out --focal 0", "--focal: expected a number, above 0; found 0"),
+        ("fit a.png -o out --iterations=-1", "--iterations: expected a whole number, 0 or more; found -1"),
+        ("sheet -o x.png --count 0", "--count: expected a whole number, 1 or more; found 0"),
+        ("sheet -o x.png --size 5000", "--size: expected a whole number, 16 to 2048; found 5000"),
+        ("convert builtin x.safetensors --identity=-1", "--identity: expected a whole number, 0 or more; found -1"),
+    ],
+)
+def test_numbers_out_of_their_range_exit_with_2_and_one_sentence(words, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words.split())
+    assert stopped.value.code == 2 and capsys.readouterr().err.endswith(f"error: argument {said}\n")
+
+
 def test_ctrl_c_exits_with_130(capsys, monkeypatch):
     def interrupted(options):
         raise KeyboardInterrupt

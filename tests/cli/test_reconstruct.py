@@ -204,7 +204,6 @@ def test_a_box_that_cannot_be_cut_out_stops_its_own_photograph_alone(stub, tmp_p
         (["--write", "overlay,hologram"], "--write hologram: there are overlay"),
         (["--write", ","], "--write: nothing to write"),
         (["--device", "banana"], "must be cpu, cuda or auto, got 'banana'"),
-        (["--threshold", "2"], "--threshold must be in 0..1"),
         (["--boxes", "nowhere.json"], "nowhere.json: expected"),
         (["--landmarks", "nowhere.pts"], "nowhere.pts: there is no such landmark file"),
     ],

@@ -41,7 +41,6 @@ def test_heads_are_shown_up_to_the_crown_wherever_their_origin_lies(face, offset
     "arguments, words",
     [
         (["-o", "x.gif"], "pictures are written as .png or .jpg"),
-        (["-o", "x.png", "--count", "0"], "--count"),
         (["-o", "x.png", "--model", "missing.pkl"], "missing.pkl"),
     ],
 )

@@ -47,7 +47,7 @@ def test_the_command_names_what_has_no_landmarks(found, tmp_path, capsys):
     for name in ("a.png", "b.png"):
         picture(tmp_path / name)
     (tmp_path / "b.png").write_bytes(b"")
-    assert label.main([str(tmp_path), "--method", "pgn"]) == 0
+    assert label.main([str(tmp_path), "--method", "pgn"]) == 1
     said = capsys.readouterr()
     assert "1 landmark files written, 0 were there, 1 pictures have none" in said.out and "b.png" in said.err
 
