@@ -163,6 +163,8 @@ def run(options: Namespace) -> int:
         )
     for message in problems:
         print_problem(message)
+    if clips and not photos and options.landmarks is not None:
+        raise InputError(f"{options.landmarks}: --landmarks are for photographs; the faces of videos are detected")
     if len(photos) > 1 and options.landmarks is not None and not options.landmarks.is_dir():
         raise InputError(
             f"{options.landmarks}: landmarks of one photograph, and there are {len(photos)}; give a folder with a file "

@@ -1,5 +1,6 @@
 """What `facemodels reconstruct` reads: pictures, folders, videos and webcams, and known boxes and landmarks."""
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -10,7 +11,7 @@ from facemodels.core.crops import Box
 from facemodels.io.boxes import read_boxes
 from facemodels.io.files import no_such_file
 from facemodels.io.images import PICTURE_SUFFIXES
-from facemodels.io.landmarks import check_inside, read_faces, sidecar
+from facemodels.io.landmarks import LANDMARK_SUFFIXES, check_inside, read_faces, sidecar
 from facemodels.io.results import earlier_results, is_result
 from facemodels.io.video import VIDEO_SUFFIXES, is_video
 
@@ -48,7 +49,9 @@ def sort_inputs(words: list[str]) -> Inputs:
         elif not word:  # Path("") is the current folder
             problems.append("an input is empty, perhaps a variable of the shell that is not set")
         elif path.is_dir():
-            files = [f for f in sorted(path.rglob("*")) if f.is_file() and not f.name.startswith(".")]
+            entries = [f for f in sorted(path.rglob("*")) if not f.name.startswith(".")]
+            odd = [f"{f.relative_to(path).as_posix()} ({what})" for f in entries if (what := _unread(f))]
+            files = [f for f in entries if f.is_file()]
             known = {folder: earlier_results(folder) for folder in {f.parent for f in files}}
             results = {f for f in files if is_result(f, known[f.parent])}
             shown = sum(f.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES) for f in results)
@@ -59,12 +62,21 @@ def sort_inputs(words: list[str]) -> Inputs:
             pictures = {f: None for f in files if f.suffix.lower() in PICTURE_SUFFIXES and f not in videos}
             photos += pictures
             clips += videos
-            others = [f.relative_to(path).as_posix() for f in files if f not in pictures and f not in videos]
+            named = {f.with_suffix("") for f in pictures}  # landmarks lie beside their pictures
+            others = odd + [
+                f.relative_to(path).as_posix()
+                for f in files
+                if f not in pictures
+                and f not in videos
+                and not (f.suffix.lower() in LANDMARK_SUFFIXES and f.with_suffix("") in named)
+            ]
             if not pictures and not videos:
                 held = f"; it holds {_first(others)}" if others else ""
                 problems.append(f"{path}: a folder without pictures (.jpg, .png, ...) or videos (.mp4, ...){held}")
             elif others:
                 notes.append(f"{path}: passed over: {_first(others)}")
+        elif what := _unread(path):
+            problems.append(f"{path}: expected a file or folder, found {what}")
         elif not path.is_file():
             problems.append(str(no_such_file(word, "file or folder")))
         elif is_video(path):
@@ -72,6 +84,23 @@ def sort_inputs(words: list[str]) -> Inputs:
         else:
             photos.append(path)
     return Inputs(list(dict.fromkeys(photos)), list(dict.fromkeys(clips)), problems, notes)
+
+
+def _unread(path: Path) -> str | None:
+    """What an entry of a folder is that is neither a file nor a folder that is searched; None for these."""
+    if path.is_symlink() and not path.exists():
+        return "a broken link"
+    if path.is_dir():
+        if path.is_symlink():
+            return "a link to a folder"
+        return None if os.access(path, os.R_OK | os.X_OK) else "a folder that may not be read"
+    if path.is_fifo():
+        return "a pipe"
+    if path.is_socket():
+        return "a socket"
+    if path.is_char_device() or path.is_block_device():
+        return "a device"
+    return None
 
 
 def _first(names: list[str]) -> str:

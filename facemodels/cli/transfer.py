@@ -73,7 +73,13 @@ the output holds the same arrays for the other model."""
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
     if options.onto is not None:
+        if given := [f"--{name}" for name, value in (("from", options.source), ("to", options.target)) if value]:
+            raise InputError(
+                f"{' and '.join(given)}: for coefficients; with two photographs, the method says which model it is"
+            )
         return transfer_expression(options.input, options.onto, options.output, options.method)
+    if options.method is not None:
+        raise InputError("--method: for photographs; coefficients have --from and --to")
     if options.source is None or options.target is None:
         raise InputError(
             f"{options.input}: coefficients need --from and --to, the models; of photographs give two, SOURCE and "

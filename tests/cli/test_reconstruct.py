@@ -521,6 +521,38 @@ def test_landmarks_in_another_order_than_the_faces_are_said(stub, tmp_path, monk
     assert (tmp_path / "out" / "a_pose.png").exists()
 
 
+def test_landmarks_of_a_video_are_refused(stub, tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "a.mp4", 2)
+    np.savetxt(tmp_path / "a.txt", np.zeros((68, 2)))
+    words = [tmp_path / "a.mp4", "-o", tmp_path / "out", "--landmarks", tmp_path / "a.txt"]
+    assert run_reconstruct(stub, monkeypatch, *words) == 1
+    assert "a.txt: --landmarks are for photographs" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes and links in folders")
+def test_what_is_no_file_in_a_folder_is_named_and_landmarks_beside_pictures_are_not(
+    stub, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(ramps()).save(folder / "a.png")
+    for name in ("a.txt", "a.pts", "other.txt"):
+        (folder / name).write_text("1 2\n")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (folder / "linked").symlink_to(tmp_path)
+    assert run_reconstruct(stub, monkeypatch, folder, "-o", tmp_path / "out", "--write", "pose") == 0
+    assert capsys.readouterr().err == (
+        f"facemodels reconstruct: {folder}: passed over: broken.jpg (a broken link), linked (a link to a folder), "
+        "pipe.jpg (a pipe), other.txt\n"
+    )
+    single = [folder / "pipe.jpg", folder / "broken.jpg"]
+    assert run_reconstruct(stub, monkeypatch, *single, "-o", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "pipe.jpg: expected a file or folder, found a pipe" in said and "broken.jpg: expected a file or" in said
+
+
 def test_an_empty_list_of_boxes_is_said_with_its_file(stub, tmp_path, monkeypatch, capsys):
     Image.fromarray(ramps()).save(tmp_path / "a.png")
     (tmp_path / "boxes.json").write_text('{"a.png": []}')

@@ -144,6 +144,19 @@ def test_a_file_that_is_not_there_is_named_before_the_work(tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.png", "b.png", "--from", "builtin"], "--from: for coefficients"),
+        (["a.png", "b.png", "--from", "builtin", "--to", "x"], "--from and --to: for coefficients"),
+        (["a.npz", "--from", "builtin", "--to", "x", "--method", "pgn"], "--method: for photographs"),
+    ],
+)
+def test_an_option_of_the_other_kind_of_transfer_is_refused(words, said, capsys):
+    assert main(["transfer", *words, "-o", "out"]) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_coefficients_are_never_written_over_those_that_are_read(files, capsys):
     before = (files / "in.npz").read_bytes()
     words = [str(files / "in.npz"), "--from", str(files / "a.safetensors"), "--to", str(files / "b.safetensors")]
