@@ -18,6 +18,7 @@ from facemodels.io.files import check_not_inputs, write_atomically
 from facemodels.methods import shipped
 from facemodels.models.builtin.expressions import NAMES as ARKIT
 from facemodels.models.formats import model_files, read
+from facemodels.models.model_data import regions_of
 
 
 class OptionalPackage(NamedTuple):
@@ -82,7 +83,7 @@ def describe_model(name: str) -> dict[str, Any]:
     """
     data = read_data(name)
     size = (data.mean.max(0) - data.mean.min(0)).tolist()
-    regions = {region: len(vertices) for region, vertices in data.regions.items()}
+    regions = {region: len(vertices) for region, vertices in regions_of(data).items()}
     has = data.has_landmark
     return {
         "name": data.name,

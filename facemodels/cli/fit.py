@@ -52,9 +52,15 @@ def configure(parser: ArgumentParser) -> None:
   facemodels fit scan.ply -o out
       a mesh in any unit and orientation
 
-The folder gets overlay.png (the photo with landmarks, the fit over the photo, the shape),
-error.png, face.glb and face.html (the mesh with its expressions, and a viewer), coefficients.npz
-and coefficients.json. A fit that cannot be right (landmarks far off, in another order or mirrored;
+The folder gets:
+  overlay.png    of a photo, cut out around the face: its landmarks, given in green and fitted in
+                 red; the fit in its light (without colors of the model: in one color); the shape.
+                 Of a mesh: the mesh, and below it the fit, from three sides
+  error.png      where the fit is how far from the photo's colors, or from the mesh
+  face.glb       the mesh with its expressions; face.html shows it in a browser
+  coefficients.npz and coefficients.json
+
+A fit that cannot be right (landmarks far off, in another order or mirrored;
 a shape that is no face) is written too, but is said, and the exit code is 1."""
     parser.add_argument(
         "input",

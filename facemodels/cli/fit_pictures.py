@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import facerender as fr
-from facemodels.core.drawing import CLAY, frame, portrait, tile, to_bytes
+from facemodels.core.drawing import BACKGROUND, CLAY, frame, portrait, tile, to_bytes
 from facemodels.fitting.photo import PRESET
 from facemodels.fitting.raster import crop_photo, face_triangles, linear_photo
 from facemodels.fitting.result import Fit
@@ -44,6 +44,7 @@ def draw_photo_fit(
     x, y = ((outline.amax(0) + outline.amin(0) - side) / 2).tolist()
     camera = fit.camera.resampled(PANEL / side, (x, y), (PANEL, PANEL))
     picture, inside = crop_photo(linear_photo(photo).to(vertices.device), (x, y), side, PANEL)
+    picture = torch.where(inside[..., None], picture, picture.new_tensor(BACKGROUND))
     clip = camera.clip(vertices)
     normals = fr.vertex_normals(vertices, model.topology) @ camera.rotation.transpose(-1, -2)
 

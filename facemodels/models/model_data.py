@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import NUM_CONTOUR, NUM_LANDMARKS
+from facemodels.core.landmarks import NOSE_TIP, NUM_CONTOUR, NUM_LANDMARKS
 
 SMALLEST, LARGEST = 60.0, 5000.0  # mm that a mean face extends along one axis: half a face, and more than a body
 CLEAR = 0.5  # of `outwardness`
+FACE_RADIUS = 95.0  # mm around the tip of the nose: the crop of the MICC Florence protocol
+_FACE_ALONE = 0.75  # share of the triangles within this radius from which on a mesh is a face without its head
 _COLORS = (-1.0, 2.0)  # an albedo that is meant to be in 0..1; sRGB bytes go to 255
 
 
@@ -68,7 +70,7 @@ class ModelData:
         uv: float32 [T,2], texture coordinates, (0, 0) at the lower left; None for a model without.
         uv_faces: int32 [F,3], the corners of the faces in `uv`.
         regions: name -> int32 vertices ("face", "nose", ...), or a bool [V] that says which. The region "face" is what
-            models are fitted to and measured on.
+            models are fitted to and measured on; where it is missing, a `MorphableModel` has `face_region`'s.
         symmetry: int32 [V], the mirror image of each vertex; None where it is not known.
         skeleton: joints; None for a model without.
         source: where the model came from.
@@ -294,6 +296,34 @@ def outwardness(faces: np.ndarray, mean: np.ndarray) -> float:
     back = (low + high) / 2 - [0, 0, (high - low).max() / 2]
     away = (np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * (corners.mean(1) - back)).sum(1)
     return float(away.sum() / max(np.abs(away).sum(), np.finfo(float).tiny))
+
+
+def face_region(
+    mean: np.ndarray, landmark_index: np.ndarray | None, landmark_weights: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The region "face" of a model that names none: the vertices within 95 mm of the tip of the nose.
+
+    Returns:
+        {"face": int32 vertices}, or {} for a model without that landmark.
+    """
+    if landmark_index is None or landmark_weights is None or not landmark_weights[NOSE_TIP].any():
+        return {}
+    tip = (mean[landmark_index[NOSE_TIP]] * landmark_weights[NOSE_TIP][:, None]).sum(0)
+    return {"face": np.flatnonzero(np.linalg.norm(mean - tip, axis=1) <= FACE_RADIUS).astype(np.int32)}
+
+
+def regions_of(data: ModelData) -> dict[str, np.ndarray]:
+    """The regions of a model, int32 vertices.
+
+    Where the model names no "face", it is `face_region`'s; all vertices of a mesh that is little more than a face.
+    """
+    found = {} if "face" in data.regions else face_region(data.mean, data.landmark_index, data.landmark_weights)
+    if not found:
+        return data.regions
+    inside = np.isin(data.faces, found["face"]).all(1)
+    if not inside.any() or inside.mean() > _FACE_ALONE:
+        found = {"face": np.arange(len(data.mean), dtype=np.int32)}
+    return data.regions | found
 
 
 def turned_over(faces: np.ndarray) -> np.ndarray:

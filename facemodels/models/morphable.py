@@ -19,7 +19,7 @@ from facemodels.core.contour import contour_lines, moving_contour
 from facemodels.core.landmarks import CONTOUR, INNER, OUTER_CORNERS
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import gather_points
-from facemodels.models.model_data import ModelData
+from facemodels.models.model_data import ModelData, regions_of
 from facerender import Topology
 from facerender.color import to_linear
 
@@ -159,7 +159,7 @@ class MorphableModel(nn.Module):
         self._buffer("uv", data.uv)
         self._buffer("uv_faces", data.uv_faces)
         self._buffer("symmetry", data.symmetry)
-        self.regions = {k: torch.from_numpy(v).long() for k, v in data.regions.items()}
+        self.regions = {k: torch.from_numpy(v).long() for k, v in regions_of(data).items()}
         s = data.skeleton
         self.joints = () if s is None else tuple(s.names[1:])
         self.parents = () if s is None else tuple(int(p) for p in s.parents)

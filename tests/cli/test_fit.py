@@ -6,10 +6,14 @@ import re
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 import trimesh
 
+from facemodels.cli.fit_pictures import draw_photo_fit
 from facemodels.cli.main import main
+from facemodels.core.drawing import BACKGROUND, to_bytes
 from facemodels.export import Mesh, write
+from facemodels.fitting.photo import fit_image
 from facemodels.models.formats.native import write_native
 from tests.face_patch import patch, patch_data
 from tests.synthetic_faces import rendered, scanned
@@ -64,6 +68,18 @@ def test_command_fits_a_photo_with_the_landmarks_beside_it(tmp_path, model_file,
         "face.ply",
         "overlay.png",
     ]
+
+
+def test_what_lies_outside_the_photo_is_drawn_in_one_color():
+    model = patch()
+    picture, _, _, _, landmarks = rendered(model, seed=7)
+    marks = landmarks.numpy()
+    cut = int(marks[:, 1].min()) - 2  # rows above the brows
+    picture, marks = picture[cut:], marks - [0, cut]
+    fit = fit_image(picture, marks, model, "static", iterations=0, progress=False)
+    overlay, _ = draw_photo_fit(picture, marks, fit, model)
+    wanted = to_bytes(torch.tensor(BACKGROUND))
+    assert (overlay[0, :512] == wanted).all() and (overlay[300, 200:300] != wanted).any()
 
 
 def test_command_fits_a_mesh(tmp_path, model_file, capsys):

@@ -8,6 +8,7 @@ import torch
 
 from facemodels import InputError, MorphableModel, Skeleton
 from facemodels.core.rotation import axis_angle_rotation
+from facemodels.models.builtin import builtin_data
 from facemodels.models.model_data import truncated
 from facemodels.models.morphable import blend, skin
 from tests.face_patch import patch_data
@@ -137,6 +138,17 @@ def test_a_mask_of_a_region_becomes_its_vertices():
     regions = tiny(regions={"face": mask, "nose": [5, 4]}).regions
     assert regions["face"].tolist() == np.flatnonzero(mask).tolist() and regions["nose"].tolist() == [5, 4]
     assert regions["face"].dtype == regions["nose"].dtype == np.int32
+
+
+def test_a_model_that_names_no_face_has_one_around_the_tip_of_the_nose():
+    head = builtin_data()
+    bare = MorphableModel(replace(head, regions={}))
+    tip = head.landmark_weights[30] @ head.mean[head.landmark_index[30]]
+    near = np.flatnonzero(np.linalg.norm(head.mean - tip, axis=1) <= 95)
+    np.testing.assert_array_equal(bare.regions["face"], near)
+    assert 0.75 < np.isin(head.regions["face"], near).mean() and len(near) < 0.8 * len(head.mean)
+    assert replace(head, regions={}).regions == {}  # data is not added to: its vertices may be put in another order
+    assert MorphableModel(tiny(landmark_index=None, landmark_weights=None)).regions == {}
 
 
 def test_landmarks_may_be_one_vertex_each():

@@ -25,8 +25,8 @@ from facemodels.core.landmarks import NUM_LANDMARKS
 from facemodels.io.files import Shape, existing_file, input_error, take_arrays
 from facemodels.io.matfile import read_mat
 from facemodels.models.formats.build import build, from_one_based
-from facemodels.models.formats.layout import face_region, modes, outward, points
-from facemodels.models.model_data import ModelData, vertex_landmarks
+from facemodels.models.formats.layout import modes, outward, points
+from facemodels.models.model_data import ModelData, face_region, vertex_landmarks
 
 MICROMETERS, DECIMETERS = 1e-3, 100.0  # in millimeters
 LICENSE = "Basel Face Model, University of Basel: research only, not to be passed on"

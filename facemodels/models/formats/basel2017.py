@@ -17,8 +17,8 @@ from facemodels.core.errors import InputError, one_line
 from facemodels.core.landmarks import NUM_LANDMARKS
 from facemodels.io.files import DEFLATE_LIMIT, Shape, existing_file, input_error, take_arrays
 from facemodels.models.formats.build import build, check_vertices
-from facemodels.models.formats.layout import face_region, modes, outward, points
-from facemodels.models.model_data import ModelData, vertex_landmarks
+from facemodels.models.formats.layout import modes, outward, points
+from facemodels.models.model_data import ModelData, face_region, vertex_landmarks
 
 EXPECTED = "a Basel Face Model of 2017 or 2019 (.h5)"
 LICENSE = "Basel Face Model, University of Basel: research only, not to be passed on"

@@ -25,9 +25,9 @@ from facemodels.core.landmarks import NUM_CONTOUR, NUM_LANDMARKS
 from facemodels.io.files import Shape, input_error, take_arrays
 from facemodels.io.pickles import read_object_npy, read_pickle
 from facemodels.models.formats.build import build, check_vertices
-from facemodels.models.formats.layout import face_region, outward
+from facemodels.models.formats.layout import outward
 from facemodels.models.formats.obj import read_obj
-from facemodels.models.model_data import ModelData, Skeleton
+from facemodels.models.model_data import ModelData, Skeleton, face_region
 
 METERS = 1000.0  # in millimeters
 IDENTITY = 300

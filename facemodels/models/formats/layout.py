@@ -6,10 +6,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.spatial import cKDTree
 
-from facemodels.core.landmarks import NOSE_TIP
 from facemodels.models.model_data import CLEAR, outwardness, turned_over
-
-FACE_RADIUS = 95.0  # mm around the tip of the nose: the crop of the MICC Florence protocol
 
 
 def points(column: Any, scale: float) -> np.ndarray:
@@ -64,20 +61,6 @@ def outward(faces: np.ndarray, mean: np.ndarray, clockwise: bool) -> np.ndarray:
     found = outwardness(faces, mean)
     swap = found < 0 if abs(found) > CLEAR else clockwise
     return turned_over(faces) if swap else np.ascontiguousarray(faces)
-
-
-def face_region(
-    mean: np.ndarray, landmark_index: np.ndarray | None, landmark_weights: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    """The region "face" of a model whose file names none: the vertices within 95 mm of the tip of the nose.
-
-    Returns:
-        {"face": int32 vertices}, or {} for a model without that landmark.
-    """
-    if landmark_index is None or landmark_weights is None or not landmark_weights[NOSE_TIP].any():
-        return {}
-    tip = (mean[landmark_index[NOSE_TIP]] * landmark_weights[NOSE_TIP][:, None]).sum(0)
-    return {"face": np.flatnonzero(np.linalg.norm(mean - tip, axis=1) <= FACE_RADIUS).astype(np.int32)}
 
 
 def mirror(mean: np.ndarray, polygons: np.ndarray, tolerance: float = 0.5) -> np.ndarray | None:

@@ -21,8 +21,8 @@ import numpy as np
 from facemodels.core.landmarks import NUM_LANDMARKS
 from facemodels.io.files import existing_file, input_error
 from facemodels.models.formats.build import build, check_vertices
-from facemodels.models.formats.layout import face_region, modes, outward, points
-from facemodels.models.model_data import ModelData, vertex_landmarks
+from facemodels.models.formats.layout import modes, outward, points
+from facemodels.models.model_data import ModelData, face_region, vertex_landmarks
 
 EXPECTED = "a Surrey model or other eos model (.bin)"
 LICENSE = "Surrey Face Model, University of Surrey: non-commercial (other models in this format: their own)"

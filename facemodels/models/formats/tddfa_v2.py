@@ -21,8 +21,8 @@ from facemodels.io.files import Shape, input_error, take_arrays
 from facemodels.io.pickles import read_object_npy, read_pickle
 from facemodels.models.formats.basel2009 import LICENSE, MICROMETERS, read_uv
 from facemodels.models.formats.build import build, check_vertices
-from facemodels.models.formats.layout import face_region, modes, outward, points
-from facemodels.models.model_data import ModelData, vertex_landmarks
+from facemodels.models.formats.layout import modes, outward, points
+from facemodels.models.model_data import ModelData, face_region, vertex_landmarks
 
 POSE = 12  # parameters of the pose, before those of identity
 IDENTITY = 40
