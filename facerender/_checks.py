@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any, ParamSpec, TypeVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,41 @@ def describe(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return f"{dtype_name(value.dtype)} {list(value.shape)}"
     return f"{type(value).__name__} {value!r}"
+
+
+_MOST_SHOWN = 6  # items of a container that are shown
+
+
+def brief_repr(cls: type[T]) -> type[T]:
+    """Give a dataclass or named tuple a `repr` of one line: dtypes and shapes of its tensors and arrays, not their
+    numbers; the sizes of long lists; and nothing of members that are None."""
+    names = getattr(cls, "_fields", None) or tuple(cls.__dataclass_fields__)  # type: ignore[attr-defined] # of those
+
+    def __repr__(self: object) -> str:
+        values = {name: getattr(self, name) for name in names}
+        shown = ", ".join(f"{name}={_brief(value)}" for name, value in values.items() if value is not None)
+        return f"{cls.__name__}({shown})"
+
+    cls.__repr__ = __repr__  # type: ignore[method-assign] # a method all the same
+    return cls
+
+
+def _brief(value: object) -> str:
+    """A value inside a `repr` of one line."""
+    if isinstance(value, torch.Tensor):
+        return describe(value)
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {list(value.shape)}"
+    if isinstance(value, (bytes, bytearray)):
+        return f"{len(value)} bytes"
+    if isinstance(value, (list, tuple, dict, set, frozenset)) and not hasattr(value, "_fields"):
+        if len(value) > _MOST_SHOWN:
+            return f"{type(value).__name__} of {len(value)}"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key!r}: {_brief(item)}" for key, item in value.items()) + "}"
+        items = ", ".join(map(_brief, value))
+        return f"[{items}]" if isinstance(value, list) else f"({items})"
+    return repr(value)
 
 
 def shape_text(shape: Sequence[str | int | EllipsisType]) -> str:

@@ -6,12 +6,22 @@ import torch
 from torch import Tensor
 
 from ._autograd import Op, no_double_backward
-from ._checks import GEOMETRY, check_choice, check_device, check_faces, check_size, check_tensor, full_precision
+from ._checks import (
+    GEOMETRY,
+    brief_repr,
+    check_choice,
+    check_device,
+    check_faces,
+    check_size,
+    check_tensor,
+    full_precision,
+)
 from .topology import Faces, faces_of
 
 CULL = ("none", "back", "front")
 
 
+@brief_repr
 class Fragments(NamedTuple):
     """What `rasterize` returns. With ``layers=K`` above 1 every member has a layer axis after W, nearest first.
 

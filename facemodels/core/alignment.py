@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from facerender._checks import brief_repr
 
+
+@brief_repr
 class Similarity(NamedTuple):
     """x -> scale * rotation @ x + translation.
 

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.rotation import axis_angle_rotation
+from facerender._checks import brief_repr
 from facerender.camera import euler_rotation, to_pixels
 
 POSE = 6  # parameters of a step of the pose: log scale, a rotation vector applied after the rotation, translation x, y
 
 
+@brief_repr
 @dataclass(frozen=True)
 class Camera:
     """Scaled orthography or, with a finite focal length, perspective.

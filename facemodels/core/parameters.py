@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from facerender._checks import brief_repr
+
 
 def flip_y(points: Tensor, height: float) -> Tensor:
     """Turn rows, counted from the top of a picture, into heights above its lower edge, or back.
@@ -22,6 +24,7 @@ def flip_y(points: Tensor, height: float) -> Tensor:
     return torch.cat([points[..., :1], height - points[..., 1:2], points[..., 2:]], -1)
 
 
+@brief_repr
 class FaceParameters(NamedTuple):
     """Parameters of N faces, each in a picture of its own: what every method, the fitting and the evaluation exchange.
 

@@ -13,8 +13,10 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from facemodels.core.alignment import Similarity, similarity
+from facerender._checks import brief_repr
 
 
+@brief_repr
 class Closest(NamedTuple):
     """The closest points on a mesh to P points.
 

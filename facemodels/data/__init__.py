@@ -20,9 +20,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from facerender._checks import brief_repr
+
 __all__ = ["FaceBatch", "Source"]
 
 
+@brief_repr
 @dataclass
 class FaceBatch:
     """A batch of N pictures of faces for training, with their labels; a label that a source does not know is None.

@@ -53,12 +53,14 @@ from facemodels.io.images import read_picture
 from facemodels.io.matfile import parse_mat, read_mat
 from facemodels.io.pickles import read_pickle
 from facemodels.models.formats.tddfa_v2 import IDENTITY, POSE
+from facerender._checks import brief_repr
 
 SETS = ("AFW", "HELEN", "IBUG", "LFPW")
 _PARAMETERS: dict[str, tuple[int, ...]] = {"Pose_Para": (1, 7), "Shape_Para": (199, 1), "Exp_Para": (29, 1)}
 Arrays: TypeAlias = dict[str, np.ndarray | str]  # what `facemodels.io.matfile` reads
 
 
+@brief_repr
 class Photo(NamedTuple):
     """A photograph and its labels.
 

@@ -52,6 +52,7 @@ from facemodels.evaluation.metrics import BIN_COLUMNS, BINS, by_yaw, failure_rat
 from facemodels.evaluation.predictor import add_limit, limited, predictor
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
 from facemodels.methods.face_method import FaceMethod
+from facerender._checks import brief_repr
 
 __all__ = ["Predictions", "configure", "evaluate", "predictions", "run", "scores", "write_example"]
 
@@ -164,6 +165,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     )
 
 
+@brief_repr
 @dataclass
 class Predictions:
     """Predicted landmarks of the photographs with their labels; points in pixels of the photograph, y down.

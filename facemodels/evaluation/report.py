@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from facemodels.evaluation.metrics import cumulative_curve
+from facerender._checks import brief_repr
 
 # Flat results of JSON types, with units in their names.
 Results: TypeAlias = dict[str, Any]
@@ -36,6 +37,7 @@ class PublishedRow(NamedTuple):
     source: str
 
 
+@brief_repr
 @dataclass
 class Report:
     """The result of a protocol for one method.

@@ -14,11 +14,13 @@ import facerender as fr
 from facemodels.core.errors import InputError
 from facemodels.models.morphable import MorphableModel
 from facemodels.models.sampling import EXPRESSIONS, activations
+from facerender._checks import brief_repr
 
 Array: TypeAlias = np.ndarray | Tensor
 Shape: TypeAlias = tuple[int | None, ...]  # None for any size
 
 
+@brief_repr
 @dataclass
 class Mesh:
     """A mesh to be written. Arrays may also be given as tensors on any device; they become NumPy arrays and are

@@ -26,6 +26,7 @@ from facemodels.fitting.least_squares import (
     bounded_step,
 )
 from facemodels.models.morphable import MorphableModel
+from facerender._checks import brief_repr
 
 MIN_DEVIATION, MAX_DEVIATION = 0.5, 5.0  # bounds of the estimated deviation of the labels, mm on the face
 
@@ -79,6 +80,7 @@ class ModelLandmarks:
         return (self._vertices.jacobian(x)[index] * weights[..., None, None]).sum(1)
 
 
+@brief_repr
 @dataclass(frozen=True)
 class Labels:
     """The labeled landmarks that are known and that the model has.

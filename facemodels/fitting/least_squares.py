@@ -13,12 +13,14 @@ from torch import Tensor
 
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.models.morphable import MorphableModel, blend, skin
+from facerender._checks import brief_repr
 
 FITTED_JOINTS = ("jaw",)
 BLENDSHAPE_DEVIATION = 0.4  # standard deviation in the prior of a coefficient that runs from 0 to 1
 JOINT_DEVIATION = 0.2  # radians
 
 
+@brief_repr
 @dataclass(frozen=True)
 class CoefficientLayout:
     """The parts of a coefficient vector and its prior: independent normal distributions, cut off at bounds.

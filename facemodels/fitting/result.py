@@ -10,8 +10,10 @@ from torch import Tensor
 from facemodels.core.alignment import Similarity
 from facemodels.core.camera import Camera
 from facemodels.models.morphable import ModelOutput, MorphableModel
+from facerender._checks import brief_repr
 
 
+@brief_repr
 @dataclass
 class Fit:
     """The outcome of `fit_image` or `fit_mesh`. Tensors have a batch of 1.

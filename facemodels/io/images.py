@@ -16,6 +16,7 @@ from PIL import Image, ImageCms, ImageOps, ImageSequence
 from facemodels.core.errors import InputError, one_line
 from facemodels.io.files import atomic_write, no_such_file
 from facemodels.io.tiff import is_tiff, read_numbers
+from facerender._checks import brief_repr
 
 PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
@@ -40,6 +41,7 @@ _ROWS = 256  # that are copied at a time
 _OPENING, _SILENT = threading.Lock(), threading.Lock()
 
 
+@brief_repr
 class Picture(NamedTuple):
     """A picture, perhaps smaller than its file says.
 
@@ -52,6 +54,7 @@ class Picture(NamedTuple):
     reduction: int = 1
 
 
+@brief_repr
 class Animation(NamedTuple):
     """A picture file that moves.
 

@@ -29,6 +29,7 @@ from facemodels.io.landmark_names import MEDIAPIPE_68, NUM_MEDIAPIPE, SIZES
 from facemodels.io.landmark_tables import read_table
 from facemodels.io.landmark_trees import read_json, read_xml
 from facemodels.io.matfile import read_mat
+from facerender._checks import brief_repr
 
 LANDMARK_SUFFIXES = (".mat", ".pts", ".txt", ".npy", ".json", ".csv", ".xml", ".npz", ".pp")
 _TEXT_LIMIT = 64 << 20  # bytes
@@ -39,6 +40,7 @@ _LARGEST = 1e9  # of coordinates
 _FARTHEST = 3  # sides of its image that a landmark may lie outside
 
 
+@brief_repr
 class Landmarks(NamedTuple):
     """Landmarks of a file.
 

@@ -19,6 +19,7 @@ import numpy as np
 from facemodels.core.errors import InputError, one_line
 from facemodels.io.files import no_such_file
 from facemodels.io.images import animation_frames, is_animation
+from facerender._checks import brief_repr
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".wmv", ".asf", ".flv"),
@@ -43,6 +44,7 @@ _CLOCK = Fraction(1, 90_000)  # of webcams and animations
 Item = TypeVar("Item")
 
 
+@brief_repr
 class VideoFrame(NamedTuple):
     """A frame of a video.
 

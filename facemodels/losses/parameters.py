@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from facemodels.losses.common import check_shapes, in_float32, safe_mean
+from facerender._checks import brief_repr
 
 
+@brief_repr
 class Whitening(NamedTuple):
     """Mean [K] and standard deviation [K] of raw parameters p = q std + mean; networks predict the whitened q."""
 
@@ -23,6 +25,7 @@ class Whitening(NamedTuple):
         return (raw - self.mean) / self.std
 
 
+@brief_repr
 class PointBasis(NamedTuple):
     """A linear model at P of its points, mm."""
 

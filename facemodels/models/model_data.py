@@ -4,6 +4,7 @@
 Conventions: millimeters, y up, +z out of the face, +x to the subject's left; faces counterclockwise seen from outside.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NOSE_TIP, NUM_CONTOUR, NUM_LANDMARKS
+from facemodels.models.plausible import wrong_axes, wrong_modes
+from facerender._checks import brief_repr
 
 SMALLEST, LARGEST = 60.0, 5000.0  # mm that a mean face extends along one axis: half a face, and more than a body
 CLEAR = 0.5  # of `outwardness`
@@ -21,6 +24,7 @@ _FACE_ALONE = 0.75  # share of the triangles within this radius from which on a 
 _COLORS = (-1.0, 2.0)  # an albedo that is meant to be in 0..1; sRGB bytes go to 255
 
 
+@brief_repr
 @dataclass
 class Skeleton:
     """Joints of a model that is posed by skinning (FLAME).
@@ -41,21 +45,23 @@ class Skeleton:
     pose_basis: np.ndarray | None = None
 
 
+@brief_repr
 @dataclass
 class ModelData:
     """The arrays of a morphable model, in this library's conventions.
 
     They are checked when the object is made: an array of a wrong shape, an index out of range, a number that is not
-    finite, a mean that is not in millimeters or an albedo that is not in 0..1 raises `InputError` with the model's
-    name.
+    finite, a mean that is not in millimeters or faces another way (by its landmarks), or an albedo that is not in 0..1
+    raises `InputError` with the model's name. Modes that move a face much less or more than people differ, as those in
+    another unit do, give a warning.
 
     Attributes:
         name: what the model is.
         mean: float32 [V,3] mm, the mean face, without expression.
-        identity: float32 [I,V,3], mm per standard deviation.
+        identity: float32 [I,V,3], mm per standard deviation; None for a model without.
         expression: float32 [E,V,3], mm per unit of the coefficient: a standard deviation or, for blend shapes, a full
-            activation.
-        faces: int32 [F,3]. Where most of the surface faces inward, the corners are put in the other order.
+            activation; None for a model without.
+        faces: int32 [F,3], triangles. Where most of the surface faces inward, the corners are put in the other order.
         expression_names: a name for each mode of expression; () gives them numbers.
         blendshapes: whether coefficients of expressions are activations in 0..1.
         albedo_mean: float32 [V,3] in 0..1, encoded as `albedo_encoding` says; None for a model without colors.
@@ -100,7 +106,17 @@ class ModelData:
 
     def __post_init__(self) -> None:
         """Check all arrays, and bring them to their dtypes."""
+        for name in ("mean", "faces"):
+            if np.ndim(getattr(self, name)) != 2:
+                raise InputError(
+                    f"{self.name}: {name} must be an array [{'V' if name == 'mean' else 'F'},3], got "
+                    + ("None" if getattr(self, name) is None else _shape_text(np.shape(getattr(self, name))))
+                )
         V, F = len(self.mean), len(self.faces)
+        self.identity, self.expression = (
+            np.zeros((0, V, 3), np.float32) if modes is None else modes for modes in (self.identity, self.expression)
+        )
+        self.regions = self.regions or {}
         if not self.expression_names:
             self.expression_names = tuple(f"expression{k:03d}" for k in range(len(self.expression)))
         self.expression_names = tuple(self.expression_names)
@@ -108,6 +124,11 @@ class ModelData:
         self._check_size()
         self.identity = self._modes("identity", self.identity)
         self.expression = self._modes("expression", self.expression)
+        if np.shape(self.faces)[1] == 4:
+            raise InputError(
+                f"{self.name}: faces must be triangles [F,3], got {_shape_text(np.shape(self.faces))}; where they are "
+                "quads, np.concatenate([faces[:, [0, 1, 2]], faces[:, [0, 2, 3]]]) splits them (uv_faces too)"
+            )
         self.faces = self._indices("faces", self.faces, (F, 3), V)
         if (self.albedo_mean is None) != (self.albedo is None):
             raise InputError(f"{self.name}: albedo_mean and albedo come together or not at all")
@@ -141,6 +162,7 @@ class ModelData:
             raise InputError(f"{self.name}: {len(self.expression)} expressions have {len(self.expression_names)} names")
         if self.skeleton is not None:
             self.skeleton = self._checked_skeleton(self.skeleton)
+        self._check_face()
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file that `facemodels.load_model` reads.
@@ -174,6 +196,17 @@ class ModelData:
             f"{self.name}: mean must be in millimeters, expected a face {limit} mm, found one of {size:.3g}"
             + (f"; if it is in {unit}, multiply mean, identity and expression by {units[unit]:g}" if unit else "")
         )
+
+    def _check_face(self) -> None:
+        """Check which way the mean faces; warn of modes that cannot be those of people in millimeters."""
+        if self.landmark_index is not None and self.landmark_weights is not None:
+            weights = np.where(self.landmark_weights.any(1, keepdims=True), self.landmark_weights, np.nan)
+            wrong = wrong_axes((self.mean[self.landmark_index] * weights[..., None]).sum(1))
+            if wrong is not None:
+                raise InputError(f"{self.name}: {wrong}")
+        face = self.regions.get("face", np.zeros(0, np.int32))
+        for wrong in wrong_modes(self.identity, self.expression, face if len(face) else np.arange(len(self.mean))):
+            warnings.warn(f"{self.name}: {wrong}", stacklevel=4)
 
     def _take_landmarks(self, vertices: int) -> None:
         """Check the landmarks, and bring those of one vertex each to the form of the others."""

@@ -21,6 +21,7 @@ from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import gather_points
 from facemodels.models.model_data import ModelData, regions_of
 from facerender import Topology
+from facerender._checks import brief_repr
 from facerender.color import to_linear
 
 
@@ -69,6 +70,7 @@ def skin(vertices: Tensor, joints: Tensor, rotations: Tensor, parents: tuple[int
     return (per_vertex[..., :3] @ vertices[..., None])[..., 0] + per_vertex[..., 3]
 
 
+@brief_repr
 class ModelOutput(NamedTuple):
     """The faces of coefficients.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from facemodels.models.morphable import MorphableModel
+from facerender._checks import brief_repr
 
 # Expressions that people make, as activations of ARKit's blend shapes; a name without a side stands for both sides.
 EXPRESSIONS = {
@@ -27,6 +28,7 @@ EXPRESSIONS = {
 }
 
 
+@brief_repr
 @dataclass(frozen=True)
 class Coefficients:
     """Coefficients of N faces of a morphable model.

@@ -14,6 +14,7 @@ import numpy as np
 
 from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
+from facerender._checks import brief_repr
 
 # The side of the crop, and how far its center lies below the box's, relative to the mean of the box's sides: medians
 # over AFLW faces whose crops are known.
@@ -22,6 +23,7 @@ CROP_SIDE, CROP_SHIFT_DOWN = 1.35, 0.1
 _thread = threading.local()
 
 
+@brief_repr
 class Detection(NamedTuple):
     """A detected face.
 

@@ -27,8 +27,10 @@ from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.overlays import PICTURES
 from facemodels.reconstruction.texture import UNLIT
+from facerender._checks import brief_repr
 
 
+@brief_repr
 class Output(NamedTuple):
     """What is written of one person.
 

@@ -15,6 +15,7 @@ from facemodels.io.images import picture_files, read_picture
 from facemodels.io.landmarks import check_inside
 from facemodels.io.pixels import as_picture, is_pixels
 from facemodels.io.video import VIDEO_SUFFIXES, is_video, open_video
+from facerender._checks import brief_repr
 
 EXPECTED = (
     "a path, an array [h,w,3], a tensor [3,h,w] or a PIL image; a list or a batch of these; a folder; a video, or an "
@@ -22,6 +23,7 @@ EXPECTED = (
 )
 
 
+@brief_repr
 class Picture(NamedTuple):
     """A picture.
 
@@ -34,6 +36,7 @@ class Picture(NamedTuple):
     source: Path | np.ndarray
 
 
+@brief_repr
 class Inputs(NamedTuple):
     """What was given.
 

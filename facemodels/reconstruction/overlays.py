@@ -20,11 +20,13 @@ from facemodels.core.landmarks import LANDMARK_LINES, NOSE
 from facemodels.fitting.raster import face_triangles
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
+from facerender._checks import brief_repr
 from facerender.color import to_srgb
 
 OPACITY = 0.85  # of the overlay
 
 
+@brief_repr
 @dataclass
 class DrawnFace:
     """A face rasterized into the part of its picture that it covers.

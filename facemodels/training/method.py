@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from facemodels.training.config import Config
+from facerender._checks import brief_repr
 
 
+@brief_repr
 class Panel(NamedTuple):
     """A picture of predictions.
 

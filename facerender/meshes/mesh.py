@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._checks import brief_repr
 from ..interpolate import interpolate
 from ..normals import vertex_normals
 from ..rasterize import Fragments
@@ -18,6 +19,7 @@ from .parsed import Texture
 SKIN = (0.56, 0.39, 0.31)  # linear albedo of a mesh that brings no color
 
 
+@brief_repr
 @dataclass(frozen=True)
 class Mesh:
     """A mesh to be drawn.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._checks import brief_repr
 from ..color import to_linear_array
 from .images import decoded, find_file, read_texture, shown
 from .parsed import Look, MeshError, Say, Texture
@@ -18,6 +19,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
+@brief_repr
 @dataclass(frozen=True)
 class Material:
     """A material.

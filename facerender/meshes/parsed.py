@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from .._checks import brief_repr
+
 PACKAGES = {"PIL": "pillow", "imageio.v3": "imageio"}  # module -> what pip calls it, where the two differ
 MAX_SPACE = 16 * 2**20  # bytes of a line or a header that are searched for its end
 
@@ -22,6 +24,7 @@ class MeshWarning(UserWarning):
     """Something that a mesh file names and that is left out, such as a texture that is not there."""
 
 
+@brief_repr
 class Texture(NamedTuple):
     """A picture on a mesh.
 
@@ -48,6 +51,7 @@ class Look(NamedTuple):
     plain: tuple[float, float, float] | None = None
 
 
+@brief_repr
 @dataclass
 class ParsedMesh:
     """A mesh as its file has it.

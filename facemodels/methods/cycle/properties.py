@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from facemodels.core.parameters import FaceParameters, flip_y
+from facerender._checks import brief_repr
 
 
+@brief_repr
 class Pose(NamedTuple):
     """A weak-perspective camera, or the variation that takes one to another: a rotation, a ratio of scales, a shift.
 
@@ -38,6 +40,7 @@ class Pose(NamedTuple):
         return Pose(self.rotation.mT, 1 / self.scale, -self.translation)
 
 
+@brief_repr
 class Properties(NamedTuple):
     """The properties of N faces, each in a picture of its own.
 

@@ -42,6 +42,7 @@ from facemodels.methods.dasl.schemes import (
 from facemodels.methods.dasl.settings import PRESETS, DASLConfig
 from facemodels.methods.face_method import FaceMethod
 from facemodels.training.method import Panel
+from facerender._checks import brief_repr
 from facerender.color import to_linear
 
 FEWEST = 5  # photographs
@@ -58,6 +59,7 @@ PHOTOGRAPHS = AugmentConfig(rotation=12, scale=0.06, shift=0.035, covered=0.1, b
 OTHER_VERTICES = 132  # vertices besides the landmarks at which wpdc measures the effect of a parameter (Zhu et al.)
 
 
+@brief_repr
 class Prediction(NamedTuple):
     """What `DASL.predict` finds in N pictures.
 
@@ -73,6 +75,7 @@ class Prediction(NamedTuple):
     channel: str
 
 
+@brief_repr
 class Batch(NamedTuple):
     """A batch of training samples.
 
@@ -87,6 +90,7 @@ class Batch(NamedTuple):
     blank: Tensor
 
 
+@brief_repr
 class Landmarks(NamedTuple):
     """The 68 landmarks of N faces.
 

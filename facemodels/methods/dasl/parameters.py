@@ -14,10 +14,12 @@ import facerender as fr
 from facemodels.data import FaceBatch
 from facemodels.models.morphable import MorphableModel
 from facemodels.models.sampling import random_coefficients
+from facerender._checks import brief_repr
 
 CAMERA = 12  # the first parameters: the rows of the camera matrix
 
 
+@brief_repr
 class Reduced(NamedTuple):
     """The directions that move a model's vertices most; shape = identity @ to_shape, identity = shape @ from_shape.
 

@@ -44,6 +44,7 @@ from facemodels.methods.pgn.pose import (
 from facemodels.methods.pgn.reprojection import reproject
 from facemodels.methods.pgn.settings import PRESETS, PGNConfig
 from facemodels.training.method import Panel
+from facerender._checks import brief_repr
 from facerender.color import to_linear
 
 HELD_OUT = 7_000_037  # seed of validation faces, whatever the seed of training
@@ -51,6 +52,7 @@ HELD_OUT = 7_000_037  # seed of validation faces, whatever the seed of training
 POINTS = 256  # vertices of the face, besides the landmarks, at which maps and shapes are taught
 
 
+@brief_repr
 class Prediction(NamedTuple):
     """What PGN predicts for N pictures.
 

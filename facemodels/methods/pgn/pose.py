@@ -9,10 +9,12 @@ from torch import Tensor
 import facerender as fr
 from facemodels.core.alignment import similarity
 from facemodels.data import FaceBatch
+from facerender._checks import brief_repr
 
 LOG_SCALE = 1.6  # logarithm of the usual scale of heads in their crops, sides of the picture per meter
 
 
+@brief_repr
 class HeadPose(NamedTuple):
     """Where a head is in a picture: x -> (scale * x) @ rotation^T + translation, with y up.
 
