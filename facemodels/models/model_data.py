@@ -14,7 +14,7 @@ import numpy as np
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NOSE_TIP, NUM_CONTOUR, NUM_LANDMARKS
-from facemodels.models.plausible import wrong_axes, wrong_modes
+from facemodels.models.plausible import weak_modes, wrong_axes
 from facerender._checks import brief_repr
 
 SMALLEST, LARGEST = 60.0, 5000.0  # mm that a mean face extends along one axis: half a face, and more than a body
@@ -198,14 +198,14 @@ class ModelData:
         )
 
     def _check_face(self) -> None:
-        """Check which way the mean faces; warn of modes that cannot be those of people in millimeters."""
+        """Check which way the mean faces; warn of modes that cannot be in millimeters."""
         if self.landmark_index is not None and self.landmark_weights is not None:
             weights = np.where(self.landmark_weights.any(1, keepdims=True), self.landmark_weights, np.nan)
             wrong = wrong_axes((self.mean[self.landmark_index] * weights[..., None]).sum(1))
             if wrong is not None:
                 raise InputError(f"{self.name}: {wrong}")
         face = self.regions.get("face", np.zeros(0, np.int32))
-        for wrong in wrong_modes(self.identity, self.expression, face if len(face) else np.arange(len(self.mean))):
+        for wrong in weak_modes(self.identity, self.expression, face if len(face) else np.arange(len(self.mean))):
             warnings.warn(f"{self.name}: {wrong}", stacklevel=4)
 
     def _take_landmarks(self, vertices: int) -> None:
