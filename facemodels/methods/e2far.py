@@ -189,6 +189,7 @@ class E2FAR(FaceMethod):
 
     name, config_class, PRESETS = "e2far", E2FARConfig, PRESETS
     monitor = "error_mm2"
+    measured_on = "on held-out renderings"
 
     config: E2FARConfig
     identity_gram: Tensor

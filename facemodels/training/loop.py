@@ -134,6 +134,8 @@ class Run:
                 self.progress.say(f"going on after step {self.step}")
             with self.progress.preparing("preparing data"):
                 self.method.prepare_data()
+            for sentence in self.method.data_notes():
+                self.progress.say(sentence)
             if c.compile:
                 self.progress.say("compiling the networks in the first steps, which can take minutes")
         first = self.step + 1
@@ -264,7 +266,8 @@ class Run:
             self.progress.say(f"ended at step {self.step}: {self._without_improvement()}")
         if self.best_step is not None:
             best = self.folder / "checkpoints" / f"step-{self.best_step:09d}"
-            self.progress.say(f"best validation {self.method.monitor}: {self.best:.4g}, of {best}")
+            where = f" ({self.method.measured_on})" if self.method.measured_on else ""
+            self.progress.say(f"best validation {self.method.monitor}: {self.best:.4g}{where}, of {best}")
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

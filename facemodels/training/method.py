@@ -37,6 +37,8 @@ class Method(nn.Module):
         PRESETS: Settings by the name of a preset.
         given: What a prediction rests on besides the weights; a phrase for reports.
         monitor: The validation result that decides which checkpoint is the best; lower is better.
+        measured_on: What `monitor` is measured on and against, a phrase that a run says with it. `prepare_data` may
+            change it.
         optional: Prefixes of names in the state dict that only training needs: shipped weights may lack them.
         config: The settings.
     """
@@ -46,6 +48,7 @@ class Method(nn.Module):
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
     given: ClassVar[str] = "the picture alone"
     monitor: ClassVar[str] = "loss"
+    measured_on: str = ""
     optional: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Config) -> None:
@@ -85,6 +88,10 @@ class Method(nn.Module):
 
     def prepare_data(self) -> None:
         """Read or render the data that batches are drawn from. Called once, before the first step."""
+
+    def data_notes(self) -> list[str]:
+        """Return sentences about the data that `prepare_data` found, which a run says before its first step."""
+        return []
 
     def batch(self, step: int, indices: range, device: torch.device) -> Any:
         """Make a part of a step's batch. Called from a thread.

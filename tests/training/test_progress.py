@@ -137,12 +137,18 @@ def test_a_checkpoint_that_was_copied_elsewhere_goes_on_in_the_folder_of_its_run
 
 def test_a_run_that_ends_early_says_why_and_which_checkpoint_is_the_best(tmp_path, capsys):
     class Stuck(Toy):
+        measured_on = "on nothing"
+
+        def data_notes(self):
+            return ["no data is needed"]
+
         def validate(self, device):
             return {"error": 1.0}
 
     train(Stuck, config(tmp_path, steps=1000, patience=3))
     said = capsys.readouterr().err
+    assert said.index("no data is needed") < said.index("step 1 of")
     assert "ended at step 40: error got no better in 3 validations (patience=3); --set patience=0" in said
-    assert f"best validation error: 1, of {tmp_path / 'checkpoints' / 'step-000000010'}" in said
+    assert f"best validation error: 1 (on nothing), of {tmp_path / 'checkpoints' / 'step-000000010'}" in said
     train(Stuck, config(tmp_path, steps=1000, patience=3), resume="auto")
     assert "is finished: it ended at step 40" in capsys.readouterr().err

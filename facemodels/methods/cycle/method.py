@@ -65,6 +65,7 @@ class Cycle(FaceMethod):
     config_class = CycleConfig
     PRESETS = PRESETS
     monitor = "photometric"
+    measured_on = "on held-out renderings"
 
     config: CycleConfig
     face_index: Tensor

@@ -109,6 +109,7 @@ class DASL(FaceMethod):
     name, config_class, PRESETS = "dasl", DASLConfig, PRESETS
     given = "the picture alone; the landmark channel holds those of the network's own first pass"
     monitor = "nme_percent"
+    measured_on = "on held-out renderings, against their landmarks"
     size = SIZE
     optional = ("critic.",)
 
@@ -217,6 +218,7 @@ class DASL(FaceMethod):
         order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(HELD_OUT))
         held, taken = order[:held_out], order[held_out:]
         self.held = faces[held]
+        self.measured_on = f"on {held_out} held-out pictures, 18 landmarks of each against those in {c.wild}"
         # By the pictures' own points, because a teacher predicts all points.
         assert faces.visible is not None
         hidden = 1 - eighteen_points(faces.visible[..., None].float())[..., 0].eq(1).float().mean(1)
@@ -232,6 +234,27 @@ class DASL(FaceMethod):
                     "higher --worst"
                 )
         self.wild = Shuffled(faces, torch.cat([taken] + (c.profiles - 1) * [taken[hidden[taken] >= 1 / 3]]))
+
+    def data_notes(self) -> list[str]:
+        """Return how many of the landmarks of photographs are compared."""
+        c = self.config
+        if not isinstance(self.wild, Shuffled) or self.held is None or not {"l2d", "cycle"} & {*c.schemes}:
+            return []
+        assert self.held.landmarks is not None
+        count = 68 if c.teacher else self.held.landmarks.shape[1]
+        names = " and ".join(s for s in ("l2d", "cycle") if s in c.schemes)
+        begins = f"{names} {'compare' if ' ' in names else 'compares'}"
+        if not c.extra:
+            return [
+                f"{begins} 18 of the {count} landmarks of each picture, without "
+                + ("the jaw, the lids and most of the lips" if count == 68 else "the chin and the ear lobes")
+                + "; extra=true compares all"
+                + (", where the jaw is marked at places of the head" if count == 68 else "")
+            ]
+        if count == 21 and not self.has_ears:
+            return [f"{begins} 19 of the 21 landmarks of each picture, since {self.model.name} has no ears"]
+        whose = f"that the teacher gives ({c.teacher})" if c.teacher else "of each picture"
+        return [f"{begins} all {count} landmarks {whose}"]
 
     def batch(self, step: int, indices: range, device: torch.device) -> Batch:
         """Make a part of a step's batch: labeled faces and, in stage 2, as many pictures with 2D landmarks."""

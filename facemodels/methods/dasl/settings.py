@@ -45,7 +45,8 @@ class DASLConfig(Config):
     teacher: str = ""  # file of 68 landmarks with depth that another network predicted for the pictures of `wild`;
     #   they replace the pictures' own, except of those held out (see facemodels.methods.teacher)
     profiles: int = 1  # how often pictures of `wild` with a third of the points hidden occur; others occur once
-    extra: bool = False  # l2d and cycle also compare the chin and the ear lobes, or all of 68 points
+    extra: bool = False  # l2d and cycle compare all landmarks of `wild`, and not only 18 of them (no jaw, no lids, few
+    #   of the lips); right where the jaw is marked at places of the head, not along the outline that a photo shows
     cache: int = 0  # rendered faces of each kind that are kept and reused; 0: new ones in every step
     kept: str = ""  # folder for crops of photographs, made once and read as needed; empty: in memory
     yaw: float = 90.0  # largest yaw of rendered faces, degrees

@@ -81,6 +81,7 @@ class PGN(FaceMethod):
     config_class = PGNConfig
     PRESETS = PRESETS
     monitor = "dense_nme_percent"
+    measured_on = "on held-out renderings"
 
     config: PGNConfig
     point_rows: Tensor

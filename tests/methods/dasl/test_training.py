@@ -39,6 +39,37 @@ def test_of_few_photographs_a_fifth_is_held_out_and_very_few_are_refused(tmp_pat
         DASL(small(tmp_path / "run", wild=str(pictures(tmp_path / "fewer", 4)))).prepare_data()
 
 
+@pytest.mark.parametrize(
+    "points, changes, compared, words",
+    [
+        (68, {}, 18, "l2d and cycle compare 18 of the 68 landmarks of each picture, without the jaw"),
+        (68, {"extra": True}, 68, "l2d and cycle compare all 68 landmarks of each picture"),
+        (21, {"schemes": ("cycle",)}, 18, "cycle compares 18 of the 21 landmarks of each picture, without the chin"),
+        (21, {"extra": True}, 21, "l2d and cycle compare all 21 landmarks of each picture"),
+    ],
+)
+def test_a_run_says_how_many_of_the_landmarks_it_compares(tmp_path, points, changes, compared, words):
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        Image.fromarray(rng.integers(0, 255, (120, 120, 3), np.uint8)).save(tmp_path / f"{k}.png")
+        np.savetxt(tmp_path / f"{k}.txt", rng.uniform(20, 100, (points, 2)))
+    method = DASL(small(tmp_path / "run", wild=str(tmp_path), **changes))
+    method.prepare_data()
+    (sentence,) = method.data_notes()
+    assert sentence.startswith(words) and ("extra=true" in sentence) == (not changes.get("extra", False))
+    assert method.measured_on == f"on 1 held-out pictures, 18 landmarks of each against those in {tmp_path}"
+    faces = method.held.to("cpu")
+    eighteen = faces.landmarks[:, :18], faces.visible[:, :18]
+    known, _ = method._known_points(faces, *eighteen)
+    assert known.shape[1] == compared
+
+
+def test_renderings_are_compared_without_a_word(tmp_path):
+    method = DASL(small(tmp_path / "run"))
+    method.prepare_data()
+    assert method.data_notes() == [] and "renderings" in method.measured_on
+
+
 def test_photographs_from_the_side_are_taken_more_often(tmp_path):
     rng = np.random.default_rng(0)
     for k in range(12):
