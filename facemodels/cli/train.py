@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facemodels.core.errors import InputError
-from facemodels.methods.registry import METHODS, method_class
+from facemodels.methods.registry import METHODS, SUMMARIES, method_class
 from facemodels.training.checkpoint import check, checkpoints, checkpoints_of_run
 from facemodels.training.config import Config, configured, read_settings
 from facemodels.training.describe import documented_settings, settings_toml
@@ -38,7 +38,8 @@ safetensors; the best and the last are kept). After pip install tensorboard, run
 metrics for it too: tensorboard --logdir runs."""
     methods = parser.add_subparsers(dest="method", required=True, metavar="METHOD", parser_class=_MethodParser)
     for name in METHODS:
-        methods.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter).method = name
+        summary = SUMMARIES.get(name, METHODS[name])
+        methods.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter).method = name
 
 
 class _MethodParser(argparse.ArgumentParser):

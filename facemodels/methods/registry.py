@@ -25,6 +25,13 @@ METHODS = {
     "pgn": "facemodels.methods.pgn.PGN",
     "cycle": "facemodels.methods.cycle.Cycle",
 }
+# Name -> what it is, in the help of the commands; a method that is not here is listed without it.
+SUMMARIES = {
+    "e2far": "UH-E2FAR (Dou et al. 2017): identity and expression from renderings",
+    "dasl": "2DASL (Tu et al. 2019): also from photos with 2D landmarks alone",
+    "pgn": "pose guidance network (Liu et al. 2020): also from frames of a person",
+    "cycle": "cycle-consistency of dynamic faces (Yang et al. 2023): pairs of frames",
+}
 
 
 def method_class(name: str) -> type[FaceMethod]:

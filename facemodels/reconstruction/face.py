@@ -270,17 +270,17 @@ class Face:
         x, y = p.translation[0].tolist()
         return Camera(p.scale, p.rotation, torch.zeros(1, 2), size, (x, y))
 
-    def overlay(self, picture: np.ndarray | None = None) -> np.ndarray:
+    def overlay(self, picture: Any = None) -> np.ndarray:
         """Draw the face over its picture; `facemodels.overlay` draws several.
 
         Args:
-            picture: uint8 [h,w,3]; None: its own.
+            picture: A path, an array, a tensor or a PIL image, as `reconstruct` takes them; None: its own.
 
         Returns:
             uint8 [h,w,3].
 
         Raises:
-            InputError: There is no picture.
+            InputError: There is no picture, it cannot be read, or it has another size than the face's.
         """
         from facemodels.reconstruction.overlays import overlay
 

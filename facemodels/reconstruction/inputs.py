@@ -95,6 +95,18 @@ def _open_path(path: str | Path) -> Inputs:
     return Inputs([_picture(path, False)], single=True)
 
 
+def one_picture(image: Any) -> np.ndarray:
+    """The pixels of one picture, uint8 [h,w,3].
+
+    Args:
+        image: A path, an array, a tensor, a PIL image, an open file or its bytes, as `reconstruct` takes them.
+
+    Raises:
+        InputError: It is nothing of these, or it cannot be read.
+    """
+    return _picture(image, False).pixels
+
+
 def video_frames(video: str | Path) -> Iterator[np.ndarray]:
     """The frames of a video or webcam, uint8 [h,w,3]."""
     return (frame.image for frame in open_video(video).frames)

@@ -47,7 +47,7 @@ def label_pictures(
     """Write the landmarks of the largest face of each picture of a folder beside it, where there are none yet.
 
     Args:
-        folder: The folder; pictures of the folders in it are taken too.
+        folder: The folder; pictures of the folders in it are taken too. Or the file of one picture.
         method: What predicts them: a method, the name of shipped weights, or a checkpoint's folder. None: the best
             shipped weights.
         device: "cpu", "cuda" or "auto"; None: the method's, or the CPU.
@@ -57,10 +57,18 @@ def label_pictures(
         InputError: There is no such folder, or no picture in it; two pictures would have the same landmark file; a
             file cannot be written; or no picture has landmarks now.
     """
+    if not isinstance(folder, (str, Path)):
+        raise InputError(
+            "label_pictures takes a folder of pictures or the file of one, beside which it writes landmarks; got a "
+            + type(folder).__name__
+        )
     folder = Path(folder)
-    if not folder.is_dir():
+    if folder.is_file():
+        folder, pictures = folder.parent, [folder]
+    elif folder.is_dir():
+        pictures = picture_files(folder)
+    else:
         raise InputError(f"{folder}: there is no such folder")
-    pictures = picture_files(folder)
     if not pictures:
         raise InputError(f"{folder}: there are no pictures")
     present = {picture: file for picture in pictures if (file := sidecar(picture)) is not None}

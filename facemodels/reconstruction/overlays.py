@@ -1,13 +1,13 @@
 """Pictures of reconstructed faces in their photograph: overlay, landmarks, depth, normals, pose.
 
-`PICTURES` maps the words of `facemodels reconstruct --write` to functions
-(picture uint8 [h,w,3], faces, model) -> uint8 [h,w,3], for photographs and for the frames of videos alike.
+`PICTURES` maps the words of `facemodels reconstruct --write` to functions (picture, faces, model) -> uint8 [h,w,3], for
+photographs and for the frames of videos alike. All take what `overlay` does.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ from torch import Tensor
 
 import facerender as fr
 from facemodels.core.drawing import CLAY
+from facemodels.core.errors import InputError
 from facemodels.core.landmarks import LANDMARK_LINES, NOSE
 from facemodels.fitting.raster import face_triangles
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.face import Face
+from facemodels.reconstruction.inputs import one_picture
 from facerender._checks import brief_repr
 from facerender.color import to_srgb
 
@@ -123,6 +125,8 @@ def blend_faces(
         whole: Draw the head, and not the face alone.
     """
     picture = picture.copy()
+    if not faces:
+        return picture
     parts = np.ones(len(model.faces), bool) if whole else visible_parts(model)[0]
     drawn = np.append(parts, False)  # its last entry is for -1, the background
     for face in sorted(faces, key=lambda f: f.scale):
@@ -148,21 +152,57 @@ def visible_parts(model: MorphableModel) -> tuple[np.ndarray, Tensor]:
     return inside.numpy(), model.faces[inside].unique().long()
 
 
-def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel | None = None) -> np.ndarray:
+def _opened(
+    name: str, picture: Any, faces: Any, model: MorphableModel | None
+) -> tuple[np.ndarray, list[Face], MorphableModel]:
+    """The pixels of a picture of any kind, the faces as a list, and their model.
+
+    Raises:
+        InputError: The picture cannot be read, or has another size than the one that the faces were found in; or what
+            was given are no faces.
+    """
+    pixels = one_picture(picture)
+    several = _faces(name, faces)
+    for face in several:
+        if face.size not in (None, pixels.shape[:2]):
+            (height, width), (h, w) = face.size or (0, 0), pixels.shape[:2]
+            raise InputError(
+                f"{name}: the picture has {w} x {h} pixels, and a face was found in one of {width} x {height}; give "
+                "the picture that it was found in"
+            )
+    if model is None and several:
+        model = several[0].model
+    return pixels, several, cast(MorphableModel, model)  # without faces, it is not looked at
+
+
+def _faces(name: str, faces: Any) -> list[Face]:
+    """One face or several as a list."""
+    several = [faces] if isinstance(faces, Face) else list(faces) if isinstance(faces, Iterable) else [faces]
+    for face in several:
+        if not isinstance(face, Face):
+            nested = isinstance(face, list) and all(isinstance(f, Face) for f in face)
+            raise InputError(
+                f"{name} takes a face or a list of faces of one picture, as reconstruct returns them; got "
+                + ("lists of faces: give those of one picture" if nested else f"a {type(face).__name__}")
+            )
+    return several
+
+
+def overlay(picture: Any, faces: Face | Iterable[Face], model: MorphableModel | None = None) -> np.ndarray:
     """The faces as clay, lit from the front, over the picture.
 
     Args:
-        picture: uint8 [h,w,3], sRGB.
-        faces: The faces.
+        picture: A path, an array, a tensor or a PIL image, as `reconstruct` takes them.
+        faces: A face, or the faces of the picture.
         model: Their morphable model; None: that of the first.
 
     Returns:
         uint8 [h,w,3].
+
+    Raises:
+        InputError: The picture cannot be read, or has another size than the one that the faces were found in.
     """
-    if model is None:
-        if not faces:
-            return picture.copy()
-        model = faces[0].model
+    picture, faces, model = _opened("overlay", picture, faces, model)
     light = 1.25 * fr.lighting.studio()
 
     def clay(piece: DrawnFace) -> Tensor:  # shaded at the vertices, which are a few pixels apart
@@ -172,8 +212,9 @@ def overlay(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel | 
     return blend_faces(picture, faces, model, clay, OPACITY)
 
 
-def normals(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
+def normals(picture: Any, faces: Face | Iterable[Face], model: MorphableModel | None = None) -> np.ndarray:
     """Normals n in camera space as colors 127.5 (n + 1): red right, green up, blue to the viewer; else black."""
+    picture, faces, model = _opened("normals", picture, faces, model)
 
     def encoded(piece: DrawnFace) -> Tensor:
         return (127.5 * (torch.nn.functional.normalize(piece.interpolate(piece.normals()), dim=-1) + 1)).round()
@@ -181,8 +222,9 @@ def normals(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -
     return blend_faces(np.zeros_like(picture), faces, model, encoded, 1.0, whole=True)
 
 
-def depth(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
+def depth(picture: Any, faces: Face | Iterable[Face], model: MorphableModel | None = None) -> np.ndarray:
     """Depth of each face in gray: its nearest point is white; 200 mm behind it, and the background, are black."""
+    picture, faces, model = _opened("depth", picture, faces, model)
 
     def gray(piece: DrawnFace) -> Tensor:
         z = piece.vertices @ piece.face.rotation[2]
@@ -191,8 +233,9 @@ def depth(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> 
     return blend_faces(np.zeros_like(picture), faces, model, gray, 1.0, whole=True)
 
 
-def landmarks(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
+def landmarks(picture: Any, faces: Face | Iterable[Face], model: MorphableModel | None = None) -> np.ndarray:
     """The 68 landmarks, joined by lines."""
+    picture, faces, model = _opened("landmarks", picture, faces, model)
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     for face in faces:
@@ -207,8 +250,9 @@ def landmarks(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel)
     return np.asarray(image)
 
 
-def pose(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> np.ndarray:
+def pose(picture: Any, faces: Face | Iterable[Face], model: MorphableModel | None = None) -> np.ndarray:
     """The head's axes (x to its left red, y up green, z out of the face blue) and `Face.degrees`."""
+    picture, faces, model = _opened("pose", picture, faces, model)
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     for face in faces:
@@ -226,7 +270,7 @@ def pose(picture: np.ndarray, faces: Sequence[Face], model: MorphableModel) -> n
     return np.asarray(image)
 
 
-PICTURES: dict[str, Callable[[np.ndarray, Sequence[Face], MorphableModel], np.ndarray]] = {
+PICTURES: dict[str, Callable[..., np.ndarray]] = {
     "overlay": overlay,
     "landmarks": landmarks,
     "depth": depth,

@@ -32,6 +32,14 @@ def test_every_help_has_an_example(words, capsys, monkeypatch):
     assert f"facemodels {' '.join(words)}" in re.split("examples?:", read_help(words, capsys, monkeypatch))[-1]
 
 
+def test_the_help_of_train_and_evaluate_lists_what_there_is(capsys, monkeypatch):
+    for command, names in (("train", METHODS), ("evaluate", PROTOCOLS)):
+        listed = read_help([command], capsys, monkeypatch).split("\noptions:")[0].splitlines()
+        for name in names:
+            assert any(re.match(rf"    {name}( +\w|$)", line) for line in listed), name
+    assert "UH-E2FAR" in read_help(["train"], capsys, monkeypatch)
+
+
 def test_the_list_of_commands_needs_neither_torch_nor_numpy():
     code = (
         "import contextlib, io, sys; from facemodels.cli.main import main\n"

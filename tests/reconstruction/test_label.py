@@ -43,6 +43,15 @@ def test_the_landmarks_of_the_largest_face_are_written_where_there_are_none(foun
     assert label_pictures(tmp_path, "pgn").written == []  # all are there now
 
 
+def test_one_picture_is_labeled_by_its_file_and_what_is_no_path_is_said(found, tmp_path):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
+    assert label_pictures(tmp_path / "a.png", "pgn").written == [tmp_path / "a.txt"]
+    assert not (tmp_path / "b.txt").exists()
+    with pytest.raises(InputError, match="label_pictures takes a folder of pictures or the file of one, .* got a list"):
+        label_pictures([tmp_path / "a.png"], "pgn")
+
+
 def test_the_command_names_what_has_no_landmarks(found, tmp_path, capsys):
     for name in ("a.png", "b.png"):
         picture(tmp_path / name)
