@@ -116,7 +116,7 @@ def run(options: Namespace) -> int:
             method, name = Refined(method, options.refine), f"{name}, refined"
             source = f"{source}, refined in {options.refine} steps"
         about = {"method": method.name, "name": name, "checkpoint": source, "given": method.given}
-        heading = f"{method.name}, {source}; given: {method.given}"
+        heading = f"{method.name}, {source}; the network sees {method.given}"
     else:
         method, name = cast(FaceMethod, None), predictions.absolute().name
         about = {"method": name, "name": name, "predictions": str(predictions)}

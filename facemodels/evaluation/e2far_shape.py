@@ -22,7 +22,14 @@ from facemodels.core.landmarks import NOSE_TIP
 from facemodels.core.progress import progress
 from facemodels.evaluation.examples import ORDER_68, PHOTO_LANDMARKS, people, turned, write_picture, write_scan
 from facemodels.evaluation.report import Report, Results
-from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, align_landmarks, within
+from facemodels.evaluation.scan_alignment import (
+    LandmarkCheck,
+    Surface,
+    add_keep_going,
+    align_closest_points,
+    align_landmarks,
+    within,
+)
 from facemodels.evaluation.scan_faces import predicted_surface, read_photo, reconstructions
 from facemodels.evaluation.scans import one_file, pictures_in, read_scan, read_scan_landmarks
 from facemodels.methods.face_method import FaceMethod
@@ -31,7 +38,7 @@ RADIUS = 95.0  # mm
 
 
 def configure(parser: ArgumentParser) -> None:
-    """Describe the data; the protocol has no settings."""
+    """Add the protocol's arguments."""
     parser.epilog = f"""example:
   facemodels evaluate e2far-shape --method e2far --data people --json shape.json
 
@@ -48,6 +55,7 @@ The data:
 {ORDER_68}
 
 {PHOTO_LANDMARKS}"""
+    add_keep_going(parser)
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
@@ -58,7 +66,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
             f"{data}: expected a folder for each person with a scan, its landmarks, and a folder named pictures, found "
             "none"
         )
-    check = LandmarkCheck(millimeters=True)
+    check = LandmarkCheck(millimeters=True, keep_going=options.keep_going)
     errors: dict[str, list[float]] = {}
     for person in progress(persons, "people"):
         path = one_file(person, ("*.obj", "*.ply"), "a neutral scan")
@@ -75,8 +83,8 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         errors[person.name] = []
         for face in reconstructions(method, map(read_photo, pictures)):
             surface = predicted_surface(method, face)
-            check.add(path, surface, marks)
-            errors[person.name].append(rmse(points, marks, surface))
+            fits = check.add(path, surface, marks)
+            errors[person.name].append(rmse(points, marks, surface, fits))
     single = np.concatenate([*errors.values()])
     means = [np.mean(e) for e in errors.values()]
     results: Results = {
@@ -115,14 +123,15 @@ def write_example(folder: Path) -> None:
             write_picture(home / "pictures" / f"{n + 1}.jpg", picture)
 
 
-def rmse(points: Tensor, marks: Tensor, surface: Surface) -> float:
+def rmse(points: Tensor, marks: Tensor, surface: Surface, fits: bool = True) -> float:
     """The error of a predicted surface, millimeters.
 
     Args:
         points: [P,3], the cropped vertices of the scan.
         marks: [68,3], its landmarks.
         surface: The predicted surface.
+        fits: Whether its landmarks fit those of the scan (`align_closest_points`).
     """
     start = align_landmarks(surface, marks, scale=False)
-    placement = align_closest_points(points, surface, start, scale=False)
+    placement = align_closest_points(points, surface, start, scale=False, fits=fits)
     return float(surface.distances(points, placement).square().mean().sqrt())

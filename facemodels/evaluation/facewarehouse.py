@@ -27,7 +27,14 @@ from facemodels.core.landmarks import LEFT_EYE_OUTER, NOSE_TIP, NUM_CONTOUR, RIG
 from facemodels.core.progress import progress
 from facemodels.evaluation.examples import ORDER_68, PHOTO_LANDMARKS, people, write_mesh, write_picture
 from facemodels.evaluation.report import PublishedRow, Report, Results
-from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, align_landmarks, within
+from facemodels.evaluation.scan_alignment import (
+    LandmarkCheck,
+    Surface,
+    add_keep_going,
+    align_closest_points,
+    align_landmarks,
+    within,
+)
 from facemodels.evaluation.scan_faces import predicted_surface, read_photo, reconstructions
 from facemodels.evaluation.scans import pictures_in, read_scan
 from facemodels.io.files import existing_file, input_error
@@ -49,7 +56,7 @@ PUBLISHED = [
 
 
 def configure(parser: ArgumentParser) -> None:
-    """Describe the data; the protocol has no settings."""
+    """Add the protocol's arguments."""
     parser.epilog = f"""example:
   facemodels evaluate facewarehouse --method dasl --data FaceWarehouse --json facewarehouse.json
 
@@ -68,6 +75,7 @@ The data:
 {ORDER_68}
 
 {PHOTO_LANDMARKS}"""
+    add_keep_going(parser)
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
@@ -87,7 +95,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         raise InputError(
             f"{persons[0]}: expected pictures pose_0.png and so on with meshes pose_0.obj beside them, found none"
         )
-    errors, check = [], LandmarkCheck()
+    errors, check = [], LandmarkCheck(keep_going=options.keep_going)
     faces = reconstructions(method, (read_photo(picture) for picture, _ in pairs))
     for (_, mesh), face in zip(progress(pairs, "meshes"), faces):
         vertices = read_scan(mesh).vertices
@@ -103,8 +111,8 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
                 f"vertex {loose[0]}, which none of them uses",
             )
         surface = predicted_surface(method, face, expression=True)
-        check.add(data / "landmarks.txt", surface, _landmarks(vertices, numbers))
-        errors.append(mean_distance(vertices, numbers, surface, str(mesh)))
+        fits = check.add(data / "landmarks.txt", surface, _landmarks(vertices, numbers))
+        errors.append(mean_distance(vertices, numbers, surface, str(mesh), fits))
     results: Results = {
         "people": len(persons),
         "meshes": len(errors),
@@ -151,7 +159,9 @@ def _landmarks(vertices: Tensor, numbers: np.ndarray) -> Tensor:
     return torch.where(torch.from_numpy(numbers >= 0)[:, None], vertices[numbers], torch.nan)
 
 
-def mean_distance(vertices: Tensor, numbers: np.ndarray, surface: Surface, name: str = "mesh") -> float:
+def mean_distance(
+    vertices: Tensor, numbers: np.ndarray, surface: Surface, name: str = "mesh", fits: bool = True
+) -> float:
     """The error of a predicted surface on a registered mesh, in millimeters.
 
     Args:
@@ -159,6 +169,7 @@ def mean_distance(vertices: Tensor, numbers: np.ndarray, surface: Surface, name:
         numbers: int [68], its landmarks' vertex numbers; -1 where unknown.
         surface: The predicted surface.
         name: The name of the mesh, for the message.
+        fits: Whether its landmarks fit those of the mesh (`align_closest_points`).
 
     Raises:
         InputError: The corners of the eyes coincide.
@@ -169,7 +180,7 @@ def mean_distance(vertices: Tensor, numbers: np.ndarray, surface: Surface, name:
         raise InputError(f"{name}: the outer corners of the eyes coincide; landmarks.txt must belong to these meshes")
     unit = 10.0 ** round(math.log10(EYE_DISTANCE / apart))
     marks, points = marks * unit, within(vertices * unit, marks[NOSE_TIP] * unit, RADIUS)
-    placement = align_closest_points(points, surface, align_landmarks(surface, marks))
+    placement = align_closest_points(points, surface, align_landmarks(surface, marks), fits=fits)
     return float(surface.distances(points, placement).mean())
 
 

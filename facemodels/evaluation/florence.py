@@ -31,7 +31,14 @@ from facemodels.core.landmarks import LEFT_EYE_OUTER, NOSE_TIP, RIGHT_EYE_OUTER
 from facemodels.core.progress import progress
 from facemodels.evaluation.examples import ORDER_68, PHOTO_LANDMARKS, people, turned, write_picture, write_scan
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
-from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, align_landmarks, within
+from facemodels.evaluation.scan_alignment import (
+    LandmarkCheck,
+    Surface,
+    add_keep_going,
+    align_closest_points,
+    align_landmarks,
+    within,
+)
 from facemodels.evaluation.scan_faces import Photo, predicted_surface, read_photo, reconstructions
 from facemodels.evaluation.scans import one_file, pictures_in, read_scan, read_scan_landmarks
 from facemodels.methods.face_method import FaceMethod
@@ -88,6 +95,7 @@ The data:
         default="rmse",
         help="rmse: frames of videos, point to plane, mm; nme: renderings of the scans, percent (default: rmse)",
     )
+    add_keep_going(parser)
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
@@ -95,7 +103,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     subjects = sorted(p for p in Path(data).glob("subject_*") if p.is_dir())
     if not subjects:
         raise InputError(f"{data}: expected MICC Florence's folders subject_01, subject_02 ... in it, found none")
-    return {"rmse": _run_rmse, "nme": _run_nme}[options.variant](method, subjects)
+    return {"rmse": _run_rmse, "nme": _run_nme}[options.variant](method, subjects, options.keep_going)
 
 
 def write_example(folder: Path) -> None:
@@ -109,21 +117,22 @@ def write_example(folder: Path) -> None:
             write_picture(home / "Video" / ("Indoor-Cooperative", "PTZ-Indoor")[n] / "000.png", picture)
 
 
-def point_to_plane_rmse(points: Tensor, marks: Tensor, surface: Surface) -> float:
+def point_to_plane_rmse(points: Tensor, marks: Tensor, surface: Surface, fits: bool = True) -> float:
     """The error of a predicted surface by the variant "rmse", in the scan's unit.
 
     Args:
         points: [P,3], the cropped vertices of the scan.
         marks: [68,3], its landmarks.
         surface: The predicted surface.
+        fits: Whether its landmarks fit those of the scan (`align_closest_points`).
     """
-    placement = align_closest_points(points, surface, align_landmarks(surface, marks))
+    placement = align_closest_points(points, surface, align_landmarks(surface, marks), fits=fits)
     return float(surface.plane_distances(points, placement).square().mean().sqrt())
 
 
-def nme(points: Tensor, marks: Tensor, surface: Surface) -> float:
+def nme(points: Tensor, marks: Tensor, surface: Surface, fits: bool = True) -> float:
     """The error of a predicted surface by the variant "nme", in percent; arguments as of `point_to_plane_rmse`."""
-    placement = align_closest_points(points, surface, align_landmarks(surface, marks))
+    placement = align_closest_points(points, surface, align_landmarks(surface, marks), fits=fits)
     eyes = (marks[LEFT_EYE_OUTER] - marks[RIGHT_EYE_OUTER]).norm()
     return 100 * float(surface.distances(points, placement).mean() / eyes)
 
@@ -142,9 +151,9 @@ def _read_subject(subject: Path, needed: tuple[int, ...]) -> tuple[Path, Tensor,
     return path, points, marks
 
 
-def _run_rmse(method: FaceMethod, subjects: list[Path]) -> Report:
+def _run_rmse(method: FaceMethod, subjects: list[Path], keep_going: bool) -> Report:
     errors: dict[str, dict[str, list[float]]] = {}  # by person and video
-    empty, check = [], LandmarkCheck(millimeters=True)
+    empty, check = [], LandmarkCheck(millimeters=True, keep_going=keep_going)
     for subject in progress(subjects, "people"):
         videos = sorted(p for p in (subject / "Video").glob("*") if p.is_dir())
         frames = {video.name: _evenly_spread(pictures_in(video), FRAMES) for video in videos}
@@ -156,8 +165,8 @@ def _run_rmse(method: FaceMethod, subjects: list[Path]) -> Report:
         errors[subject.name] = {video: [] for video in frames}
         for video, face in zip([video for video, paths in frames.items() for _ in paths], faces):
             surface = predicted_surface(method, face)
-            check.add(path, surface, marks)
-            errors[subject.name][video].append(point_to_plane_rmse(points, marks, surface))
+            fits = check.add(path, surface, marks)
+            errors[subject.name][video].append(point_to_plane_rmse(points, marks, surface, fits))
     if not errors:
         raise InputError(
             f"{subjects[0].parent}: expected frames of the videos as pictures in {subjects[0].name}/Video/<condition>/,"
@@ -207,8 +216,8 @@ def _evenly_spread(paths: list[Path], count: int) -> list[Path]:
     return [paths[k] for k in np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int))]
 
 
-def _run_nme(method: FaceMethod, subjects: list[Path]) -> Report:
-    check = LandmarkCheck(millimeters=True)
+def _run_nme(method: FaceMethod, subjects: list[Path], keep_going: bool) -> Report:
+    check = LandmarkCheck(millimeters=True, keep_going=keep_going)
     rows: list[list[float]] = []
     for subject in progress(subjects, "people"):
         path, points, marks = _read_subject(subject, (NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER))
@@ -221,8 +230,8 @@ def _run_nme(method: FaceMethod, subjects: list[Path]) -> Report:
         rows.append([])
         for face in faces:
             surface = predicted_surface(method, face, expression=True)
-            check.add(path, surface, marks)
-            rows[-1].append(nme(points, marks, surface))
+            fits = check.add(path, surface, marks)
+            rows[-1].append(nme(points, marks, surface, fits))
     errors = np.array(rows)  # [people, poses]
     results: Results = {
         "people": len(errors),

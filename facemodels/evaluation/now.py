@@ -39,13 +39,14 @@ from facemodels.core.landmarks import NUM_LANDMARKS, SEVEN
 from facemodels.core.progress import progress
 from facemodels.evaluation.examples import ORDER_SEVEN, people, turned, write_picked_points, write_picture, write_scan
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
-from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, within
-from facemodels.evaluation.scan_faces import Photo, detector_box, predicted_surface, reconstructions
+from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, add_keep_going, align_closest_points, within
+from facemodels.evaluation.scan_faces import Photo, detector_box, mean_surface, predicted_surface, reconstructions
 from facemodels.evaluation.scans import one_file, read_picked_points, read_scan
 from facemodels.io.files import existing_file, input_error
 from facemodels.io.images import read_picture
 from facemodels.io.pickles import read_object_npy
 from facemodels.methods.face_method import FaceMethod
+from facemodels.models.load import load_model
 
 RADIUS = 1.4  # of the crop, in means of the distance of the eyes and the length of the nose
 COLUMNS = ["median mm", "mean mm", "std mm"]
@@ -120,6 +121,7 @@ Predictions, a folder with a neutral mesh for each photograph:
     parser.add_argument(
         "--unit", choices=tuple(UNITS), default="mm", help="of the predicted meshes; for the metrical variant"
     )
+    add_keep_going(parser)
 
 
 def run(method: FaceMethod | None, data: Path, options: Namespace) -> Report:
@@ -143,18 +145,22 @@ def run(method: FaceMethod | None, data: Path, options: Namespace) -> Report:
         surfaces, sources = _surfaces_of(method, data, paths), [None] * len(paths)
     subjects = {subject: _read_subject(data, subject) for subject in sorted({Path(p).parts[0] for p in paths})}
 
-    check = LandmarkCheck(SEVEN, millimeters=True)
+    model = load_model("builtin") if method is None else method.model
+    average = mean_surface(model)
+    check = LandmarkCheck(SEVEN, millimeters=True, keep_going=options.keep_going)
     errors: list[np.ndarray] = []
     metrical: list[np.ndarray] = []
     challenges: dict[str, list[np.ndarray]] = {}
+    of_mean = {name: distances(s.points, s.marks, average).float().numpy() for name, s in subjects.items()}
     for path, surface, source in zip(progress(paths, "photographs"), surfaces, sources):
         points, marks, file = subjects[Path(path).parts[0]]
-        check.add(file, surface, marks, source)
-        errors.append(distances(points, marks, surface).float().numpy())
-        metrical.append(distances(points, marks, surface, scale=False).float().numpy())
+        fits = check.add(file, surface, marks, source)
+        errors.append(distances(points, marks, surface, fits=fits).float().numpy())
+        metrical.append(distances(points, marks, surface, scale=False, fits=fits).float().numpy())
         challenges.setdefault(Path(path).parts[1], []).append(errors[-1])
     results: Results = {"images": len(paths), "people": len(subjects), "vertices": sum(map(len, errors))}
     results |= statistics(errors) | statistics(metrical, "metrical_")
+    results |= statistics([of_mean[Path(path).parts[0]] for path in paths], "mean_face_")
     for challenge, pooled in sorted(challenges.items()):
         results |= {f"{challenge}_images": len(pooled)} | statistics(pooled, f"{challenge}_")
     return Report(
@@ -169,9 +175,25 @@ def run(method: FaceMethod | None, data: Path, options: Namespace) -> Report:
         row=[results[key] for key in ("median_mm", "mean_mm", "std_mm")],
         ranked_by="median mm",
         published=PUBLISHED,
+        measured=[
+            PublishedRow(
+                f"mean face of {model.name}",
+                [results[f"mean_face_{key}"] for key in ("median_mm", "mean_mm", "std_mm")],
+                "measured",
+            )
+        ],
         notes=[
             *check.notes(),
             *NOTES,
+            *(
+                []
+                if method is None
+                else [
+                    "A face is cropped by the detector's box first, then around the landmarks that are predicted there."
+                ]
+            ),
+            f"The mean face of {model.name} in place of every prediction: what a method is worth that has not seen the "
+            "photographs.",
             "Published numbers are of the test set (80 people), ours are of the validation set: near each other, but "
             "not the same faces.",
         ],
@@ -274,7 +296,7 @@ def cropped(vertices: Tensor, marks: Tensor) -> Tensor:
     return within(vertices, nose + 0.3 * (bridge - nose), radius)
 
 
-def align(points: Tensor, marks: Tensor, surface: Surface, scale: bool = True) -> Similarity:
+def align(points: Tensor, marks: Tensor, surface: Surface, scale: bool = True, fits: bool = True) -> Similarity:
     """Lay a predicted surface on a scan.
 
     Args:
@@ -282,17 +304,18 @@ def align(points: Tensor, marks: Tensor, surface: Surface, scale: bool = True) -
         marks: [7,3], its landmarks.
         surface: The predicted surface, millimeters.
         scale: Whether the size may change; not in the metrical variant.
+        fits: Whether its landmarks fit those of the scan (`align_closest_points`).
 
     Returns:
         From the surface's coordinates to the scan's.
     """
     start = similarity(surface.landmarks[list(SEVEN)], marks, scale=scale)
-    return align_closest_points(points, surface, start, scale)
+    return align_closest_points(points, surface, start, scale, fits)
 
 
-def distances(points: Tensor, marks: Tensor, surface: Surface, scale: bool = True) -> Tensor:
+def distances(points: Tensor, marks: Tensor, surface: Surface, scale: bool = True, fits: bool = True) -> Tensor:
     """The errors [P] of a predicted surface, in the scan's unit; arguments as of `align`."""
-    return surface.distances(points, align(points, marks, surface, scale))
+    return surface.distances(points, align(points, marks, surface, scale, fits))
 
 
 def statistics(errors: list[np.ndarray], prefix: str = "") -> Results:

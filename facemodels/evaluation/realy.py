@@ -39,7 +39,7 @@ from facemodels.core.surface import interpolate_faces
 from facemodels.evaluation.examples import ORDER_68, PHOTO_LANDMARKS, people, turned, write_picture, write_scan
 from facemodels.evaluation.nonrigid_icp import Keypoints, deform
 from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
-from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface
+from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, add_keep_going
 from facemodels.evaluation.scan_faces import predicted_surface, read_photo, reconstructions
 from facemodels.evaluation.scans import Scan, read_scan
 from facemodels.io.files import existing_file, input_error
@@ -124,6 +124,7 @@ beside the nose, right and left, 76 and 77 on the cheeks, right and left.
         help="REALY's file of 85 keypoints for the method's mesh, such as BFM09.txt "
         "(default: the 68 landmarks, and four points found from them)",
     )
+    add_keep_going(parser)
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
@@ -145,7 +146,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         )
     owners = sorted({owner for _, owner in pictures}, key=int)
     truths = {owner: read_truth(data, owner, float(scales[int(owner) - 1])) for owner in owners}
-    check = LandmarkCheck(SEVEN)
+    check = LandmarkCheck(SEVEN, keep_going=options.keep_going)
     sets: dict[str, list[dict[str, float]]] = {"frontal": [], "side": []}
     faces = reconstructions(method, (read_photo(p) for p, _ in pictures))
     for (path, owner), face in zip(progress(pictures, "pictures"), faces):

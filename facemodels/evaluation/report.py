@@ -53,6 +53,7 @@ class Report:
         row: The method's numbers under them; None where there is none.
         ranked_by: The column by which the field ranks methods; the table is sorted by it, least first.
         published: The rows of published methods.
+        measured: Rows that the protocol has measured for comparison, such as the mean face; they get the method's mark.
         notes: Details of the protocol: what was excluded or left out and why, what may not be compared.
         details: The results as a text for people; None prints one line for each.
         method: The name of the method in its row; `facemodels.evaluation.evaluate` and the command set it.
@@ -68,6 +69,7 @@ class Report:
     row: Sequence[float | None]
     ranked_by: str
     published: Sequence[PublishedRow] = ()
+    measured: Sequence[PublishedRow] = ()
     notes: Sequence[str] = field(default_factory=list)
     details: str | None = None
     method: str = "this method"
@@ -89,7 +91,11 @@ class Report:
             raise ValueError(f"largest must be positive, got {self.largest}")
         if self.ranked_by not in self.columns:
             raise ValueError(f"ranked_by must be one of the columns {', '.join(self.columns)}, got {self.ranked_by!r}")
-        for name, values, source in [*self.published, PublishedRow("the method's row", self.row, "measured")]:
+        for name, values, source in [
+            *self.published,
+            *self.measured,
+            PublishedRow("the method's row", self.row, "measured"),
+        ]:
             if len(values) != len(self.columns):
                 raise ValueError(f"{name}: expected {len(self.columns)} numbers, got {len(values)}")
             if not source:
@@ -106,7 +112,7 @@ def format_table(report: Report, name: str) -> str:
         name: The name of the method in its row.
     """
     rows = [(row.method, row.values, _RECALLED_MARK if row.source == RECALLED else "") for row in report.published]
-    rows.append((name, report.row, _OWN_MARK))
+    rows += [(name, report.row, _OWN_MARK), *((row.method, row.values, _OWN_MARK) for row in report.measured)]
     rank = list(report.columns).index(report.ranked_by)
 
     def place(row: tuple[str, Sequence[float | None], str]) -> tuple[bool, float, bool]:

@@ -1,11 +1,12 @@
 """A face laid on a scan: by landmarks, then by the least sum of squared distances; and the distances afterwards.
 
-`LandmarkCheck` warns of landmarks that cannot be those that they are taken for. Lengths are in the scan's unit.
-Geometry is float64 on the CPU.
+`LandmarkCheck` warns of landmarks that cannot be those that they are taken for, and stops where all are so.
+Lengths are in the scan's unit. Geometry is float64 on the CPU.
 """
 
 import math
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from facemodels.core.alignment import Similarity, similarity
+from facemodels.core.errors import InputError
 from facemodels.core.landmarks import INNER, NAMES, NUM_CONTOUR, NUM_LANDMARKS, indices, mirror_order
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import ClosestPoints, interpolate_faces
@@ -20,12 +22,16 @@ from facemodels.models.load import load_model
 
 THINNED = 5000  # points of a scan that a face is first laid on
 ITERATIONS = 50
+# Where landmarks do not fit: points of the scan, and steps after which a face is given up that is still farther from
+# them than this (root mean square, relative to their extent). More would not help (docs/notes/evaluation.md).
+COARSE, HOPELESS_AFTER, HOPELESS = 500, 10, 0.1
 # The last step: how far it moves points, relative to their extent, or how much of the sum of squares it removes.
 TOLERANCE, GAIN = 1e-6, 1e-6
 # `misfit` of any two faces is below the first; of landmarks whose sides are exchanged it may be as small as the second,
 # but is then more than twice that of the right order (docs/notes/evaluation.md).
 MISFIT, MISFIT_EXCHANGED = 0.35, 0.2
 SIZES = 0.5, 2.0  # of a face in proportion to another, more than people differ by
+STOP_AFTER = 5  # predictions, if the landmarks of all of them do not fit
 
 
 class Surface:
@@ -107,21 +113,25 @@ class LandmarkCheck:
     """Warns of landmarks on scans that do not fit the predicted faces: in another order, or of another unit.
 
     Aligned by such landmarks, a face comes to lie anywhere, and its errors look like those of a bad prediction. The
-    first misfit warns; `notes` counts all, for the report.
+    first misfit warns; where the first five are all misfits, the evaluation stops; `notes` counts all, for the report.
 
     Args:
         numbers: Which of the 68 landmarks are picked on the scans, in their order there; those of the contour are left
             out, as `align_landmarks` leaves them out.
         millimeters: Whether the scans should be in millimeters, as predictions are.
+        keep_going: Whether the evaluation goes on where the first `STOP_AFTER` predictions are all misfits.
     """
 
-    def __init__(self, numbers: Sequence[int] = indices(INNER), millimeters: bool = False) -> None:
-        self.numbers, self.millimeters = tuple(numbers), millimeters
+    def __init__(
+        self, numbers: Sequence[int] = indices(INNER), millimeters: bool = False, keep_going: bool = False
+    ) -> None:
+        self.numbers, self.millimeters, self.keep_going = tuple(numbers), millimeters, keep_going
+        self._added = self._misfits = 0
         # By "scans" and "predictions": the first complaint about each file, and the files that were checked.
         self._complaints: dict[str, dict[str, str]] = {"scans": {}, "predictions": {}}
         self._checked: dict[str, set[str]] = {"scans": set(), "predictions": set()}
 
-    def add(self, file: object, surface: Surface, marks: Tensor, prediction: object = None) -> None:
+    def add(self, file: object, surface: Surface, marks: Tensor, prediction: object = None) -> bool:
         """Compare a predicted surface with the landmarks that it is about to be aligned with.
 
         Args:
@@ -130,17 +140,31 @@ class LandmarkCheck:
             marks: [K,3] the landmarks with the check's `numbers`, or all 68; NaN where unknown.
             prediction: Where the surface's landmarks were read from; None where a method has predicted them. With it,
                 the message names the one of the two files whose landmarks are less those of the built-in face.
+
+        Returns:
+            Whether they fit.
+
+        Raises:
+            InputError: The first `STOP_AFTER` do not fit, and the check does not keep going.
         """
+        self._added += 1
         files = {"scans": str(file)} | ({} if prediction is None else {"predictions": str(prediction)})
         for kind, name in files.items():
             self._checked[kind].add(name)
         found = self._complaint(surface.landmarks, marks.double(), prediction is not None)
-        if found is None or files[found[0]] in self._complaints[found[0]]:
-            return
+        if found is None:
+            return True
+        self._misfits += 1
         kind, complaint = found
+        if self._misfits == self._added == STOP_AFTER and not self.keep_going:
+            raise InputError(
+                f"{files[kind]}: {complaint}. None of the first {STOP_AFTER} predictions fits its scan, so the numbers "
+                "would mean nothing; to compute them all the same, give --keep-going (keep_going=True in Python)"
+            )
         if not any(self._complaints.values()):
             warnings.warn(f"{files[kind]}: {complaint}", stacklevel=3)
-        self._complaints[kind][files[kind]] = complaint
+        self._complaints[kind].setdefault(files[kind], complaint)
+        return False
 
     def notes(self) -> list[str]:
         """Notes for the report where landmarks did not fit; empty where all did."""
@@ -189,6 +213,15 @@ class LandmarkCheck:
         )
 
 
+def add_keep_going(parser: ArgumentParser) -> None:
+    """Add the option `keep_going` of a protocol with a `LandmarkCheck`."""
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help=f"go on where the landmarks of the first {STOP_AFTER} predictions do not fit those of the scans",
+    )
+
+
 @lru_cache
 def _typical() -> Tensor:
     """The landmarks [68,3] of the built-in face, mm."""
@@ -196,7 +229,9 @@ def _typical() -> Tensor:
     return model.landmarks(model.mean[None])[0].double()
 
 
-def align_closest_points(points: Tensor, surface: Surface, start: Similarity, scale: bool = True) -> Similarity:
+def align_closest_points(
+    points: Tensor, surface: Surface, start: Similarity, scale: bool = True, fits: bool = True
+) -> Similarity:
     """Lay a surface on a scan: the least sum of squared distances of the scan's points from it, near a start.
 
     Gauss-Newton steps toward the tangent planes at the closest points (Chen and Medioni 1992), damped by the motion of
@@ -209,17 +244,27 @@ def align_closest_points(points: Tensor, surface: Surface, start: Similarity, sc
         surface: The surface.
         start: From the surface's coordinates to the scan's.
         scale: Whether the size may change.
+        fits: What `LandmarkCheck.add` says of the landmarks. Where they do not fit, a surface that stays far from the
+            scan is left where a few steps with few points have brought it: no minimum is near, and the search for one
+            would take a hundred times as long as for a face.
 
     Returns:
         From the surface's coordinates to the scan's.
     """
     placement = start
+    if not fits:
+        placement, hopeless = _descend(points[:: math.ceil(len(points) / COARSE)], surface, placement, scale, False)
+        if hopeless:
+            return placement
     for every in sorted({math.ceil(len(points) / THINNED), 1}, reverse=True):
-        placement = _descend(points[::every], surface, placement, scale)
+        placement, _ = _descend(points[::every], surface, placement, scale)
     return placement
 
 
-def _descend(points: Tensor, surface: Surface, now: Similarity, scale: bool) -> Similarity:
+def _descend(
+    points: Tensor, surface: Surface, now: Similarity, scale: bool, patient: bool = True
+) -> tuple[Similarity, bool]:
+    """The placement of least squares near a start, and whether it was given up, as only the impatient do."""
     center, free = points.mean(0), slice(0 if scale else 1, 7)
     extent = float((points - center).norm(dim=1).max())
     axes = torch.eye(3, dtype=points.dtype)
@@ -244,7 +289,9 @@ def _descend(points: Tensor, surface: Surface, now: Similarity, scale: bool) -> 
 
     cost, gradient, matrix, motion = linearized(now)
     damping = 1e-6
-    for _ in range(ITERATIONS):
+    for iteration in range(ITERATIONS):
+        if not patient and iteration >= HOPELESS_AFTER and float((cost / len(points)).sqrt()) > HOPELESS * extent:
+            return now, True
         step = torch.zeros(7, dtype=points.dtype)
         step[free] = -torch.linalg.solve(matrix + damping * motion, gradient)
         size, turn = step[0].clamp(-0.5, 0.5).exp(), axis_angle_rotation(step[1:4])
@@ -260,7 +307,7 @@ def _descend(points: Tensor, surface: Surface, now: Similarity, scale: bool) -> 
             damping, done = 10 * damping, False
         if done or moved < TOLERANCE * extent:
             break
-    return now
+    return now, False
 
 
 def _derivatives(arms: Tensor, directions: Tensor) -> Tensor:

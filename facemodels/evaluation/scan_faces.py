@@ -15,6 +15,7 @@ from facemodels.evaluation.scan_alignment import Surface
 from facemodels.io.images import read_picture
 from facemodels.io.landmarks import read_landmarks, sidecar
 from facemodels.methods.face_method import FaceMethod
+from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.detect import find_faces, first_crop
 
 BATCH = 8  # photographs in memory
@@ -136,7 +137,7 @@ def predicted_surface(method: FaceMethod, face: FaceParameters, expression: bool
 
 
 @torch.no_grad()
-def mean_surface(method: FaceMethod) -> Surface:
-    """The mean face of the method's model: the prediction of one who has not seen the picture."""
-    mean = method.model.mean[None]
-    return Surface(mean[0], method.model.faces, method.model.landmarks(mean)[0])
+def mean_surface(model: MorphableModel) -> Surface:
+    """The mean face of a model: the prediction of one who has not seen the picture."""
+    mean = model.mean[None]
+    return Surface(mean[0], model.faces, model.landmarks(mean)[0])

@@ -30,7 +30,7 @@ from facemodels.data.clips import SyntheticGroups
 from facemodels.data.synthetic import RandomizationConfig
 from facemodels.evaluation import now
 from facemodels.evaluation.examples import ORDER_SEVEN
-from facemodels.evaluation.report import Report, Results
+from facemodels.evaluation.report import PublishedRow, Report, Results
 from facemodels.evaluation.scan_faces import (
     Photo,
     detector_box,
@@ -98,7 +98,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         raise InputError(f"--people must be at least 1, got {options.people}")
     model = colored_model(read(data), builtin_data(), data)
     groups = SyntheticGroups(model, SIZE, PICTURES, RANDOMIZATION)
-    average = mean_surface(method)
+    average = mean_surface(method.model)
     # Errors of each picture, by the beginning of their names in the results.
     errors: dict[str, list[np.ndarray]] = {"": [], "metrical_": [], "mean_face_": [], "mean_face_metrical_": []}
     medians = []
@@ -137,11 +137,11 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         columns=now.COLUMNS,
         row=[results[key] for key in statistics],
         ranked_by="median mm",
+        measured=[PublishedRow(f"mean face of {method.model.name}", mean_face, "measured")],
         notes=[
             *now.NOTES,
-            f"The mean face of {method.model.name} in place of the prediction: median {mean_face[0]:.2f}, "
-            f"mean {mean_face[1]:.2f}, std {mean_face[2]:.2f} mm; the method's median is "
-            f"{results['median_share_of_mean_face']:.2f} of that.",
+            f"The mean face of {method.model.name} stands in place of every prediction; the method's median is "
+            f"{results['median_share_of_mean_face']:.2f} of its median.",
             f"Scans: noise of {NOISE} mm, {HOLES} holes of {HOLE_RADIUS[0]:.0f} to {HOLE_RADIUS[1]:.0f} mm radius, "
             f"landmarks off by {LANDMARK_NOISE} mm (standard deviation in each coordinate).",
         ],

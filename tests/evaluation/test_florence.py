@@ -92,7 +92,7 @@ def test_renderings_turn_to_the_side_of_their_yaw_and_pitch():
 
 def test_rmse_measures_to_planes_and_nme_to_points(monkeypatch):
     """A point 3 mm beside the border of a flat face is 0 from its plane."""
-    monkeypatch.setattr(florence, "align_closest_points", lambda points, surface, start: start)
+    monkeypatch.setattr(florence, "align_closest_points", lambda points, surface, start, fits: start)
     marks = torch.zeros(68, 3).double()
     marks[17:21] = torch.tensor([[0.0, 0, 0], [10, 0, 0], [0, 10, 0], [10, 10, 0]])
     marks[36], marks[45] = marks[17], marks[18]

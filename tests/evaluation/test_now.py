@@ -88,6 +88,15 @@ def test_points_in_another_order_warn_and_are_noted_with_their_file(tmp_path):
     assert "Landmarks of 1 of 1 scans do not fit" in report.notes[0] and str(file) in report.notes[0]
 
 
+def test_table_has_a_row_of_the_mean_face_of_the_methods_model(tmp_path):
+    data = write_now(tmp_path, placed(RADIUS * UNIT))
+    report = now.run(Stub([5.0, 0.0]), data, parse(now))
+    assert report.results["mean_face_median_mm"] < EXACT
+    (row,) = report.measured
+    assert row.values == [report.results[f"mean_face_{key}_mm"] for key in ("median", "mean", "std")]
+    assert f"> {row.method}" in report.table()
+
+
 # Predictions of other methods.
 
 

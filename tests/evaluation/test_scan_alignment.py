@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from facemodels.core.alignment import Similarity
+from facemodels.core.errors import InputError
 from facemodels.core.landmarks import SEVEN, mirror_order
 from facemodels.core.surface import ClosestPoints
-from facemodels.evaluation import now, scan_alignment
+from facemodels.evaluation import load_protocol, now, protocol_options, scan_alignment
 from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, align_closest_points, misfit, within
 from facerender.camera import euler_rotation
 from tests.evaluation.sphere_scans import MARKS, RADIUS, UNIT, ball, surface
@@ -200,3 +201,55 @@ def test_check_of_all_landmarks_leaves_out_the_contour_and_those_that_are_unknow
     assert check.notes() == []
     with pytest.warns(UserWarning, match="a.txt: .*the 68 landmarks of iBUG"):
         check.add("a.txt", triangle, marks[list(mirror_order(68))])
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("size", [1.0, 1e-3], ids=["turned away", "meters"])
+def test_alignment_of_what_stays_far_from_the_scan_ends_after_a_few_searches(size, scale, monkeypatch):
+    """Steps that do not converge, on searches that are slow far from a surface, would take a minute for a face."""
+    searched = []
+    find = ClosestPoints.__call__
+    monkeypatch.setattr(scan_alignment, "COARSE", 100)
+    monkeypatch.setattr(
+        ClosestPoints, "__call__", lambda self, points: searched.append(len(points)) or find(self, points)
+    )
+    own = ellipsoid()
+    points, patch = own.vertices, own.faces[own.vertices[own.faces, 2].amin(1) > 0.8 * RADIUS]
+    surface = Surface(size * own.vertices, patch, own.landmarks)  # a small part of the points' surface
+    here = Similarity(torch.tensor(1.0).double(), torch.eye(3).double(), torch.zeros(3).double())
+    align_closest_points(points, surface, here, scale, fits=False)
+    if not scale:
+        assert max(searched) <= 100 and len(searched) == scan_alignment.HOPELESS_AFTER + 1
+
+
+def test_surface_whose_landmarks_do_not_fit_is_still_laid_on_a_scan_that_is_near():
+    surface = ellipsoid()
+    start = Similarity(torch.tensor(1.0).double(), torch.eye(3).double(), torch.ones(3).double())
+    found = align_closest_points(surface.vertices, surface, start, fits=False)
+    assert surface.distances(surface.vertices, found).max() < 1e-6
+
+
+def test_evaluation_stops_where_the_first_five_predictions_are_misfits_unless_told_to_go_on():
+    surface, check = faces_and_check()
+    with pytest.warns(UserWarning, match="0.pp"):
+        for k in range(4):
+            check.add(f"{k}.pp", surface, FACE.flip(0))
+    with pytest.raises(InputError, match="4.pp: expected landmarks .* None of the first 5 .* --keep-going"):
+        check.add("4.pp", surface, FACE.flip(0))
+    going = LandmarkCheck(SEVEN, keep_going=True)
+    with pytest.warns(UserWarning):
+        for k in range(9):
+            going.add(f"{k}.pp", surface, FACE.flip(0))
+    assert going.notes()[0].startswith("Landmarks of 9 of 9 scans")
+    mixed = LandmarkCheck(SEVEN)
+    mixed.add("good.pp", surface, FACE)
+    with pytest.warns(UserWarning):
+        for k in range(9):
+            mixed.add(f"{k}.pp", surface, FACE.flip(0))
+
+
+@pytest.mark.parametrize("name", ["now", "florence", "facewarehouse", "realy", "e2far-shape"])
+def test_every_protocol_that_checks_landmarks_of_scans_can_keep_going(name):
+    module = load_protocol(name)
+    assert protocol_options(module, name, {}).keep_going is False
+    assert protocol_options(module, name, {"keep_going": True}).keep_going is True
