@@ -38,7 +38,7 @@ _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _NOT_KNOWN = "its format is none that is known"
 _ROWS = 256  # that are copied at a time
-_OPENING, _SILENT = threading.Lock(), threading.Lock()
+_LIMIT, _SILENT = threading.Lock(), threading.Lock()
 
 
 @brief_repr
@@ -218,7 +218,7 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
             opened.draft(None, (-(-width // reduction), -(-height // reduction)))
         profile = opened.info.get("icc_profile")
         image: Image.Image = opened
-        with _quiet() if opened.format == "TIFF" else nullcontext():
+        with _quiet() if opened.format == "TIFF" else nullcontext(), _pillow_limit(width * height):
             image.load()
         small = (-(-width // reduction), -(-height // reduction))
         if reduction > 1 and image.size != small:
@@ -229,6 +229,23 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
             )
         ImageOps.exif_transpose(image, in_place=True)  # in place: large pictures are not held twice
         return Picture(to_rgb(image, profile), reduction)
+
+
+@contextmanager
+def _pillow_limit(pixels: int | None) -> Iterator[None]:
+    """Raise Pillow's own limit, which is one for the whole process, to a number of pixels; None takes it away.
+
+    200-megapixel cameras are above it.
+    """
+    if pixels is not None and pixels <= MAX_PIXELS:  # far below it
+        yield
+        return
+    with _LIMIT:
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
 
 
 def _pillow_reads(stream: BinaryIO, name: str, length: int) -> bool:
@@ -286,14 +303,11 @@ def _open(stream: BinaryIO, name: str, length: int) -> Image.Image:
     _check_webp(head, name, length)  # Pillow makes room for its canvas when it is opened
     formats = [f for f in _formats(head, name) if f not in _REFUSED]
     stream.seek(0)
-    with _OPENING:  # Pillow's own limit is one for the whole process, and 200-megapixel cameras are above it
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    with _pillow_limit(None):
         try:
             image = Image.open(stream, formats=formats)
         except Image.UnidentifiedImageError:
             raise InputError(f"{name}: not a readable picture ({_unknown(head)})") from None
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
     reducible = image.format in ("JPEG", "MPO") and not image.info.get("progressive")
     _check_size(image.size, reducible, name, length)
     return image

@@ -260,6 +260,14 @@ def test_memory_does_not_grow_with_what_a_small_file_claims(tmp_path):
                 read(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.gif", "a.webp", "a.png", "a.jpg", "a.bmp"])
+def test_pillows_own_limit_of_pixels_is_not_that_of_pictures(tmp_path, monkeypatch, name):
+    Image.fromarray(ramps()).save(tmp_path / name)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # an error from twice of it on
+    monkeypatch.setattr(images, "MAX_PIXELS", 30_000)
+    assert load_picture(tmp_path / name).reduction == 2 and Image.MAX_IMAGE_PIXELS == 1000
+
+
 def test_a_200_megapixel_photo_is_read_at_a_half(tmp_path):
     # A tenth of it as an example: the limits alone decide.
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120), np.uint8)).resize((1600, 1200))
