@@ -8,6 +8,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+import torch
 
 import facemodels
 import facerender as fr
@@ -31,8 +32,11 @@ model, vertices = face.model, face.vertices[None]  # [1,V,3] mm
 # The camera of the face puts the mesh where the face lies in the picture.
 clip = face.camera().clip(vertices)  # [1,V,4]
 normals = fr.vertex_normals(vertices, model.topology) @ face.rotation.mT
+light = fr.lighting.ambient_and_directional(  # from the left of the picture; linear colors
+    ambient=torch.tensor([0.4, 0.4, 0.45]), direction=torch.tensor([-1.0, 0.5, 0.7]), intensity=torch.tensor([1.2] * 3)
+)
 image, face_id = fr.render_face(
-    clip, normals, model.albedo(), fr.lighting.studio(), model.topology, face.size
+    clip, normals, model.albedo(), light, model.topology, face.size
 )  # linear colors [1,H,W,3]; face_id is -1 where there is no head
 
 drawn = (255 * to_srgb(image[0])).numpy()

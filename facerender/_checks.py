@@ -29,13 +29,33 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def describe(value: object) -> str:
-    """Describe an argument in an error message: dtype and shape of a tensor, type and value of anything else."""
+    """Describe an argument in an error message: dtype and shape of a tensor or array, type and value of anything else.
+
+    Values are cut where they are long: a message is a sentence, whatever it is about.
+    """
     if isinstance(value, torch.Tensor):
         return f"{dtype_name(value.dtype)} {list(value.shape)}"
-    return f"{type(value).__name__} {value!r}"
+    if isinstance(value, np.ndarray):
+        return f"a numpy array {value.dtype} {list(value.shape)}; torch.from_numpy makes it a tensor"
+    if isinstance(value, (list, tuple, dict, set, frozenset)) and not hasattr(value, "_fields"):
+        shown = _brief(value)
+        return shown if shown.startswith(type(value).__name__) else f"{type(value).__name__} {_cut(shown)}"
+    return f"{type(value).__name__} {_cut(repr(value))}"
 
 
 _MOST_SHOWN = 6  # items of a container that are shown
+_LONGEST = 80  # characters of a value
+
+
+def brief(value: object) -> str:
+    """A value in an error message whose words say what kind of value is meant: its repr, cut where it is long."""
+    return _cut(_brief(value))
+
+
+def _cut(text: str) -> str:
+    """A text in one line of at most `_LONGEST` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
 def brief_repr(cls: type[T]) -> type[T]:
@@ -103,7 +123,9 @@ def check_tensor(
         raise TypeError(f"{name} must be a tensor {shape_text(shape)}, got {describe(value)}")
     if value.dtype not in dtypes:
         wanted = " or ".join(dtype_name(d) for d in dtypes)
-        raise TypeError(f"{name} must be {wanted} {shape_text(shape)}, got {describe(value)}")
+        raise TypeError(
+            f"{name} must be {wanted} {shape_text(shape)}, got {describe(value)}{_cast(name, value, dtypes)}"
+        )
     sizes = {} if sizes is None else sizes
     got: Sequence[int] = value.shape
     words = shape
@@ -130,6 +152,14 @@ def check_tensor(
         where = f" with {bound}" if bound else ""
         raise ValueError(f"{name} must be {shape_text(shape)}{where}, got {describe(value)}")
     return sizes
+
+
+def _cast(name: str, value: Tensor, dtypes: Sequence[torch.dtype]) -> str:
+    """What brings a tensor to one of some dtypes; "" where a cast would lose its numbers."""
+    if torch.int32 in dtypes:
+        loses = value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
+        return "" if loses else f"; give {name}.int()"
+    return "" if value.is_complex() else f"; give {name}.float()"
 
 
 def check_faces(faces: object, num_vertices: int | None = None) -> None:
@@ -175,7 +205,10 @@ def check_same_dtype(**tensors: Tensor | None) -> None:
     first_name, first = named[0]
     for name, t in named[1:]:
         if t.dtype != first.dtype:
-            raise TypeError(f"{name} must be {dtype_name(first.dtype)}, like {first_name}, got {describe(t)}")
+            raise TypeError(
+                f"{name} must be {dtype_name(first.dtype)}, like {first_name}, got {describe(t)}; "
+                f"give {name}.to({first_name}.dtype)"
+            )
 
 
 def check_attributes_fit_geometry(name: str, attributes: Tensor, geometry_name: str, geometry: Tensor) -> None:
@@ -183,7 +216,8 @@ def check_attributes_fit_geometry(name: str, attributes: Tensor, geometry_name: 
     if (geometry.dtype == torch.float64) != (attributes.dtype == torch.float64):
         wanted = "float64" if geometry.dtype == torch.float64 else "float32, float16 or bfloat16"
         raise TypeError(
-            f"{name} must be {wanted} beside {geometry_name}, which is {describe(geometry)}, got {describe(attributes)}"
+            f"{name} must be {wanted} beside {geometry_name}, which is {describe(geometry)}, got "
+            f"{describe(attributes)}; give {name}.to({geometry_name}.dtype)"
         )
 
 
@@ -202,8 +236,8 @@ def check_size(size: object) -> tuple[int, int]:
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> int:
     """Check that an argument is one of some words, and return its index, which is how C++ knows it."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(repr(c) for c in choices)}, got {value!r}")
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(repr(c) for c in choices)}, got {brief(value)}")
     return choices.index(value)
 
 

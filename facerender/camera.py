@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from ._checks import GEOMETRY, check_choice, check_tensor
+from ._checks import GEOMETRY, brief, check_choice, check_size, check_tensor, describe
 
 
 def euler_rotation(angles: Tensor) -> Tensor:
@@ -75,7 +75,10 @@ def rotation_from_axes(first: Tensor, second: Tensor) -> Tensor:
 
 
 def transform(
-    vertices: Tensor, rotation: Tensor | None = None, translation: Tensor | None = None, scale: Tensor | None = None
+    vertices: Tensor,
+    rotation: Tensor | None = None,
+    translation: Tensor | None = None,
+    scale: float | Tensor | None = None,
 ) -> Tensor:
     """Return scale * R v + t.
 
@@ -83,18 +86,36 @@ def transform(
         vertices: [N,V,3].
         rotation: R, [N,3,3]; None is the identity.
         translation: t, [N,3], in the unit of the scaled vertices; None is 0.
-        scale: [N]; None is 1.
+        scale: a number or [N]; None is 1.
 
     Returns:
         [N,V,3].
+
+    Raises:
+        TypeError, ValueError: an argument is no tensor, or of another shape.
     """
+    sizes = check_tensor("vertices", vertices, ("N|1", "V", 3), GEOMETRY)
     if rotation is not None:
+        check_tensor("rotation", rotation, ("N|1", 3, 3), GEOMETRY, sizes)
         vertices = vertices @ rotation.transpose(-1, -2)
     if scale is not None:
-        vertices = vertices * scale[:, None, None]
+        vertices = vertices * _numbers("scale", scale, vertices, sizes)[..., None]
     if translation is not None:
+        check_tensor("translation", translation, ("N|1", 3), GEOMETRY, sizes)
         vertices = vertices + translation[:, None, :]
     return vertices
+
+
+def _numbers(name: str, value: object, vertices: Tensor, sizes: dict[str, int]) -> Tensor:
+    """A number, or one for each of the batch, [N|1], as [N|1,1] beside the vertices."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return torch.full((1, 1), float(value), dtype=vertices.dtype, device=vertices.device)
+    if isinstance(value, Tensor) and value.dim() == 0:
+        return value.to(vertices).reshape(1, 1)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a number or a tensor [N], got {describe(value)}")
+    check_tensor(name, value, ("N|1",), GEOMETRY, sizes)
+    return value[:, None]
 
 
 def orthographic(
@@ -111,18 +132,16 @@ def orthographic(
     Returns:
         Clip positions [N,V,4], with w = 1.
     """
-    check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
-    depth = 4 * half_height if depth is None else depth
-    h, d = (
-        torch.as_tensor(a, dtype=vertices.dtype, device=vertices.device).reshape(-1, 1) for a in (half_height, depth)
-    )
+    sizes = check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
+    h = _numbers("half_height", half_height, vertices, sizes)
+    d = 4 * h if depth is None else _numbers("depth", depth, vertices, sizes)
     x, y, z = vertices.unbind(-1)
     return torch.stack([x / (h * aspect), y / h, -z / d, torch.ones_like(x)], -1)
 
 
 def weak_perspective(
     vertices: Tensor,
-    scale: Tensor,
+    scale: float | Tensor,
     rotation: Tensor,
     translation: Tensor,
     size: tuple[int, int],
@@ -134,7 +153,7 @@ def weak_perspective(
 
     Args:
         vertices: model space [N,V,3], in any unit.
-        scale: [N], pixels per unit of the vertices.
+        scale: pixels per unit of the vertices; a number or [N].
         rotation: R, [N,3,3].
         translation: t, [N,2] or [N,3], in pixels; a third number is added to z.
         size: (H, W) in pixels.
@@ -143,8 +162,12 @@ def weak_perspective(
     Returns:
         Clip positions [N,V,4], with w = 1.
     """
-    check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
-    height, width = size
+    sizes = check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
+    if not isinstance(translation, Tensor) or translation.shape[-1:] != (3,):
+        check_tensor("translation", translation, ("N|1", 2), GEOMETRY, sizes)
+    else:
+        check_tensor("translation", translation, ("N|1", 3), GEOMETRY, sizes)
+    height, width = check_size(size)
     p = transform(vertices, rotation, None, scale)
     x = (p[..., 0] + translation[:, None, 0]) * (2 / width) - 1
     y = (p[..., 1] + translation[:, None, 1]) * (2 / height) - 1
@@ -203,7 +226,7 @@ def pinhole(
     if c.dim() != 1:
         check_tensor("center", c, ("N|1", 2), GEOMETRY, sizes)
     elif len(c) != 2:
-        raise ValueError(f"center must be (x, y) or [N,2], got {center!r}")
+        raise ValueError(f"center must be (x, y) or [N,2], got {brief(center)}")
     height, width = size
     f, center_x, center_y = f.reshape(-1, 1), c[..., 0].reshape(-1, 1), c[..., 1].reshape(-1, 1)
     x, y, z = vertices.unbind(-1)
@@ -260,6 +283,8 @@ def look_at(eye: Tensor, target: Tensor, up: tuple[float, float, float] = (0.0, 
     Returns:
         Rotation [N,3,3] and translation [N,3], for `transform`; the translation is in the same unit.
     """
+    sizes = check_tensor("eye", eye, ("N", 3), GEOMETRY)
+    check_tensor("target", target, ("N|1", 3), GEOMETRY, sizes)
     backward = torch.nn.functional.normalize(eye - target, dim=-1)
     upwards = torch.tensor(up, dtype=eye.dtype, device=eye.device).expand_as(eye)
     right = torch.nn.functional.normalize(torch.linalg.cross(upwards, backward), dim=-1)
@@ -277,6 +302,7 @@ def to_pixels(clip: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         (x, y) in pixels, [...,2]; y from the top.
     """
+    check_tensor("clip", clip, (..., 4), GEOMETRY)
     height, width = size
     ndc = clip[..., :2] / clip[..., 3:]
     return torch.stack([(ndc[..., 0] + 1) * (width / 2), (1 - ndc[..., 1]) * (height / 2)], -1)

@@ -75,15 +75,22 @@ def ambient_and_directional(ambient: Tensor, direction: Tensor, intensity: Tenso
     approximated by its bands 0 to 2.
 
     Args:
-        ambient: linear color [N,3].
-        direction: d, [N,3], towards the light, of any length.
-        intensity: linear color of the distant light [N,3].
+        ambient: linear color, [N,3] or [3].
+        direction: d, [N,3] or [3], towards the light, of any length, in the space of the normals.
+        intensity: linear color of the distant light, [N,3] or [3].
         preset: basis of the coefficients, as in `sh_shade`.
 
     Returns:
         Coefficients [N,9,3].
     """
-    check_tensor("direction", direction, ("N", 3), GEOMETRY)
+    sizes: dict[str, int] = {}
+    ambient, direction, intensity = (
+        value[None] if isinstance(value, Tensor) and value.dim() == 1 else value
+        for value in (ambient, direction, intensity)
+    )
+    for name, value in (("ambient", ambient), ("direction", direction), ("intensity", intensity)):
+        check_tensor(name, value, ("N|1", 3), GEOMETRY, sizes)
+    ambient, direction, intensity = torch.broadcast_tensors(ambient, direction, intensity)
     d = torch.nn.functional.normalize(direction, dim=-1)
     # max(0, cos) = 1/4 + cos/2 + 5/16 (cos^2 - 1/3) * 3/2 + ...: per band l, the factor of the addition theorem.
     band = torch.tensor([math.pi] + [2 * math.pi / 3] * 3 + [math.pi / 4] * 5, dtype=d.dtype, device=d.device)

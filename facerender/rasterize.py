@@ -8,6 +8,7 @@ from torch import Tensor
 from ._autograd import Op, no_double_backward
 from ._checks import (
     GEOMETRY,
+    brief,
     brief_repr,
     check_choice,
     check_device,
@@ -82,7 +83,7 @@ def rasterize(
     height, width = check_size(size)
     culled = check_choice("cull", cull, CULL)
     if not isinstance(layers, int) or layers < 1:
-        raise ValueError(f"layers must be a positive integer, got {layers!r}")
+        raise ValueError(f"layers must be a positive integer, got {brief(layers)}")
     face_id, bary, depth = _Rasterize.call(clip, faces, height, width, culled, layers, bool(barycentrics))
     if layers == 1:
         face_id, bary, depth = face_id.squeeze(3), bary.squeeze(3), depth.squeeze(3)

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from ._checks import ATTRIBUTE, GEOMETRY, check_same_dtype, check_tensor, describe
+from ._checks import ATTRIBUTE, GEOMETRY, brief, check_same_dtype, check_tensor, describe
 from .camera import to_pixels
 from .interpolate import interpolate
 from .rasterize import Fragments, rasterize
@@ -38,9 +38,9 @@ def sample_texture(texture: Tensor, uv: Tensor, mode: str = "bilinear", wrap: st
     if uv.dim() < 2:
         raise ValueError(f"uv must be [N,...,2], got {describe(uv)}")
     if mode not in ("bilinear", "nearest"):
-        raise ValueError(f"mode must be 'bilinear' or 'nearest', got {mode!r}")
+        raise ValueError(f"mode must be 'bilinear' or 'nearest', got {brief(mode)}")
     if wrap not in ("clamp", "repeat"):
-        raise ValueError(f"wrap must be 'clamp' or 'repeat', got {wrap!r}")
+        raise ValueError(f"wrap must be 'clamp' or 'repeat', got {brief(wrap)}")
     if texture.shape[0] not in (1, uv.shape[0]):
         raise ValueError(f"texture must have a batch of 1 or {uv.shape[0]} like uv, got {list(texture.shape)}")
     n, shape = uv.shape[0], uv.shape[1:-1]

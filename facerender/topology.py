@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._checks import check_tensor
+from ._checks import brief, check_tensor
 
 
 class Topology:
@@ -42,7 +42,7 @@ class Topology:
         """
         check_tensor("faces", faces, ("F", 3), (torch.int32,))
         if not isinstance(num_vertices, (int, np.integer)) or num_vertices < 0:
-            raise ValueError(f"num_vertices must be a count, got {num_vertices!r}")
+            raise ValueError(f"num_vertices must be a count, got {brief(num_vertices)}")
         self.faces, self.num_vertices = faces.contiguous(), int(num_vertices)
         host = self.faces.detach().cpu()
         if host.numel() and (host.min() < 0 or host.max() >= self.num_vertices):

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NUM_LANDMARKS
 from facemodels.io.files import check_not_inputs, write_atomically
 from facemodels.methods import shipped
+from facemodels.models.arkit import arkit_weights
 from facemodels.models.builtin.expressions import NAMES as ARKIT
 from facemodels.models.formats import model_files, read
 from facemodels.models.model_data import regions_of
@@ -94,7 +96,7 @@ def describe_model(name: str) -> dict[str, Any]:
         "expression": len(data.expression),
         "expression_names": list(data.expression_names),
         "blend_shapes": data.blendshapes,
-        "arkit": [name for name in ARKIT if name in data.expression_names],
+        "arkit": _arkit_curves(data.expression_names),
         "albedo": 0 if data.albedo is None else len(data.albedo),
         "landmarks": [] if has is None else [int(k) for k in has.nonzero()[0]],
         "regions": regions,
@@ -104,6 +106,14 @@ def describe_model(name: str) -> dict[str, Any]:
         "source": data.source,
         "licence": data.licence,
     }
+
+
+def _arkit_curves(names: Sequence[str]) -> list[str]:
+    """ARKit's curves that the expressions of these names give, also as ICT-FaceKit splits and names them."""
+    weights = arkit_weights(names)
+    if weights is None:
+        return [name for name in ARKIT if name in names]
+    return [name for name, row in zip(ARKIT, weights) if bool(row.any())]
 
 
 def _description(model: dict[str, Any]) -> list[str]:

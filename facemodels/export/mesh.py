@@ -12,6 +12,7 @@ from torch import Tensor
 
 import facerender as fr
 from facemodels.core.errors import InputError
+from facemodels.models.load import load_model
 from facemodels.models.morphable import MorphableModel
 from facemodels.models.sampling import EXPRESSIONS, activations
 from facerender._checks import brief_repr
@@ -170,7 +171,7 @@ def split_seams(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def mesh_of(
-    model: MorphableModel,
+    model: MorphableModel | str | Path,
     identity: Tensor | None = None,
     expression: Tensor | None = None,
     albedo: Tensor | None = None,
@@ -181,7 +182,7 @@ def mesh_of(
     """Make a `Mesh` of one face of a model.
 
     Args:
-        model: the model.
+        model: the model, or what `load_model` takes.
         identity: [<=I] or [1,<=I], as `MorphableModel.forward` takes it; None for the mean.
         expression: [<=E] or [1,<=E]; None for neutral.
         albedo: [<=A] or [1,<=A]; None for the mean.
@@ -191,6 +192,7 @@ def mesh_of(
             linear in the unposed shape.
         name: name of the mesh; None for the model's.
     """
+    model = load_model(model)
     with torch.no_grad():
         identity, expression, albedo = (None if c is None else c.reshape(1, -1) for c in (identity, expression, albedo))
         joints = None if joints is None else joints.reshape(1, -1, 3)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.io.images import read_picture
-from facemodels.io.pixels import as_picture
+from facemodels.io.pixels import as_picture, to_unit_range
 from facemodels.models.morphable import MorphableModel
 from facerender.color import to_linear
 
@@ -49,10 +49,12 @@ def linear_photo(image: Any) -> Tensor:
         raise ValueError(f"image must be [H,W,3], got {list(image.shape)}")
     if image.dtype == torch.uint8:
         return to_linear(image.float() / 255)
-    # Resampling may overshoot 1 a little.
+    # Resampling may overshoot a little.
     low, high = float(image.min()), float(image.max())
-    if not image.is_floating_point() or not (-1 <= low and high <= 2):
-        raise InputError(f"a picture is uint8, or floats in 0..1, got {image.dtype} in {low:g}..{high:g}")
+    if not image.is_floating_point() or not (-0.25 <= low and high <= 1.25):
+        raise InputError(
+            f"a picture is uint8, or floats in 0..1, got {image.dtype} in {low:g}..{high:g}; {to_unit_range(low, high)}"
+        )
     return to_linear(image.float())
 
 

@@ -7,6 +7,7 @@ within the target's space). The target's coefficients follow by regularized leas
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from facemodels.fitting.least_squares import (
 )
 from facemodels.fitting.raster import face_triangles
 from facemodels.fitting.scan import fit_mesh
+from facemodels.models.load import load_model
 from facemodels.models.morphable import MorphableModel
 
 COUNT = 50.0  # effective number of independent vertices
@@ -33,12 +35,12 @@ class Transfer:
     """Carries coefficients of one model to another.
 
     Args:
-        source: The model that coefficients come from.
-        target: The model that they go to, on the same device.
+        source: The model that coefficients come from, or what `load_model` takes.
+        target: The model that they go to, on the same device; or what `load_model` takes.
 
     Attributes:
-        source: As given.
-        target: As given.
+        source: The model.
+        target: The model.
         vertices: int64 [P], the target's vertices that have a correspondence.
         face_id: int64 [P], the faces of the source that they correspond to.
         bary: [P,3], the barycentric coordinates in these faces.
@@ -48,7 +50,8 @@ class Transfer:
         InputError: The mean faces have too little in common.
     """
 
-    def __init__(self, source: MorphableModel, target: MorphableModel) -> None:
+    def __init__(self, source: MorphableModel | str | Path, target: MorphableModel | str | Path) -> None:
+        source, target = load_model(source), load_model(target)
         self.source, self.target = source, target
         mean = source.mean.double()
         marked = (

@@ -1,5 +1,6 @@
 """Pictures in memory: arrays, tensors and PIL images as uint8 [h,w,3]."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,7 @@ def as_picture(value: Any, bgr: bool = False) -> np.ndarray:
     elif image.dtype.kind == "f":
         low, high = float(image.min()), float(image.max())
         if not (-1e-3 <= low and high <= 1 + 1e-3):  # NaN too
-            raise InputError(
-                f"a picture of floats is in 0..1, got {low:g}..{high:g}; divide by its largest value, or give uint8"
-            )
+            raise InputError(f"a picture of floats is in 0..1, got {low:g}..{high:g}; {to_unit_range(low, high)}")
         image = (image.clip(0, 1) * 255).round().astype(np.uint8)
     elif image.dtype != np.uint8:
         raise InputError(f"a picture in memory is uint8, uint16 or floats in 0..1, got {shape}")
@@ -59,3 +58,14 @@ def as_picture(value: Any, bgr: bool = False) -> np.ndarray:
         image = image.repeat(3, -1)
     image = image[..., :3]
     return np.ascontiguousarray(image[..., ::-1] if bgr else image)
+
+
+def to_unit_range(low: float, high: float) -> str:
+    """What brings a picture of floats in low..high to 0..1."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "replace the values that are not finite"
+    if low >= -1e-3:
+        return f"divide it by {255 if high <= 256 else 65535 if high <= 65536 else 'its largest value'}"
+    if low >= -1.001 and high <= 1.001:
+        return "(picture + 1) / 2 brings -1..1 there"
+    return "undo its normalization, picture * std + mean, or give the picture as uint8"

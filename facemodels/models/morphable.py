@@ -233,8 +233,9 @@ class MorphableModel(nn.Module):
         """Vertices [N,V,3] in millimeters.
 
         Args:
-            identity: [N,<=I] or [1,<=I]; None: zeros.
-            expression: [N,<=E] or [1,<=E]; None: zeros.
+            identity: [N,<=I] or [1,<=I], a tensor or an array of numpy; standard deviations, of any size; None: zeros.
+            expression: [N,<=E] or [1,<=E], likewise; activations of blend shapes above 1 exaggerate, and nothing clips
+                them; None: zeros.
             joints: [N,J-1,3] or [1,J-1,3], rotation vectors of `joints`, radians; None: at rest.
 
         Raises:

@@ -122,6 +122,7 @@ class Run:
 
     def _run(self, resume: str, after_step: Callable[[int], None] | None) -> Method:
         c = self.config
+        self._refuse_taken_folder(resume)  # before anything is announced
         processes = f", {self.processes.count} processes" if self.processes.count > 1 else ""
         self.progress.say(f"{c.steps} steps of {c.batch} samples on {self.device}{processes}, in {self.folder}")
         with self.progress.preparing("preparing weights"):
@@ -138,6 +139,7 @@ class Run:
                 self.progress.say(sentence)
             if c.compile:
                 self.progress.say("compiling the networks in the first steps, which can take minutes")
+        self.open_log()  # after all that may be refused
         first = self.step + 1
         with (
             optimized_networks(self.method, c, self.device),
@@ -340,7 +342,7 @@ class Run:
         self.processes.wait()
 
     def begin(self, resume: str) -> None:
-        """Resume from a checkpoint or initialize the method, then open the log: see `train`."""
+        """Resume from a checkpoint or initialize the method: see `train`."""
         checkpoint = self._checkpoint_to_resume(resume)
         if checkpoint is not None:
             self._resume(checkpoint, named=resume != "auto")
@@ -349,6 +351,9 @@ class Run:
             self.processes.broadcast(self.method)  # initial weights may differ between machines
             if self.average is not None:
                 self.average.reset()
+
+    def open_log(self) -> None:
+        """Write the settings into the run's folder, and open its log."""
         if self.processes.is_main:
             for partial in (self.folder / "checkpoints").glob(".partial-*"):
                 shutil.rmtree(partial, ignore_errors=True)
@@ -358,14 +363,16 @@ class Run:
                 os.replace(file.with_suffix(".new"), file)
             self.log = MetricsLog(self.folder, self.step)
 
-    def _checkpoint_to_resume(self, resume: str) -> Path | None:
+    def _refuse_taken_folder(self, resume: str) -> None:
         present = checkpoints(self.folder / "checkpoints")
+        if resume == "never" and present:
+            raise InputError(
+                f"{self.folder}: holds checkpoints of an earlier run (the last is {present[-1].name}); "
+                "--resume auto goes on from it, --set output=DIR begins another"
+            )
+
+    def _checkpoint_to_resume(self, resume: str) -> Path | None:
         if resume == "never":
-            if present:
-                raise InputError(
-                    f"{self.folder}: holds checkpoints of an earlier run (the last is {present[-1].name}); "
-                    "--resume auto goes on from it, --set output=DIR begins another"
-                )
             return None
         if resume != "auto":
             return Path(resume)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def surrey(path):
     shape = (
         matrix(mean.reshape(-1, 1))
         + matrix(np.eye(12)[:, :2])
-        + matrix(np.ones((2, 1)))
+        + matrix(np.full((2, 1), 16.0))
         + struct.pack("<Q", 2)
         + faces.tobytes()
     )
@@ -192,3 +193,16 @@ def test_what_a_model_lacks_is_said(alone, capsys):
     assert "not known" in said
     assert main(["doctor", str(alone / "none.safetensors")]) == 1
     assert "none.safetensors: expected a model" in capsys.readouterr().err
+
+
+def test_curves_of_arkit_that_a_model_has_in_two_halves_are_counted(alone, capsys):
+    data = builtin_data()
+    names = [name for name in data.expression_names if name not in ("browInnerUp", "tongueOut")]
+    halves = ("browInnerUpLeft", "browInnerUpRight")
+    modes = data.expression[: len(names) + 2]
+    write_native(
+        replace(data, expression=modes, expression_names=(*names, *halves)),
+        alone / "halves.safetensors",
+    )
+    code, said = run(capsys, alone / "halves.safetensors")
+    assert code == 0 and "51 of ARKit's 52 among them" in said

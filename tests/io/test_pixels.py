@@ -6,6 +6,7 @@ import torch
 from PIL import Image, ImageCms
 
 from facemodels import InputError
+from facemodels.fitting.raster import linear_photo
 from facemodels.io.images import read_picture
 from facemodels.io.pixels import as_picture
 
@@ -70,7 +71,7 @@ def test_the_result_does_not_change_with_what_was_given():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (RGB * 1.0, r"a picture of floats is in 0\.\.1, got \d+\.\.\d+; divide by"),
+        (RGB * 1.0, r"a picture of floats is in 0\.\.1, got \d+\.\.\d+; divide it by 255"),
         (np.full((4, 4, 3), np.nan), r"got nan\.\.nan"),
         (RGB.astype(int), r"uint8, uint16 or floats in 0\.\.1, got int64 \[5, 6, 3\]"),
         (RGB[..., :2], r"got uint8 \[5, 6, 2\]"),
@@ -83,3 +84,20 @@ def test_what_is_no_picture_is_refused_without_its_numbers(value, message):
     with pytest.raises(InputError, match=message) as error:
         as_picture(value)
     assert len(str(error.value)) < 150
+
+
+@pytest.mark.parametrize(
+    "low, high, words",
+    [
+        (0, 248, "divide it by 255"),
+        (0, 60000, "divide it by 65535"),
+        (-1, 1, r"\(picture \+ 1\) / 2 brings -1..1 there"),
+        (-2.1, 2.6, r"undo its normalization, picture \* std \+ mean"),
+        (0, np.nan, "replace the values that are not finite"),
+    ],
+)
+def test_pictures_of_floats_in_another_range_are_refused_with_what_brings_them_to_it(low, high, words):
+    picture = np.linspace(low, high, 48, dtype=np.float32).reshape(4, 4, 3)
+    for read in (as_picture, linear_photo):
+        with pytest.raises(InputError, match=words):
+            read(picture)

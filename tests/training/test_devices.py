@@ -39,6 +39,7 @@ def test_on_a_cuda_device_a_step_mixes_no_devices_and_waits_for_its_outcome_alon
         run = Run(kind, configured(kind.config_class, settings), Processes(0, 1, CUDA))
         run.begin("never")
         run.method.prepare_data()
+        run.open_log()
         run.training_step(run.make_batch(0))  # what is made on the device once and kept
         run.step = 1
         waited.clear()

@@ -96,3 +96,20 @@ def test_a_thread_that_ends_while_it_makes_a_batch_does_not_end_the_run_in_silen
 def test_seeds_differ_between_neighbours():
     seeds = {seed_of(a, b, c) for a in range(10) for b in range(10) for c in range(10)}
     assert len(seeds) == 1000
+
+
+def test_a_refused_run_leaves_no_settings_behind_and_a_taken_folder_is_refused_before_anything_is_said(
+    tmp_path, capsys
+):
+    class WithoutData(Toy):
+        def prepare_data(self):
+            raise InputError("nofolder: no such folder")
+
+    with pytest.raises(InputError, match="nofolder"):
+        train(WithoutData, config(tmp_path / "run"))
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    train(Toy, config(tmp_path / "run", steps=2))
+    capsys.readouterr()
+    with pytest.raises(InputError, match="holds checkpoints of an earlier run"):
+        train(Toy, config(tmp_path / "run", steps=2))
+    assert capsys.readouterr() == ("", "")
