@@ -1,5 +1,6 @@
 """Model files that are cut off, damaged, mixed up or not models are refused in one sentence that names them."""
 
+import json
 import pickle
 import struct
 
@@ -20,6 +21,7 @@ from tests.models.files import (
     front,
     guo,
     ict_arrays,
+    ict_folder,
     lp,
     one_sentence,
     original,
@@ -55,6 +57,28 @@ def test_a_file_with_damaged_bytes_is_refused_or_read_but_nothing_else(writer, t
             assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize("odd", [9**400, "deep"], ids=["a huge number", "deep"])
+def test_huge_numbers_and_deep_lists_in_json_are_one_sentence(tmp_path, face, odd):
+    folder, _ = ict_folder(tmp_path, face)
+    facts = json.loads((folder / "vertex_indices.json").read_text())
+    written = "[" * 100_000 + "]" * 100_000 if odd == "deep" else str(odd)
+    facts["idx_to_landmark_verts"][5] = "here"
+    (folder / "vertex_indices.json").write_text(json.dumps(facts).replace('"here"', written))
+    with pytest.raises(InputError) as error:
+        read(folder)
+    one_sentence(error, "vertex_indices.json")
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "basel").mkdir()
+    path, _ = basel2017(tmp_path / "basel", face)
+    with h5py.File(path, "r+") as file:
+        del file["metadata/landmarks/json"]
+        listed = f'[{{"id": "center.nose.tip", "coordinates": [{written}, 1, 2]}}]'
+        file["metadata/landmarks/json"] = np.frombuffer(listed.encode(), np.uint8)
+    with pytest.raises(InputError) as error:
+        read(path)
+    one_sentence(error, path)
+
+
 @pytest.mark.parametrize("ending", [".mat", ".pkl", ".h5", ".npz", ".bin", ".safetensors", ".txt", ""])
 def test_a_text_file_is_refused_under_every_ending(tmp_path, ending):
     if ending == ".h5":
@@ -71,7 +95,7 @@ def test_an_empty_file_and_a_missing_one_are_refused(tmp_path, ending):
     path = tmp_path / f"model{ending}"
     with pytest.raises(InputError) as error:
         read(path)
-    one_sentence(error, path, "no such file")
+    one_sentence(error, path, "there is no such file")
     path.touch()
     with pytest.raises(InputError) as error:
         read(path)

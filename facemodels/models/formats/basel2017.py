@@ -124,7 +124,7 @@ def _landmarks(path: Path, named: Any, mean: np.ndarray) -> np.ndarray | None:
         listed = json.loads(_text(named))
         places = listed if isinstance(listed, dict) else {point["id"]: point["coordinates"] for point in listed}
         wanted = {IBUG[name]: np.array(place, np.float64).reshape(3) for name, place in places.items() if name in IBUG}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         found = f"an entry that does not read so ({one_line(error)})"
         raise input_error(path, "named points in metadata/landmarks/json", found) from error
     if not wanted or not np.isfinite(np.stack(list(wanted.values()))).all() or not np.isfinite(mean).all():

@@ -131,9 +131,9 @@ def _facts(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(existing_file(path, expected).read_text())
         landmarks, names = facts["idx_to_landmark_verts"], facts["expressions"]
-        complete = len(landmarks) == NUM_LANDMARKS and all(isinstance(i, int) for i in landmarks)
+        complete = len(landmarks) == NUM_LANDMARKS and all(isinstance(i, int) and -1 <= i < 2**31 for i in landmarks)
         complete = complete and all(isinstance(n, str) and Path(n).name == n for n in names)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise input_error(path, expected, f"a file that does not read as it ({one_line(error)})") from error
     if not complete:
         wanted = f"{expected} with {NUM_LANDMARKS} vertices in idx_to_landmark_verts and names in expressions"

@@ -91,6 +91,6 @@ def read_native(path: str | Path) -> ModelData:
         return ModelData(**fields)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         found = f"one whose parts do not fit together ({type(error).__name__}: {error})"
         raise input_error(path, EXPECTED, found) from error
