@@ -349,7 +349,7 @@ def read_template(path: Path, faces: Tensor) -> tuple[Tensor, Tensor]:
     file = existing_file(path, expected)
     try:
         rows = np.array(json.loads(file.read_text()), np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise input_error(file, expected, f"a file that cannot be parsed ({one_line(error)})") from None
     if rows.shape != (KEYPOINTS, 3) or not np.isfinite(rows).all():
         raise input_error(file, expected, f"numbers {list(rows.shape)}, or not finite")

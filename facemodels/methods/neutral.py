@@ -36,7 +36,7 @@ def read_neutral(folder: Path, model: MorphableModel) -> Tensor | None:
     try:
         curves = read_json(folder / FILE)
         values = torch.tensor([float(curves[name]) for name in model.expression_names])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         values = torch.tensor([torch.nan])
     if not ((values >= 0) & (values < 1)).all():
         raise InputError(f"{folder / FILE}: expected a number in 0..1 for each expression of the model {model.name}")
