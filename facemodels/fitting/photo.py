@@ -7,6 +7,7 @@ hands that the model lacks. On request, the outline of the face is searched in t
 """
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ from facemodels.fitting.raster import (
     to_tensor,
 )
 from facemodels.fitting.result import Fit
+from facemodels.models.load import load_model
 from facemodels.models.morphable import MorphableModel
 from facerender.color import to_srgb
 
@@ -68,7 +70,7 @@ DEFAULT_WEIGHTS = Weights()
 def fit_image(
     image: Any,
     landmarks: Any,
-    model: MorphableModel,
+    model: MorphableModel | str | Path,
     contour: str = "moving",
     focal: float = math.inf,
     iterations: int = 400,
@@ -84,7 +86,7 @@ def fit_image(
         image: [H,W,3], uint8 or floats 0..1, sRGB; or a picture's file, or a PIL image.
         landmarks: [L,2] pixels, y down, L = 68 (iBUG), 21 (AFLW) or 5, as `read_landmarks` gives them; NaN for missing
             ones.
-        model: The model.
+        model: The model, or what `load_model` takes.
         contour: "moving" where the first 17 of 68 lie on the outline that the photo shows, as people mark them;
             "static" where they are fixed places of the head, visible or not, as in 300W-LP and AFLW2000-3D.
         focal: Focal length in pixels; infinity for scaled orthography, which is right for faces that are not too near.
@@ -101,6 +103,7 @@ def fit_image(
             picture cannot be read.
         ValueError: An argument of a wrong shape.
     """
+    model = load_model(model)
     photo = linear_photo(image).to(model.mean.device)
     labels = to_tensor(landmarks, "landmarks [L,2], as read_landmarks gives them").to(photo.device, torch.float64)
     if labels.dim() != 2 or labels.shape[1] != 2:

@@ -9,6 +9,7 @@ a robust penalty that narrows from step to step, and a prior that loosens.
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from facemodels.fitting.least_squares import (
 from facemodels.fitting.raster import face_triangles, to_tensor
 from facemodels.fitting.result import Fit
 from facemodels.fitting.surface import Surface
+from facemodels.models.load import load_model
 from facemodels.models.morphable import MorphableModel
 
 FAR = 16.0  # diagonals of the mesh from the origin
@@ -53,7 +55,7 @@ LANDMARK_DEVIATION = 3.0  # mm
 def fit_mesh(
     vertices: Any,
     faces: Any,
-    model: MorphableModel,
+    model: MorphableModel | str | Path,
     landmarks: Any = None,
     iterations: int = 30,
     expression: bool = True,
@@ -80,6 +82,7 @@ def fit_mesh(
     Raises:
         InputError: The mesh has no triangles, holds NaN or has no extent; landmarks are too few.
     """
+    model = load_model(model)
     v = to_tensor(vertices, "vertices [M,3]").to(model.mean.device, torch.float64)
     f = to_tensor(faces, "triangles [G,3]").to(model.mean.device, torch.int64)
     f = _checked_faces(v, f)
