@@ -1,7 +1,7 @@
 """Wavefront OBJ: vertices, with colors behind them, texture coordinates, polygons and materials.
 
 Lines of a kind are parsed together, with NumPy. Libraries that are as fast have no wheels for every Python, give
-float32, or renumber the vertices (see the page on files).
+float32, or renumber the vertices: docs/notes/meshes.md compares them.
 """
 
 import codecs
