@@ -163,16 +163,25 @@ def mirror_order(count: int) -> tuple[int, ...]:
     return tuple(names.index(stem + bar + _OTHER_SIDE.get(side, side)) for stem, bar, side in parts)
 
 
+def check_count(count: int) -> None:
+    """Check that a face has as many landmarks as one of the known sets.
+
+    Raises:
+        InputError: It has not.
+    """
+    if count not in COUNTS:
+        raise InputError(f"landmarks must be 68 (iBUG), 21 (AFLW) or 5 points, got {count}")
+
+
 def landmark_means(count: int) -> Tensor:
     """The matrix [count,68] that takes the 68 landmarks to a set of 68, 21 or 5: each point is a mean of some of them.
 
     Raises:
         InputError: another number of points.
     """
+    check_count(count)
     every = tuple((k,) for k in range(NUM_LANDMARKS))
-    groups = {NUM_LANDMARKS: every, len(AFLW_21): AFLW_21, len(FIVE): FIVE}.get(count)
-    if groups is None:
-        raise InputError(f"landmarks must be 68 (iBUG), 21 (AFLW) or 5 points, got {count}")
+    groups = {NUM_LANDMARKS: every, len(AFLW_21): AFLW_21, len(FIVE): FIVE}[count]
     rows = torch.zeros(count, NUM_LANDMARKS)
     for row, group in zip(rows, groups):
         row[list(group)] = 1 / len(group)

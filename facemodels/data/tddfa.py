@@ -48,7 +48,7 @@ from facemodels.core.landmarks import mirror_order
 from facemodels.core.rotation import head_rotation
 from facemodels.data import FaceBatch
 from facemodels.data.cache import Sample, Samples, collect_samples, load_in_threads
-from facemodels.io.files import input_error, take_arrays
+from facemodels.io.files import input_error, no_such_file, take_arrays
 from facemodels.io.images import read_picture
 from facemodels.io.matfile import parse_mat, read_mat
 from facemodels.io.pickles import read_pickle
@@ -164,7 +164,7 @@ class PhotoSet:
                 n for n in self.zip.namelist() if n.endswith((".jpg", ".mat")) and not n.startswith("__MACOSX/")
             }
         else:
-            raise input_error(self.path, self.about, "no such file or folder")
+            raise no_such_file(self.path, "file or folder", self.about)
         self.stems = {
             name: stem for stem in sorted({f[:-4] for f in self.files}) if (name := self.name_of(stem)) is not None
         }

@@ -42,7 +42,7 @@ from facemodels.evaluation.report import RECALLED, PublishedRow, Report, Results
 from facemodels.evaluation.scan_alignment import LandmarkCheck, Surface, add_keep_going, align_closest_points, within
 from facemodels.evaluation.scan_faces import Photo, detector_box, mean_surface, predicted_surface, reconstructions
 from facemodels.evaluation.scans import one_file, read_picked_points, read_scan
-from facemodels.io.files import existing_file, input_error
+from facemodels.io.files import existing_file, input_error, no_such_file
 from facemodels.io.images import read_picture
 from facemodels.io.pickles import read_object_npy
 from facemodels.methods.face_method import FaceMethod
@@ -235,6 +235,8 @@ def _stored_files(folder: Path, paths: list[str]) -> list[tuple[Path, Path]]:
     Raises:
         InputError: Some are missing: at once, before any is scored.
     """
+    if not folder.is_dir():
+        raise no_such_file(folder, "folder of predictions")
     files = []
     missing = []
     for path in paths:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 import facerender as fr
 from facemodels.core.camera import POSE, Camera
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import BROWS
+from facemodels.core.landmarks import BROWS, check_count
 from facemodels.fitting.judge import check_turn, mean_error, photo_doubts, warn_of
 from facemodels.fitting.landmarks import Labels, fit_landmarks, fitted_landmarks, known_labels
 from facemodels.fitting.least_squares import CoefficientLayout, coefficient_layout
@@ -85,7 +85,7 @@ def fit_image(
     Args:
         image: [H,W,3], uint8 or floats 0..1, sRGB; or a picture's file, or a PIL image.
         landmarks: [L,2] pixels, y down, L = 68 (iBUG), 21 (AFLW) or 5, as `read_landmarks` gives them; NaN for missing
-            ones.
+            ones. Of [L,3], such as `Face.landmarks`, x and y are taken.
         model: The model, or what `load_model` takes.
         contour: "moving" where the first 17 of 68 lie on the outline that the photo shows, as people mark them;
             "static" where they are fixed places of the head, visible or not, as in 300W-LP and AFLW2000-3D.
@@ -106,8 +106,10 @@ def fit_image(
     model = load_model(model)
     photo = linear_photo(image).to(model.mean.device)
     labels = to_tensor(landmarks, "landmarks [L,2], as read_landmarks gives them").to(photo.device, torch.float64)
-    if labels.dim() != 2 or labels.shape[1] != 2:
-        raise ValueError(f"landmarks must be [L,2], got {list(labels.shape)}")
+    if labels.dim() != 2 or labels.shape[1] not in (2, 3):
+        raise ValueError(f"landmarks must be [L,2] or [L,3] of one face, got {list(labels.shape)}")
+    check_count(len(labels))
+    labels = labels[:, :2]
     if float((labels[:, None] - labels).norm(dim=-1).nan_to_num().max()) < 2:
         raise InputError(
             "the landmarks lie within two pixels; they must be pixels of the photo, not shares of its size"

@@ -81,6 +81,7 @@ def fit_mesh(
 
     Raises:
         InputError: The mesh has no triangles, holds NaN or has no extent; landmarks are too few.
+        ValueError: Landmarks of a wrong shape.
     """
     model = load_model(model)
     v = to_tensor(vertices, "vertices [M,3]").to(model.mean.device, torch.float64)
@@ -109,7 +110,10 @@ def fit_mesh(
         scan = Surface(v * unit, topology)
         start = find_face(scan, model, progress)
     else:
-        given = to_tensor(landmarks, "landmarks [L,3]").to(model.mean.device, torch.float64) - origin
+        given = to_tensor(landmarks, "landmarks [L,3]").to(model.mean.device, torch.float64)
+        if given.dim() != 2 or given.shape[1] != 3:
+            raise ValueError(f"landmarks must be [L,3] in the mesh's coordinates, got {list(given.shape)}")
+        given = given - origin
         labels = known_labels(model, given, "static")
         marks = labels.means @ gather_points(model.mean[None].double(), model.landmark_index, model.landmark_weights)[0]
         unit = 10.0 ** round(-math.log10(float(similarity(marks, labels.points).scale)))

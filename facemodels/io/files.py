@@ -44,22 +44,23 @@ def existing_file(path: str | Path, expected: str) -> Path:
     if path.is_dir():
         raise InputError(f"{path}: expected {expected}, found a folder")
     if not path.exists():
-        raise no_such_file(path) if _url(path) else InputError(f"{path}: expected {expected}, found no such file")
+        raise no_such_file(path, expected=expected)
     if path.stat().st_size == 0:
         raise InputError(f"{path}: expected {expected}, found an empty file")
     return path
 
 
-def no_such_file(path: str | Path, what: str = "file") -> InputError:
+def no_such_file(path: str | Path, what: str = "file", expected: str = "") -> InputError:
     """Return the error for a path at which there is nothing; it says so where the path is a URL.
 
     Args:
         path: the path.
-        what: what should be there, for the message.
+        what: what should be there, for the message: a file, a folder ...
+        expected: what kind of file it should be; "": no more is said.
     """
     if url := _url(path):
         return InputError(f"{url}: URLs are not read; download the file, and give its path")
-    return InputError(f"{path}: there is no such {what}")
+    return InputError(f"{path}: there is no such {what}" + (f"; expected {expected}" if expected else ""))
 
 
 def _url(path: str | Path) -> str | None:

@@ -59,6 +59,9 @@ def method_folder(checkpoint: str | Path | None) -> tuple[Path, str]:
         elif folder.exists():
             hint = ""
         else:
-            hint = f", and not the name of shipped weights ({', '.join(shipped) or 'there are none'})"
+            raise InputError(
+                f"{folder}: there is no such folder of a checkpoint, and it is not the name of shipped weights "
+                f"({', '.join(shipped) or 'there are none'})"
+            )
         raise InputError(f"{folder}: {NO_CHECKPOINT}{hint}")
     return folder, method_name(folder)

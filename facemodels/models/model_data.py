@@ -189,12 +189,20 @@ class ModelData:
         size = float(np.ptp(self.mean.astype(np.float64), axis=0).max(initial=0)) if len(self.mean) else 0.0
         if SMALLEST <= size <= LARGEST:
             return
-        units = {"meters": 1000.0, "centimeters": 10.0, "inches": 25.4, "micrometers": 0.001}  # sizes of heads in mm
-        unit = next((u for u, factor in units.items() if 100 <= size * factor <= 450), None)
+        # The largest sizes are of heads with shoulders; whole bodies are modeled in meters.
+        units = (
+            *(("meters", 1000.0, 2500), ("decimeters", 100.0, 700), ("centimeters", 10.0, 700), ("inches", 25.4, 700)),
+            ("micrometers", 0.001, 700),
+        )
+        found = [
+            f"if it is in {unit}, multiply mean, identity and expression by {factor:g}"
+            for unit, factor, largest in units
+            if 100 <= size * factor <= largest
+        ]
         limit = f"larger than {SMALLEST:g}" if size < SMALLEST else f"smaller than {LARGEST:g}"
         raise InputError(
             f"{self.name}: mean must be in millimeters, expected a face {limit} mm, found one of {size:.3g}"
-            + (f"; if it is in {unit}, multiply mean, identity and expression by {units[unit]:g}" if unit else "")
+            + "".join(f"; {sentence}" for sentence in found)
         )
 
     def _check_face(self) -> None:

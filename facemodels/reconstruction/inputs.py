@@ -11,6 +11,7 @@ from torch import Tensor
 
 from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
+from facemodels.core.landmarks import check_count
 from facemodels.io.images import picture_files, read_picture
 from facemodels.io.landmarks import check_inside
 from facemodels.io.pixels import as_picture, is_pixels
@@ -170,8 +171,8 @@ def landmarks_of(given: Any, size: tuple[int, int]) -> list[np.ndarray]:
         [L,2] of each face.
 
     Raises:
-        InputError: It holds anything else, or landmarks of which most lie outside the picture, or all within two
-            pixels.
+        InputError: It holds anything else, another number of them, or landmarks of which most lie outside the picture,
+            or all within two pixels.
     """
     wrong = InputError(
         "the landmarks of a face are [68,2], [21,2] or [5,2] in pixels; of several faces, a list of these; got "
@@ -194,6 +195,7 @@ def landmarks_of(given: Any, size: tuple[int, int]) -> list[np.ndarray]:
             raise
         faces = [face(points) for points in given]
     for points in faces:
+        check_count(len(points))
         if np.isfinite(points).all(1).any():
             check_inside(points, size, "the landmarks of a face")
     return faces

@@ -180,7 +180,7 @@ def test_errors_of_the_command_are_one_sentence(toys, tmp_path, capsys):
     for arguments, words in (
         ({"--checkpoint": blind}, "gives no pose"),
         ({"--checkpoint": tmp_path / "run"}, "the last checkpoint in it is"),
-        ({"--checkpoint": tmp_path / "missing"}, "not a checkpoint"),
+        ({"--checkpoint": tmp_path / "missing"}, "there is no such folder of a checkpoint"),
         ({"--checkpoint": broken}, "config.json"),
         ({"--method": "dasl"}, "not of dasl"),
         ({"--data": tmp_path / "missing"}, "no such file or folder"),

@@ -50,7 +50,7 @@ def test_errors_are_in_millimeters(tmp_path):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda d: without(d, "landmarks.txt"), "landmarks.txt: expected 68 vertex numbers"),
+        (lambda d: without(d, "landmarks.txt"), "landmarks.txt: there is no such file; expected 68 vertex numbers"),
         (lambda d: (d / "landmarks.txt").write_text("1 2 3"), "landmarks.txt: expected 68 vertex numbers.*found 3"),
         (lambda d: (d / "landmarks.txt").write_text("a " * 68), "landmarks.txt: expected 68 vertex numbers"),
         (lambda d: (d / "landmarks.txt").write_text("-1 " * 68), "landmarks.txt: expected at least four"),

@@ -166,7 +166,7 @@ def test_a_wrong_unit_of_predictions_is_named(unit, size, tmp_path):
             "found none for 1 of them; the first that is missing is A/selfie/2.obj",
         ),
         (lambda d: without(d, "A/selfie/2.npy"), "the first that is missing is A/selfie/2.txt or .npy"),
-        (lambda d: d.rename(d.with_name("moved")), "found none for 2 of them"),
+        (lambda d: d.rename(d.with_name("moved")), "theirs: there is no such folder of predictions$"),
         (lambda d: np.save(d / "A/selfie/2.npy", np.zeros((68, 3))), r"seven landmarks \[7,3\].*found \[68, 3\]"),
         (lambda d: np.save(d / "A/selfie/2.npy", np.full((7, 3), np.nan)), "found one that is not finite"),
         (lambda d: (d / "A/selfie/2.npy").write_text("no"), "2.npy: expected seven landmarks"),
@@ -198,7 +198,10 @@ def test_crop_depends_on_the_distance_of_the_eyes_and_the_length_of_the_nose():
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda d: without(d, "imagepathsvalidation.txt"), "imagepathsvalidation.txt: expected NoW's list"),
+        (
+            lambda d: without(d, "imagepathsvalidation.txt"),
+            "imagepathsvalidation.txt: there is no such file; expected NoW's list",
+        ),
         (
             lambda d: (d / "imagepathsvalidation.txt").write_text("A/1.jpg\n"),
             "imagepathsvalidation.txt: expected lines subject/challenge/name.jpg",
@@ -221,7 +224,7 @@ def test_crop_depends_on_the_distance_of_the_eyes_and_the_length_of_the_nose():
         ),
         (
             lambda d: without(d, "NoW_Dataset/final_release_version/detected_face/A/selfie/2.npy"),
-            "2.npy: expected a detected face",
+            "2.npy: there is no such file; expected a detected face",
         ),
         (
             lambda d: np.save(d / "NoW_Dataset/final_release_version/detected_face/A/selfie/2.npy", np.ones(4)),

@@ -228,13 +228,19 @@ def test_keypoints_in_another_order_warn_and_are_noted(tmp_path):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda d: without(d, "metrical_scale.txt"), "metrical_scale.txt: expected the unit of each scan"),
+        (
+            lambda d: without(d, "metrical_scale.txt"),
+            "metrical_scale.txt: there is no such file; expected the unit of each scan",
+        ),
         (lambda d: (d / "metrical_scale.txt").write_text("1 -1"), "metrical_scale.txt: expected the unit of each scan"),
         (
             lambda d: (d / "REALY_HIFI3D_keypoints/1.obj").write_text("v 0 0 0\n"),
             "1.obj: expected 85 vertices, found 1",
         ),
-        (lambda d: without(d, "REALY_scan_region/1/mouth.obj"), "mouth.obj: expected a scan with triangles"),
+        (
+            lambda d: without(d, "REALY_scan_region/1/mouth.obj"),
+            "mouth.obj: there is no such file; expected a scan with triangles",
+        ),
         (lambda d: (d / "REALY_image").rename(d / "images"), "expected pictures named as the scans are"),
         (lambda d: (d / "REALY_HIFI3D_keypoints").rename(d / "keypoints"), "expected REALY's keypoints"),
     ],

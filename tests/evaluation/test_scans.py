@@ -25,7 +25,6 @@ def test_texture_seams_do_not_split_a_scans_vertices(tmp_path):
 @pytest.mark.parametrize(
     "name, text, found",
     [
-        ("scan.obj", None, "no such file"),
         ("scan.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\n", "no triangles"),
         ("scan.obj", "v 0 0 nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "NaN or infinite"),
         ("scan.ply", "ply\nformat ascii 1.0\nelement vertex 3\n", "no header"),
@@ -34,8 +33,9 @@ def test_texture_seams_do_not_split_a_scans_vertices(tmp_path):
 )
 def test_error_of_an_unusable_scan_is_one_sentence(tmp_path, name, text, found):
     path = tmp_path / name
-    if text is not None:
-        path.write_text(text)
+    with pytest.raises(InputError, match=f"{name}: there is no such file; expected a scan"):
+        read_scan(path)
+    path.write_text(text)
     with pytest.raises(InputError, match=rf"{name}: expected a scan with triangles.*{found}") as error:
         read_scan(path)
     assert "\n" not in str(error.value)

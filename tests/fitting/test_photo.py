@@ -136,6 +136,18 @@ def test_what_is_no_picture_is_one_sentence(change, words):
         fit_image(change(picture), landmarks, patch())
 
 
+def test_landmarks_with_depth_are_taken_and_their_number_is_checked_before_their_place():
+    model = patch()
+    picture, _, _, _, landmarks = rendered(model, seed=3)
+    flat, deep = landmarks[:, :2], torch.cat([landmarks[:, :2], torch.full((68, 1), 7.0)], 1)
+    fits = [fit_image(picture, points, model, "static", iterations=0) for points in (flat, deep)]
+    assert torch.equal(fits[0].identity, fits[1].identity) and fits[1].landmarks.shape == (68, 2)
+    with pytest.raises(InputError, match="landmarks must be 68 .* got 66"):
+        fit_image(picture, torch.zeros(66, 2), model)
+    with pytest.raises(ValueError, match=r"landmarks must be \[L,2\] or \[L,3\] of one face, got \[1, 68, 2\]"):
+        fit_image(picture, flat[None], model)
+
+
 def test_a_file_of_landmarks_is_one_sentence():
     picture, *_ = rendered(patch())
     with pytest.raises(InputError, match=r"expected landmarks \[L,2\], as read_landmarks gives them, got 'photo.pts'"):

@@ -54,6 +54,12 @@ def test_landmarks_that_lie_off_the_mesh_are_noticed():
         fit_mesh(vertices, model.faces, model, landmarks + 500, progress=False)
 
 
+def test_landmarks_of_a_mesh_need_three_coordinates():
+    model = patch()
+    with pytest.raises(ValueError, match=r"landmarks must be \[L,3\] in the mesh's coordinates, got \[68, 2\]"):
+        fit_mesh(model.mean, model.faces, model, torch.zeros(68, 2), progress=False)
+
+
 def test_meshes_that_cannot_be_fitted_are_refused():
     model = patch()
     good = model.mean.clone()

@@ -45,6 +45,6 @@ def test_what_is_no_file_of_boxes_is_one_sentence_without_words_of_python(tmp_pa
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    for path, found in ((tmp_path / "none.json", "no such file"), (tmp_path, "a folder")):
-        with pytest.raises(InputError, match=f"found {found}"):
+    for path, found in ((tmp_path / "none.json", "there is no such file; expected"), (tmp_path, "found a folder")):
+        with pytest.raises(InputError, match=found):
             read_boxes(path)

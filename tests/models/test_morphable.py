@@ -126,7 +126,14 @@ def test_arrays_that_do_not_fit_are_one_sentence(change, words):
 
 
 @pytest.mark.parametrize(
-    "factor, unit", [(1e-3, "meters.*by 1000"), (0.1, "centimeters.*by 10"), (1 / 25.4, "inches"), (1e3, "micrometers")]
+    "factor, unit",
+    [
+        (1e-3, "meters.*by 1000"),
+        (1e-2, "decimeters.*by 100"),
+        (0.1, "centimeters.*by 10"),
+        (1 / 25.4, "inches"),
+        (1e3, "micrometers"),
+    ],
 )
 def test_a_face_in_another_unit_is_named_with_what_brings_it_to_millimeters(factor, unit):
     with pytest.raises(InputError, match=f"tiny: mean must be in millimeters, .*if it is in {unit}"):

@@ -135,6 +135,7 @@ def test_a_folder_without_pictures_is_refused(stub, tmp_path):
         ({"boxes": [90, -90, 200, 1]}, "box 90, -90, 200, 1 covers no face"),
         ({"landmarks": FIVE / 320}, "the landmarks of a face: .* not shares of its size"),
         ({"landmarks": [FIVE, FIVE + 400]}, "0 of 5 landmarks lie in the image of 320 x 240 pixels"),
+        ({"landmarks": np.zeros((66, 2))}, "landmarks must be 68 .* got 66"),
         ({"landmarks": 3}, "got 3"),
         ({"landmarks": torch.zeros(2, 2, 2, 2)}, r"got Tensor \[2, 2, 2, 2\]"),
         ({"landmarks": [["a"]]}, "a list of length 1"),

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from facemodels.core.errors import InputError
-from facemodels.io.files import existing_file, input_error
+from facemodels.io.files import existing_file, input_error, no_such_file
 from facemodels.io.matfile import read_mat
 from facemodels.io.pickles import read_pickle
 from facemodels.models.formats import basel2009, basel2017, flame, ict, native, surrey, tddfa_v2
@@ -96,7 +96,9 @@ def read(path: str | Path) -> ModelData:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    expected = "a morphable model that facemodels convert --help lists"
+    expected = "a model of one of the families that facemodels convert --help lists"
+    if not path.exists() and not path.suffix:
+        raise no_such_file(path, "file or folder", f"{expected}, or builtin, the model that ships")
     kind = path.suffix.lower()
     if kind == ".safetensors":
         return native.read_native(path)

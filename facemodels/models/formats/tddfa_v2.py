@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from facemodels.io.files import Shape, input_error, take_arrays
+from facemodels.io.files import Shape, input_error, no_such_file, take_arrays
 from facemodels.io.pickles import read_object_npy, read_pickle
 from facemodels.models.formats.basel2009 import LICENSE, MICROMETERS, read_uv
 from facemodels.models.formats.build import build, check_vertices
@@ -85,7 +85,7 @@ def _triangles(path: Path, arrays: dict[str, Any], count: int) -> np.ndarray:
             and tri.max(initial=0) < count
         )
         if not fits:
-            raise input_error(sidecar, "the triangles of bfm_noneck_v3.pkl, tri.pkl in the same folder", "no such file")
+            raise no_such_file(sidecar, expected="the triangles of bfm_noneck_v3.pkl, tri.pkl in the same folder")
     check_vertices(source, tri, count)
     return tri.T.astype(np.int32)
 
@@ -100,10 +100,8 @@ def _deviations(path: Path, identity: np.ndarray, expression: np.ndarray) -> tup
         std = std.astype(np.float64)
         return std[POSE : POSE + IDENTITY][: identity.shape[1]], std[POSE + IDENTITY :][: expression.shape[1]]
     if identity.size and np.linalg.norm(identity.astype(np.float64), axis=0).max() <= 1.001:
-        raise input_error(
-            sidecar,
-            "the deviations of the unit-length components in bfm_noneck_v3.pkl, in the same folder",
-            "no such file",
+        raise no_such_file(
+            sidecar, expected="the deviations of the unit-length components in bfm_noneck_v3.pkl, in the same folder"
         )
     return np.ones(identity.shape[1]), np.ones(expression.shape[1])
 
