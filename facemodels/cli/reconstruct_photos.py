@@ -92,7 +92,10 @@ def _reconstruct_group(
             return failures + sum(
                 _reconstruct_group(worker, {photo: pictures[photo]}, names, known, writer) for photo in images
             )
-        print_problem(f"{next(iter(images))}: {error}")
+        photo = next(iter(images))
+        file = known.boxes_file if boxes[photo] is not None else None
+        file = known.landmark_file(photo) if landmarks[photo] is not None else file
+        print_problem(f"{photo}: {error}" + (f" ({file})" if file is not None else ""))
         return failures + 1
     doubtful: set[Path] = set()
     for (photo, image), faces in zip(images.items(), found):

@@ -78,6 +78,7 @@ def read_landmarks(
     return faces[0]
 
 
+@np.errstate(all="ignore")  # of infinity, which is refused in the end
 def read_faces(
     path: str | Path, dimensions: int = 2, size: tuple[int, int] | None = None, photo: str | Path | None = None
 ) -> list[Landmarks]:
@@ -141,7 +142,8 @@ def _checked(
 def _from_mediapipe(path: Path, points: np.ndarray, dimensions: int, size: tuple[int, int] | None) -> np.ndarray:
     """The usual 68 of MediaPipe's points, in pixels."""
     points = points[list(MEDIAPIPE_68)]
-    if dimensions == 2 and np.nanmin(points) > -1 and np.nanmax(points) < 2:
+    known = points[~np.isnan(points)]
+    if dimensions == 2 and known.size and known.min() > -1 and known.max() < 2:
         if size is None:
             raise InputError(f"{path}: MediaPipe's points are shares of a picture's size; give pixels")
         points = points * [size[1], size[0]]

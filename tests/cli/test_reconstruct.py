@@ -521,6 +521,15 @@ def test_landmarks_in_another_order_than_the_faces_are_said(stub, tmp_path, monk
     assert (tmp_path / "out" / "a_pose.png").exists()
 
 
+def test_a_box_that_cannot_be_cut_is_said_with_its_file(stub, tmp_path, monkeypatch, capsys):
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    (tmp_path / "boxes.json").write_text('{"a.png": [0, 0, 1e9, 1e9]}')
+    words = [tmp_path / "a.png", "-o", tmp_path / "out", "--boxes", tmp_path / "boxes.json"]
+    assert run_reconstruct(stub, monkeypatch, *words) == 1
+    said = capsys.readouterr().err
+    assert "a.png: a box of" in said and f"is too large to cut out ({tmp_path / 'boxes.json'})" in said
+
+
 def test_landmarks_of_a_video_are_refused(stub, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "a.mp4", 2)
     np.savetxt(tmp_path / "a.txt", np.zeros((68, 2)))

@@ -142,6 +142,25 @@ def test_landmarks_of_another_image_or_scale_are_noticed_and_a_few_outside_are_n
             check_inside(wrong, (224, 224), "a.txt")
 
 
+@pytest.mark.parametrize("points", ["five", "row", "numbered", "mediapipe", "unknown"])
+def test_infinite_coordinates_are_refused_without_a_word_of_numpy(tmp_path, points):
+    path = tmp_path / "a.json"
+    if points == "five":
+        names = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+        path.write_text(json.dumps({"keypoints": {name: [1e999, 5.0 + k] for k, name in enumerate(names)}}))
+    elif points == "row":
+        path = tmp_path / "a.txt"
+        path.write_text(" ".join(["inf 1", "inf 2"] * 34))
+    elif points == "numbered":
+        path = tmp_path / "a.txt"
+        path.write_text("\n".join(f"inf {k} {k}" for k in range(68)))
+    else:
+        value = 1e999 if points == "mediapipe" else None
+        path.write_text(json.dumps([[value, 1, 1]] * 478))
+    with pytest.raises(InputError, match="infinite|at least 4 landmarks are needed"):
+        read_landmarks(path, size=(9, 9))
+
+
 def test_a_landmark_far_from_its_image_is_named():
     points = POINTS.copy()
     points[30] = [-40, 20_000]
