@@ -52,7 +52,7 @@ def test_given_landmarks_are_the_crop_and_nothing_is_searched(stub, monkeypatch)
     )  # five are less than a face: it is looked at twice
     with pytest.raises(InputError, match="boxes or landmarks, not both"):
         facemodels.reconstruct(ramps(), stub, landmarks=[five], boxes=[(0, 0, 9, 9)])
-    with pytest.raises(InputError, match="68, 21, 5 points, got 7"):
+    with pytest.raises(InputError, match="68 .* or 5 points, got 7"):
         facemodels.reconstruct(ramps(), stub, landmarks=[points[:7]])
 
 
