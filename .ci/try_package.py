@@ -74,6 +74,8 @@ def contents(wheel: str) -> None:
             f"facemodels/weights/{weights}/{name}" for name in ("weights.safetensors", "config.json", "README.md")
         ]
     wanted += [f"{info}/licenses/LICENSE", f"{info}/licenses/facemodels/weights/dasl-aflw/LICENSE"]
+    wanted += ["facemodels/weights/face-check/face_check.safetensors"]
+    wanted += [f"{info}/licenses/facemodels/weights/face-check/LICENSE"]
     missing = sorted(set(wanted) - set(names))
     assert not missing, f"the wheel lacks {missing}"
     strange = [name for name in names if name.split("/")[0] not in ("facerender", "facemodels", info)]

@@ -166,7 +166,7 @@ def _keep_method() -> None:
 
     from facemodels.cli import reconstruct, reconstruct_photos
     from facemodels.core.parameters import FaceParameters
-    from facemodels.reconstruction import reconstructor
+    from facemodels.reconstruction import follow, reconstructor, search
     from facemodels.reconstruction.detect import Detection
 
     worker = reconstructor.Reconstructor("pgn")
@@ -184,7 +184,9 @@ def _keep_method() -> None:
         box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
         return [Detection(box, 0.9, np.zeros((5, 2)))]
 
-    reconstructor.find_faces = find
+    search.find_faces = find
+    for module in (reconstructor, follow):
+        module.confidences = lambda crops, views: [0.9] * len(crops)  # type: ignore[attr-defined]
     doubt = reconstruct_photos.landmark_doubt
     reconstruct_photos.landmark_doubt = lambda *given: doubt(*given) and None  # its faces never have the landmarks
 

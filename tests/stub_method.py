@@ -14,6 +14,7 @@ from facemodels.core.device import parse_device
 from facemodels.core.parameters import FaceParameters
 from facemodels.core.rotation import head_rotation
 from facemodels.methods.face_method import FaceMethod
+from facemodels.reconstruction import follow, reconstructor, search
 from facemodels.reconstruction.detect import Detection
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.training.config import Config
@@ -95,6 +96,14 @@ def found_at(*boxes):
     return lambda image, threshold=0.5, longest=960: [Detection(b, 0.9, np.zeros((5, 2))) for b in boxes]
 
 
+def pretend(monkeypatch, detector, confidence=0.9):
+    """Put another function in the place of the detector; all that it finds looks like a face, by this confidence."""
+    monkeypatch.setattr(search, "find_faces", detector)
+    monkeypatch.setattr(reconstructor, "disagreement", lambda *_: 0.0)
+    for module in (reconstructor, follow):
+        monkeypatch.setattr(module, "confidences", lambda crops, views: [confidence] * len(crops))
+
+
 def write_video(path, count=12):
     make_video(path, [ramps()] * count, base=Fraction(1, 10))
 
@@ -105,7 +114,7 @@ def run_reconstruct(stub, monkeypatch, *arguments):
     monkeypatch.setattr(
         reconstruct_command,
         "Reconstructor",
-        lambda method, device, threshold, refine: Reconstructor(stub, parse_device(device), threshold, refine),
+        lambda method, device, *more: Reconstructor(stub, parse_device(device), *more),
     )
     return main(["reconstruct", *map(str, arguments)])
 

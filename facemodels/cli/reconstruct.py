@@ -20,7 +20,8 @@ from facemodels.methods import shipped
 from facemodels.models.morphable import MorphableModel
 from facemodels.reconstruction.detect import check_detector
 from facemodels.reconstruction.files import DEFAULT_OUTPUTS, OUTPUTS, check_outputs
-from facemodels.reconstruction.reconstructor import DETECT_EVERY, Reconstructor
+from facemodels.reconstruction.follow import DETECT_EVERY
+from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.refine import ITERATIONS
 
 USUAL_OUTPUTS = ("overlay", "landmarks", "pose", "glb", "coefficients")  # what --write usual stands for
@@ -109,7 +110,27 @@ the next run on their folder; other files that are in the way are kept as NAME~.
         "--threshold",
         type=number(float, 0, 1, within=True),
         default=0.5,
-        help="minimum score of a detected face, 0..1 (default: 0.5)",
+        metavar="CONFIDENCE",
+        help="how likely a face that was found must be one, 0..1 (default: 0.5)",
+    )
+    parser.add_argument(
+        "--most",
+        type=number(int, 1),
+        metavar="N",
+        help="the largest faces of each picture, at most N (default: all)",
+    )
+    parser.add_argument(
+        "--smallest",
+        type=number(float, 1),
+        metavar="PIXELS",
+        help="height of the smallest faces that are wanted, from brows to chin; small ones in a large picture take a "
+        "finer search (default: what the usual one finds, down to about a fortieth of the longer side)",
+    )
+    parser.add_argument(
+        "--person",
+        type=number(int, 0),
+        metavar="N",
+        help="of each video, only the person whose files have this number: 0 is the first to appear",
     )
     parser.add_argument(
         "--every",
@@ -148,7 +169,9 @@ def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
     words = output_words(options.write)
     known = KnownFaces(options.landmarks, options.boxes)
-    worker = Reconstructor(options.method, options.device, options.threshold, options.refine)
+    worker = Reconstructor(
+        options.method, options.device, options.threshold, options.refine, options.most, options.smallest
+    )
     transfer = CoefficientTransfer(worker.model, options.model)
     if "all" in options.write.split(","):
         words = [word for word in words if _is_possible(word, transfer.model, worker.model)]
@@ -161,6 +184,8 @@ def run(options: Namespace) -> int:
         raise InputError(
             f"{clips[0]}: --refine takes photographs; it would take a second for each face of each frame of a video"
         )
+    if options.person is not None and not clips:
+        raise InputError("--person is for videos; --most 1 takes the largest face of each picture")
     for message in problems:
         print_problem(message)
     if clips and not photos and options.landmarks is not None:
@@ -191,7 +216,9 @@ def run(options: Namespace) -> int:
         failures += reconstruct_photos(worker, photos, names, known, writer)
         for clip in clips:
             try:
-                failures += not reconstruct_video(worker, clip, names[clip], writer, options.every, options.smooth)
+                failures += not reconstruct_video(
+                    worker, clip, names[clip], writer, options.every, options.smooth, options.person
+                )
             except (InputError, OSError) as error:
                 print_problem(error if str(clip) in str(error) else f"{clip}: {error}")
                 failures += 1

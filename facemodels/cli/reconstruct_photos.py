@@ -1,5 +1,6 @@
 """The photographs of `facemodels reconstruct`, in groups whose faces go through the network together."""
 
+import copy
 import time
 import warnings
 from pathlib import Path
@@ -49,15 +50,26 @@ def reconstruct_photos(
                 bar.update()
                 continue
             pixels = sum(p.image.size // 3 for p in (*group.values(), picture))
-            if group and (len(group) == GROUP or pixels > _GROUP_PIXELS):
-                failures += _reconstruct_group(worker, group, names, known, writer)
+            other = any(p.reduction != picture.reduction for p in group.values())
+            if group and (len(group) == GROUP or pixels > _GROUP_PIXELS or other):
+                failures += _reconstruct_group(_for_group(worker, group), group, names, known, writer)
                 bar.update(len(group))
                 group = {}
             group[photo] = picture
             del picture
-        failures += _reconstruct_group(worker, group, names, known, writer) if group else 0
+        failures += _reconstruct_group(_for_group(worker, group), group, names, known, writer) if group else 0
         bar.update(len(group))
     return failures
+
+
+def _for_group(worker: Reconstructor, group: dict[Path, Picture]) -> Reconstructor:
+    """The worker whose `smallest` counts pixels of pictures that were read reduced."""
+    reduction = next(iter(group.values())).reduction
+    if worker.smallest is None or reduction == 1:
+        return worker
+    own = copy.copy(worker)
+    own.smallest = worker.smallest / reduction
+    return own
 
 
 def _reconstruct_group(
@@ -108,7 +120,7 @@ def _reconstruct_group(
         if not faces:
             print_problem(
                 f"{photo}: no face was found; --threshold below {worker.threshold:g} finds less certain ones, "
-                "--boxes and --landmarks say where it is"
+                "--smallest smaller ones, and --boxes and --landmarks say where it is"
             )
             failures += 1
             continue

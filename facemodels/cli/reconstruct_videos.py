@@ -30,7 +30,13 @@ _BUFFER_BYTES = 256 << 20
 
 
 def reconstruct_video(
-    worker: Reconstructor, clip: Clip, name: str, writer: OutputWriter, every: int, deviation: float
+    worker: Reconstructor,
+    clip: Clip,
+    name: str,
+    writer: OutputWriter,
+    every: int,
+    deviation: float,
+    person: int | None = None,
 ) -> bool:
     """Reconstruct the faces of a video or webcam and write them.
 
@@ -41,6 +47,7 @@ def reconstruct_video(
         writer: Where results go.
         every: Frames from one search for faces to the next.
         deviation: Standard deviation of the temporal filter in frames; 0 for none.
+        person: The number of the person who is written alone; None: all are.
 
     Returns:
         Whether all of it was read and has a face; else the reason was printed, and what was read before is done.
@@ -71,14 +78,21 @@ def reconstruct_video(
         if found:
             print_problem(f"{clip}: no face was found in {len(found)} frames")
         return False
-    found = smoothed([[f for f in faces if f.track in tracks] for faces in found], deviation)
-    people = [_Person(track, found, buffer.times, writer) for track in sorted(tracks)]
+    numbers = dict(enumerate(sorted(tracks)))
+    if person is not None:
+        if person not in numbers:
+            known = "person 0 alone" if len(numbers) == 1 else f"persons 0 to {len(numbers) - 1}"
+            print_problem(f"{clip}: has {known}, and not {person} (--person)")
+            return False
+        numbers = {person: numbers[person]}
+    found = smoothed([[f for f in faces if f.track in numbers.values()] for faces in found], deviation)
+    people = {number: _Person(track, found, buffer.times, writer) for number, track in numbers.items()}
     paths = [writer.folder / f"{name}_{word}.mp4" for word in writer.pictures]
     if paths or writer.files:
         again = buffer.frames or open_video(clip).frames
-        _draw(itertools.islice(again, len(found)), found, people, paths, video, name, writer)
-    for number, person in enumerate(people):
-        paths += person.write(f"{name}_{number}", writer)
+        _draw(itertools.islice(again, len(found)), found, list(people.values()), paths, video, name, writer)
+    for number, one in people.items():
+        paths += one.write(f"{name}_{number}", writer)
     writer.count += len(paths)
     seconds = time.perf_counter() - start
     tqdm.write(

@@ -7,6 +7,7 @@ A detector's box says where a face is. The crops that the methods are trained on
 cropped again.
 """
 
+import math
 import threading
 from typing import Any, NamedTuple
 
@@ -67,11 +68,17 @@ def find_faces(image: np.ndarray, threshold: float = 0.5, longest: int = 960) ->
     return sorted(found, key=lambda d: (d.box[0] - d.box[2]) * (d.box[3] - d.box[1]))
 
 
-def first_crop(box: Box) -> Box:
-    """Estimate the square crop around a face's landmarks from a detector's box, pixels."""
+def first_crop(box: Box, turn: float = 0.0) -> Box:
+    """Estimate the square crop around a face's landmarks from a detector's box, pixels.
+
+    Args:
+        box: of an upright face, or of one that leans.
+        turn: by how much it leans, counterclockwise, radians.
+    """
     x0, y0, x1, y1 = box
     side = (x1 - x0 + y1 - y0) / 2
-    x, y = (x0 + x1) / 2, (y0 + y1) / 2 + CROP_SHIFT_DOWN * side
+    shift = CROP_SHIFT_DOWN * side
+    x, y = (x0 + x1) / 2 + shift * math.sin(turn), (y0 + y1) / 2 + shift * math.cos(turn)
     return (
         x - CROP_SIDE / 2 * side,
         y - CROP_SIDE / 2 * side,

@@ -10,6 +10,8 @@ from facemodels.core.alignment import nearest_rotation
 from facemodels.core.crops import Box
 from facemodels.reconstruction.face import Face
 
+SAME_PLACE = 0.35  # of a face's size: the centers of two faces of a picture are further apart
+
 
 def overlap(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
@@ -17,29 +19,16 @@ def overlap(a: Box, b: Box) -> float:
     return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
 
 
-def match_boxes(first: list[Box], second: list[Box], least: float = 0.25) -> list[tuple[int, int]]:
-    """Pair boxes greedily by their overlap.
+def face_size(face: Face) -> float:
+    """The longer side of the box around a face's landmarks, pixels."""
+    points = face.landmarks[:, :2]
+    return float((points.amax(0) - points.amin(0)).max())
 
-    Args:
-        first: Boxes.
-        second: Boxes.
-        least: Overlap above which two boxes may be a pair.
 
-    Returns:
-        Pairs (place in first, place in second), each place at most once, the largest overlap first.
-    """
-    candidates = sorted(
-        ((overlap(p, c), i, j) for i, p in enumerate(first) for j, c in enumerate(second)), reverse=True
-    )
-    pairs: list[tuple[int, int]] = []
-    taken_first: set[int] = set()
-    taken_second: set[int] = set()
-    for value, i, j in candidates:
-        if value > least and i not in taken_first and j not in taken_second:
-            taken_first.add(i)
-            taken_second.add(j)
-            pairs.append((i, j))
-    return pairs
+def is_same(first: Face, second: Face) -> bool:
+    """Whether two faces of a picture are one that was found twice, perhaps once only a part of it."""
+    a, b = first.landmarks[:, :2].mean(0), second.landmarks[:, :2].mean(0)
+    return float((a - b).norm()) < SAME_PLACE * max(face_size(first), face_size(second))
 
 
 def is_inside(face: Face, shape: tuple[int, ...]) -> bool:

@@ -34,6 +34,7 @@ class View(NamedTuple):
         turn: Counterclockwise rotation of the square about its center, radians.
         box: The detector's box, or the box that was given, pixels.
         score: The detector's score, 0..1.
+        points: The detector's five points [5,2], pixels; None where there was no detector.
     """
 
     picture: int
@@ -41,6 +42,7 @@ class View(NamedTuple):
     turn: float
     box: Box
     score: float
+    points: np.ndarray | None = None
 
 
 def to_picture(prediction: FaceParameters, size: int, view: View) -> Face:
@@ -75,18 +77,19 @@ def to_picture(prediction: FaceParameters, size: int, view: View) -> Face:
     return Face(view.box, view.score, view.crop, parameters, turn=view.turn)
 
 
-def roll_angle(points: np.ndarray) -> float:
+def roll_angle(points: np.ndarray, usual: float = 0.0) -> float:
     """The counterclockwise roll of a head from five points.
 
     Args:
         points: [5,2] pixels: eyes, nose, corners of the mouth.
+        usual: the roll that is taken for heads up to `MAX_ROLL` from it, radians.
 
     Returns:
-        Radians; 0 up to `MAX_ROLL`.
+        Radians.
     """
     up = points[:2].mean(0) - points[3:].mean(0)
-    turn = math.atan2(-up[0], -up[1]) if np.isfinite(up).all() and np.abs(up).max() > 0 else 0.0
-    return turn if abs(turn) > MAX_ROLL else 0.0
+    turn = math.atan2(-up[0], -up[1]) if np.isfinite(up).all() and np.abs(up).max() > 0 else usual
+    return turn if abs(math.remainder(turn - usual, 2 * math.pi)) > MAX_ROLL else usual
 
 
 def view_of_landmarks(picture: int, points: np.ndarray) -> View:

@@ -192,7 +192,7 @@ def test_what_a_model_lacks_is_said(alone, capsys):
     assert code == 0 and "landmarks: 51 of 68; without 0, 1, 2" in said and "0 of ARKit's 52 among them" in said
     assert "not known" in said
     assert main(["doctor", str(alone / "none.safetensors")]) == 1
-    assert "none.safetensors: expected a model" in capsys.readouterr().err
+    assert "none.safetensors: there is no such file; expected a model" in capsys.readouterr().err
 
 
 def test_curves_of_arkit_that_a_model_has_in_two_halves_are_counted(alone, capsys):

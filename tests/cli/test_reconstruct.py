@@ -1,5 +1,6 @@
 """facemodels reconstruct: photos, folders, videos and webcams; its options; every input that cannot be used."""
 
+import json
 import os
 import threading
 from fractions import Fraction
@@ -18,13 +19,13 @@ from facemodels.core.crops import landmark_box
 from facemodels.core.landmarks import FIVE, mirror_order
 from facemodels.io import images
 from facemodels.io.video import Video, VideoFrame
-from facemodels.reconstruction import reconstructor
 from facemodels.reconstruction.landmark_check import LandmarkWarning
 from facemodels.reconstruction.reconstructor import Reconstructor
 from tests.stub_method import (
     HEIGHT,
     WIDTH,
     found_at,
+    pretend,
     ramps,
     read_arrays,
     read_rows,
@@ -37,9 +38,8 @@ from tests.videos import make_video, probe
 
 
 def test_what_cannot_be_used_is_named_and_the_rest_is_done(stub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        reconstructor,
-        "find_faces",
+    pretend(
+        monkeypatch,
         lambda image, threshold, longest: found_at((110, 60, 210, 190))(image) if image.shape[0] == HEIGHT else [],
     )
     folder = tmp_path / "in"
@@ -86,9 +86,10 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_done(stub, tmp_path, monke
 
 def test_all_done_is_exit_code_0_and_a_hundred_faces_are_a_hundred(stub, tmp_path, monkeypatch):
     boxes = [(x, y, x + 20.0, y + 22.0) for y in range(0, 200, 20) for x in range(0, 300, 30)]
-    monkeypatch.setattr(reconstructor, "find_faces", found_at(*boxes))
+    (tmp_path / "boxes.json").write_text(json.dumps({"crowd.png": boxes}))
     Image.fromarray(ramps()).save(tmp_path / "crowd.png")
-    assert run_reconstruct(stub, monkeypatch, tmp_path / "crowd.png", "-o", tmp_path / "out", "--write", "pose") == 0
+    arguments = (tmp_path / "crowd.png", "--boxes", tmp_path / "boxes.json", "-o", tmp_path / "out", "--write", "pose")
+    assert run_reconstruct(stub, monkeypatch, *arguments) == 0
     assert len(list((tmp_path / "out").glob("crowd_*_pose.csv"))) == 100
 
 
@@ -204,7 +205,7 @@ def test_a_box_that_cannot_be_cut_out_stops_its_own_photograph_alone(stub, tmp_p
         (["--write", "overlay,hologram"], "--write hologram: there are overlay"),
         (["--write", ","], "--write: nothing to write"),
         (["--device", "banana"], "must be cpu, cuda or auto, got 'banana'"),
-        (["--boxes", "nowhere.json"], "nowhere.json: expected"),
+        (["--boxes", "nowhere.json"], "nowhere.json: there is no such file; expected JSON"),
         (["--landmarks", "nowhere.pts"], "nowhere.pts: there is no such landmark file"),
     ],
 )
@@ -224,7 +225,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(stub, tmp_path, monkeyp
 @unclosed
 def test_a_video_becomes_a_video_and_tables_with_a_row_a_frame(stub, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "clip.mp4")
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     out = tmp_path / "out"
     assert (
         run_reconstruct(
@@ -253,7 +254,7 @@ def test_a_video_becomes_a_video_and_tables_with_a_row_a_frame(stub, tmp_path, m
 def test_times_and_sound_of_a_video_are_in_the_tables_and_in_the_overlay(stub, tmp_path, monkeypatch):
     times = [0, 33, 70, 400, 900, 1400]
     make_video(tmp_path / "call.webm", [ramps()] * 6, times, Fraction(1, 1000), codec="libvpx", sound=("libopus", 2))
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     out = tmp_path / "out"
     words = "overlay,pose,coefficients,arkit"
     assert run_reconstruct(stub, monkeypatch, tmp_path / "call.webm", "-o", out, "--write", words) == 0
@@ -277,7 +278,7 @@ def test_a_folder_takes_what_single_files_take_and_names_the_rest(stub, tmp_path
     (folder / "j.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(500))
     frames = [Image.fromarray(np.roll(ramps(), 3 * k, 0)) for k in range(6)]
     frames[0].save(folder / "k.webp", save_all=True, append_images=frames[1:], duration=100)
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     assert run_reconstruct(stub, monkeypatch, folder, "-o", tmp_path / "out", "--write", "pose") == 1
     said = capsys.readouterr()
     assert f"{folder}: passed over: notes.txt, table.xlsx\n" in said.err and "j.heic: " in said.err
@@ -291,7 +292,7 @@ def test_a_very_large_photo_is_read_at_a_half_and_numbers_count_its_own_pixels(s
     large = Image.fromarray(ramps()).resize((2 * WIDTH, 2 * HEIGHT), Image.Resampling.NEAREST)
     large.save(tmp_path / "large.jpg", quality=95)
     Image.fromarray(ramps()).save(tmp_path / "usual.png")
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     out = tmp_path / "out"
     for name in ("large.jpg", "usual.png"):
         assert run_reconstruct(stub, monkeypatch, tmp_path / name, "-o", out, "--write", "pose,landmarks") == 0
@@ -311,7 +312,7 @@ def test_only_a_few_pixels_of_a_batch_are_held(stub, tmp_path, monkeypatch):
     monkeypatch.setattr(reconstruct_photos, "_GROUP_PIXELS", 2 * HEIGHT * WIDTH)
     for k in range(7):
         Image.fromarray(ramps()).save(tmp_path / f"{k}.png")
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     sizes, real = [], Reconstructor.__call__
     monkeypatch.setattr(
         Reconstructor, "__call__", lambda self, i, *more: (sizes.append(len(i)), real(self, i, *more))[1]
@@ -331,7 +332,7 @@ def test_a_short_video_is_decoded_once_and_a_long_one_twice_to_the_same_pictures
         codec="libx264",
         macro_block_size=2,
     )
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     real, times, pictures = reconstruct_videos.open_video, [], []
     monkeypatch.setattr(reconstruct_videos, "open_video", lambda clip: (times.append(clip), real(clip))[1])
     for room in (9 * HEIGHT * WIDTH * 3, 9 * HEIGHT * WIDTH * 3 - 1):
@@ -344,7 +345,7 @@ def test_a_short_video_is_decoded_once_and_a_long_one_twice_to_the_same_pictures
 
 @unclosed
 def test_a_video_that_breaks_off_is_done_up_to_there(stub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
 
     def opened(clip):
         def frames():
@@ -369,7 +370,7 @@ def test_a_video_that_breaks_off_is_done_up_to_there(stub, tmp_path, monkeypatch
 @unclosed
 def test_a_frame_that_cannot_be_seen_ends_a_video_there(stub, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "clip.mp4")
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     see, calls = Reconstructor.predict, []
 
     def seven(self, images, views, method=None):
@@ -398,7 +399,7 @@ def test_a_video_file_that_was_cut_off_is_named(stub, tmp_path, monkeypatch, cap
     make_video(fast, moving, movflags="faststart")
     content = fast.read_bytes()
     fast.write_bytes(content[: len(content) * 6 // 10])
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     assert run_reconstruct(stub, monkeypatch, fast, "-o", tmp_path / "out", "--write", "pose") == 1
     said = capsys.readouterr().err
     assert "fast.mp4: ends after frame" in said and "of about 60" in said
@@ -409,7 +410,7 @@ def test_a_video_file_that_was_cut_off_is_named(stub, tmp_path, monkeypatch, cap
 def test_a_file_that_is_no_video_and_one_without_faces(stub, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "bare.mp4", 6)
     (tmp_path / "text.mp4").write_text("not a video")
-    monkeypatch.setattr(reconstructor, "find_faces", found_at())
+    pretend(monkeypatch, found_at())
     assert run_reconstruct(stub, monkeypatch, tmp_path / "text.mp4", tmp_path / "bare.mp4", "-o", tmp_path / "out") == 1
     said = capsys.readouterr().err
     assert "text.mp4: not a readable video" in said and "no face was found in 6 frames" in said
@@ -439,7 +440,7 @@ def test_a_webcam_that_is_not_there_is_one_sentence_and_one_that_is_is_a_video(s
             self.left = None
 
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: Camera())
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     assert run_reconstruct(stub, monkeypatch, "webcam", "-o", tmp_path / "out", "--write", "pose,overlay") == 0
     assert len(read_rows(tmp_path / "out" / "webcam_0_pose.csv")) == 6
     assert (tmp_path / "out" / "webcam_overlay.mp4").is_file() and (tmp_path / "out" / "webcam.mp4").is_file()
@@ -475,12 +476,12 @@ def test_refined_coefficients_of_a_photo_are_others_and_have_an_albedo(tmp_path)
         "-o",
     ]
     assert main([*arguments, str(tmp_path / "a")]) == 0 and main([*arguments, str(tmp_path / "b"), "--refine"]) == 0
-    plain, refined = (np.load(tmp_path / folder / "photo_0.npz") for folder in "ab")
+    plain, refined = (read_arrays(tmp_path / folder / "photo_0.npz") for folder in "ab")
     assert "albedo" in refined and "albedo" not in plain and not np.array_equal(plain["identity"], refined["identity"])
 
 
 def test_a_photograph_without_its_landmark_file_is_named(stub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     for name in ("a.jpg", "b.jpg"):
         Image.fromarray(ramps()).save(tmp_path / name)
     marks = tmp_path / "marks"
@@ -542,7 +543,7 @@ def test_landmarks_of_a_video_are_refused(stub, tmp_path, monkeypatch, capsys):
 def test_what_is_no_file_in_a_folder_is_named_and_landmarks_beside_pictures_are_not(
     stub, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     folder = tmp_path / "in"
     folder.mkdir()
     Image.fromarray(ramps()).save(folder / "a.png")
@@ -581,7 +582,7 @@ def test_an_empty_input_is_not_the_current_folder(stub, tmp_path, monkeypatch, c
 
 
 def test_a_photograph_with_the_name_of_a_result_stays(stub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     folder = tmp_path / "pics"
     folder.mkdir()
     for name in ("a.jpg", "a_overlay.png"):
@@ -599,7 +600,7 @@ def test_a_photograph_with_the_name_of_a_result_stays(stub, tmp_path, monkeypatc
 
 
 def test_no_two_words_write_one_file(stub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     Image.fromarray(ramps()).save(tmp_path / "a.png")
     contents = []
     for words in ("texture,obj", "obj,texture", "all"):
@@ -611,7 +612,7 @@ def test_no_two_words_write_one_file(stub, tmp_path, monkeypatch, capsys):
 
 
 def test_usual_is_a_word_for_several(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     Image.fromarray(ramps()).save(tmp_path / "a.png")
     assert run_reconstruct(stub, monkeypatch, tmp_path / "a.png", "-o", tmp_path, "--write", "usual,arkit") == 0
     kinds = {p.name.partition("_")[2] for p in tmp_path.glob("a_*")}
@@ -619,7 +620,7 @@ def test_usual_is_a_word_for_several(stub, tmp_path, monkeypatch):
 
 
 def test_a_name_that_cannot_be_written_ends_its_own_input(stub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     long = "x" * 245
     for name in (f"{long}.png", "a.png"):
         Image.fromarray(ramps()).save(tmp_path / name)
@@ -629,7 +630,7 @@ def test_a_name_that_cannot_be_written_ends_its_own_input(stub, tmp_path, monkey
 
 
 def test_the_work_is_done_when_the_reader_of_the_output_ends(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     for k in range(12):  # more than one group
         Image.fromarray(ramps()).save(tmp_path / f"{k}.png")
     reading, writing = os.pipe()
@@ -638,3 +639,31 @@ def test_the_work_is_done_when_the_reader_of_the_output_ends(stub, tmp_path, mon
         monkeypatch.setattr("sys.stdout", closed)
         assert run_reconstruct(stub, monkeypatch, tmp_path, "-o", tmp_path / "out", "--write", "pose") == 0
     assert len(list((tmp_path / "out").glob("*_0_pose.csv"))) == 12
+
+
+def test_one_person_of_a_video_is_written_alone_and_one_that_is_not_there_is_named(stub, tmp_path, monkeypatch, capsys):
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
+    make_video(tmp_path / "clip.mp4", [ramps()] * 8 + [255 - ramps()] * 8, base=Fraction(1, 10))
+    arguments = (tmp_path / "clip.mp4", "-o", tmp_path / "out", "--write", "pose,coefficients")
+    assert run_reconstruct(stub, monkeypatch, *arguments, "--person", "1") == 0
+    assert {path.name for path in (tmp_path / "out").glob("clip_*")} >= {"clip_1_pose.csv", "clip_1.npz"}
+    assert not list((tmp_path / "out").glob("clip_0*"))
+    rows = read_rows(tmp_path / "out" / "clip_1_pose.csv")
+    assert [int(row["frame"]) for row in rows] == list(range(8, 16))
+    assert run_reconstruct(stub, monkeypatch, *arguments, "--person", "2") == 1
+    assert "clip.mp4: has persons 0 to 1, and not 2 (--person)" in capsys.readouterr().err
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    assert run_reconstruct(stub, monkeypatch, tmp_path / "a.png", "-o", tmp_path / "out", "--person", "0") == 1
+    assert "--person is for videos; --most 1 takes the largest face" in capsys.readouterr().err
+
+
+def test_the_numbers_of_faces_and_their_size_reach_the_search(stub, tmp_path, monkeypatch):
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
+    Image.fromarray(ramps()).save(tmp_path / "a.png")
+    arguments = (tmp_path / "a.png", "-o", tmp_path / "out", "--write", "pose")
+    assert run_reconstruct(stub, monkeypatch, *arguments, "--most", "1", "--smallest", "20") == 0
+    assert run_reconstruct(stub, monkeypatch, *arguments, "--smallest", "239") == 1  # it is smaller
+    for wrong in (("--most", "0"), ("--smallest", "0"), ("--person", "-1")):
+        with pytest.raises(SystemExit) as end:
+            run_reconstruct(stub, monkeypatch, *arguments, *wrong)
+        assert end.value.code == 2

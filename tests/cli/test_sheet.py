@@ -21,7 +21,7 @@ def test_command_writes_a_sheet(tmp_path, capsys):
 
 @pytest.mark.parametrize("face, offset", [(True, 0.0), (False, 0.0), (False, 150.0)])
 def test_heads_are_shown_up_to_the_crown_wherever_their_origin_lies(face, offset, tmp_path):
-    """And down to the chin; without a region "face", down to the end of the neck."""
+    """And down to the chin; the face of a model without such a region is what lies around the nose."""
     data = builtin_data()
     regions = {"face": data.regions["face"]} if face else {}
     mean = data.mean + np.float32([0, offset, 0])
@@ -34,7 +34,7 @@ def test_heads_are_shown_up_to_the_crown_wherever_their_origin_lies(face, offset
     for row in (0, 64):
         one = drawn[row : row + 64]
         assert not one[0].any() and one[8].any() and one[55].any()
-        assert one[63].any() == face  # the neck goes on
+        assert one[63].any()  # the neck goes on
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from PIL import Image
 from facemodels.cli import transfer
 from facemodels.cli.main import main
 from facemodels.models.formats.native import write_native
-from facemodels.reconstruction import reconstructor
 from tests.face_patch import patch_data, permuted
 from tests.stub_method import (
     HEIGHT,
     WIDTH,
     found_at,
+    pretend,
     ramps,
     read_rows,
     run_transfer,
@@ -99,7 +99,7 @@ def test_command_names_what_is_wrong_with_a_file(files, content, words, capsys):
 
 
 def test_an_expression_is_carried_to_another_photograph(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     for name in ("a.png", "b.png"):
         Image.fromarray(ramps()).save(tmp_path / name)
     assert run_transfer(stub, monkeypatch, tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "out") == 0
@@ -115,7 +115,7 @@ def test_an_expression_is_carried_to_another_photograph(stub, tmp_path, monkeypa
 @unclosed
 def test_expressions_of_a_video_are_carried_frame_by_frame(stub, tmp_path, monkeypatch):
     write_video(tmp_path / "talk.mp4", 7)
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     Image.fromarray(ramps()).save(tmp_path / "b.png")
     assert run_transfer(stub, monkeypatch, tmp_path / "talk.mp4", tmp_path / "b.png", "-o", tmp_path / "out") == 0
     assert len(read_rows(tmp_path / "out" / "b_transfer_arkit.csv")) == 7
@@ -123,7 +123,7 @@ def test_expressions_of_a_video_are_carried_frame_by_frame(stub, tmp_path, monke
 
 
 def test_a_photograph_without_a_face_carries_nothing(stub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at())
+    pretend(monkeypatch, found_at())
     Image.fromarray(ramps()).save(tmp_path / "a.png")
     assert run_transfer(stub, monkeypatch, tmp_path / "a.png", tmp_path / "a.png", "-o", tmp_path / "out") == 1
     assert "a.png: no face was found" in capsys.readouterr().err

@@ -66,10 +66,11 @@ def test_setup_py_asked_for_metadata_needs_no_torch_and_leaves_the_source_tree_a
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
-    for package in ("facerender", "facemodels/weights/dasl-aflw"):
+    for package in ("facerender", "facemodels/weights/dasl-aflw", "facemodels/weights/face-check"):
         (tmp_path / package).mkdir(parents=True)
     (tmp_path / "facerender" / "__init__.py").touch()
-    shutil.copy(ROOT / "facemodels/weights/dasl-aflw/LICENSE", tmp_path / "facemodels/weights/dasl-aflw")
+    for name in ("dasl-aflw", "face-check"):
+        shutil.copy(ROOT / f"facemodels/weights/{name}/LICENSE", tmp_path / f"facemodels/weights/{name}")
     before = sorted(tmp_path.rglob("*"))
     program = "import sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; exec(open('setup.py').read())"
     run = subprocess.run(

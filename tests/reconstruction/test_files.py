@@ -5,13 +5,13 @@ import json
 import pytest
 from PIL import Image
 
-from facemodels.reconstruction import overlays, reconstructor
+from facemodels.reconstruction import overlays
 from facemodels.reconstruction.files import OUTPUTS
-from tests.stub_method import found_at, ramps, read_arrays, read_rows, run_reconstruct
+from tests.stub_method import found_at, pretend, ramps, read_arrays, read_rows, run_reconstruct
 
 
 def test_every_file_of_a_photograph_is_written(stub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190)))
     Image.fromarray(ramps()).save(tmp_path / "one.png")
     assert (
         run_reconstruct(stub, monkeypatch, tmp_path / "one.png", "-o", tmp_path / "out", "--write", ",".join(OUTPUTS))

@@ -9,10 +9,9 @@ from PIL import Image
 
 import facemodels
 from facemodels import InputError
-from facemodels.reconstruction import reconstructor
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.refine import ITERATIONS
-from tests.stub_method import found_at, ramps, write_video
+from tests.stub_method import found_at, pretend, ramps, write_video
 
 pytestmark = pytest.mark.filterwarnings("ignore::facemodels.reconstruction.landmark_check.LandmarkWarning")
 
@@ -55,7 +54,7 @@ def test_bgr_is_a_flag_for_arrays_and_tensors(stub):
 
 
 def test_several_are_lists_batches_and_folders(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at(BOX))
+    pretend(monkeypatch, found_at(BOX))
     for name in ("b.png", "a.png"):
         Image.fromarray(ramps()).save(tmp_path / name)
     batch = torch.from_numpy(np.stack([ramps()] * 2))
@@ -66,7 +65,7 @@ def test_several_are_lists_batches_and_folders(stub, tmp_path, monkeypatch):
 
 
 def test_a_video_and_an_iterator_of_frames_give_faces_frame_by_frame(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at(BOX))
+    pretend(monkeypatch, found_at(BOX))
     found = facemodels.reconstruct((ramps() for _ in range(3)), stub)
     assert iter(found) is found
     assert [[(f.track, f.source, f.size) for f in faces] for faces in found] == [[(0, None, (240, 320))]] * 3
@@ -80,7 +79,7 @@ def test_boxes_of_one_picture_are_one_or_a_list(stub, boxes):
 
 
 def test_of_several_pictures_each_has_its_boxes_or_none(stub, monkeypatch):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((90, 50, 200, 180)))
+    pretend(monkeypatch, found_at((90, 50, 200, 180)))
     found = facemodels.reconstruct([ramps()] * 3, stub, boxes=[BOX, [BOX, BOX], None])
     assert [[f.box for f in faces] for faces in found] == [[BOX], [BOX, BOX], [(90, 50, 200, 180)]]
     assert facemodels.reconstruct(ramps(), stub, boxes=[]) == []

@@ -7,17 +7,16 @@ from PIL import Image
 from facemodels import InputError, label_pictures
 from facemodels.core.crops import Box
 from facemodels.data.folder import folder
-from facemodels.reconstruction import label, reconstructor
+from facemodels.reconstruction import label
 from facemodels.reconstruction.detect import Detection
+from tests.stub_method import pretend
 
 
 @pytest.fixture
 def found(monkeypatch):
     """The boxes that the detector finds in every picture."""
     boxes: list[Box] = [(10, 10, 30, 30), (20, 20, 80, 90)]
-    monkeypatch.setattr(
-        reconstructor, "find_faces", lambda *_, **__: [Detection(b, 0.9, np.zeros((5, 2))) for b in boxes]
-    )
+    pretend(monkeypatch, lambda *_, **__: [Detection(b, 0.9, np.zeros((5, 2))) for b in boxes])
     return boxes
 
 

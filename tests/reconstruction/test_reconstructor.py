@@ -7,10 +7,9 @@ import torch
 import facemodels
 from facemodels import InputError
 from facemodels.core.crops import landmark_box
-from facemodels.reconstruction import reconstructor
 from facemodels.reconstruction.detect import Detection, first_crop
 from facemodels.reconstruction.reconstructor import Reconstructor
-from tests.stub_method import HEIGHT, WIDTH, StubMethod, found_at, ramps, upright
+from tests.stub_method import HEIGHT, WIDTH, StubMethod, found_at, pretend, ramps, upright
 
 
 @pytest.mark.parametrize("box", [(110, 60, 210, 190), (125, 80, 190, 160), (100.5, 70.25, 240.75, 200)])
@@ -29,7 +28,7 @@ def test_a_face_lies_where_it_is_in_the_picture_whatever_was_cropped(stub, box):
 
 def test_a_found_face_is_cropped_again_around_its_landmarks(stub, monkeypatch):
     box = (120.0, 70.0, 200.0, 170.0)
-    monkeypatch.setattr(reconstructor, "find_faces", found_at(box))
+    pretend(monkeypatch, found_at(box))
     (face,) = facemodels.reconstruct(ramps(), stub)
     assert face.score == 0.9 and face.crop != first_crop(box)
     assert np.allclose(face.crop, landmark_box(face.landmarks[:, :2].numpy()), atol=2)
@@ -40,7 +39,7 @@ def test_given_landmarks_are_the_crop_and_nothing_is_searched(stub, monkeypatch)
     def refuse(*_, **__):
         raise AssertionError("searched")
 
-    monkeypatch.setattr(reconstructor, "find_faces", refuse)
+    pretend(monkeypatch, refuse)
     points = np.random.default_rng(0).uniform(80, 200, (68, 2))
     points[36:42], points[42:48], points[48:] = (140, 100), (180, 100), (160, 160)  # upright
     (face,) = facemodels.reconstruct(ramps(), stub, landmarks=[points])
@@ -57,10 +56,11 @@ def test_given_landmarks_are_the_crop_and_nothing_is_searched(stub, monkeypatch)
 
 
 def test_faces_of_many_pictures_go_through_the_network_together(stub, monkeypatch):
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110, 60, 210, 190), (120, 70, 200, 170)))
+    pretend(monkeypatch, found_at((110, 60, 210, 190), (120, 70, 200, 170)))
     before = stub.passes
     faces = facemodels.reconstruct([ramps(), ramps(), ramps()], stub)
-    assert [len(f) for f in faces] == [2, 2, 2] and stub.passes == before + 2  # two crops of six faces
+    assert [len(f) for f in faces] == [1, 1, 1]  # found twice, it is one face
+    assert stub.passes == before + 2  # each face is cropped twice
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,7 @@ def test_heads_that_stand_askew_are_turned_upright_and_back(degrees, monkeypatch
             middle - 15 * up + 9 * right,
         ]
     )
-    monkeypatch.setattr(
-        reconstructor, "find_faces", lambda *_, **__: [Detection((120.0, 80.0, 200.0, 160.0), 0.9, points)]
-    )
+    pretend(monkeypatch, lambda *_, **__: [Detection((120.0, 80.0, 200.0, 160.0), 0.9, points)])
     crops = []
     monkeypatch.setattr(stub, "reconstruct", lambda image: crops.append(image) or upright(stub, len(image)))
     (face,) = Reconstructor(stub)([ramps()])[0]

@@ -6,12 +6,12 @@ import torch
 
 import facerender as fr
 from facemodels.core.parameters import FaceParameters
-from facemodels.reconstruction import reconstructor
+from facemodels.reconstruction import follow
 from facemodels.reconstruction.detect import Detection
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.tracking import overlap, smoothed
-from tests.stub_method import StubMethod, found_at, ramps
+from tests.stub_method import StubMethod, found_at, pretend, ramps
 
 
 def test_overlap_is_intersection_over_union():
@@ -22,34 +22,51 @@ def test_overlap_is_intersection_over_union():
     )
 
 
-def test_faces_are_followed_and_a_new_one_gets_a_new_number(stub, monkeypatch):
-    one, other = (110.0, 60.0, 210.0, 190.0), (5.0, 5.0, 60.0, 70.0)
-    searched = iter([[one], [one, other], [other]])
-    monkeypatch.setattr(
-        reconstructor,
-        "find_faces",
-        lambda image, threshold, longest: [Detection(b, 0.9, np.zeros((5, 2))) for b in next(searched)],
-    )
-    monkeypatch.setattr(reconstructor, "recrop", lambda face, view: view)  # this network sees its face from everywhere
-    frames = list(Reconstructor(stub).follow([ramps()] * 9, every=4))
-    assert [sorted(f.track for f in faces) for faces in frames] == [[0]] * 4 + [[0, 1]] * 5
+def at(place):
+    """A method that sees one face, at this place of every picture."""
+    return StubMethod(place=place).eval()
 
 
-def test_one_search_that_fails_does_not_end_a_face_and_two_do(stub, monkeypatch):
+def test_a_face_keeps_its_track_though_a_search_does_not_find_it(stub, monkeypatch):
     box = (110.0, 60.0, 210.0, 190.0)
-    searched = iter([[box], [], [box], [], [], [box]])
-    monkeypatch.setattr(
-        reconstructor,
-        "find_faces",
-        lambda image, threshold, longest: [Detection(b, 0.9, np.zeros((5, 2))) for b in next(searched, [box])],
-    )
-    frames = list(Reconstructor(stub).follow([ramps()] * 12, every=2))
-    assert [[f.track for f in faces] for faces in frames] == [[0]] * 8 + [[]] + [[1]] * 3
+    searched = iter([[box], [], [], [box]])
+    pretend(monkeypatch, lambda *_, **__: [Detection(b, 0.9, np.zeros((5, 2))) for b in next(searched, [])])
+    frames = list(Reconstructor(stub).follow([ramps()] * 12, every=3))
+    assert [[f.track for f in faces] for faces in frames] == [[0]] * 12
+
+
+def test_a_face_that_no_longer_looks_like_one_is_gone_and_comes_back_with_its_track(stub, monkeypatch):
+    seen = [0.9, 0.9, 0.9, 0.05, 0.05, 0.9, 0.9, 0.9]
+    worker = follow.Follower(Reconstructor(stub), every=50)
+    frames = []
+    for confidence in seen:
+        pretend(monkeypatch, found_at((110.0, 60.0, 210.0, 190.0)), confidence)
+        frames.append(worker.step(ramps()))
+    assert [[f.track for f in faces] for faces in frames] == [[0], [0], [0], [], [], [0], [0], [0]]
+
+
+def test_a_track_ends_at_a_cut(stub, monkeypatch):
+    pretend(monkeypatch, found_at((110.0, 60.0, 210.0, 190.0)))
+    frames = list(Reconstructor(stub).follow([ramps()] * 3 + [255 - ramps()] * 3, every=50))
+    assert [[f.track for f in faces] for faces in frames] == [[0]] * 3 + [[1]] * 3
+
+
+def test_a_track_ends_where_its_face_suddenly_looks_like_somebody_else(stub, monkeypatch):
+    pretend(monkeypatch, found_at((110.0, 60.0, 210.0, 190.0)))
+    monkeypatch.setattr(follow, "is_cut", lambda *_: False)
+    frames = list(Reconstructor(stub).follow([ramps()] * 3 + [255 - ramps()] * 3, every=50))
+    assert [[f.track for f in faces] for faces in frames] == [[0]] * 3 + [[1]] * 3
+
+
+def test_at_most_so_many_faces_are_followed(monkeypatch):
+    pretend(monkeypatch, found_at((110.0, 60.0, 210.0, 190.0)))
+    worker = Reconstructor(at((160.0, 120.0)), most=1)
+    assert [len(faces) for faces in worker.follow([ramps()] * 4, every=2)] == [1] * 4
 
 
 def test_a_face_that_leaves_the_picture_is_let_go(monkeypatch):
     stub = StubMethod(place=(-40.0, 120.0)).eval()
-    monkeypatch.setattr(reconstructor, "find_faces", found_at((110.0, 60.0, 210.0, 190.0)))
+    pretend(monkeypatch, found_at((110.0, 60.0, 210.0, 190.0)))
     assert list(Reconstructor(stub).follow([ramps()], every=1)) == [[]]
 
 

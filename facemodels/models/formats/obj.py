@@ -38,6 +38,9 @@ def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
         ) from error
     if width < 3:
         raise input_error(path, "an OBJ mesh with polygons", f"{len(corners)} polygons of {width} corners")
+    given = index[np.arange(width) < np.array([len(polygon) for polygon in corners])[:, None]]
+    if (given < 1).any():
+        raise input_error(path, "an OBJ mesh whose polygons count from 1", f"the index {given.min()}; export it again")
     return vertices, uv, (index[..., 0] - 1).astype(np.int32), (index[..., 1] - 1).astype(np.int32)
 
 
