@@ -14,6 +14,7 @@ from facemodels.reconstruction.views import View, roll_angle
 
 LONGEST = 960  # pixels of the longer side in the usual search
 LOWEST = 0.5  # score of a candidate
+LOWEST_SMALL = 0.3  # of one in the search for small faces, which score less
 LARGE = 300  # pixels of a face in the detector's input of which it often finds parts alone
 SMALLEST = 24  # pixels of a face in the detector's input that it finds as a rule
 TILE, SHARED = 1280, 96  # pixels of a tile of a large picture, and of what two tiles share
@@ -106,7 +107,7 @@ def _in_tiles(image: np.ndarray, factor: float) -> list[Detection]:
     for top in _begins(height):
         for left in _begins(width):
             tile = reduced[top : top + TILE, left : left + TILE]
-            for d in find_faces(tile, LOWEST, TILE):
+            for d in find_faces(tile, LOWEST_SMALL, TILE):
                 x0, y0, x1, y1 = d.box
                 moved = Detection((x0 + left, y0 + top, x1 + left, y1 + top), d.score, d.points + [left, top])
                 found.append(_scaled(moved, 1 / factor))
