@@ -1,6 +1,7 @@
 """What `benchmarks.fuzz` damages: sample files of each kind, and the command that reads them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,8 +167,10 @@ def _keep_method() -> None:
 
     from facemodels.cli import reconstruct, reconstruct_photos
     from facemodels.core.parameters import FaceParameters
-    from facemodels.reconstruction import follow, reconstructor, search
+    from facemodels.reconstruction import reconstructor, search
     from facemodels.reconstruction.detect import Detection
+    from facemodels.reconstruction.face import Face
+    from facemodels.reconstruction.views import View
 
     worker = reconstructor.Reconstructor("pgn")
     predicted = worker.method.reconstruct(torch.zeros(1, 3, worker.method.size, worker.method.size))
@@ -184,9 +187,14 @@ def _keep_method() -> None:
         box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
         return [Detection(box, 0.9, np.zeros((5, 2)))]
 
+    def follow(frames: Iterable[np.ndarray], *_: object) -> Iterator[list[Face]]:
+        for image in frames:
+            box = find(image)[0].box
+            yield [replace(worker.predict([image], [View(0, box, 0.0, box, 0.9)])[0], track=0)]
+
     search.find_faces = find
-    for module in (reconstructor, follow):
-        module.confidences = lambda crops, views: [0.9] * len(crops)  # type: ignore[attr-defined]
+    worker.follow = follow  # type: ignore[method-assign,assignment]
+    reconstructor.confidences = lambda crops, views: [0.9] * len(crops)
     doubt = reconstruct_photos.landmark_doubt
     reconstruct_photos.landmark_doubt = lambda *given: doubt(*given) and None  # its faces never have the landmarks
 

@@ -155,6 +155,8 @@ def read_coefficients(path: Path, model: MorphableModel) -> dict[str, Tensor]:
             found = {name: content[name] for name in ("identity", "expression", "joints") if name in content.files}
     except Exception as error:  # whatever numpy raises at a damaged file
         raise InputError(f"{path}: not a readable .npz file ({one_line(error)})") from None
+    if damaged := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
+        raise InputError(f"{path}: not a readable .npz file ({damaged[0]} is no array)")
     if not found:
         raise InputError(
             f"{path}: expected arrays named identity, expression or joints, as facemodels fit writes them, found none "

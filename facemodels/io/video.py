@@ -19,6 +19,7 @@ import numpy as np
 from facemodels.core.errors import InputError, one_line
 from facemodels.io.files import no_such_file
 from facemodels.io.images import animation_frames, is_animation
+from facemodels.io.opacity import OpacityDecoder
 from facerender._checks import brief_repr
 
 VIDEO_SUFFIXES = (
@@ -203,7 +204,7 @@ def _open_file(path: Path) -> Video:
     ends = None if stream.duration is None else float(((stream.start_time or 0) + stream.duration) * base)
     usual = 1 / (guessed if _SLOWEST <= guessed < _GUESS else video.rate)
     converter = FrameConverter(stream, video.note)
-    decoder = _alpha_decoder(stream, video.note) or stream
+    decoder = _decoder(stream)
 
     def frames() -> Iterator[VideoFrame]:
         reader = _Reader(container, stream, decoder)
@@ -274,21 +275,12 @@ def _best_stream(path: Path, container: Any) -> Any:
     return max(usable, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
 
 
-def _alpha_decoder(stream: Any, note: Callable[[str], None]) -> Any:
-    """The decoder of VP8 or VP9 with transparency, which FFmpeg's own do not have; None for other streams."""
-    import av
-
+def _decoder(stream: Any) -> Any:
+    """What decodes the packets of a stream: itself, or for VP8 and VP9 with transparency a decoder of that."""
     said = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode")
-    wanted = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
-    if said != "1" or wanted is None:
-        return None
-    try:
-        decoder = av.CodecContext.create(wanted, "r")
-    except (ValueError, av.FFmpegError):  # FFmpeg was built without it
-        note("transparency not decoded (FFmpeg lacks libvpx)")
-        return None
-    decoder.options = {"max_pixels": str(_MAX_PIXELS)}
-    return decoder
+    if said != "1" or stream.codec_context.codec.canonical_name not in ("vp8", "vp9"):
+        return stream
+    return OpacityDecoder(stream, {"max_pixels": str(_MAX_PIXELS)})
 
 
 def _declared_seconds(container: Any, stream: Any) -> float | None:

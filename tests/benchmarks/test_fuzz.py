@@ -1,5 +1,8 @@
 """The fuzzer: its cases can be made again, and it tells a good end of a command from a bad one."""
 
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks.fuzz import damaged, verdict
@@ -35,6 +38,21 @@ def test_a_case_is_the_same_file_each_time_and_others_differ(samples):
 def test_what_may_be_said_and_left_is_told_from_what_may_not(code, said, left, wrong):
     found = verdict(code, said, "a.png", left)
     assert found is None if wrong is None else wrong in found
+
+
+def test_whole_videos_and_pictures_are_read_by_the_command(tmp_path):
+    """In a process of its own, since the harness puts its own detector and network in the place of the command's."""
+    pytest.importorskip("av", reason="PyAV is not installed: no videos")
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.fuzz_kinds import KINDS\n"
+        "folder = Path(sys.argv[1])\n"
+        "for kind in ('videos', 'pictures', 'landmarks'):\n"
+        "    (folder / kind).mkdir(); command = KINDS[kind].command()\n"
+        "    for k, path in enumerate(list(KINDS[kind].samples(folder / kind))):\n"
+        "        out = folder / f'{kind}-{k}'; out.mkdir()\n"
+        "        assert command(path, out) == 0, path\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True)
 
 
 def test_damaged_text_is_mostly_text(tmp_path):

@@ -1,5 +1,7 @@
 """facemodels transfer: coefficients to another model, and an expression to another photo."""
 
+import zipfile
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -155,6 +157,14 @@ def test_a_file_that_is_not_there_is_named_before_the_work(tmp_path, monkeypatch
 def test_an_option_of_the_other_kind_of_transfer_is_refused(words, said, capsys):
     assert main(["transfer", *words, "-o", "out"]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_member_of_a_npz_that_is_no_array_is_refused(files, capsys):
+    with zipfile.ZipFile(files / "text.npz", "w") as archive:
+        archive.writestr("expression.npy", "no array")
+    models = ["--from", str(files / "a.safetensors"), "--to", str(files / "b.safetensors")]
+    assert main(["transfer", str(files / "text.npz"), *models, "-o", str(files / "out.npz")]) == 1
+    assert "text.npz: not a readable .npz file" in capsys.readouterr().err
 
 
 def test_coefficients_are_never_written_over_those_that_are_read(files, capsys):

@@ -207,32 +207,27 @@ def test_an_animation_with_longer_sides_than_videos_can_have_is_refused(tmp_path
 
 
 @pytest.mark.parametrize("codec", ["libvpx-vp9", "libvpx"])
-def test_transparency_of_vp8_and_vp9_is_shown_on_white(tmp_path, monkeypatch, codec):
+def test_transparency_of_vp8_and_vp9_is_shown_on_white(tmp_path, codec):
     av = pytest.importorskip("av", reason="PyAV is not installed: no videos")
-    for mode in "rw":
-        try:
-            av.codec.Codec(codec, mode)
-        except ValueError:
-            pytest.skip(f"FFmpeg was built without {codec}")
+    try:
+        av.codec.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"FFmpeg was built without {codec}, which writes such videos")
     image = np.dstack([quarters(), np.full((48, 64), 255, np.uint8)])
     image[:24, :32, 3] = 0
+    images = [image, image, np.roll(image, 32, 1), np.roll(image, 24, 0)]
 
     def prepare(stream):
         stream.metadata["alpha_mode"] = "1"
         stream.options = {"auto-alt-ref": "0"}
 
-    path = make_video(tmp_path / "a.webm", [image] * 4, codec=codec, pixels="yuva420p", prepare=prepare)
+    path = make_video(tmp_path / "a.webm", images, codec=codec, pixels="yuva420p", prepare=prepare)
     video, frames, error = read(path)
     assert error is None and [round(f.time, 3) for f in frames] == [0, 0.04, 0.08, 0.12]
     check_colors(frames[0].image, [(255, 255, 255), *QUARTERS[1:]])
+    check_colors(frames[2].image, [QUARTERS[1], (255, 255, 255), QUARTERS[3], QUARTERS[2]], 8)
+    check_colors(frames[3].image, [QUARTERS[2], QUARTERS[3], (255, 255, 255), QUARTERS[1]], 8)
     assert video.notes == ["transparency shown on white"]
-
-    def missing(*_):
-        raise av.codec.codec.UnknownCodecError("no such decoder")
-
-    monkeypatch.setattr(av.CodecContext, "create", missing)
-    video, frames, error = read(path)
-    assert len(frames) == 4 and video.notes == ["transparency not decoded (FFmpeg lacks libvpx)"]
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
