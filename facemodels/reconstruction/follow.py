@@ -17,6 +17,7 @@ from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.face_check import confidences, face_crops
 from facemodels.reconstruction.tracking import face_size, is_inside, is_same
 from facemodels.reconstruction.views import View, recrop
+from facerender._checks import brief_repr
 
 if TYPE_CHECKING:
     from facemodels.reconstruction.reconstructor import Reconstructor
@@ -31,6 +32,7 @@ RETURN = 50  # frames after which a face that comes back is a new one
 THUMBNAIL = 8  # pixels of the crops that are compared
 
 
+@brief_repr
 @dataclass
 class Track:
     """One person.

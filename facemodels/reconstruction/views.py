@@ -18,6 +18,7 @@ from facemodels.core.landmarks import FIVE_OF
 from facemodels.core.parameters import FaceParameters
 from facemodels.data.augment import rotate_light
 from facemodels.reconstruction.face import Face
+from facerender._checks import brief_repr
 
 MAX_ROLL = math.radians(20)  # heads that are rolled further are turned upright
 # Five points span eyes, nose and mouth, which are less than the face: their crop is this much larger than
@@ -25,6 +26,7 @@ MAX_ROLL = math.radians(20)  # heads that are rolled further are turned upright
 FIVE_POINTS_SCALE, FIVE_POINTS_SHIFT_DOWN = 2.1, 0.09
 
 
+@brief_repr
 class View(NamedTuple):
     """A crop for the network.
 
