@@ -64,9 +64,7 @@ def read_teacher_labels(path: str | Path, faces: FaceBatch) -> Tensor:
     Raises:
         InputError: the file is missing or damaged, or was made of other photographs.
     """
-    expected = "landmarks that a network predicted, as facemodels.methods.teacher writes them"
-    arrays = read_npz(Path(path), expected)
-    stored, given = take_arrays(Path(path), arrays, {"landmarks": (None, 68, 3), "given": (None, None, None)}, expected)
+    stored, given = _stored_labels(Path(path))
     own = _landmarks(faces)
     if given.shape != own.shape or not np.array_equal(given, own, equal_nan=True):
         raise input_error(
@@ -76,6 +74,22 @@ def read_teacher_labels(path: str | Path, faces: FaceBatch) -> Tensor:
         )
     landmarks = torch.from_numpy(np.ascontiguousarray(stored, np.float32))
     return torch.where(landmarks.isfinite().flatten(1).all(1)[:, None, None], landmarks, torch.nan)
+
+
+def check_teacher_labels(path: str | Path) -> None:
+    """Check that a file holds teacher labels, of whatever photographs: a check to make before these are read.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    _stored_labels(Path(path))
+
+
+def _stored_labels(path: Path) -> list[np.ndarray]:
+    """Read `landmarks` and `given` of a file of teacher labels."""
+    expected = "landmarks that a network predicted, as facemodels.methods.teacher writes them"
+    arrays = read_npz(path, expected)
+    return take_arrays(path, arrays, {"landmarks": (None, 68, 3), "given": (None, None, None)}, expected)
 
 
 def _landmarks(faces: FaceBatch) -> np.ndarray:

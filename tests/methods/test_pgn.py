@@ -11,6 +11,7 @@ import facerender as fr
 from facemodels import InputError
 from facemodels.cli.main import main
 from facemodels.core.parameters import flip_y
+from facemodels.data.synthetic import Synthetic
 from facemodels.methods.pgn import PGN, PRESETS, HeadPose, Heads, Network, PGNConfig, reproject, vertex_uv
 from facemodels.methods.pgn.pose import labeled_pose, pose_targets
 from facemodels.training.checkpoint import checkpoints
@@ -332,3 +333,13 @@ def test_a_model_without_texture_coordinates_needs_the_direct_head(tmp_path, mon
     monkeypatch.setattr("facemodels.methods.face_method.load_model", lambda name: model)
     with pytest.raises(InputError, match="landmarks=direct does without"):
         PGN(small(tmp_path))
+
+
+@pytest.mark.parametrize("wrong", [{"frames": "nowhere"}, {"labelled": "nowhere"}])
+def test_a_wrong_path_is_refused_before_anything_is_rendered(tmp_path, monkeypatch, wrong):
+    def fail(*arguments):
+        raise AssertionError("rendered")
+
+    monkeypatch.setattr(Synthetic, "__call__", fail)
+    with pytest.raises(InputError, match="nowhere"):
+        train(PGN, small(tmp_path / "run", cache=64, stage1=4, **wrong))

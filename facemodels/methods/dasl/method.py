@@ -19,9 +19,9 @@ from facemodels.data import FaceBatch
 from facemodels.data.augment import AugmentConfig, augment
 from facemodels.data.cache import Cached, Shuffled
 from facemodels.data.counter_rng import CounterRNG
-from facemodels.data.photographs import photographs, read_teacher_labels
+from facemodels.data.photographs import check_teacher_labels, photographs, read_teacher_labels
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
-from facemodels.data.tddfa import lp300w
+from facemodels.data.tddfa import LP300W, lp300w
 from facemodels.losses import (
     PointBasis,
     Whitening,
@@ -168,6 +168,7 @@ class DASL(FaceMethod):
             labels = [self.source.labels(c.seed, k, range(256)) for k in range(8)]
             raw = torch.cat([self.raw_parameters(faces) for faces in labels])
         else:
+            self._read_wild()  # before 300W-LP, which takes minutes
             faces = self._read_labelled().faces
             raw = self.raw_parameters(replace(faces, image=faces.image[:, :, :0]).to(self.rows.device))
         self.parameter_mean.copy_(raw.mean(0))
@@ -203,14 +204,23 @@ class DASL(FaceMethod):
     def prepare_data(self) -> None:
         """Read photographs, render what is cached. `held_out` photographs are for validation, the same in every run."""
         c = self.config
+        self._read_wild()  # first: what is wrong with files should not be found after minutes of rendering
         if c.labelled != "synthetic":
             self._read_labelled()
         elif c.cache:
             self.labelled = Cached(self.source, c.seed, c.cache)
-        if c.wild == "synthetic":
-            if c.schemes and c.cache and c.stage1 < c.steps:
-                self.wild = Cached(self.source, seed_of(c.seed, 1), c.cache)
+        if c.wild == "synthetic" and c.schemes and c.cache and c.stage1 < c.steps:
+            self.wild = Cached(self.source, seed_of(c.seed, 1), c.cache)
+
+    def _read_wild(self) -> None:
+        c = self.config
+        if c.wild == "synthetic" or self.wild is not None:
             return
+        # Cheap checks of the other files, before thousands of photographs are read.
+        if c.teacher:
+            check_teacher_labels(c.teacher)
+        if c.labelled != "synthetic" and self.labelled is None:
+            LP300W(c.labelled)
         faces = photographs(Path(c.wild), c.kept or None)
         if len(faces) < FEWEST:
             raise InputError(f"{c.wild}: {len(faces)} pictures can be used, and at least {FEWEST} are needed")

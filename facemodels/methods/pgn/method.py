@@ -21,7 +21,7 @@ from facemodels.data import FaceBatch
 from facemodels.data.cache import Cached, Shuffled
 from facemodels.data.clips import StoredClips, SyntheticGroups, clips, rendered
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
-from facemodels.data.tddfa import lp300w
+from facemodels.data.tddfa import LP300W, lp300w
 from facemodels.losses import (
     census_loss,
     coefficient_loss,
@@ -141,13 +141,16 @@ class PGN(FaceMethod):
             InputError: data cannot be read.
         """
         c = self.config
+        # Files before renderings, and the list of 300W-LP's before all: a wrong path is found at once.
+        if c.labelled != "synthetic":
+            LP300W(c.labelled)
+        if c.stage1 < c.steps and c.frames != "synthetic":
+            self.frames = clips(c.frames, self.size, gap=None)
         if c.labelled != "synthetic":
             self.labelled = Shuffled(lp300w(Path(c.labelled), self.size, c.model))
         elif c.cache:
             self.labelled = Cached(self.source, c.seed, c.cache)
-        if c.stage1 < c.steps and c.frames != "synthetic":
-            self.frames = clips(c.frames, self.size, gap=None)
-        elif c.stage1 < c.steps and c.cache:
+        if c.stage1 < c.steps and c.frames == "synthetic" and c.cache:
             self.frames = rendered(self.groups, seed_of(c.seed, 1), c.cache // 2)
 
     def batch(self, step: int, indices: range, device: torch.device) -> tuple[FaceBatch, FaceBatch | None]:

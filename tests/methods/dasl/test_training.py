@@ -9,6 +9,7 @@ from PIL import Image
 
 from facemodels import InputError
 from facemodels.cli.main import main
+from facemodels.data.synthetic import Synthetic
 from facemodels.methods.dasl import (
     DASL,
 )
@@ -37,6 +38,62 @@ def test_of_few_photographs_a_fifth_is_held_out_and_very_few_are_refused(tmp_pat
     assert len(few.held.image) == 2 and len(few.wild.places) == 10
     with pytest.raises(InputError, match="4 pictures can be used, and at least 5 are needed"):
         DASL(small(tmp_path / "run", wild=str(pictures(tmp_path / "fewer", 4)))).prepare_data()
+
+
+@pytest.fixture
+def no_rendering(monkeypatch):
+    def fail(*arguments):
+        raise AssertionError("rendered")
+
+    monkeypatch.setattr(Synthetic, "__call__", fail)
+
+
+def _unlabeled(folder):
+    for file in pictures(folder, 6).glob("*.txt"):
+        file.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "wild, changes, words",
+    [
+        (lambda folder: folder, {}, "there is no such folder"),
+        (_unlabeled, {}, "none of 6 pictures has a landmark file"),
+        (lambda folder: pictures(folder, 4), {}, "4 pictures can be used, and at least 5"),
+        (lambda folder: folder.with_suffix(".zip"), {}, "there is no such file"),
+        (lambda folder: pictures(folder, 6), {"start": "nowhere"}, "nowhere"),
+        (lambda folder: pictures(folder, 6), {"labelled": "nowhere"}, "nowhere"),
+        (lambda folder: pictures(folder, 6), {"teacher": "no.npz", "extra": True}, "no.npz"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_before_anything_is_rendered(
+    tmp_path, no_rendering, wild, changes, words
+):
+    config = small(tmp_path / "run", wild=str(wild(tmp_path / "wild")), cache=64, **changes)
+    with pytest.raises(InputError, match=words):
+        train(DASL, config)
+
+
+def test_pictures_that_are_left_out_are_named_before_anything_is_rendered(tmp_path, no_rendering):
+    wild = pictures(tmp_path / "wild", 20)
+    (wild / "3.txt").unlink()
+    with (
+        pytest.warns(UserWarning, match="1 of 20 pictures"),
+        pytest.raises(AssertionError, match="rendered"),
+    ):
+        train(DASL, small(tmp_path / "run", wild=str(wild), cache=64))
+
+
+@pytest.mark.parametrize("changes", [{"wild": "nowhere"}, {"teacher": "no.npz", "extra": True}])
+def test_a_wrong_path_beside_300w_lp_is_found_before_that_is_read(tmp_path, monkeypatch, changes):
+    def fail(*arguments):
+        raise AssertionError("read")
+
+    monkeypatch.setattr("facemodels.methods.dasl.method.lp300w", fail)
+    monkeypatch.setattr("facemodels.methods.dasl.method.LP300W", lambda path: None)
+    wild = str(pictures(tmp_path / "wild", 6))
+    with pytest.raises(InputError, match="nowhere|no.npz"):
+        train(DASL, small(tmp_path / "run", **{"labelled": "300W-LP", "wild": wild} | changes))
 
 
 @pytest.mark.parametrize(
