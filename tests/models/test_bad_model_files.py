@@ -243,6 +243,16 @@ def test_sizes_far_beyond_the_files_length_are_refused_before_memory_is_taken(tm
     one_sentence(error, path, "declares")
 
 
+@pytest.mark.parametrize("index", ["4294967297", "9" * 400, "9" * 5000])
+def test_an_obj_with_a_huge_index_is_refused_and_not_wrapped(tmp_path, face, index):
+    folder, _ = ict_folder(tmp_path, face)
+    path = folder / "generic_neutral_mesh.obj"
+    path.write_text(path.read_text().replace("f 1/1", f"f {index}/1"))
+    with pytest.raises(InputError) as error:
+        read(folder)
+    one_sentence(error, path)
+
+
 def test_an_npz_of_pickled_objects_is_refused(tmp_path, face):
     arrays = ict_arrays(face) | {"expression_names": np.array(["a", {"b": 1}], object)}
     np.savez(tmp_path / "ict_facekit.npz", **arrays)

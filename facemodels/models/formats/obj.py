@@ -30,7 +30,7 @@ def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
         index = np.zeros((len(corners), width, 2), np.int64)
         for row, polygon in zip(index, corners):
             row[: len(polygon)] = polygon
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise input_error(
             path,
             "an OBJ mesh whose polygons have texture coordinates",
@@ -39,6 +39,8 @@ def read_obj(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     if width < 3:
         raise input_error(path, "an OBJ mesh with polygons", f"{len(corners)} polygons of {width} corners")
     given = index[np.arange(width) < np.array([len(polygon) for polygon in corners])[:, None]]
+    if given.max(initial=0) >= 2**31:
+        raise input_error(path, "an OBJ mesh whose polygons count its vertices", f"the index {given.max()}")
     if (given < 1).any():
         raise input_error(path, "an OBJ mesh whose polygons count from 1", f"the index {given.min()}; export it again")
     return vertices, uv, (index[..., 0] - 1).astype(np.int32), (index[..., 1] - 1).astype(np.int32)

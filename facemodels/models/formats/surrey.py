@@ -28,6 +28,7 @@ EXPECTED = "a Surrey model or other eos model (.bin)"
 LICENSE = "Surrey Face Model, University of Surrey: non-commercial (other models in this format: their own)"
 VERTICES = 3448  # of the models that the files beside it belong to
 _LINE = re.compile(r"^[ \t]*(\d+)[ \t]*(?:=[ \t]*|[ \t]+)(\d+)", re.MULTILINE)
+_DIGITS = 18  # of a number that may count vertices
 _BLENDSHAPES = f"expression_blendshapes_{VERTICES}.bin"
 
 
@@ -220,11 +221,11 @@ def _landmarks(path: Path, names: dict[str, int], count: int) -> np.ndarray | No
 
     Names in the file are iBUG's numbers, from 1.
     """
-    mapped = {int(n): v for n, v in names.items() if n.isdecimal()}
+    mapped = {int(n): v for n, v in names.items() if n.isdecimal() and len(n) < _DIGITS}
     text = path.with_name("ibug_to_sfm.txt")
     if not mapped and text.exists() and count == VERTICES:
         lines = existing_file(text, "eos's ibug_to_sfm.txt").read_text(errors="replace")
-        mapped = {int(a): int(b) for a, b in _LINE.findall(lines)}
+        mapped = {int(a[:_DIGITS]): int(b[:_DIGITS]) for a, b in _LINE.findall(lines)}
     landmarks = np.full(NUM_LANDMARKS, -1)
     for number, vertex in mapped.items():
         if not (1 <= number <= NUM_LANDMARKS and 0 <= vertex < count):
