@@ -204,7 +204,9 @@ class DASL(FaceMethod):
     def prepare_data(self) -> None:
         """Read photographs, render what is cached. `held_out` photographs are for validation, the same in every run."""
         c = self.config
-        self._read_wild()  # first: what is wrong with files should not be found after minutes of rendering
+        if self.wild is None or c.labelled == "synthetic":  # otherwise `initialize` has read them
+            # First: what is wrong with files should not be found after minutes of rendering.
+            self._read_wild()
         if c.labelled != "synthetic":
             self._read_labelled()
         elif c.cache:
@@ -214,7 +216,7 @@ class DASL(FaceMethod):
 
     def _read_wild(self) -> None:
         c = self.config
-        if c.wild == "synthetic" or self.wild is not None:
+        if c.wild == "synthetic":
             return
         # Cheap checks of the other files, before thousands of photographs are read.
         if c.teacher:
