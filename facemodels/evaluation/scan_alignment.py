@@ -113,13 +113,14 @@ class LandmarkCheck:
     """Warns of landmarks on scans that do not fit the predicted faces: in another order, or of another unit.
 
     Aligned by such landmarks, a face comes to lie anywhere, and its errors look like those of a bad prediction. The
-    first misfit warns; where the first five are all misfits, the evaluation stops; `notes` counts all, for the report.
+    first misfit warns; where the first five are all misfits, or all where there are fewer, the evaluation ends with an
+    error; `notes` counts all, for the report.
 
     Args:
         numbers: Which of the 68 landmarks are picked on the scans, in their order there; those of the contour are left
             out, as `align_landmarks` leaves them out.
         millimeters: Whether the scans should be in millimeters, as predictions are.
-        keep_going: Whether the evaluation goes on where the first `STOP_AFTER` predictions are all misfits.
+        keep_going: Whether the evaluation goes on where predictions are all misfits.
     """
 
     def __init__(
@@ -156,19 +157,23 @@ class LandmarkCheck:
             return True
         self._misfits += 1
         kind, complaint = found
-        if self._misfits == self._added == STOP_AFTER and not self.keep_going:
-            raise InputError(
-                f"{files[kind]}: {complaint}. None of the first {STOP_AFTER} predictions fits its scan, so the numbers "
-                "would mean nothing; to compute them all the same, give --keep-going (keep_going=True in Python)"
-            )
+        if self._misfits == self._added == STOP_AFTER:
+            self._stop(f"{files[kind]}: {complaint}", f"the first {STOP_AFTER} predictions fits its scan")
         if not any(self._complaints.values()):
             warnings.warn(f"{files[kind]}: {complaint}", stacklevel=3)
         self._complaints[kind].setdefault(files[kind], complaint)
         return False
 
     def notes(self) -> list[str]:
-        """Notes for the report where landmarks did not fit; empty where all did."""
+        """Notes for the report where landmarks did not fit; empty where all did.
+
+        Raises:
+            InputError: None of fewer than `STOP_AFTER` fits, and the check does not keep going.
+        """
         notes = []
+        if self._misfits == self._added > 0:
+            first = next(f"{name}: {text}" for kind in self._complaints.values() for name, text in kind.items())
+            self._stop(first, "the predictions fits its scan")
         for kind, complaints in self._complaints.items():
             for name, complaint in list(complaints.items())[:1]:
                 checked = len(self._checked[kind])
@@ -176,6 +181,13 @@ class LandmarkCheck:
                     f"Landmarks of {len(complaints)} of {checked} {kind} do not fit; the first, {name}: {complaint}"
                 )
         return notes
+
+    def _stop(self, complaint: str, which: str) -> None:
+        if not self.keep_going:
+            raise InputError(
+                f"{complaint}. None of {which}, so the numbers would mean nothing; to compute them all the same, give "
+                "--keep-going (keep_going=True in Python)"
+            )
 
     def _complaint(self, landmarks: Tensor, marks: Tensor, stored: bool) -> tuple[str, str] | None:
         """What is wrong, and with which kind of file; predictions are among them where they are `stored`."""

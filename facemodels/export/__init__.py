@@ -43,6 +43,9 @@ def write(path: str | Path, mesh: Mesh, unit: str | None = None, axes: str = "y-
     suffix = path.suffix.lower()
     if not path.parent.is_dir():  # before the work, and by the file that was asked for: an OBJ is several files
         raise InputError(f"{path}: the folder {path.parent} does not exist")
+    if not isinstance(mesh, Mesh):
+        made = " (face.mesh() makes one)" if hasattr(mesh, "mesh") else " (mesh_of makes one of a model)"
+        raise InputError(f"{path}: expected a mesh{made}, got {type(mesh).__name__}")
     axes = axes_of(suffix, axes)
     if suffix == ".obj":
         write_obj(path, mesh, unit or "mm", axes)

@@ -6,6 +6,7 @@ face takes the closest point of the source's surface. A face of the source then 
 within the target's space). The target's coefficients follow by regularized least squares within their bounds.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import facerender as fr
 from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.errors import InputError
 from facemodels.core.surface import ClosestPoints, interpolate_faces
+from facemodels.fitting.judge import FitWarning
 from facemodels.fitting.least_squares import (
     VertexFunction,
     bounded_step,
@@ -66,7 +68,10 @@ class Transfer:
         )
         faces = source.faces.long()
         given = None if landmarks is None else landmarks.cpu()
-        fit = fit_mesh(mean.cpu(), faces.cpu(), target, given, expression=False, progress=False)
+        with warnings.catch_warnings():
+            # What the fit of a person says of shapes and units does not hold for a mean face; overlap counts below.
+            warnings.simplefilter("ignore", FitWarning)
+            fit = fit_mesh(mean.cpu(), faces.cpu(), target, given, expression=False, progress=False)
         assert fit.placement is not None  # of a fit to a mesh
 
         region = face_triangles(source)

@@ -117,9 +117,9 @@ class ModelData:
             np.zeros((0, V, 3), np.float32) if modes is None else modes for modes in (self.identity, self.expression)
         )
         self.regions = self.regions or {}
-        if not self.expression_names:
+        if len(self.expression_names) == 0:
             self.expression_names = tuple(f"expression{k:03d}" for k in range(len(self.expression)))
-        self.expression_names = tuple(self.expression_names)
+        self.expression_names = tuple(map(str, self.expression_names))
         self.mean = self._numbers("mean", self.mean, (V, 3))
         self._check_size()
         self.identity = self._modes("identity", self.identity)

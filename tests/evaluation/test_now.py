@@ -84,7 +84,7 @@ def test_points_in_another_order_warn_and_are_noted_with_their_file(tmp_path):
     file = data / "scans_lmks_onlypp" / "A" / "scan.pp"
     file.write_text(picked(placed(RADIUS * UNIT)[MARKS[list(SEVEN)]][::-1]))
     with pytest.warns(UserWarning, match="scan.pp: expected landmarks of a face"):
-        report = now.run(Stub([0.0, 0.0]), data, parse(now))
+        report = now.run(Stub([0.0, 0.0]), data, parse(now, "--keep-going"))
     assert "Landmarks of 1 of 1 scans do not fit" in report.notes[0] and str(file) in report.notes[0]
 
 
@@ -143,7 +143,7 @@ def test_predictions_whose_landmarks_have_exchanged_sides_are_named_and_not_the_
     (data / "scans_lmks_onlypp" / "A" / "scan.pp").write_text(picked(marks))
     write_predictions(tmp_path / "theirs", RADIUS * UNIT)
     with pytest.warns(UserWarning, match="scan.pp: expected landmarks of a face, .*left and right"):
-        report = now.run(None, data, parse(now, "--predictions", str(made)))
+        report = now.run(None, data, parse(now, "--predictions", str(made), "--keep-going"))
     assert "Landmarks of 1 of 1 scans do not fit" in report.notes[0]
 
 
@@ -152,8 +152,14 @@ def test_a_wrong_unit_of_predictions_is_named(unit, size, tmp_path):
     data = write_now(tmp_path / "now", placed(RADIUS * UNIT))
     made = write_predictions(tmp_path / "theirs", RADIUS * UNIT / 1000)
     words = f"1.npy: expected a face in millimeters, found landmarks of one {size} times .*--unit"
+    options = ("--predictions", str(made), "--unit", unit)
     with pytest.warns(UserWarning, match=words):
-        report = now.run(None, data, parse(now, "--predictions", str(made), "--unit", unit))
+        report = now.run(None, data, parse(now, *options, "--keep-going"))
+    with (
+        pytest.warns(UserWarning, match=words),
+        pytest.raises(InputError, match="None of the predictions fits its scan"),
+    ):
+        now.run(None, data, parse(now, *options))
     assert "2 of 2 predictions" in report.notes[0] and "--unit" in report.notes[0]
     assert now.run(None, data, parse(now, "--predictions", str(made), "--unit", "m")).results["metrical_mean_mm"] < 1e-3
 

@@ -221,7 +221,7 @@ def test_keypoints_in_another_order_warn_and_are_noted(tmp_path):
     file = data / "REALY_HIFI3D_keypoints" / "1.obj"
     file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
     with pytest.warns(UserWarning, match="1.obj: expected landmarks of a face"):
-        report = realy.run(Stub([0.0, 0.0]), data, parse(realy))
+        report = realy.run(Stub([0.0, 0.0]), data, parse(realy, "--keep-going"))
     assert any("do not fit" in note for note in report.notes)
 
 

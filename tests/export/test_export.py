@@ -488,3 +488,10 @@ def test_axes_for_blender_are_those_that_it_takes_each_format_for(suffix, same, 
     write(tmp_path / f"a{suffix}", mesh, axes="blender")
     write(tmp_path / f"b{suffix}", mesh, axes=same)
     assert (tmp_path / f"a{suffix}").read_bytes().replace(b"a.mtl", b"b.mtl") == (tmp_path / f"b{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("thing, words", [(torch.zeros(4, 3), "mesh_of makes one"), ([1], "got list")])
+def test_what_is_no_mesh_is_not_written(thing, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        write(tmp_path / "a.obj", thing)
+    assert list(tmp_path.iterdir()) == []

@@ -90,3 +90,8 @@ def test_quads_and_missing_arrays_are_named_with_what_to_do(builtin):
     for name, letter in (("mean", "V"), ("faces", "F")):
         with pytest.raises(InputError, match=rf"mine: {name} must be an array \[{letter},3\], got None"):
             ModelData(name="mine", **(builtin | {name: None}))
+
+
+def test_names_of_expressions_may_be_an_array_of_numpy(builtin):
+    names = np.array([f"e{k}" for k in range(len(builtin["expression"]))])
+    assert ModelData(name="mine", **(builtin | {"expression_names": names})).expression_names[:2] == ("e0", "e1")
