@@ -117,7 +117,7 @@ the next run on their folder; other files that are in the way are kept as NAME~.
         "--most",
         type=number(int, 1),
         metavar="N",
-        help="the largest faces of each picture, at most N (default: all)",
+        help="the largest of the faces that are found in each picture, at most N (default: all)",
     )
     parser.add_argument(
         "--smallest",

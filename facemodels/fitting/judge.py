@@ -82,7 +82,12 @@ def mesh_doubts(distance: float, landmark_error: float | None, count: int, ident
             f"the {count} landmarks are {landmark_error:.0f} mm off on average, as no face's are; give them in the "
             "mesh's own coordinates, in the order of iBUG's 68, AFLW's 21 or the five"
         )
-    if not distance <= MAX_DISTANCE:
+    if math.isinf(distance):
+        doubts.append(
+            "most of the model's face has nothing of the mesh in front of it; the mesh shows no face there, or "
+            "landmarks must say where it is"
+        )
+    elif not distance <= MAX_DISTANCE:
         doubts.append(
             f"half of the model's face is more than {distance:.1f} mm from the mesh (a fit has less than "
             f"{MAX_DISTANCE:g}); the mesh shows no face there, or landmarks must say where it is"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from facemodels import weights
 from facemodels.core.crops import cut_rotated
+from facemodels.core.errors import InputError
 from facemodels.core.landmarks import FIVE_OF
 from facemodels.networks.weights import load_weights
 from facemodels.reconstruction.face import Face
@@ -65,7 +66,10 @@ def load_face_check() -> FaceCheck | None:
     if named is None and not WEIGHTS.is_file():
         return None
     network = FaceCheck()
-    load_weights(network, named or WEIGHTS)
+    try:
+        load_weights(network, named or WEIGHTS)
+    except InputError as error:
+        raise InputError(f"FACEMODELS_FACE_CHECK: {error}" if named else str(error)) from None
     return network.eval().requires_grad_(False)
 
 

@@ -14,6 +14,7 @@ finds nothing are searched at four orientations and three sizes (`search`).
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def reconstruct(
         refine: Fit each face to its picture after the network, as `--refine` of the command does: a better shape, about
             a second a face (see `Refined`). A number is that of the steps. Not for videos.
         bgr: Arrays and tensors hold blue, green, red, as OpenCV reads them.
-        most: The largest faces of each picture, at most so many; None: all.
+        most: The largest of the faces that are found in each picture, at most so many; None: all. Boxes and landmarks
+            that are given are all done.
         smallest: The height of the smallest faces that are wanted, from the brows to the chin, in pixels. Those of less
             than about a fortieth of the picture's longer side are only found if they are asked for, which takes longer.
 
@@ -124,9 +126,11 @@ class Reconstructor:
             raise InputError(f"threshold must be a score in 0..1, got {threshold!r}")
         if not isinstance(refine, (int, type(None))) or int(refine or 0) < 0:
             raise InputError(f"refine must be True, False or a number of steps, got {refine!r}")
-        if most is not None and (not isinstance(most, int) or most < 1):
-            raise InputError(f"most must be a number of faces, at least 1, got {most!r}")
-        if smallest is not None and (not isinstance(smallest, (int, float)) or not 1 <= smallest < math.inf):
+        if most is not None and (not isinstance(most, Integral) or isinstance(most, bool) or most < 1):
+            raise InputError(f"most must be a whole number of faces, at least 1, got {most!r}")
+        if smallest is not None and (
+            not isinstance(smallest, (Real, np.number)) or isinstance(smallest, bool) or not 1 <= smallest < math.inf
+        ):
             raise InputError(f"smallest must be the height of a face in pixels, at least 1, got {smallest!r}")
         if device is not None and not isinstance(device, (str, torch.device)):
             raise InputError(f'device must be "cpu", "cuda", "cuda:1" ... or "auto", got {device!r}')

@@ -98,9 +98,14 @@ class Container:
         if uri.startswith("data:"):
             head, _, content = uri.partition(",")
             return base64.b64decode(content) if head.endswith(";base64") else urllib.parse.unquote_to_bytes(content)
-        found = find_file(self.path.parent, urllib.parse.unquote_to_bytes(uri))
+        given = urllib.parse.unquote_to_bytes(uri)
+        if b"://" in given and not given.lower().startswith(b"file:"):
+            raise MeshError(f"{self.path}: its {what} is at {shown(given)}, and addresses are not fetched; download it")
+        if given.startswith(b"/") or given.lower().startswith(b"file:"):
+            given = given.rsplit(b"/", 1)[-1]  # of another machine, or none of a mesh's business: only beside the file
+        found = find_file(self.path.parent, given)
         if found is None:
-            name = shown(urllib.parse.unquote_to_bytes(uri))
+            name = shown(given)
             raise FileNotFoundError(f"{self.path}: its {what} {name} was not found beside it; put it there")
         return found
 

@@ -116,7 +116,8 @@ def _assembled(path: Path, parsed: ParsedMesh, notes: list[str]) -> Mesh:
         vertices, faces = vertices[used], number[faces]
         colours = None if colours is None else colours[used]
     low, high = vertices.min(0), vertices.max(0)
-    origin, extent = np.zeros(3), float((high - low).max())
+    with np.errstate(over="ignore"):  # an infinite extent is refused below
+        origin, extent = np.zeros(3), float((high - low).max())
     if max(abs(low).max(), abs(high).max()) > FAR * extent:
         origin = (low + high) / 2
         vertices = vertices - origin

@@ -305,6 +305,18 @@ def test_text_files_with_data_and_with_files_beside_them(tmp_path):
     (tmp_path / "a.gltf").write_text(json.dumps(document | {"buffers": [{"byteLength": 9, "uri": "gone.bin"}]}))
     with pytest.raises(MeshError, match="buffer gone.bin was not found"):
         load_mesh(tmp_path / "a.gltf")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "other.bin").write_bytes(glb.binary)
+    away = [(str(tmp_path / "elsewhere" / "other.bin"), "buffer other.bin was not found beside it")]
+    away += [("https://example.com/a.bin", "addresses are not fetched; download it")]
+    for uri, words in away:  # only what lies beside a file belongs to it
+        (tmp_path / "a.gltf").write_text(json.dumps(document | {"buffers": [{"byteLength": 9, "uri": uri}]}))
+        with pytest.raises(MeshError, match=words):
+            load_mesh(tmp_path / "a.gltf")
+    whole = {"buffers": [{"byteLength": len(glb.binary), "uri": "/home/me/a.bin"}]}
+    (tmp_path / "a.gltf").write_text(json.dumps(document | whole))
+    with pytest.warns(MeshWarning, match="was not found"):
+        close(load_mesh(tmp_path / "a.gltf").vertices, POINTS)
 
 
 def test_draco(tmp_path):

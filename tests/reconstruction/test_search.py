@@ -161,8 +161,8 @@ def test_a_given_box_is_never_refused(stub, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        ({"most": 0}, "most must be a number of faces, at least 1, got 0"),
-        ({"most": 2.5}, "most must be a number of faces"),
+        ({"most": 0}, "most must be a whole number of faces, at least 1, got 0"),
+        ({"most": 2.5}, "most must be a whole number of faces"),
         ({"smallest": 0}, "smallest must be the height of a face in pixels, at least 1, got 0"),
         ({"smallest": float("nan")}, "smallest must be the height"),
         ({"threshold": 2}, "threshold must be"),
@@ -197,7 +197,7 @@ def test_weights_of_ones_own_are_read_and_others_are_refused(monkeypatch, tmp_pa
         assert isinstance(load_face_check(), FaceCheck)
         load_face_check.cache_clear()
         monkeypatch.setenv("FACEMODELS_FACE_CHECK", str(tmp_path / "nowhere.safetensors"))
-        with pytest.raises(InputError, match=r"nowhere\.safetensors: there is no such file"):
+        with pytest.raises(InputError, match=r"FACEMODELS_FACE_CHECK: .*nowhere\.safetensors: there is no such file"):
             load_face_check()
     finally:
         load_face_check.cache_clear()
