@@ -224,7 +224,10 @@ def test_predictions_are_scored_without_a_method(tmp_path, capsys):
     photos = [line.removesuffix(".jpg") for line in (data / "imagepathsvalidation.txt").read_text().split()]
     made = write_predictions(tmp_path / "balls", RADIUS * UNIT, photos)
     out = tmp_path / "now.json"
-    assert main(["evaluate", "now", "--data", str(data), "--predictions", str(made), "--json", str(out)]) == 0
+    arguments = ["evaluate", "now", "--data", str(data), "--predictions", str(made), "--json", str(out)]
+    assert main(arguments) == 1 and not out.exists()
+    assert "None of the predictions fits its scan" in capsys.readouterr().err
+    assert main([*arguments, "--keep-going"]) == 0
     printed, results = capsys.readouterr().out, json.loads(out.read_text())
     assert results["predictions"] == str(made) and results["method"] == "balls" and "> balls" in printed
     assert (
