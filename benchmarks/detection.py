@@ -38,7 +38,7 @@ from facemodels.reconstruction.reconstructor import Reconstructor
 from . import common
 
 PARTS = ("turns", "closeup", "none", "small", "cuts", "time")
-ROLL, YAW = 6.0, 5.0  # degrees
+LEAN, YAW = 6.0, 5.0  # degrees
 MARGINS, SIDES = (0.0, 0.05, 0.1, 0.2, 0.35), (100, 160, 256, 400, 700, 1024, 1500, 2048)
 WITHOUT_PEOPLE = (
     "brick", "clock_motion", "coffee", "coins", "eagle", "grass", "gravel", "ihc", "moon", "page", "rocket",
@@ -122,7 +122,7 @@ class Wrong:
 
 def turns(worker: Reconstructor, photos: Photographs, chosen: list[int], wrong: Wrong) -> dict[str, Any]:
     """Photographs turned by quarters."""
-    found, good, rolls = np.zeros(4, int), np.zeros(4, int), []
+    found, good = np.zeros(4, int), np.zeros(4, int)
     for k in common.progress(chosen, "turns"):
         image, box = photos.image(k), photos.boxes[k]
         upright = at_center(worker(image), box)
@@ -133,9 +133,7 @@ def turns(worker: Reconstructor, photos: Photographs, chosen: list[int], wrong: 
             right = False
             if face is not None:
                 found[quarter] += 1
-                off = 0.0 if upright is None else between(lean(face), lean(upright) + 90 * quarter)
-                right = upright is not None and off <= ROLL
-                rolls.append(off)
+                right = upright is not None and between(lean(face), lean(upright) + 90 * quarter) <= LEAN
             good[quarter] += right
             if not right:
                 wrong.keep(f"turn{90 * quarter}_{k}", picture, faces)
@@ -198,9 +196,8 @@ def painted(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> 
         noise = Image.fromarray(rng.integers(0, 256, (30, 30, 3), np.uint8))
         paint = np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC))
     elif way == 2:
-        paint = np.roll(image, (height // 2, width // 2), (0, 1))[::-1]
-        far = np.asarray(Image.fromarray(paint).filter(ImageFilter.GaussianBlur(size / 12)))
-        paint = far
+        beside = Image.fromarray(np.roll(image, (height // 2, width // 2), (0, 1))[::-1])
+        paint = np.asarray(beside.filter(ImageFilter.GaussianBlur(size / 12)))
     else:
         paint = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(size / 2.5)))
     return np.clip(image * (1 - mask) + paint * mask + 0.5, 0, 255).astype(np.uint8)
@@ -457,10 +454,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         elif part == "none":
             found = none(worker, options.data, photos, chosen, options.count * 2, wrong)
         elif part == "small":
-            try:
-                found = small(Reconstructor(options.method, smallest=40, **more), photos, chosen, wrong)
-            except TypeError:
-                found = small(worker, photos, chosen, wrong)
+            found = small(Reconstructor(options.method, smallest=40, **more), photos, chosen, wrong)
         elif part == "cuts":
             found = cuts(worker, options.data, photos, chosen, wrong)
         else:

@@ -102,7 +102,7 @@ class Face:
         A second network says so, which looks at the crop around the landmarks; of 100 crops with a confidence of 0.9,
         about 90 show a face (measured on crops that were held out, see facemodels/weights/face-check/README.md). It
         says little about how well the face is reconstructed. Faces below the threshold of `reconstruct` (0.5) are not
-        returned, so it is 0.5..1 by default.
+        returned; a face that is followed through a video stays down to a quarter of the threshold.
         """
         return self.score
 

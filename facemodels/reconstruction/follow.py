@@ -97,10 +97,8 @@ class Follower:
         for k, face, score, looks in zip(numbers, faces, confidences(crops, views), appearance(crops)):
             track = self.tracks[k]
             twice = any(is_same(face, self.tracks[j].face) for j in numbers if j < k and j in self.tracks)
-            if score < KEEP * self.worker.threshold or twice or not is_inside(face, image.shape):
-                self.lost[k] = self.tracks.pop(k)
-                ended = True
-            elif float(looks @ track.looks) < LIKENESS:
+            gone = score < KEEP * self.worker.threshold or not is_inside(face, image.shape)
+            if gone or twice or float(looks @ track.looks) < LIKENESS:
                 self.lost[k] = self.tracks.pop(k)
                 ended = True
             else:

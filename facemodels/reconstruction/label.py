@@ -51,7 +51,7 @@ def label_pictures(
         method: What predicts them: a method, the name of shipped weights, or a checkpoint's folder. None: the best
             shipped weights.
         device: "cpu", "cuda" or "auto"; None: the method's, or the CPU.
-        threshold: Minimum score of a detected face, 0..1.
+        threshold: How likely a face that was found must be one, 0..1; see `Face.confidence`.
 
     Raises:
         InputError: There is no such folder, or no picture in it; two pictures would have the same landmark file; a
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--threshold",
         type=number(float, 0, 1, within=True),
         default=0.5,
-        help="minimum score of a detected face (default: 0.5)",
+        help="how likely a face that was found must be one, 0..1 (default: 0.5)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
     options = parser.parse_args(arguments)

@@ -287,7 +287,7 @@ class Reconstructor:
         if thorough:
             without = set(pictures) - {view.picture for _, view in kept}
             for n in sorted(without):
-                kept += self._distinct(self.look(images, thorough_candidates(n, images[n])))
+                kept += self._distinct(self.look(images, thorough_candidates(n, images[n], self.smallest)))
         return sorted(kept, key=lambda one: one[1].picture)
 
     def _distinct(self, found: list[tuple[Face, View]]) -> list[tuple[Face, View]]:

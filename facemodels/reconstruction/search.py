@@ -31,11 +31,8 @@ def candidates(picture: int, image: np.ndarray, longest: int = LONGEST, smallest
         smallest: the height of the smallest faces in pixels of the picture; for small ones, the picture is searched
             in tiles. None searches as `longest` says.
     """
-    if smallest is not None:
-        height, width = image.shape[:2]
-        wanted = max(height, width) * min(1.0, SMALLEST / smallest)
-        if wanted > longest:
-            return [_view(picture, d) for d in _in_tiles(image, wanted / max(height, width))]
+    if smallest is not None and _longest(image, smallest) > longest:
+        return [_view(picture, d) for d in _in_tiles(image, smallest)]
     found = find_faces(image, LOWEST, longest)
     # Of a face that is large in the detector's input it often finds a part: it is shown smaller, too.
     largest = max((max(d.box[2] - d.box[0], d.box[3] - d.box[1]) for d in found), default=0.0)
@@ -45,21 +42,26 @@ def candidates(picture: int, image: np.ndarray, longest: int = LONGEST, smallest
     return [_view(picture, d) for d in found]
 
 
-def thorough_candidates(picture: int, image: np.ndarray) -> list[View]:
+def thorough_candidates(picture: int, image: np.ndarray, smallest: float | None = None) -> list[View]:
     """The thorough search: the picture in four orientations and three sizes.
 
     Args:
         picture: the number of the picture.
         image: uint8 [h,w,3], sRGB.
+        smallest: as of `candidates`; where that searches in tiles, so does this, in the other orientations.
     """
     found = []
+    if smallest is not None and _longest(image, smallest) > LONGEST:
+        for quarter in (1, 2, 3):
+            turned = np.ascontiguousarray(np.rot90(image, -quarter))
+            for d in _in_tiles(turned, smallest):
+                found.append(_view(picture, _turned_back(d, turned.shape, quarter, 1.0), quarter))
     for longest in SIZES:
         reduced, factor = _reduced(image, longest)
         for quarter in range(4):
             turned = np.ascontiguousarray(np.rot90(reduced, -quarter))
             for d in find_faces(turned, LOWEST, longest):
-                view = _view(picture, _turned_back(d, turned.shape, quarter, 1 / factor), quarter)
-                found.append(view)
+                found.append(_view(picture, _turned_back(d, turned.shape, quarter, 1 / factor), quarter))
     return found
 
 
@@ -99,9 +101,14 @@ def _turned_back(found: Detection, shape: tuple[int, ...], quarter: int, factor:
     return Detection((low[0], low[1], high[0], high[1]), found.score, points[2:])
 
 
-def _in_tiles(image: np.ndarray, factor: float) -> list[Detection]:
-    """Faces of a picture reduced by `factor`, searched in tiles."""
-    reduced, factor = _reduced(image, math.ceil(max(image.shape[:2]) * factor))
+def _longest(image: np.ndarray, smallest: float) -> int:
+    """Pixels of the longer side, in which faces that are `smallest` pixels high are large enough for the detector."""
+    return math.ceil(max(image.shape[:2]) * min(1.0, SMALLEST / smallest))
+
+
+def _in_tiles(image: np.ndarray, smallest: float) -> list[Detection]:
+    """Faces of a picture of at least `smallest` pixels, searched in tiles."""
+    reduced, factor = _reduced(image, _longest(image, smallest))
     height, width = reduced.shape[:2]
     found: list[Detection] = []
     for top in _begins(height):

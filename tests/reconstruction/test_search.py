@@ -41,6 +41,14 @@ def white(image, threshold=0.5, longest=960):
     return [Detection((x - 20, y - 20, x + 20, y + 20), 0.9, points)]
 
 
+@pytest.mark.parametrize("quarter", [1, 2, 3])
+def test_turned_faces_that_are_small_are_looked_for_in_tiles(quarter, photo):
+    small = Image.fromarray(photo[:300, 80:380]).resize((130, 130), Image.Resampling.LANCZOS)
+    image = np.full((900, 2600, 3), 90, np.uint8)
+    image[500:630, 2000:2130] = np.rot90(np.asarray(small), quarter)
+    assert len(facemodels.reconstruct(image, smallest=30)) == 1
+
+
 @pytest.mark.parametrize("x, y", [(30, 20), (150, 60), (100, 90)])
 def test_what_is_found_in_a_turned_picture_lies_where_it_is_in_the_picture(x, y, monkeypatch):
     monkeypatch.setattr(search, "find_faces", white)
