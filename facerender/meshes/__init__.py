@@ -6,7 +6,8 @@
 * `ply`: PLY, text and binary
 * `gltf`, `accessors`: glTF 2.0
 * `images`: textures
-* `parsed`: what readers return, and `MeshError`
+* `text`: numbers, names, and the files that names mean
+* `parsed`: what readers return, `MeshError`, and what they share
 
 Importing this package needs torch and numpy alone. A texture needs pillow, Draco compression DracoPy.
 """

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import struct
 import urllib.parse
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .images import find_file, shown
 from .parsed import MeshError
+from .text import find_file, shown
 
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 LARGEST_JSON = 160 * 2**20  # bytes of a .gltf file, with the buffers in it
@@ -40,7 +41,7 @@ class Container:
         data = path.read_bytes()
         self.size = len(data)
         self.binary: bytes | None = None
-        if data[:4] == b"glTF":
+        if binary:
             data = self._chunks(data)
         elif path.suffix.lower() == ".glb":
             raise MeshError(f"{path}: not a readable GLB file: it does not begin with glTF; export it again")
@@ -101,8 +102,8 @@ class Container:
         given = urllib.parse.unquote_to_bytes(uri)
         if b"://" in given and not given.lower().startswith(b"file:"):
             raise MeshError(f"{self.path}: its {what} is at {shown(given)}, and addresses are not fetched; download it")
-        if given.startswith(b"/") or given.lower().startswith(b"file:"):
-            given = given.rsplit(b"/", 1)[-1]  # of another machine, or none of a mesh's business: only beside the file
+        if re.match(rb"(?i)file:|[a-z]:|[/\\]", given):
+            given = re.split(rb"[/\\]", given)[-1]  # of another machine, or none of a mesh's business: only beside it
         found = find_file(self.path.parent, given)
         if found is None:
             name = shown(given)

@@ -1,14 +1,15 @@
 """glTF 2.0: the triangles of a scene, posed as the file says by nodes, skins and the weights of morph targets."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .accessors import Container
-from .images import read_texture, shown
+from .images import read_texture
+from .mesh import SKIN
 from .parsed import Look, MeshError, ParsedMesh, Say, Texture, need, strip
+from .text import shown
 
 DRACO = "KHR_draco_mesh_compression"
 TRANSFORM = "KHR_texture_transform"
@@ -18,7 +19,6 @@ INSTANCES = "EXT_mesh_gpu_instancing"
 WRAPS = {33071: "clamp", 33648: "mirror", 10497: "repeat"}
 POINTS_AND_LINES = (0, 1, 2, 3)
 REPEATS = 250_000  # vertices and triangles of nodes that show the same mesh again, in a small file
-SKIN = (0.56, 0.39, 0.31)
 
 
 def read_gltf(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
@@ -44,13 +44,11 @@ def read_gltf(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     scene = _Scene(file, say, looks)
     if INSTANCES in file.json.get("extensionsUsed", []):
         say(f"{path}: copies of a mesh ({INSTANCES}) are not read; each is drawn once")
-    shown_meshes = 0
-    for node, matrix in scene.nodes():
-        if "mesh" in node:
-            scene.add(node, matrix)
-            shown_meshes += 1
-    if not shown_meshes and file.json.get("meshes"):
+    with_mesh = [(node, matrix) for node, matrix in scene.nodes() if "mesh" in node]
+    if not with_mesh and file.json.get("meshes"):
         raise MeshError(f"{path}: its scene shows none of its {len(file.json['meshes'])} meshes; export the scene")
+    for node, matrix in with_mesh:
+        scene.add(node, matrix)
     return scene.mesh()
 
 
@@ -66,7 +64,7 @@ class _Scene:
         self.total = 0
         self.globals: dict[int, np.ndarray] = {}
 
-    def nodes(self) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    def nodes(self) -> list[tuple[dict[str, Any], np.ndarray]]:
         """The nodes of the scene, each with its matrix [4,4] to the scene."""
         nodes = self.file.json.get("nodes", [])
         if "scene" in self.file.json or self.file.json.get("scenes"):
@@ -88,7 +86,7 @@ class _Scene:
             self.globals[index] = matrix
             order.append((node, matrix))
             stack += [(child, matrix) for child in reversed(node.get("children", []))]
-        yield from order
+        return order
 
     def add(self, node: dict[str, Any], matrix: np.ndarray) -> None:
         """Add the primitives of a node's mesh."""
@@ -139,7 +137,7 @@ class _Scene:
                     values = values[:, : offsets.shape[1]] + float(weight) * offsets[:, : values.shape[1]]
             return values
 
-        vertices = morphed("POSITION", self._three(read("POSITION"), None))
+        vertices = morphed("POSITION", self._three(read("POSITION")))
         count = len(vertices)
         if triangles is None:
             if "indices" in primitive:
@@ -198,11 +196,11 @@ class _Scene:
             ) from error
         return found, triangles
 
-    def _three(self, values: np.ndarray, count: int | None) -> np.ndarray:
-        if values.shape[1] != 3 or (count is not None and len(values) != count):
+    def _three(self, values: np.ndarray) -> np.ndarray:
+        if values.shape[1] != 3:
             raise MeshError(
-                f"{self.file.path}: positions of {len(values)} x {values.shape[1]} numbers, expected "
-                f"{count or 'n'} x 3; export it again"
+                f"{self.file.path}: positions of {len(values)} x {values.shape[1]} numbers, expected n x 3; "
+                "export it again"
             )
         return values
 

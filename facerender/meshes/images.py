@@ -1,7 +1,6 @@
 """Textures of mesh files, read by pillow."""
 
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..color import to_linear_array
-from .parsed import MeshError, need
+from .parsed import MeshError, color_scale, linear_colors, need
 
 LARGEST = 4096  # texels on a side; larger textures are halved: pictures of a mesh have 4,096 pixels on a side at most
 FREE = 4096 * 4096  # texels that any file may claim
@@ -51,16 +49,15 @@ def read_texture(source: bytes | Path, name: str) -> Tensor:
         raise MeshError(
             f"{name}: not a readable texture ({type(error).__name__}: {reason}); replace it or take it out of the mesh"
         ) from error
-    table = to_linear_array(np.arange(256, dtype=np.float32) / 255)
-    return torch.from_numpy(table[pixels])
+    return torch.from_numpy(linear_colors(pixels))
 
 
 def _bytes(image: Any, image_module: Any) -> np.ndarray:
     """The image as uint8 [H,W,3]: 16 bits and floats are scaled, large images halved until they fit."""
     if image.mode.startswith("I") or image.mode == "F":
-        gray = np.asarray(image, np.float32)
-        top = 1 if image.mode == "F" and gray.max(initial=0) <= 1 else 255 if gray.max(initial=0) <= 255 else 65535
-        image = image_module.fromarray((np.clip(np.nan_to_num(gray) / top, 0, 1) * 255).round().astype(np.uint8))
+        gray = np.asarray(image)
+        gray = np.clip(np.nan_to_num(gray.astype(np.float32)) / color_scale(gray), 0, 1)
+        image = image_module.fromarray((gray * 255).round().astype(np.uint8))
     factor = 1
     while max(image.size) > LARGEST * factor:
         factor *= 2
@@ -69,63 +66,3 @@ def _bytes(image: Any, image_module: Any) -> np.ndarray:
     if factor > 1:
         image = image.reduce(factor)
     return np.asarray(image)
-
-
-def find_file(folder: Path, name: bytes) -> Path | None:
-    """Find a file that a mesh names.
-
-    Args:
-        folder: of the file that names it.
-        name: in any encoding, with slashes or backslashes, relative or of another machine.
-
-    Returns:
-        The file: the path as it stands, the same from the folder, or a file of that name in the folder, whatever the
-        case of its letters; None if there is none.
-    """
-    for text in dict.fromkeys((os.fsdecode(name), decoded(name), name.decode("latin-1"))):
-        for given in dict.fromkeys((text, text.replace("\\", "/"))):
-            if not given or "\0" in given:
-                continue
-            last = given.rsplit("/", 1)[-1]
-            for path in (folder / given, folder / last):  # an absolute path stays itself
-                try:
-                    if path.is_file():
-                        return path
-                except (OSError, ValueError):  # too long, or no name of a file
-                    continue
-            for parts in (given.split("/"), [last]):
-                found = _any_case(folder, parts)
-                if found is not None and found.is_file():
-                    return found
-    return None
-
-
-def _any_case(folder: Path, parts: list[str]) -> Path | None:
-    """The path of these parts from a folder on, whatever the case of their letters."""
-    path = folder
-    for part in parts:
-        if part in ("", ".", ".."):
-            path = path / part
-            continue
-        try:
-            found = [entry for entry in path.iterdir() if entry.name.lower() == part.lower()]
-        except OSError:
-            return None
-        if not found:
-            return None
-        path = found[0]
-    return path
-
-
-def decoded(name: bytes) -> str:
-    """A name as text: UTF-8, or else Latin-1."""
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        return name.decode("latin-1")
-
-
-def shown(name: bytes) -> str:
-    """A name for a sentence: what cannot be printed becomes a question mark, and long ones are cut."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in decoded(name))
-    return text if len(text) <= 80 else text[:77] + "..."

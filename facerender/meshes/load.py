@@ -211,7 +211,7 @@ def _applied(
             texture_of_face[clothed] = at
             tint_of_face[clothed] = number_of(look.color or (None if colours is not None else (1.0, 1.0, 1.0)))
         if (here & bare).any():
-            tint_of_face[here & bare] = number_of(look.plain if look.color is not None else look.color)
+            tint_of_face[here & bare] = number_of(None if look.color is None else look.plain)
     same = bool((texture_of_face == 0).all()) if textures else True
     return tuple(textures), None if same else texture_of_face, tints, tint_of_face if len(tints) > 1 else None
 

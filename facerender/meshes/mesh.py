@@ -147,5 +147,4 @@ def _look_up(texture: Texture, uv: Tensor) -> Tensor:
                 a = a.clamp(0.5 / side, 1 - 0.5 / side)  # nothing from the opposite border
             columns.append(a)
         uv = torch.stack(columns, -1)
-    image = texture.image[None].expand(uv.shape[0], -1, -1, -1) if uv.shape[0] != 1 else texture.image[None]
-    return sample_texture(image, uv, wrap="repeat")
+    return sample_texture(texture.image[None].expand(len(uv), -1, -1, -1), uv, wrap="repeat")

@@ -2,21 +2,21 @@
 
 import codecs
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
 from .._checks import brief_repr
 from ..color import to_linear_array
-from .images import decoded, find_file, read_texture, shown
+from .images import read_texture
 from .parsed import Look, MeshError, Say, Texture
+from .text import decoded, find_file, is_number, shown
 
-# Options of a texture, and how many words follow: at least, at most. Those after the first are numbers.
-OPTIONS = {
-    b"-blendu": (1, 1), b"-blendv": (1, 1), b"-bm": (1, 1), b"-boost": (1, 1), b"-cc": (1, 1), b"-clamp": (1, 1),
-    b"-colorspace": (1, 1), b"-imfchan": (1, 1), b"-mm": (1, 2), b"-o": (1, 3), b"-s": (1, 3), b"-t": (1, 3),
-    b"-texres": (1, 1), b"-type": (1, 1),
-}  # fmt: skip
+# Options of a texture, and how many words follow at most: one, and numbers.
+OPTIONS = dict.fromkeys(
+    (b"-blendu", b"-blendv", b"-bm", b"-boost", b"-cc", b"-clamp", b"-colorspace", b"-imfchan", b"-texres", b"-type"), 1
+) | {b"-mm": 2, b"-o": 3, b"-s": 3, b"-t": 3}
 
 
 @brief_repr
@@ -101,17 +101,8 @@ def _textured(material: Material, value: bytes) -> Material:
     rest = value
     while rest.startswith(b"-") and (words := rest.split())[0].lower() in OPTIONS:
         option = words[0].lower()
-        least, most = OPTIONS[option]
-        taken = [words[1]]
-        for word in words[2 : most + 1]:
-            if len(words) <= len(taken) + 1 or not _is_number(word):
-                break
-            taken.append(word)
-        if len(taken) < least:
-            raise ValueError("an option without its value")
-        for word in (words[0], *taken):
-            rest = rest.lstrip()[len(word) :]
-        rest = rest.lstrip()
+        taken = [words[1], *takewhile(is_number, words[2 : OPTIONS[option] + 1])]
+        rest = b"".join(rest.split(None, 1 + len(taken))[1 + len(taken) :])
         if option in (b"-s", b"-o"):
             fill = 1.0 if option == b"-s" else 0.0
             u, v = ([float(word) for word in taken] + [fill, fill])[:2]
@@ -122,14 +113,6 @@ def _textured(material: Material, value: bytes) -> Material:
             material = replace(material, clamp=taken[0].lower() == b"on")
     name = rest.strip().strip(b'"')
     return replace(material, texture=name or None)
-
-
-def _is_number(word: bytes) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def look_of(material: Material, has_colors: bool) -> Look:

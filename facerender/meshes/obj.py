@@ -6,16 +6,14 @@ float32, or renumber the vertices: docs/notes/meshes.md compares them.
 
 import codecs
 import re
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ..color import to_linear_array
-from .images import decoded, find_file, shown
 from .mtl import Material, look_of, read_mtl
-from .parsed import MeshError, ParsedMesh, Say, color_scale, fan
+from .parsed import MeshError, ParsedMesh, Say, fan, linear_colors
+from .text import decoded, find_file, is_number, parse_numbers, shown
 
 CHUNK = 1 << 18  # bytes that are parsed at once: temporary arrays stay small
 NO_MATERIAL = ("", "none", "(null)", "default")  # what programs write where they have none
@@ -23,7 +21,6 @@ DIGITS = 18  # of an index, at most
 SPACE = (32, 9)
 _KIND = np.zeros(256, np.uint8)  # of a character in a line of a polygon
 _KIND[list(b"0123456789")], _KIND[list(b"+-")], _KIND[47], _KIND[[32, 9, 10, 11, 12, 13]] = 1, 2, 3, 4
-_NOT_A_NUMBER = re.compile(rb"[-+]?(nan\([a-z]*\)|1\.#[A-Z]+[0-9]*)", re.IGNORECASE)  # as C libraries print it
 
 
 class _Lines(NamedTuple):
@@ -158,8 +155,8 @@ def _numbers(
         begun = ~blank
         begun[1:] &= blank[:-1]
         here = np.add.reduceat(begun, begins, dtype=np.int64)
-        parsed = _floats(piece.tobytes(), int(here.sum()))
-        if parsed is None:
+        parsed = parse_numbers(piece.tobytes())
+        if parsed is None or len(parsed) != here.sum():
             raise _bad_number(lines, chosen[done : done + len(begins)], what)
         values.append(parsed)
         counts.append(here)
@@ -180,19 +177,6 @@ def _numbers(
     return rows
 
 
-def _floats(text: bytes, count: int) -> np.ndarray | None:
-    """The numbers of a text; None if it has others than `count`."""
-    if b"#" in text or b"(" in text:
-        text = _NOT_A_NUMBER.sub(b"nan", text)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            values = np.fromstring(text, np.float64, sep=" ")
-        except (ValueError, DeprecationWarning):  # something else between the numbers
-            return None
-    return values if len(values) == count else None
-
-
 def _blank_comments(piece: np.ndarray) -> None:
     """Overwrite comments behind numbers with spaces."""
     for found in re.finditer(rb"(?<!1\.)#[^\n]*", piece.tobytes()):
@@ -202,14 +186,12 @@ def _blank_comments(piece: np.ndarray) -> None:
 def _bad_number(lines: _Lines, chosen: np.ndarray, what: str) -> MeshError:
     for line in chosen:
         words = lines.data[lines.starts[line] : lines.ends[line]].tobytes().split(b"#")[0].split()[1:]
-        for word in words:
-            try:
-                float(word)
-            except ValueError:
-                return MeshError(
-                    f"{lines.path}: line {line + 1}: {what} has {shown(word[:20])!r} in place of a number; "
-                    "correct it there"
-                )
+        wrong = next((word for word in words if not is_number(word)), None)
+        if wrong is not None:
+            return MeshError(
+                f"{lines.path}: line {line + 1}: {what} has {shown(wrong[:20])!r} in place of a number; "
+                "correct it there"
+            )
     return MeshError(f"{lines.path}: {what} has numbers that cannot be read; export it again")
 
 
@@ -255,13 +237,8 @@ def _even_corners(piece: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np
     numbers = 2 if double else each + 1
     separate = piece.copy()
     separate[slashes] = 32
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            values = np.fromstring(separate.tobytes(), np.int64, sep=" ")
-        except (ValueError, DeprecationWarning):
-            return None
-    if len(values) != numbers * len(corner):
+    values = parse_numbers(separate.tobytes(), np.int64)
+    if values is None or len(values) != numbers * len(corner):
         return None
     values = values.reshape(-1, numbers)
     if (values[:, 0] == 0).any():
@@ -363,27 +340,25 @@ def _colors(rows: np.ndarray) -> np.ndarray | None:
     """Linear colors [V,3] of vertices' lines; None if no line has any. Lines without are white."""
     if rows.shape[1] < 6:
         return None
-    colors = rows[:, 3:6]
-    missing = np.isnan(colors).any(1)
-    srgb = np.clip(colors / color_scale(colors), 0, 1).astype(np.float32)
-    srgb[missing] = 1
-    return to_linear_array(srgb)
+    colors = linear_colors(rows[:, 3:6])
+    colors[np.isnan(rows[:, 3:6]).any(1)] = 1
+    return colors
 
 
 def _looks(lines: _Lines, first: np.ndarray, f_lines: np.ndarray, say: Say) -> tuple[list[Material], np.ndarray]:
     """The materials that polygons use, and for each line of a polygon an index into them, -1 for none."""
     none = np.full(len(f_lines), -1)
 
-    def words(letter: str, word: bytes) -> tuple[np.ndarray, list[bytes]]:
+    def words(word: bytes) -> tuple[np.ndarray, list[bytes]]:
         found, texts = [], []
-        for line in np.flatnonzero(first == ord(letter)):
+        for line in np.flatnonzero(first == word[0]):
             text = lines.data[lines.starts[line] : lines.ends[line]].tobytes().split(None, 1)
             if text[0] == word:
                 found.append(line)
                 texts.append(text[1].strip() if len(text) > 1 else b"")
         return np.array(found, np.int64), texts
 
-    libraries = list(dict.fromkeys(words("m", b"mtllib")[1]))
+    libraries = list(dict.fromkeys(words(b"mtllib")[1]))
     if not libraries:
         return [], none
     materials: dict[str, Material] = {}
@@ -395,7 +370,7 @@ def _looks(lines: _Lines, first: np.ndarray, f_lines: np.ndarray, say: Say) -> t
                 say(f"{lines.path}: its materials {shown(name)} were not found beside it; drawn without")
                 continue
             materials |= {key: value for key, value in read_mtl(file).items() if key not in materials}
-    used_lines, names_used = words("u", b"usemtl")
+    used_lines, names_used = words(b"usemtl")
     if not len(used_lines):
         only = list(materials.values())
         return (only, none + 1) if len(only) == 1 else ([], none)

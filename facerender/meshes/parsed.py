@@ -1,4 +1,4 @@
-"""What readers of mesh files return, `ParsedMesh`, and their errors."""
+"""What all readers of mesh files share: what they return (`ParsedMesh`), errors, colors, triangles of polygons."""
 
 import importlib
 from collections.abc import Callable
@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from .._checks import brief_repr
+from ..color import to_linear_array
 
 PACKAGES = {"PIL": "pillow", "imageio.v3": "imageio"}  # module -> what pip calls it, where the two differ
-MAX_SPACE = 16 * 2**20  # bytes of a line or a header that are searched for its end
 
 Say = Callable[[str], None]  # takes one sentence about what could not be read as the file has it
 
@@ -106,6 +106,14 @@ def color_scale(values: np.ndarray) -> float:
     if values.dtype.kind == "f" and largest < 2:
         return 1.0
     return 255.0 if largest <= 255 else 65535.0
+
+
+def linear_colors(srgb: np.ndarray) -> np.ndarray:
+    """sRGB colors of any type and range as linear float32; NaN becomes 0."""
+    if srgb.dtype.kind in "iu" and srgb.dtype.itemsize == 1:
+        table = to_linear_array(np.arange(256, dtype=np.float32) / 255)
+        return table[srgb.astype(np.uint8, copy=False)]
+    return to_linear_array(np.clip(np.nan_to_num(srgb / color_scale(srgb)), 0, 1).astype(np.float32))
 
 
 def fan(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

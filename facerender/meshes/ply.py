@@ -6,16 +6,14 @@ file's before memory is taken.
 
 import codecs
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from ..color import to_linear_array
-from .images import decoded, find_file, read_texture, shown
-from .parsed import Look, MeshError, ParsedMesh, Say, Texture, color_scale, fan, strip
+from .images import read_texture
+from .parsed import Look, MeshError, ParsedMesh, Say, Texture, fan, linear_colors, strip
+from .text import decoded, find_file, is_number, parse_numbers, shown
 
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
@@ -24,8 +22,8 @@ TYPES = {
 }  # fmt: skip
 COLORS = tuple((f"{p}red", f"{p}green", f"{p}blue") for p in ("", "diffuse_", "vertex_", "color_")) + (("r", "g", "b"),)
 COORDINATES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t"))
+INDICES = ("vertex_indices", "vertex_index", "vertex_indexes")
 HEADER = 1 << 20  # bytes, at most
-_NOT_A_NUMBER = re.compile(rb"[-+]?(nan\([a-z]*\)|1\.#[A-Z]+[0-9]*)", re.IGNORECASE)  # as C libraries print it
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,6 @@ class _Ragged:
     counts: np.ndarray
 
 
-class _Body(Protocol):
-    def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]: ...
-
-
 def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     """Read a PLY file.
 
@@ -72,7 +66,7 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     """
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     form, elements, comments, begin = _header(path, data)
-    body: _Body = _Text(path, data, begin) if form == "ascii" else _Binary(path, data, begin, form)
+    body: _Text | _Binary = _Text(path, data, begin) if form == "ascii" else _Binary(path, data, begin, form)
     wanted = {"vertex", "face", "tristrips"} & {element.name for element in elements}
     if "vertex" not in wanted:
         raise MeshError(f"{path}: the file has no vertices; export a mesh")
@@ -87,7 +81,7 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
         raise MeshError(f"{path}: the vertices have no x, y and z; export it again")
     vertices = np.stack([vertex[axis] for axis in "xyz"], -1).astype(np.float64)
     polygons = found.get("face", {})
-    corners = _list(polygons, "vertex_indices", "vertex_index", "vertex_indexes")
+    corners = _list(polygons, *INDICES)
     lists = [values for values in polygons.values() if isinstance(values, _Ragged)]
     if corners is None and len(lists) == 1:  # under another name
         corners = lists[0]
@@ -104,7 +98,7 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     if colours is None and len(polygon):
         colours = _face_colors(polygons, polygon, faces, len(vertices))
     uv, uv_faces, made, which = _textured(path, comments, vertex, polygons, corners, triangles, polygon, say, looks)
-    strips = _list(found.get("tristrips", {}), "vertex_indices", "vertex_index", "vertex_indexes")
+    strips = _list(found.get("tristrips", {}), *INDICES)
     if strips is not None:
         # Every list is a strip, and a negative number begins another one.
         ends = np.cumsum(strips.counts)
@@ -166,23 +160,22 @@ def _short(path: Path, element: _Element) -> MeshError:
     )
 
 
+def _no_rows(element: _Element) -> dict[str, np.ndarray | _Ragged]:
+    none = np.zeros(0)
+    return {p.name: none if p.count is None else _Ragged(none, np.zeros(0, np.int64)) for p in element.properties}
+
+
 class _Text:
     """The numbers of a text file."""
 
     def __init__(self, path: Path, data: bytes, begin: int) -> None:
         self.path, self.at = path, 0
         text = data[begin:]
-        if b"#" in text or b"(" in text:
-            text = _NOT_A_NUMBER.sub(b"nan", text)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            try:
-                self.values = np.fromstring(text, np.float64, sep=" ")
-            except (ValueError, DeprecationWarning):
-                wrong = next((word for word in text.split() if not _is_number(word)), b"?")[:20]
-                raise MeshError(
-                    f"{path}: {shown(wrong)!r} stands in place of a number; correct or export it again"
-                ) from None
+        values = parse_numbers(text)
+        if values is None:
+            wrong = next((word for word in text.split() if not is_number(word)), b"?")[:20]
+            raise MeshError(f"{path}: {shown(wrong)!r} stands in place of a number; correct or export it again")
+        self.values = values
 
     def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
         """The element's properties by name; numbers or lists."""
@@ -190,10 +183,7 @@ class _Text:
         if element.count and element.properties and element.count > left:
             raise _short(self.path, element)
         if not element.count or not element.properties:
-            empty = np.zeros(0)
-            return {
-                p.name: empty if p.count is None else _Ragged(empty, np.zeros(0, np.int64)) for p in element.properties
-            }
+            return _no_rows(element)
         starts, counts = self._uniform(element) or self._walked(element)
         result: dict[str, np.ndarray | _Ragged] = {}
         for p, start, count in zip(element.properties, starts, counts):
@@ -258,10 +248,7 @@ class _Binary:
     def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
         """The element's properties by name; numbers or lists."""
         if not element.count or not element.properties:
-            empty = np.zeros(0)
-            return {
-                p.name: empty if p.count is None else _Ragged(empty, np.zeros(0, np.int64)) for p in element.properties
-            }
+            return _no_rows(element)
         if element.count > len(self.data) - self.at:  # a row has a byte at least
             raise _short(self.path, element)
         return self._uniform(element) or self._walked(element)
@@ -356,14 +343,6 @@ def _spread(start: np.ndarray, count: np.ndarray) -> np.ndarray:
     return np.arange(int(count.sum())) + np.repeat(start - before, count)
 
 
-def _is_number(word: bytes) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
 def _list(found: dict[str, np.ndarray | _Ragged], *names: str) -> _Ragged | None:
     """The first list of one of the names, or None."""
     for name in names:
@@ -376,15 +355,10 @@ def _list(found: dict[str, np.ndarray | _Ragged], *names: str) -> _Ragged | None
 def _whole(path: Path, values: np.ndarray) -> np.ndarray:
     """Indices as integers."""
     if values.dtype.kind == "f":
-        if not (np.abs(values) < 2**31).all():
+        if not (np.abs(values) < 2**31).all() or (values != np.rint(values)).any():
             raise MeshError(f"{path}: a face has an index that is no whole number; export it again")
-        whole = values.astype(np.int64)
-        if (whole != values).any():
-            raise MeshError(f"{path}: a face has an index that is no whole number; export it again")
-        return whole
-    if values.dtype.kind == "u" and values.dtype.itemsize < 8 or values.dtype.itemsize == 4:
-        return values.astype(np.int32 if values.dtype.itemsize < 4 or values.dtype.kind == "i" else np.int64)
-    return values.astype(np.int64)
+        return values.astype(np.int64)
+    return values.astype(np.int32 if np.can_cast(values.dtype, np.int32) else np.int64)
 
 
 def _colors(found: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -392,11 +366,7 @@ def _colors(found: dict[str, np.ndarray]) -> np.ndarray | None:
     names = next((names for names in COLORS if all(name in found for name in names)), None)
     if names is None:
         return None
-    channels = np.stack([found[name] for name in names], -1)
-    if channels.dtype.kind in "iu" and channels.dtype.itemsize == 1:
-        table = to_linear_array(np.arange(256, dtype=np.float32) / 255)
-        return table[channels.astype(np.uint8)]
-    return to_linear_array(np.clip(np.nan_to_num(channels / color_scale(channels)), 0, 1).astype(np.float32))
+    return linear_colors(np.stack([found[name] for name in names], -1))
 
 
 def _face_colors(

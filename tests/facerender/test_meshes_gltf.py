@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -308,12 +309,15 @@ def test_text_files_with_data_and_with_files_beside_them(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "other.bin").write_bytes(glb.binary)
     away = [(str(tmp_path / "elsewhere" / "other.bin"), "buffer other.bin was not found beside it")]
+    away += [
+        (str(tmp_path / "elsewhere" / "other.bin").replace("/", "%5C"), "buffer other.bin was not found beside it")
+    ]
     away += [("https://example.com/a.bin", "addresses are not fetched; download it")]
     for uri, words in away:  # only what lies beside a file belongs to it
         (tmp_path / "a.gltf").write_text(json.dumps(document | {"buffers": [{"byteLength": 9, "uri": uri}]}))
         with pytest.raises(MeshError, match=words):
             load_mesh(tmp_path / "a.gltf")
-    whole = {"buffers": [{"byteLength": len(glb.binary), "uri": "/home/me/a.bin"}]}
+    whole = {"buffers": [{"byteLength": len(glb.binary), "uri": "/elsewhere/a.bin"}]}
     (tmp_path / "a.gltf").write_text(json.dumps(document | whole))
     with pytest.warns(MeshWarning, match="was not found"):
         close(load_mesh(tmp_path / "a.gltf").vertices, POINTS)
@@ -350,7 +354,7 @@ def test_draco(tmp_path):
 def test_without_its_decoder_draco_says_what_to_install(tmp_path, monkeypatch):
     glb = Glb()
     extension = {"KHR_draco_mesh_compression": {"bufferView": glb.view(b"DRACO"), "attributes": {}}}
-    monkeypatch.setitem(__import__("sys").modules, "DracoPy", None)
+    monkeypatch.setitem(sys.modules, "DracoPy", None)
     with pytest.raises(MeshError, match="needs DracoPy. Run: pip install DracoPy"):
         glb.load(tmp_path, {"attributes": {"POSITION": glb.add(POINTS)}, "extensions": extension})
 
