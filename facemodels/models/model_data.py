@@ -14,11 +14,9 @@ import numpy as np
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NOSE_TIP, NUM_CONTOUR, NUM_LANDMARKS
-from facemodels.models.plausible import weak_modes, wrong_axes
+from facemodels.models.plausible import CLEAR, outwardness, turned_over, weak_modes, wrong_axes, wrong_size
 from facerender._checks import brief_repr
 
-SMALLEST, LARGEST = 60.0, 5000.0  # mm that a mean face extends along one axis: half a face, and more than a body
-CLEAR = 0.5  # of `outwardness`
 FACE_RADIUS = 95.0  # mm around the tip of the nose: the crop of the MICC Florence protocol
 _FACE_ALONE = 0.75  # share of the triangles within this radius from which on a mesh is a face without its head
 _COLORS = (-1.0, 2.0)  # an albedo that is meant to be in 0..1; sRGB bytes go to 255
@@ -52,8 +50,8 @@ class ModelData:
 
     They are checked when the object is made: an array of a wrong shape, an index out of range, a number that is not
     finite, a mean that is not in millimeters or faces another way (by its landmarks), or an albedo that is not in 0..1
-    raises `InputError` with the model's name. Modes that move a face much less or more than people differ, as those in
-    another unit do, give a warning.
+    raises `InputError` with the model's name. Modes that move a face much less than people differ, as those in a larger
+    unit do, give a warning.
 
     Attributes:
         name: what the model is.
@@ -106,11 +104,11 @@ class ModelData:
 
     def __post_init__(self) -> None:
         """Check all arrays, and bring them to their dtypes."""
-        for name in ("mean", "faces"):
-            if np.ndim(getattr(self, name)) != 2:
+        for name, array, rows in (("mean", self.mean, "V"), ("faces", self.faces, "F")):
+            if np.ndim(array) != 2:
                 raise InputError(
-                    f"{self.name}: {name} must be an array [{'V' if name == 'mean' else 'F'},3], got "
-                    + ("None" if getattr(self, name) is None else _shape_text(np.shape(getattr(self, name))))
+                    f"{self.name}: {name} must be an array [{rows},3], got "
+                    + ("None" if array is None else _shape_text(np.shape(array)))
                 )
         V, F = len(self.mean), len(self.faces)
         self.identity, self.expression = (
@@ -121,7 +119,7 @@ class ModelData:
             self.expression_names = tuple(f"expression{k:03d}" for k in range(len(self.expression)))
         self.expression_names = tuple(map(str, self.expression_names))
         self.mean = self._numbers("mean", self.mean, (V, 3))
-        self._check_size()
+        self._refuse(wrong_size(self.mean))
         self.identity = self._modes("identity", self.identity)
         self.expression = self._modes("expression", self.expression)
         if np.shape(self.faces)[1] == 4:
@@ -184,37 +182,18 @@ class ModelData:
             return None
         return self.landmark_weights.sum(1) != 0
 
-    def _check_size(self) -> None:
-        """Check that the mean has the size of a face in millimeters."""
-        size = float(np.ptp(self.mean.astype(np.float64), axis=0).max(initial=0)) if len(self.mean) else 0.0
-        if SMALLEST <= size <= LARGEST:
-            return
-        # The largest sizes are of heads with shoulders; whole bodies are modeled in meters.
-        units = (
-            *(("meters", 1000.0, 2500), ("decimeters", 100.0, 700), ("centimeters", 10.0, 700), ("inches", 25.4, 700)),
-            ("micrometers", 0.001, 700),
-        )
-        found = [
-            f"if it is in {unit}, multiply mean, identity and expression by {factor:g}"
-            for unit, factor, largest in units
-            if 100 <= size * factor <= largest
-        ]
-        limit = f"larger than {SMALLEST:g}" if size < SMALLEST else f"smaller than {LARGEST:g}"
-        raise InputError(
-            f"{self.name}: mean must be in millimeters, expected a face {limit} mm, found one of {size:.3g}"
-            + "".join(f"; {sentence}" for sentence in found)
-        )
-
     def _check_face(self) -> None:
         """Check which way the mean faces; warn of modes that cannot be in millimeters."""
         if self.landmark_index is not None and self.landmark_weights is not None:
             weights = np.where(self.landmark_weights.any(1, keepdims=True), self.landmark_weights, np.nan)
-            wrong = wrong_axes((self.mean[self.landmark_index] * weights[..., None]).sum(1))
-            if wrong is not None:
-                raise InputError(f"{self.name}: {wrong}")
-        face = self.regions.get("face", np.zeros(0, np.int32))
-        for wrong in weak_modes(self.identity, self.expression, face if len(face) else np.arange(len(self.mean))):
-            warnings.warn(f"{self.name}: {wrong}", stacklevel=4)
+            self._refuse(wrong_axes((self.mean[self.landmark_index] * weights[..., None]).sum(1)))
+        face = regions_of(self).get("face", np.arange(len(self.mean)))
+        for weak in weak_modes(self.identity, self.expression, face):
+            warnings.warn(f"{self.name}: {weak}", stacklevel=4)
+
+    def _refuse(self, wrong: str | None) -> None:
+        if wrong is not None:
+            raise InputError(f"{self.name}: {wrong}")
 
     def _take_landmarks(self, vertices: int) -> None:
         """Check the landmarks, and bring those of one vertex each to the form of the others."""
@@ -319,26 +298,6 @@ def _shape_text(shape: Sequence[int | None]) -> str:
     return "[" + ",".join("any" if s is None else str(s) for s in shape) + "]"
 
 
-def outwardness(faces: np.ndarray, mean: np.ndarray) -> float:
-    """How much of a surface shows its outside to the outside, by the winding of its triangles.
-
-    Args:
-        faces: [F,3], counterclockwise seen from outside if they are right.
-        mean: [V,3], +z out of the face.
-
-    Returns:
-        1 where all normals point away from the back of the head, -1 where all point toward it; within `CLEAR` of 0 the
-        geometry does not tell.
-    """
-    if not len(faces):
-        return 0.0
-    corners = mean[faces].astype(np.float64)
-    low, high = mean.min(0).astype(np.float64), mean.max(0).astype(np.float64)
-    back = (low + high) / 2 - [0, 0, (high - low).max() / 2]
-    away = (np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * (corners.mean(1) - back)).sum(1)
-    return float(away.sum() / max(np.abs(away).sum(), np.finfo(float).tiny))
-
-
 def face_region(
     mean: np.ndarray, landmark_index: np.ndarray | None, landmark_weights: np.ndarray | None
 ) -> dict[str, np.ndarray]:
@@ -365,11 +324,6 @@ def regions_of(data: ModelData) -> dict[str, np.ndarray]:
     if not inside.any() or inside.mean() > _FACE_ALONE:
         found = {"face": np.arange(len(data.mean), dtype=np.int32)}
     return data.regions | found
-
-
-def turned_over(faces: np.ndarray) -> np.ndarray:
-    """Triangles [F,3] with the other winding."""
-    return np.ascontiguousarray(faces[:, [0, 2, 1]])
 
 
 def vertex_landmarks(vertices: Any) -> dict[str, np.ndarray]:

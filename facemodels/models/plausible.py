@@ -1,5 +1,7 @@
-"""Whether the arrays of a morphable model are those of a face in this library's conventions: which way its mean faces,
-by its landmarks, and how far its modes move it.
+"""Whether the arrays of a morphable model are those of a face in this library's conventions.
+
+Checked are the size of its mean, which way it faces (by its landmarks), which side of its surface is the outside, and
+how far its modes move it.
 """
 
 from itertools import permutations
@@ -15,10 +17,28 @@ from facemodels.core.landmarks import (
     indices,
 )
 
+SMALLEST, LARGEST = 60.0, 5000.0  # mm that a mean face extends along one axis: half a face, and more than a body
+CLEAR = 0.5  # of `outwardness`
 # The least movement in mm. Identity: the root mean square over vertices, with all modes at one standard deviation.
 # Expression: the farthest vertex of the largest mode. Known models move four times as far (docs/notes/models.md).
 IDENTITY_MOVES, EXPRESSION_MOVES = 1.0, 1.0
-_FACTORS = {"meters": 1000.0, "decimeters": 100.0, "centimeters": 10.0}  # to millimeters
+# To millimeters.
+_UNITS = {"meters": 1000.0, "decimeters": 100.0, "centimeters": 10.0, "inches": 25.4, "micrometers": 0.001}
+
+
+def wrong_size(mean: np.ndarray) -> str | None:
+    """Say what is wrong with a mean [V,3] that has not the size of a face in millimeters; None where it has."""
+    size = float(np.ptp(mean.astype(np.float64), axis=0).max(initial=0)) if len(mean) else 0.0
+    if SMALLEST <= size <= LARGEST:
+        return None
+    found = [
+        f"; if it is in {unit}, multiply mean, identity and expression by {factor:g}"
+        for unit, factor in _UNITS.items()
+        # The largest are heads with shoulders; whole bodies are modeled in meters.
+        if 100 <= size * factor <= (2500 if unit == "meters" else 700)
+    ]
+    limit = f"larger than {SMALLEST:g}" if size < SMALLEST else f"smaller than {LARGEST:g}"
+    return f"mean must be in millimeters, expected a face {limit} mm, found one of {size:.3g}{''.join(found)}"
 
 
 def wrong_axes(landmarks: np.ndarray) -> str | None:
@@ -76,6 +96,31 @@ def _axes(landmarks: np.ndarray) -> np.ndarray | None:
     return np.stack([left, up, out if depth > 0 else -out]) if face else None
 
 
+def outwardness(faces: np.ndarray, mean: np.ndarray) -> float:
+    """How much of a surface shows its outside to the outside, by the winding of its triangles.
+
+    Args:
+        faces: [F,3], counterclockwise seen from outside if they are right.
+        mean: [V,3], +z out of the face.
+
+    Returns:
+        1 where all normals point away from the back of the head, -1 where all point toward it; within `CLEAR` of 0 the
+        geometry does not tell.
+    """
+    if not len(faces):
+        return 0.0
+    corners = mean[faces].astype(np.float64)
+    low, high = mean.min(0).astype(np.float64), mean.max(0).astype(np.float64)
+    back = (low + high) / 2 - [0, 0, (high - low).max() / 2]
+    away = (np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * (corners.mean(1) - back)).sum(1)
+    return float(away.sum() / max(np.abs(away).sum(), np.finfo(float).tiny))
+
+
+def turned_over(faces: np.ndarray) -> np.ndarray:
+    """Triangles [F,3] with the other winding."""
+    return np.ascontiguousarray(faces[:, [0, 2, 1]])
+
+
 def weak_modes(identity: np.ndarray, expression: np.ndarray, vertices: np.ndarray) -> list[str]:
     """Say where modes move a face much less than people differ, as modes in a larger unit than the mean's do.
 
@@ -87,9 +132,9 @@ def weak_modes(identity: np.ndarray, expression: np.ndarray, vertices: np.ndarra
     Returns:
         A sentence for each of the two that moves too little. Modes that are all 0 move nothing on purpose.
     """
-    shape, moved = identity[:, vertices].astype(np.float64), expression[:, vertices]
+    shape, moved = identity[:, vertices], expression[:, vertices]
     found = []
-    spread = float(np.sqrt((shape**2).sum((0, 2)).mean())) if shape.size else 0.0
+    spread = float(np.linalg.norm(shape)) / len(vertices) ** 0.5 if shape.size else 0.0
     if 0 < spread < IDENTITY_MOVES:
         found.append(
             f"identity moves the face by {spread:.3g} mm with every mode at one standard deviation, expected 2 to 10 mm"
@@ -104,6 +149,6 @@ def weak_modes(identity: np.ndarray, expression: np.ndarray, vertices: np.ndarra
 
 
 def _unit(size: float, low: float, high: float) -> str:
-    unit = next((name for name, factor in _FACTORS.items() if low <= size * factor <= high), None)
-    where = "" if unit is None else f"; if it is in {unit}, multiply it by {_FACTORS[unit]:g}"
+    unit = next((name for name, factor in _UNITS.items() if low <= size * factor <= high), None)
+    where = "" if unit is None else f"; if it is in {unit}, multiply it by {_UNITS[unit]:g}"
     return f"{where}; if its modes have unit length, multiply them by their standard deviations"

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.spatial import cKDTree
 
-from facemodels.models.model_data import CLEAR, outwardness, turned_over
+from facemodels.models.plausible import CLEAR, outwardness, turned_over
 
 
 def points(column: Any, scale: float) -> np.ndarray:
