@@ -27,7 +27,8 @@ LONGEST = 640  # pixels to which the longer side of a frame is reduced for a sea
 FRAME = 24  # pixels of the small frames that show cuts
 CUT = 0.8  # correlation of two frames' small versions, below which there is a cut between them
 KEEP = 0.25  # of the threshold: the score below which a face is no longer followed
-LIKENESS = 0.4  # correlation of two crops of one person, at least
+SUDDEN = 0.75  # correlation of the crops of two frames, below which one person does not follow the other
+LIKENESS = 0.7  # correlation with the mean of a track, above which a face that comes back is the same person
 RETURN = 50  # frames after which a face that comes back is a new one
 THUMBNAIL = 8  # pixels of the crops that are compared
 
@@ -40,11 +41,13 @@ class Track:
     Attributes:
         face: the latest face.
         looks: [192], what the face looks like: a mean over its frames.
+        latest: [192], the same of its last frame.
         seen: number of its last frame.
     """
 
     face: Face
     looks: Tensor
+    latest: Tensor
     seen: int
 
 
@@ -98,11 +101,11 @@ class Follower:
             track = self.tracks[k]
             twice = any(is_same(face, self.tracks[j].face) for j in numbers if j < k and j in self.tracks)
             gone = score < KEEP * self.worker.threshold or not is_inside(face, image.shape)
-            if gone or twice or float(looks @ track.looks) < LIKENESS:
+            if gone or twice or float(looks @ track.latest) < SUDDEN:
                 self.lost[k] = self.tracks.pop(k)
                 ended = True
             else:
-                self.tracks[k] = Track(replace(face, score=score), _mean(track.looks, looks), self.frame)
+                self.tracks[k] = Track(replace(face, score=score), _mean(track.looks, looks), looks, self.frame)
         return ended
 
     def _search(self, image: np.ndarray) -> None:
@@ -119,7 +122,7 @@ class Follower:
             number = self._returned(face, own)
             if number is None:
                 number, self.count = self.count, self.count + 1
-            self.tracks[number] = Track(face, own, self.frame)
+            self.tracks[number] = Track(face, own, own, self.frame)
 
     def _returned(self, face: Face, looks: Tensor) -> int | None:
         """The lost track that a face goes on with; it is removed from those."""
