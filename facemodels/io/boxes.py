@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from facemodels.core.crops import Box
-from facemodels.io.files import existing_file, input_error
-from facemodels.io.landmarks import read_text
+from facemodels.io.files import existing_file, input_error, read_text
 
 _EXPECTED = 'JSON, {"photo.jpg": [[x0, y0, x1, y1], ...]} with boxes in pixels'
 _BOX = "[x0, y0, x1, y1] in pixels with x0 < x1 and y0 < y1"
@@ -31,14 +30,14 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise input_error(path, _EXPECTED, _other(text, error)) from None
+        raise input_error(path, _EXPECTED, _describe_text(text, error)) from None
     if not isinstance(content, dict):
-        raise input_error(path, _EXPECTED, f"{_named(content)} in place of the object")
+        raise input_error(path, _EXPECTED, f"{_describe(content)} in place of the object")
     return {name: _boxes(path, name, given) for name, given in content.items()}
 
 
-def _other(text: str, error: Exception) -> str:
-    """What a text that is no JSON is, for messages."""
+def _describe_text(text: str, error: Exception) -> str:
+    """What a text is that is not JSON, for messages."""
     if not text.strip():
         return "nothing"
     if isinstance(error, json.JSONDecodeError) and text.lstrip()[0] in "{[":
@@ -48,7 +47,7 @@ def _other(text: str, error: Exception) -> str:
 
 def _boxes(path: Path, name: str, given: Any) -> list[Box]:
     if not isinstance(given, list):
-        raise input_error(path, f"a list of boxes, {_BOX}, for {name[:60]!r}", _named(given))
+        raise input_error(path, f"a list of boxes, {_BOX}, for {name[:60]!r}", _describe(given))
     alone = len(given) == 4 and not any(isinstance(value, list) for value in given)
     return [_box(path, name, values) for values in ([given] if alone else given)]
 
@@ -56,7 +55,7 @@ def _boxes(path: Path, name: str, given: Any) -> list[Box]:
 def _box(path: Path, name: str, values: Any) -> Box:
     expected = f"boxes of {name[:60]!r} to be {_BOX}"
     if not isinstance(values, list):
-        raise input_error(path, expected, _named(values))
+        raise input_error(path, expected, _describe(values))
     if len(values) != 4 or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         raise input_error(path, expected, json.dumps(values)[:80])
     try:
@@ -68,7 +67,7 @@ def _box(path: Path, name: str, values: Any) -> Box:
     return x0, y0, x1, y1
 
 
-def _named(value: Any) -> str:
+def _describe(value: Any) -> str:
     """What a value of JSON is, for messages."""
     if isinstance(value, (list, dict)):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"

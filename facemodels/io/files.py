@@ -22,6 +22,7 @@ from facemodels.core.errors import InputError, one_line
 
 DEFLATE_LIMIT = 1032  # the largest ratio by which deflate compresses
 _LONGEST = 300  # characters of a message that quote the file
+_TEXT_LIMIT = 64 << 20  # bytes
 
 Shape = tuple[int | str | None, ...]
 
@@ -51,7 +52,7 @@ def existing_file(path: str | Path, expected: str) -> Path:
 
 
 def no_such_file(path: str | Path, what: str = "file", expected: str = "") -> InputError:
-    """Return the error for a path at which there is nothing; it says so where the path is a URL.
+    """Return the error for a path at which there is nothing, or for a URL, which is no path.
 
     Args:
         path: the path.
@@ -67,6 +68,24 @@ def _url(path: str | Path) -> str | None:
     """The URL that a path was meant as; of its slashes, `Path` keeps one."""
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.+)", str(path))
     return f"{match[1]}://{match[2]}" if match else None
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file, which is UTF-8 or UTF-16.
+
+    Raises:
+        InputError: it is not text, or is larger than 64 MB.
+    """
+    if path.stat().st_size > _TEXT_LIMIT:
+        raise InputError(f"{path}: too large for a file of text ({path.stat().st_size / 1e6:.0f} MB)")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file") from None
+    if "\0" in text:
+        raise InputError(f"{path}: not a text file")
+    return text
 
 
 def input_error(path: str | Path, expected: str, found: str) -> InputError:

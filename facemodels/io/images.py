@@ -36,9 +36,12 @@ _REFUSED = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FPX", "MIC")
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG", ".avif": "AVIF", ".avifs": "AVIF"}
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_NOT_KNOWN = "its format is none that is known"
 _ROWS = 256  # that are copied at a time
 _LIMIT, _SILENT = threading.Lock(), threading.Lock()
+
+
+class _UnknownFormatError(InputError):
+    """No format of Pillow is that of the file."""
 
 
 @brief_repr
@@ -205,8 +208,7 @@ def _size_of_file(stream: BinaryIO) -> int:
 
 def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
     length = _size_of_file(stream)
-    head = stream.read(8)
-    if is_tiff(head) and not _pillow_reads(stream, name, length):
+    if is_tiff(stream.read(4)) and not _pillow_reads(stream, name, length):
         return _load_numbers(stream, name, length, largest)
     with _open(stream, name, length) as opened:
         width, height = opened.size
@@ -254,14 +256,12 @@ def _pillow_reads(stream: BinaryIO, name: str, length: int) -> bool:
         with _open(stream, name, length) as opened:
             tags: Any = getattr(opened, "tag_v2", {})
             return not (opened.mode == "I" and 32 in tags.get(258, ()) and 1 in tags.get(339, (1,)))
-    except InputError as error:
-        if _NOT_KNOWN in str(error):
-            return False
-        raise
+    except _UnknownFormatError:
+        return False
 
 
 def _load_numbers(stream: BinaryIO, name: str, length: int, largest: int) -> Picture:
-    """A TIFF file of floats or 32 bits."""
+    """Read a TIFF file of floats or of 32 bits."""
     values, orientation = read_numbers(stream, name, length, lambda size: _check_size(size, False, name, length))
     colors = values.shape[2] - (values.shape[2] in (2, 4))
     pixels = _scaled(values[..., :colors])
@@ -307,7 +307,7 @@ def _open(stream: BinaryIO, name: str, length: int) -> Image.Image:
         try:
             image = Image.open(stream, formats=formats)
         except Image.UnidentifiedImageError:
-            raise InputError(f"{name}: not a readable picture ({_unknown(head)})") from None
+            raise _UnknownFormatError(f"{name}: not a readable picture ({_unknown(head)})") from None
     reducible = image.format in ("JPEG", "MPO") and not image.info.get("progressive")
     _check_size(image.size, reducible, name, length)
     return image
@@ -333,7 +333,7 @@ def _formats(head: bytes, name: str) -> list[str]:
 def _unknown(head: bytes) -> str:
     if not head:
         return "an empty file"
-    return "a damaged HEIC file" if _is_heif(head) else _NOT_KNOWN
+    return "a damaged HEIC file" if _is_heif(head) else "its format is none that is known"
 
 
 def _is_heif(head: bytes) -> bool:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facemodels.core.errors import InputError, one_line
-from facemodels.io.files import no_such_file, read_npz
+from facemodels.io.files import no_such_file, read_npz, read_text
 from facemodels.io.landmark_names import MEDIAPIPE_68, NUM_MEDIAPIPE, SIZES
 from facemodels.io.landmark_tables import read_table
 from facemodels.io.landmark_trees import read_json, read_xml
@@ -32,7 +32,6 @@ from facemodels.io.matfile import read_mat
 from facerender._checks import brief_repr
 
 LANDMARK_SUFFIXES = (".mat", ".pts", ".txt", ".npy", ".json", ".csv", ".xml", ".npz", ".pp")
-_TEXT_LIMIT = 64 << 20  # bytes
 # Arrays of .mat files in the order of preference, and what their contour is, see `Landmarks`.
 _MAT_KEYS = {"pt3d_68": "static", "pts_3d": "static", "pts_2d": "moving", "pt2d": "moving", "landmarks": "moving"}
 _FEWEST = 4
@@ -200,24 +199,6 @@ def _to_rows(path: Path, found: np.ndarray, dimensions: int) -> np.ndarray:
             f"{list(points.shape)}"
         )
     return points[:, :dimensions].copy()
-
-
-def read_text(path: Path) -> str:
-    """The text of a small file, UTF-8 or UTF-16.
-
-    Raises:
-        InputError: it is not text, or is larger than 64 MB.
-    """
-    if path.stat().st_size > _TEXT_LIMIT:
-        raise InputError(f"{path}: too large for a file of text ({path.stat().st_size / 1e6:.0f} MB)")
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file") from None
-    if "\0" in text:
-        raise InputError(f"{path}: not a text file")
-    return text
 
 
 def _read_npz(path: Path) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ class OpacityDecoder:
 
     Args:
         stream: PyAV's stream.
-        options: Of the decoder of the opacity.
+        options: FFmpeg's options of the decoder of the opacity.
     """
 
     def __init__(self, stream: Any, options: dict[str, str]) -> None:
@@ -27,7 +27,7 @@ class OpacityDecoder:
         self._waiting: dict[int, Any] = {}  # by time stamp: frames come later than their packets
 
     def decode(self, packet: Any) -> list[Any]:
-        """Decode a packet; None at the end."""
+        """Decode a packet to the frames that are complete; None at the end of the stream."""
         if packet is not None and packet.size:
             self._decode_opacity(packet)
         return [self._joined(frame) for frame in self._stream.decode(packet)]

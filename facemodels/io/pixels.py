@@ -61,7 +61,7 @@ def as_picture(value: Any, bgr: bool = False) -> np.ndarray:
 
 
 def to_unit_range(low: float, high: float) -> str:
-    """What brings a picture of floats in low..high to 0..1."""
+    """Say what brings a picture of floats in low..high to 0..1: the end of a message."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "replace the values that are not finite"
     if low >= -1e-3:

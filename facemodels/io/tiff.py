@@ -13,9 +13,9 @@ from facemodels.core.errors import InputError
 
 _TYPES = ("f2", "f4", "f8", "u1", "u2", "u4", "i1", "i2", "i4")
 _LARGEST = 1 << 30  # bytes of an array
-_GRAY_WHITE_IS_0, _GRAY, _RGB = 0, 1, 2
+_GRAY, _RGB = 1, 2  # black is 0
 _NONE, _DEFLATE = 1, (8, 32946)
-_SAY_NOTHING = threading.Lock()
+_QUIET = threading.Lock()
 
 
 def is_tiff(head: bytes) -> bool:
@@ -35,11 +35,11 @@ def read_numbers(
         check: Called with the width and height that it claims, before memory is used.
 
     Returns:
-        Floats or integers [h,w,C] as they are stored, of 1 or 3 channels, or 2 or 4 with opacity; and the number that
-        says how it is turned, as EXIF has it.
+        Floats or integers [h,w,C] as they are stored, of 1 or 3 channels, or 2 or 4 with opacity; and the orientation
+        as EXIF numbers it.
 
     Raises:
-        InputError: tifffile is not installed, or it is of another kind.
+        InputError: tifffile is not installed, or the file is of a kind that is not read.
         Exception: Whatever tifffile raises at a damaged file.
     """
     try:
@@ -53,18 +53,17 @@ def read_numbers(
         page: Any = file.pages[0]
         check((page.imagewidth, page.imagelength))
         channels = page.samplesperpixel
-        gray = page.photometric in (_GRAY_WHITE_IS_0, _GRAY)
         dtype = np.dtype(page.dtype) if page.dtype is not None else None
-        kind = f"{page.photometric} of {channels} channels and type {dtype}"[:80]
-        usual = channels in ((1, 2) if gray else (3, 4)) and (gray or page.photometric == _RGB)
+        usual = channels in {_GRAY: (1, 2), _RGB: (3, 4)}.get(page.photometric, ())
         if dtype is None or dtype.str[1:] not in _TYPES or not usual or page.imagedepth != 1:
             raise InputError(
-                f"{name}: expected a gray or RGB picture, found a TIFF file of {kind}; save it as PNG or JPEG"
+                f"{name}: expected a gray or RGB picture, found a TIFF file of kind {_name(page.photometric)} with "
+                f"{channels} channels of type {dtype}; save it as PNG or JPEG"
             )
         if page.compression not in (_NONE, *_DEFLATE) or page.predictor not in (1, 2):
-            how = str(getattr(page.compression, "name", page.compression))[:40]
             raise InputError(
-                f"{name}: a TIFF file of {dtype} compressed by {how}, which is not read; save it without compression"
+                f"{name}: a TIFF file of {dtype} compressed by {_name(page.compression)}, which is not read; save it "
+                "without compression"
             )
         size = page.imagewidth * page.imagelength * channels * dtype.itemsize
         if size > _LARGEST:
@@ -74,10 +73,13 @@ def read_numbers(
         if channels > 1 and page.planarconfig == 2:
             values = np.moveaxis(values, 0, -1)
         values = values.reshape(page.imagelength, page.imagewidth, channels)
-        if page.photometric == _GRAY_WHITE_IS_0:
-            raise InputError(f"{name}: a TIFF file in which 0 is white, of {dtype}; save it as PNG or JPEG")
         tag = page.tags.get(274)
         return values, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+
+
+def _name(code: Any) -> str:
+    """The name of a code of TIFF, or its number where tifffile knows none."""
+    return str(getattr(code, "name", code))[:40]
 
 
 def _check_segments(file: Any, page: Any, size: int, length: int) -> None:
@@ -101,7 +103,7 @@ def _check_segments(file: Any, page: Any, size: int, length: int) -> None:
 def _quiet() -> Iterator[None]:
     """Keep tifffile's remarks on odd tags off the terminal."""
     logger = logging.getLogger("tifffile")
-    with _SAY_NOTHING:
+    with _QUIET:
         before = logger.disabled
         logger.disabled = True
         try:

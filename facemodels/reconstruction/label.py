@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--threshold",
-        type=number(float, 0, 1, within=True),
+        type=number(float, 0, 1, exclusive=True),
         default=0.5,
         help="how likely a face that was found must be one, 0..1 (default: 0.5)",
     )

@@ -197,7 +197,11 @@ def test_tiff_of_floats_that_is_not_read_is_one_sentence(tmp_path, monkeypatch):
     path = tiff(tmp_path / "a.tif", COLORS.astype(np.float32), photometric="rgb")
     whole = path.read_bytes()
     tifffile = pytest.importorskip("tifffile")
-    for tag, value, said in ((259, 5, "compressed by LZW, which is not read; save it without"), (262, 8, "save it as")):
+    for tag, value, said in (
+        (259, 5, "compressed by LZW, which is not read; save it without"),
+        (262, 0, "a TIFF file of kind MINISWHITE with 3 channels of type float32; save it as"),
+        (262, 8, "a TIFF file of kind CIELAB with"),
+    ):
         path.write_bytes(whole)
         with tifffile.TiffFile(path, mode="r+b") as file:
             file.pages[0].tags[tag].overwrite(value)
