@@ -8,6 +8,7 @@
 * `drawing`: pictures of faces for people to look at.
 * `errors`: the error for users.
 * `landmarks`: what is known of 68, 21 and 5 landmarks.
+* `options`: options that several commands have, and numbers of options.
 * `parameters`: the parameters of faces in pictures.
 * `progress`: how far a slow step is.
 * `rotation`: rotation vectors.
