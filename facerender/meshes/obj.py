@@ -31,12 +31,21 @@ class _Lines(NamedTuple):
         data: uint8; ends with a line feed.
         starts: [L], where lines begin.
         ends: [L], where their line feeds are.
+        first: [L], their first bytes.
     """
 
     path: Path
     data: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+    first: np.ndarray
+
+    def beginning(self, word: bytes) -> np.ndarray:
+        """Indices of the lines that begin with a word and a space."""
+        found = np.flatnonzero(self.first == word[0])
+        for k, letters in enumerate([*word[1:], SPACE], 1):
+            found = found[np.isin(self.data[np.minimum(self.starts[found] + k, len(self.data) - 1)], letters)]
+        return found
 
     def of(self, chosen: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """The bytes of some lines, in pieces.
@@ -67,6 +76,22 @@ class _Lines(NamedTuple):
         return pieces
 
 
+class Polygons(NamedTuple):
+    """The polygons of a file, as they stand there.
+
+    Attributes:
+        vertices: float64 [V,3].
+        uv: float64 [T,2], texture coordinates.
+        counts: [P], corners of each polygon.
+        corners: int64 [C,2], of one polygon after another: indices into vertices and uv; -1 for no texture coordinate.
+    """
+
+    vertices: np.ndarray
+    uv: np.ndarray
+    counts: np.ndarray
+    corners: np.ndarray
+
+
 def read_obj(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     """Read an OBJ file.
 
@@ -82,20 +107,8 @@ def read_obj(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
         MeshError: a line cannot be read, or names what does not exist.
     """
     lines = _lines(path)
-    first, second, third = (lines.data[np.minimum(lines.starts + k, len(lines.data) - 1)] for k in range(3))
-    is_v, is_f = ((first == ord(letter)) & np.isin(second, SPACE) for letter in "vf")
-    is_vt = (first == ord("v")) & (second == ord("t")) & np.isin(third, SPACE)
-    v_lines, vt_lines, f_lines = (np.flatnonzero(chosen) for chosen in (is_v, is_vt, is_f))
-    rows = _numbers(lines, v_lines, 1, (3, 4, 6, 7), "a vertex", "3 (x y z) or 6 (with a color)")
-    vertices = rows[:, :3]
-    uv = _numbers(lines, vt_lines, 2, (1, 2, 3), "a texture coordinate", "2")[:, :2] if looks else np.zeros((0, 2))
-    counts, corners = _polygons(lines, f_lines)
-    before = np.searchsorted(v_lines, f_lines), np.searchsorted(vt_lines, f_lines)
-    corner_line = np.repeat(f_lines, counts)
-    for column, (known, what) in enumerate(((len(vertices), "vertex"), (len(uv), "texture coordinate"))):
-        if column == 1 and not looks:
-            break
-        _resolve(lines, corners[:, column], before[column], counts, corner_line, known, what)
+    rows = _vertex_rows(lines)
+    f_lines, (vertices, uv, counts, corners) = _with_polygons(lines, rows, looks)
     triangles, polygon = fan(counts)
     faces = corners[:, 0][triangles]
     colours = _colors(rows)
@@ -104,11 +117,48 @@ def read_obj(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     uv_faces = corners[:, 1][triangles] if len(uv) and (corners[:, 1] >= 0).any() else None
     if uv_faces is not None:
         uv_faces[(uv_faces < 0).any(1)] = -1
-    found, look_of_line = _looks(lines, first, f_lines, say)
+    found, look_of_line = _looks(lines, f_lines, say)
     look_of_face = look_of_line[polygon]
     uv_faces, uv = _move(uv_faces, uv, found, look_of_face)
     made = [look_of(material, colours is not None) for material in found]
     return ParsedMesh(vertices, faces, colours, uv if uv_faces is not None else None, uv_faces, made, look_of_face)
+
+
+def read_polygons(path: Path) -> Polygons:
+    """Read the polygons of an OBJ file, which are not divided into triangles.
+
+    Raises:
+        MeshError: a line cannot be read, or names what does not exist.
+    """
+    lines = _lines(path)
+    return _with_polygons(lines, _vertex_rows(lines), True)[1]
+
+
+def read_vertices(path: Path) -> np.ndarray:
+    """Read the vertices of an OBJ file alone, float64 [V,3].
+
+    Raises:
+        MeshError: a line of a vertex cannot be read.
+    """
+    return _vertex_rows(_lines(path))[:, :3]
+
+
+def _vertex_rows(lines: _Lines) -> np.ndarray:
+    """Coordinates of vertices and what stands behind them, [V,3 or more]."""
+    return _numbers(lines, lines.beginning(b"v"), 1, (3, 4, 6, 7), "a vertex", "3 (x y z) or 6 (with a color)")
+
+
+def _with_polygons(lines: _Lines, rows: np.ndarray, with_uv: bool) -> tuple[np.ndarray, Polygons]:
+    """The lines of polygons, and the polygons; without texture coordinates their indices stay unchecked."""
+    v_lines, vt_lines, f_lines = (lines.beginning(word) for word in (b"v", b"vt", b"f"))
+    uv = _numbers(lines, vt_lines, 2, (1, 2, 3), "a texture coordinate", "2")[:, :2] if with_uv else np.zeros((0, 2))
+    counts, corners = _polygons(lines, f_lines)
+    line_of_corner = np.repeat(f_lines, counts)
+    wanted = [(v_lines, "vertex")] + [(vt_lines, "texture coordinate")] * with_uv
+    for column, (known, what) in enumerate(wanted):
+        before = np.searchsorted(known, f_lines)
+        _resolve(lines, corners[:, column], before, counts, line_of_corner, len(known), what)
+    return f_lines, Polygons(rows[:, :3], uv, counts, corners)
 
 
 def _lines(path: Path) -> _Lines:
@@ -128,7 +178,7 @@ def _lines(path: Path) -> _Lines:
         array = np.frombuffer(re.sub(rb"(?m)^[ \t]+", b"", data), np.uint8)
         ends = np.flatnonzero(array == 10)
         starts = np.concatenate([[0], ends[:-1] + 1])
-    return _Lines(path, array, starts, ends)
+    return _Lines(path, array, starts, ends, array[starts])
 
 
 def _numbers(
@@ -310,7 +360,7 @@ def _resolve(
     index: np.ndarray,
     before: np.ndarray,
     counts: np.ndarray,
-    corner_line: np.ndarray,
+    line_of_corner: np.ndarray,
     known: int,
     what: str,
 ) -> None:
@@ -325,12 +375,12 @@ def _resolve(
         wrong = np.flatnonzero(relative & (index < 1))
         if len(wrong):
             raise MeshError(
-                f"{lines.path}: line {corner_line[wrong[0]] + 1}: a face counts back to a {what} before the first one; "
-                "export it again"
+                f"{lines.path}: line {line_of_corner[wrong[0]] + 1}: a face counts back to a {what} "
+                "before the first one; export it again"
             )
     index -= 1
     if len(index) and index.max() >= known:
-        line = corner_line[np.flatnonzero(index >= known)[0]] + 1
+        line = line_of_corner[np.flatnonzero(index >= known)[0]] + 1
         raise MeshError(
             f"{lines.path}: line {line}: a face names {what} {index.max() + 1}, and there are {known}; export it again"
         )
@@ -345,13 +395,13 @@ def _colors(rows: np.ndarray) -> np.ndarray | None:
     return colors
 
 
-def _looks(lines: _Lines, first: np.ndarray, f_lines: np.ndarray, say: Say) -> tuple[list[Material], np.ndarray]:
+def _looks(lines: _Lines, f_lines: np.ndarray, say: Say) -> tuple[list[Material], np.ndarray]:
     """The materials that polygons use, and for each line of a polygon an index into them, -1 for none."""
     none = np.full(len(f_lines), -1)
 
     def words(word: bytes) -> tuple[np.ndarray, list[bytes]]:
         found, texts = [], []
-        for line in np.flatnonzero(first == word[0]):
+        for line in np.flatnonzero(lines.first == word[0]):
             text = lines.data[lines.starts[line] : lines.ends[line]].tobytes().split(None, 1)
             if text[0] == word:
                 found.append(line)
