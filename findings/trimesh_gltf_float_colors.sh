@@ -6,9 +6,8 @@
 # Source:   glTF 2.0, 3.7.2.1: COLOR_n is float or normalized unsigned bytes or shorts, VEC3 or VEC4; all attribute
 #           accessors of a primitive have the same count. With a material, trimesh keeps the floats as
 #           `visual.vertex_attributes["color"]`, and its exporter casts them to bytes without the factor 255.
-# What we do: handled: our reader (facerender/meshes.py, _appearance) takes the floats from that attribute and we
-#           never export through trimesh. Users: make the attribute RGBA bytes, uint8 [n,4], before
-#           `export`, or edit GLBs with another tool.
+# What we do: handled: our reader (facerender/meshes/gltf.py) takes the floats, and we never export through trimesh.
+#           Users: make the attribute RGBA bytes, uint8 [n,4], before `export`, or edit GLBs with another tool.
 set -euo pipefail
 T=$(mktemp -d)
 trap 'rm -rf "$T"' EXIT
