@@ -214,7 +214,7 @@ def run(options: Namespace) -> int:
                     worker, clip, names[clip], writer, options.every, options.smooth, options.person
                 )
             except (InputError, OSError) as error:
-                print_problem(error if str(clip) in str(error) else f"{clip}: {error}")
+                print_problem(error, clip)
                 failures += 1
     if writer.count:
         print(f"{writer.count} files in {options.output}")

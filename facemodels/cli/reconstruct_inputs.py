@@ -39,55 +39,63 @@ def sort_inputs(words: list[str]) -> Inputs:
 
     In folders, files that earlier runs have written are passed over.
     """
-    photos: list[Path] = []
-    clips: list[Clip] = []
-    problems, notes = [], []
+    found = Inputs([], [], [], [])
     for word in words:
         path = Path(word)
         if word == "webcam" or word.startswith("webcam:") and word[7:].isdigit():
-            clips.append(word)
+            found.clips.append(word)
         elif not word:  # Path("") is the current folder
-            problems.append("an input is empty, perhaps a variable of the shell that is not set")
+            found.problems.append("an input is empty, perhaps a variable of the shell that is not set")
         elif path.is_dir():
-            entries = [f for f in sorted(path.rglob("*")) if not f.name.startswith(".")]
-            odd = [f"{f.relative_to(path).as_posix()} ({what})" for f in entries if (what := _unread(f))]
-            files = [f for f in entries if f.is_file()]
-            known = {folder: earlier_results(folder) for folder in {f.parent for f in files}}
-            results = {f for f in files if is_result(f, known[f.parent])}
-            shown = sum(f.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES) for f in results)
-            if shown:
-                notes.append(f"{path}: {shown} pictures or videos that earlier runs wrote there are passed over")
-            files = [f for f in files if f not in results]
-            videos = {f: None for f in files if is_video(f)}
-            pictures = {f: None for f in files if f.suffix.lower() in PICTURE_SUFFIXES and f not in videos}
-            photos += pictures
-            clips += videos
-            named = {f.with_suffix("") for f in pictures}  # landmarks lie beside their pictures
-            others = odd + [
-                f.relative_to(path).as_posix()
-                for f in files
-                if f not in pictures
-                and f not in videos
-                and not (f.suffix.lower() in LANDMARK_SUFFIXES and f.with_suffix("") in named)
-            ]
-            if not pictures and not videos:
-                held = f"; it holds {_first(others)}" if others else ""
-                problems.append(f"{path}: a folder without pictures (.jpg, .png, ...) or videos (.mp4, ...){held}")
-            elif others:
-                notes.append(f"{path}: passed over: {_first(others)}")
+            _search(path, found)
         elif what := _unread(path):
-            problems.append(f"{path}: expected a file or folder, found {what}")
+            found.problems.append(f"{path}: expected a file or folder, found {what}")
         elif not path.is_file():
-            problems.append(str(no_such_file(word, "file or folder")))
+            found.problems.append(str(no_such_file(word, "file or folder")))
         elif is_video(path):
-            clips.append(path)
+            found.clips.append(path)
         else:
-            photos.append(path)
-    return Inputs(list(dict.fromkeys(photos)), list(dict.fromkeys(clips)), problems, notes)
+            found.photos.append(path)
+    return found._replace(photos=list(dict.fromkeys(found.photos)), clips=list(dict.fromkeys(found.clips)))
+
+
+def _search(folder: Path, found: Inputs) -> None:
+    """Add what is in a folder, and the folders in it, to the inputs that were found."""
+    entries = [f for f in sorted(folder.rglob("*")) if not f.name.startswith(".")]
+    others = [f"{f.relative_to(folder).as_posix()} ({what})" for f in entries if (what := _unread(f))]
+    files = [f for f in entries if f.is_file()]
+    known = {parent: earlier_results(parent) for parent in {f.parent for f in files}}
+    results = {f for f in files if is_result(f, known[f.parent])}
+    shown = sum(f.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES) for f in results)
+    if shown:
+        found.notes.append(f"{folder}: {shown} pictures or videos that earlier runs wrote there are passed over")
+    videos, pictures, rest = [], [], []
+    for file in files:
+        if file in results:
+            continue
+        if is_video(file):
+            videos.append(file)
+        elif file.suffix.lower() in PICTURE_SUFFIXES:
+            pictures.append(file)
+        else:
+            rest.append(file)
+    named = {f.with_suffix("") for f in pictures}  # landmarks lie beside their pictures
+    others += [
+        f.relative_to(folder).as_posix()
+        for f in rest
+        if f.suffix.lower() not in LANDMARK_SUFFIXES or f.with_suffix("") not in named
+    ]
+    found.photos.extend(pictures)
+    found.clips.extend(videos)
+    if not pictures and not videos:
+        held = f"; it holds {_first(others)}" if others else ""
+        found.problems.append(f"{folder}: a folder without pictures (.jpg, .png, ...) or videos (.mp4, ...){held}")
+    elif others:
+        found.notes.append(f"{folder}: passed over: {_first(others)}")
 
 
 def _unread(path: Path) -> str | None:
-    """What an entry of a folder is that is neither a file nor a folder that is searched; None for these."""
+    """What a path is that is neither a file nor a folder that can be searched, for messages; None for these."""
     if path.is_symlink() and not path.exists():
         return "a broken link"
     if path.is_dir():

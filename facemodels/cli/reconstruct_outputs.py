@@ -124,9 +124,16 @@ class OutputWriter:
         return FILES[word](Output(self.folder / name, faces, frames, texture, self.model, times))
 
 
-def print_problem(message: object) -> None:
-    """Print an error without disturbing progress bars; the other inputs are still done."""
-    tqdm.write(f"facemodels reconstruct: {message}", file=sys.stderr)
+def print_problem(message: object, about: Path | str | None = None) -> None:
+    """Print an error without disturbing progress bars; the other inputs are still done.
+
+    Args:
+        message: A sentence, or the error.
+        about: The input that it is about, which is put before it where it does not name it.
+    """
+    text = str(message)
+    text = text if about is None or str(about) in text else f"{about}: {text}"
+    tqdm.write(f"facemodels reconstruct: {text}", file=sys.stderr)
 
 
 def path_list(paths: list[Path]) -> str:

@@ -91,7 +91,7 @@ def _reconstruct_group(
             boxes[photo] = None if given is None else [scaled_box(box, 1 / reduction) for box in given]
         except InputError as error:
             print_problem(error)
-    images = {photo: pictures[photo].image for photo in landmarks}
+    images = {photo: pictures[photo].image for photo in boxes}
     failures = len(pictures) - len(images)
     if not images:
         return failures
@@ -109,7 +109,6 @@ def _reconstruct_group(
         file = known.landmark_file(photo) if landmarks[photo] is not None else file
         print_problem(f"{photo}: {error}" + (f" ({file})" if file is not None else ""))
         return failures + 1
-    doubtful: set[Path] = set()
     for (photo, image), faces in zip(images.items(), found):
         if not faces and boxes[photo] == [] and landmarks[photo] is None:
             print_problem(
@@ -127,17 +126,17 @@ def _reconstruct_group(
         try:
             paths = writer.write_photo(names[photo], image, faces, pictures[photo].reduction)
         except (InputError, OSError, UnicodeError) as error:
-            print_problem(error if str(photo) in str(error) else f"{photo}: {error}")
+            print_problem(error, photo)
             failures += 1
             continue
-        for face, marks in zip(faces, landmarks[photo] or ()):
-            if doubt := landmark_doubt(face, marks):
-                print_problem(f"{photo}: is done, but {doubt} ({known.landmark_file(photo)})")
-                doubtful.add(photo)
+        doubts = [doubt for pair in zip(faces, landmarks[photo] or ()) if (doubt := landmark_doubt(*pair))]
+        for doubt in doubts:
+            print_problem(f"{photo}: is done, but {doubt} ({known.landmark_file(photo)})")
+        failures += bool(doubts)
         now = time.perf_counter()
         tqdm.write(f"{photo}: {_describe(faces)}; {now - start:.2f} s -> {path_list(paths)}{_note(pictures[photo])}")
         start = now
-    return failures + len(doubtful)
+    return failures
 
 
 def _note(picture: Picture) -> str:

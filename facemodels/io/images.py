@@ -212,9 +212,7 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
         return _load_numbers(stream, name, length, largest)
     with _open(stream, name, length) as opened:
         width, height = opened.size
-        reduction = 1
-        while width * height > largest * reduction**2:
-            reduction += 1
+        reduction = _reduction(width * height, largest)
         if opened.format in ("JPEG", "MPO") and reduction > 1:
             reduction = next(k for k in (2, 4, 8) if k >= min(reduction, 8))
             opened.draft(None, (-(-width // reduction), -(-height // reduction)))
@@ -231,6 +229,14 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
             )
         ImageOps.exif_transpose(image, in_place=True)  # in place: large pictures are not held twice
         return Picture(to_rgb(image, profile), reduction)
+
+
+def _reduction(pixels: int, largest: int) -> int:
+    """How many pixels, across, become one, so that there are not more than the largest number."""
+    reduction = 1
+    while pixels > largest * reduction**2:
+        reduction += 1
+    return reduction
 
 
 @contextmanager
@@ -268,9 +274,7 @@ def _load_numbers(stream: BinaryIO, name: str, length: int, largest: int) -> Pic
     if colors < values.shape[2]:
         opacity = _scaled(values[..., colors:])[..., :1].astype(np.uint16)
         pixels = ((pixels * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
-    reduction = 1
-    while pixels.shape[0] * pixels.shape[1] > largest * reduction**2:
-        reduction += 1
+    reduction = _reduction(pixels.shape[0] * pixels.shape[1], largest)
     image = Image.fromarray(pixels).reduce(reduction) if reduction > 1 else Image.fromarray(pixels)
     if orientation > 1:
         image.getexif()[0x0112] = orientation
