@@ -143,25 +143,9 @@ def _line(rng: random.Random, content: bytearray, samples: list[Path]) -> bytear
 
 
 _WORDS = (
-    *(b"nan", b"-inf", b"1e999", b"1e-999", b"-1", b"0", b"1", b"-0.0", b"4294967296", b"9" * 400, b"0x10", b"1_000"),
-    *(
-        b"true",
-        b"null",
-        b"None",
-        b"x",
-        b"",
-        b" ",
-        b",",
-        b";",
-        b"#",
-        b"{}",
-        b"[]",
-        b'"',
-        b"\xc3\xa9",
-        b"\xd9\xa3",
-        b"\\",
-    ),
-)
+    b"nan", b"-inf", b"1e999", b"1e-999", b"-1", b"0", b"1", b"-0.0", b"4294967296", b"9" * 400, b"0x10", b"1_000",
+    b"true", b"null", b"None", b"x", b"", b" ", b",", b";", b"#", b"{}", b"[]", b'"', b"\xc3\xa9", b"\xd9\xa3", b"\\",
+)  # fmt: skip
 TEXT_WAYS: tuple[Callable[[random.Random, bytearray, list[Path]], bytearray], ...] = (
     _word, _word, _word, _character, _line, _cut, _remove,
 )  # fmt: skip
@@ -194,7 +178,8 @@ def _memory(what: str) -> int:
 def work(kind: str, seed: int, samples: list[Path], pipe: Connection) -> None:
     """Run the cases whose numbers come through the pipe, and send back what was wrong with each."""
     os.nice(19)
-    gettext.find = functools.cache(gettext.find)  # type: ignore[assignment] # argparse looks for translations of each word
+    # argparse looks for translations of each word
+    gettext.find = functools.cache(gettext.find)  # type: ignore[assignment]
     command = KINDS[kind].command()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import fuzz_data, fuzz_meshes, fuzz_training
-
-Run = Callable[[Path, Path], int]  # (the file, a folder for results) -> exit code
+from benchmarks.fuzz_data import Run
 
 
 class Kind(NamedTuple):
@@ -178,7 +177,8 @@ def _keep_method() -> None:
     def predict(images: torch.Tensor) -> FaceParameters:
         return predicted.select(torch.zeros(len(images), dtype=torch.long))
 
-    worker.method.reconstruct = predict  # type: ignore[method-assign,assignment] # the network would take half of the time
+    # The network would take half of the time.
+    worker.method.reconstruct = predict  # type: ignore[method-assign,assignment]
     reconstruct.Reconstructor = lambda *_: worker  # type: ignore[misc,assignment]
 
     def find(image: np.ndarray, *_: object, **__: object) -> list[Detection]:
