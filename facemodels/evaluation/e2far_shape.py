@@ -106,7 +106,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         row=[results["rmse_mm"], results["rmse_std_mm"]],
         ranked_by="RMSE mm",
         notes=[
-            *check.notes(),
+            *check.finish(),
             "Rigid alignment by landmarks, then by closest points; no scale. The paper's own values, on FRGC v2, "
             "BU-3DFE and UHDB31, are not known here.",
         ],

@@ -132,7 +132,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         ranked_by="mean mm",
         published=PUBLISHED,
         notes=[
-            *check.notes(),
+            *check.finish(),
             "Landmarks, then closest points with isotropic scale; distances from the registered mesh to the predicted "
             "surface.",
             "The published numbers are of 9 people that are not named, on a denser topology: comparable in kind, not "

@@ -16,7 +16,7 @@ cropped scan vertices from the predicted mesh, with its expression, in percent o
 the eyes in 3D.
 """
 
-import sys
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,7 +185,7 @@ def _run_rmse(method: FaceMethod, subjects: list[Path], keep_going: bool) -> Rep
         of_people = [np.mean(by_video[video]) for by_video in errors.values() if by_video.get(video)]
         results[f"{video.lower().replace('-', '_')}_rmse_mm"] = float(np.mean(of_people))
     notes = [
-        *check.notes(),
+        *check.finish(),
         f"{FRAMES} frames of each video, evenly spread; the error is averaged over a person's frames, then over people;"
         " the deviation is over people.",
         "The predicted mesh is neutral, as the scans are. Distances from scan vertices to the prediction. The forehead "
@@ -222,7 +222,7 @@ def _run_nme(method: FaceMethod, subjects: list[Path], keep_going: bool) -> Repo
     for subject in progress(subjects, "people"):
         path, points, marks = _read_subject(subject, (NOSE_TIP, RIGHT_EYE_OUTER, LEFT_EYE_OUTER))
         try:
-            mesh = load_mesh(path, lambda note: print(f"facemodels evaluate: {note}", file=sys.stderr))
+            mesh = load_mesh(path, lambda note: warnings.warn(note, stacklevel=2))
         except MeshError as error:
             raise InputError(str(error)) from None
         tip = marks[NOSE_TIP] - torch.tensor(mesh.origin, dtype=marks.dtype)
@@ -255,7 +255,7 @@ def _run_nme(method: FaceMethod, subjects: list[Path], keep_going: bool) -> Repo
         ranked_by="NME %",
         published=PUBLISHED["nme"],
         notes=[
-            *check.notes(),
+            *check.finish(),
             "Renderings at pitch -15, 20, 25 (down where positive) and yaw -80, -40, 0, 40, 80 degrees, orthographic, "
             "with the light in the texture, on a gray background.",
             "The predicted mesh has its predicted expression. Distances from scan vertices within 95 mm of the tip of "

@@ -174,7 +174,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
         ranked_by="all mm",
         published=PUBLISHED,
         notes=[
-            *check.notes(),
+            *check.finish(),
             "The predicted mesh has its predicted expression, as the pictures have. Scale is aligned by seven "
             "keypoints; the alignment of the regions is rigid.",
             "The mesh's keypoints are its 68 landmarks and four points found from them (--keypoints reads others)."

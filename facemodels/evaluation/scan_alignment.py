@@ -114,7 +114,7 @@ class LandmarkCheck:
 
     Aligned by such landmarks, a face comes to lie anywhere, and its errors look like those of a bad prediction. The
     first misfit warns; where the first five are all misfits, or all where there are fewer, the evaluation ends with an
-    error; `notes` counts all, for the report.
+    error; `finish` counts all, for the report.
 
     Args:
         numbers: Which of the 68 landmarks are picked on the scans, in their order there; those of the contour are left
@@ -158,31 +158,36 @@ class LandmarkCheck:
         self._misfits += 1
         kind, complaint = found
         if self._misfits == self._added == STOP_AFTER:
-            self._stop(f"{files[kind]}: {complaint}", f"the first {STOP_AFTER} predictions fits its scan")
+            self._refuse(f"{files[kind]}: {complaint}", f"the first {STOP_AFTER} predictions fits its scan")
         if not any(self._complaints.values()):
             warnings.warn(f"{files[kind]}: {complaint}", stacklevel=3)
         self._complaints[kind].setdefault(files[kind], complaint)
         return False
 
-    def notes(self) -> list[str]:
-        """Notes for the report where landmarks did not fit; empty where all did.
+    def finish(self) -> list[str]:
+        """End the check, after the last prediction.
+
+        Returns:
+            Notes for the report where landmarks did not fit; empty where all did.
 
         Raises:
             InputError: None of fewer than `STOP_AFTER` fits, and the check does not keep going.
         """
-        notes = []
+        first = {
+            kind: next(f"{name}: {complaint}" for name, complaint in complaints.items())
+            for kind, complaints in self._complaints.items()
+            if complaints
+        }
         if self._misfits == self._added > 0:
-            first = next(f"{name}: {text}" for kind in self._complaints.values() for name, text in kind.items())
-            self._stop(first, "the predictions fits its scan")
-        for kind, complaints in self._complaints.items():
-            for name, complaint in list(complaints.items())[:1]:
-                checked = len(self._checked[kind])
-                notes.append(
-                    f"Landmarks of {len(complaints)} of {checked} {kind} do not fit; the first, {name}: {complaint}"
-                )
-        return notes
+            self._refuse(next(iter(first.values())), "the predictions fits its scan")
+        return [
+            f"Landmarks of {len(self._complaints[kind])} of {len(self._checked[kind])} {kind} do not fit; the first, "
+            f"{complaint}"
+            for kind, complaint in first.items()
+        ]
 
-    def _stop(self, complaint: str, which: str) -> None:
+    def _refuse(self, complaint: str, which: str) -> None:
+        """Stop the evaluation, unless it should keep going."""
         if not self.keep_going:
             raise InputError(
                 f"{complaint}. None of {which}, so the numbers would mean nothing; to compute them all the same, give "
@@ -265,8 +270,9 @@ def align_closest_points(
     """
     placement = start
     if not fits:
-        placement, hopeless = _descend(points[:: math.ceil(len(points) / COARSE)], surface, placement, scale, False)
-        if hopeless:
+        few = points[:: math.ceil(len(points) / COARSE)]
+        placement, distance = _descend(few, surface, placement, scale, HOPELESS_AFTER)
+        if distance > HOPELESS:
             return placement
     for every in sorted({math.ceil(len(points) / THINNED), 1}, reverse=True):
         placement, _ = _descend(points[::every], surface, placement, scale)
@@ -274,9 +280,9 @@ def align_closest_points(
 
 
 def _descend(
-    points: Tensor, surface: Surface, now: Similarity, scale: bool, patient: bool = True
-) -> tuple[Similarity, bool]:
-    """The placement of least squares near a start, and whether it was given up, as only the impatient do."""
+    points: Tensor, surface: Surface, now: Similarity, scale: bool, iterations: int = ITERATIONS
+) -> tuple[Similarity, float]:
+    """The placement of least squares near a start, and the root mean square of the distances relative to the extent."""
     center, free = points.mean(0), slice(0 if scale else 1, 7)
     extent = float((points - center).norm(dim=1).max())
     axes = torch.eye(3, dtype=points.dtype)
@@ -301,9 +307,7 @@ def _descend(
 
     cost, gradient, matrix, motion = linearized(now)
     damping = 1e-6
-    for iteration in range(ITERATIONS):
-        if not patient and iteration >= HOPELESS_AFTER and float((cost / len(points)).sqrt()) > HOPELESS * extent:
-            return now, True
+    for _ in range(iterations):
         step = torch.zeros(7, dtype=points.dtype)
         step[free] = -torch.linalg.solve(matrix + damping * motion, gradient)
         size, turn = step[0].clamp(-0.5, 0.5).exp(), axis_angle_rotation(step[1:4])
@@ -319,7 +323,7 @@ def _descend(
             damping, done = 10 * damping, False
         if done or moved < TOLERANCE * extent:
             break
-    return now, False
+    return now, float((cost / len(points)).sqrt()) / extent
 
 
 def _derivatives(arms: Tensor, directions: Tensor) -> Tensor:

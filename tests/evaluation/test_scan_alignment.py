@@ -174,7 +174,7 @@ def test_landmarks_in_another_order_or_unit_warn_once_and_are_noted(change, word
         for name in ("bad.pp", "bad.pp", "worse.pp"):
             check.add(name, surface, change(FACE + noise))
     check.add("good.pp", surface, FACE + noise)
-    (note,) = check.notes()
+    (note,) = check.finish()
     assert len(caught) == 1 and note.startswith("Landmarks of 2 of 3 scans do not fit; the first, bad.pp: ")
 
 
@@ -185,10 +185,10 @@ def test_landmarks_of_other_people_with_noise_do_not_warn():
     for k in range(50):
         stretched = FACE * (1 + 0.1 * torch.randn(3, generator=random, dtype=torch.float64))
         check.add(k, surface, stretched + 3 * torch.randn(7, 3, generator=random, dtype=torch.float64) / 3**0.5)
-    assert check.notes() == []
+    assert check.finish() == []
     surface, check = faces_and_check(millimeters=False)
     check.add("meters.obj", surface, FACE / 1000)
-    assert check.notes() == []
+    assert check.finish() == []
 
 
 def test_check_of_all_landmarks_leaves_out_the_contour_and_those_that_are_unknown():
@@ -198,7 +198,7 @@ def test_check_of_all_landmarks_leaves_out_the_contour_and_those_that_are_unknow
     some = marks.clone()
     some[:17], some[20], some[40] = 1e3, torch.nan, torch.nan
     check.add("a.txt", triangle, some)
-    assert check.notes() == []
+    assert check.finish() == []
     with pytest.warns(UserWarning, match="a.txt: .*the 68 landmarks of iBUG"):
         check.add("a.txt", triangle, marks[list(mirror_order(68))])
 
@@ -240,7 +240,7 @@ def test_evaluation_stops_where_the_first_five_predictions_are_misfits_unless_to
     with pytest.warns(UserWarning):
         for k in range(9):
             going.add(f"{k}.pp", surface, FACE.flip(0))
-    assert going.notes()[0].startswith("Landmarks of 9 of 9 scans")
+    assert going.finish()[0].startswith("Landmarks of 9 of 9 scans")
     mixed = LandmarkCheck(SEVEN)
     mixed.add("good.pp", surface, FACE)
     with pytest.warns(UserWarning):
