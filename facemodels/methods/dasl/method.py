@@ -204,9 +204,7 @@ class DASL(FaceMethod):
     def prepare_data(self) -> None:
         """Read photographs, render what is cached. `held_out` photographs are for validation, the same in every run."""
         c = self.config
-        if self.wild is None or c.labelled == "synthetic":  # otherwise `initialize` has read them
-            # First: what is wrong with files should not be found after minutes of rendering.
-            self._read_wild()
+        self._read_wild()  # first: what is wrong with files should not be found after minutes of rendering
         if c.labelled != "synthetic":
             self._read_labelled()
         elif c.cache:
@@ -216,12 +214,12 @@ class DASL(FaceMethod):
 
     def _read_wild(self) -> None:
         c = self.config
-        if c.wild == "synthetic":
+        if c.wild == "synthetic" or self.wild is not None:
             return
         # Cheap checks of the other files, before thousands of photographs are read.
         if c.teacher:
             check_teacher_labels(c.teacher)
-        if c.labelled != "synthetic" and self.labelled is None:
+        if c.labelled != "synthetic":
             LP300W(c.labelled)
         faces = photographs(Path(c.wild), c.kept or None)
         if len(faces) < FEWEST:
