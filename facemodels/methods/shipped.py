@@ -53,15 +53,12 @@ def method_folder(checkpoint: str | Path | None) -> tuple[Path, str]:
     checkpoint = default_weights() if checkpoint is None else checkpoint
     folder = WEIGHTS_FOLDER / checkpoint if str(checkpoint) in shipped else Path(checkpoint)
     if not (folder / "weights.safetensors").is_file() or not (folder / "config.json").is_file():
-        inside = checkpoints_of_run(folder)
-        if inside:
-            hint = f"; the last checkpoint in it is {inside[-1]}"
-        elif folder.exists():
-            hint = ""
-        else:
+        if not folder.exists():
             raise InputError(
                 f"{folder}: there is no such folder of a checkpoint, and it is not the name of shipped weights "
                 f"({', '.join(shipped) or 'there are none'})"
             )
+        inside = checkpoints_of_run(folder)
+        hint = f"; the last checkpoint in it is {inside[-1]}" if inside else ""
         raise InputError(f"{folder}: {NO_CHECKPOINT}{hint}")
     return folder, method_name(folder)
