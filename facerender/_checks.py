@@ -18,6 +18,8 @@ ATTRIBUTE = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 HALF = (torch.float16, torch.bfloat16)
 # Checks face indices on CUDA too, which waits for the device.
 CHECK_CUDA_INDICES = os.environ.get("FACERENDER_CHECKS", "0") == "1"
+_MOST_SHOWN = 6  # items of a container in a message
+_LONGEST = 80  # characters of a value in a message
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,10 +43,6 @@ def describe(value: object) -> str:
         shown = _brief(value)
         return shown if shown.startswith(type(value).__name__) else f"{type(value).__name__} {_cut(shown)}"
     return f"{type(value).__name__} {_cut(repr(value))}"
-
-
-_MOST_SHOWN = 6  # items of a container that are shown
-_LONGEST = 80  # characters of a value
 
 
 def brief(value: object) -> str:

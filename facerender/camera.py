@@ -163,10 +163,8 @@ def weak_perspective(
         Clip positions [N,V,4], with w = 1.
     """
     sizes = check_tensor("vertices", vertices, ("N", "V", 3), GEOMETRY)
-    if not isinstance(translation, Tensor) or translation.shape[-1:] != (3,):
-        check_tensor("translation", translation, ("N|1", 2), GEOMETRY, sizes)
-    else:
-        check_tensor("translation", translation, ("N|1", 3), GEOMETRY, sizes)
+    columns = 3 if isinstance(translation, Tensor) and translation.shape[-1:] == (3,) else 2
+    check_tensor("translation", translation, ("N|1", columns), GEOMETRY, sizes)
     height, width = check_size(size)
     p = transform(vertices, rotation, None, scale)
     x = (p[..., 0] + translation[:, None, 0]) * (2 / width) - 1
