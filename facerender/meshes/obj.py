@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._checks import brief_repr
 from .mtl import Material, look_of, read_mtl
 from .parsed import MeshError, ParsedMesh, Say, fan, linear_colors
 from .text import decoded, find_file, is_number, parse_numbers, shown
@@ -76,6 +77,7 @@ class _Lines(NamedTuple):
         return pieces
 
 
+@brief_repr
 class Polygons(NamedTuple):
     """The polygons of a file, as they stand there.
 
