@@ -248,12 +248,12 @@ class DASL(FaceMethod):
     def data_notes(self) -> list[str]:
         """Return how many of the landmarks of photographs are compared."""
         c = self.config
-        if not isinstance(self.wild, Shuffled) or self.held is None or not {"l2d", "cycle"} & {*c.schemes}:
+        comparing = [scheme for scheme in ("l2d", "cycle") if scheme in c.schemes]
+        if self.held is None or not comparing:
             return []
         assert self.held.landmarks is not None
         count = 68 if c.teacher else self.held.landmarks.shape[1]
-        names = " and ".join(s for s in ("l2d", "cycle") if s in c.schemes)
-        begins = f"{names} {'compare' if ' ' in names else 'compares'}"
+        begins = f"{' and '.join(comparing)} {'compare' if len(comparing) > 1 else 'compares'}"
         if not c.extra:
             return [
                 f"{begins} 18 of the {count} landmarks of each picture, without "
