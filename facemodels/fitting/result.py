@@ -54,7 +54,10 @@ class Fit:
         return model(self.identity, self.expression, self.albedo, self.joints)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The numbers of the fit as float32 arrays by name: what `facemodels fit` writes and `transfer` reads."""
+        """The numbers of the fit as arrays by name: what `facemodels fit` writes and `transfer` reads.
+
+        They are float32; where a mesh lies far from its origin, its translation and landmarks are float64.
+        """
         names = ("identity", "expression", "albedo", "joints", "light", "landmarks")
         found: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.camera is not None:
