@@ -53,6 +53,6 @@ def arkit_curves(model: MorphableModel, expression: Tensor) -> Tensor:
     if weights is None:
         raise InputError(
             f"the expressions of the model {model.name} are not ARKit's; --model builtin carries faces over to the "
-            "built-in model, which has them, and facemodels transfer coefficients"
+            "built-in model, which has them, and facemodels transfer does so with coefficients"
         )
     return (expression.to(weights) @ weights.T).clamp(0, 1)

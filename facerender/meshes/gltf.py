@@ -52,6 +52,50 @@ def read_gltf(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     return scene.mesh()
 
 
+class _Attributes:
+    """The attributes of a primitive, with its morph targets at their weights.
+
+    Args:
+        file: the file.
+        primitive: the primitive.
+        weights: of its targets.
+        unpacked: attributes that were compressed, as they are stored.
+    """
+
+    def __init__(
+        self, file: Container, primitive: dict[str, Any], weights: list[float], unpacked: dict[str, np.ndarray]
+    ) -> None:
+        self.file, self.weights, self.unpacked = file, weights, unpacked
+        self.index: dict[str, Any] = primitive["attributes"]
+        self.targets: list[dict[str, Any]] = primitive.get("targets", [])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.index
+
+    def read(self, name: str) -> np.ndarray:
+        """An attribute's values without morph targets."""
+        return self.file.numbers(self.index[name], self.unpacked.get(name))
+
+    def unit(self, name: str) -> np.ndarray:
+        """The same of values that cannot but be normalized, also where the accessor does not say so."""
+        accessor, values = self.file.item("accessors", self.index[name]), self.read(name)
+        if accessor.get("normalized") is True or accessor["componentType"] == 5126:
+            return values
+        return values / {5121: 255.0, 5123: 65535.0}.get(accessor["componentType"], 1.0)
+
+    def morphed(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Values of an attribute, moved by the morph targets."""
+        for target, weight in zip(self.targets, self.weights):
+            if weight and name in target:
+                offsets = self.file.numbers(target[name])
+                if len(offsets) != len(values) or offsets.shape[1] < min(values.shape[1], 3):
+                    raise MeshError(
+                        f"{self.file.path}: a morph target does not fit its mesh; the file is damaged, export it again"
+                    )
+                values = values[:, : offsets.shape[1]] + float(weight) * offsets[:, : values.shape[1]]
+        return values
+
+
 class _Scene:
     """Collects primitives."""
 
@@ -118,61 +162,52 @@ class _Scene:
     def _add_primitive(
         self, primitive: dict[str, Any], mode: int, matrix: np.ndarray, weights: list[float], bones: np.ndarray | None
     ) -> None:
-        file, attributes = self.file, primitive["attributes"]
-        if "POSITION" not in attributes:
+        if "POSITION" not in primitive["attributes"]:
             return
-        packed, triangles = self._unpacked(primitive)
-
-        def read(name: str) -> np.ndarray:
-            return file.numbers(attributes[name], packed.get(name))
-
-        def morphed(name: str, values: np.ndarray) -> np.ndarray:
-            for target, weight in zip(primitive.get("targets", []), weights):
-                if weight and name in target:
-                    offsets = file.numbers(target[name])
-                    if len(offsets) != len(values) or offsets.shape[1] < min(values.shape[1], 3):
-                        raise MeshError(
-                            f"{file.path}: a morph target does not fit its mesh; the file is damaged, export it again"
-                        )
-                    values = values[:, : offsets.shape[1]] + float(weight) * offsets[:, : values.shape[1]]
-            return values
-
-        vertices = morphed("POSITION", self._three(read("POSITION")))
+        unpacked, triangles = self._unpacked(primitive)
+        attributes = _Attributes(self.file, primitive, weights, unpacked)
+        vertices = attributes.morphed("POSITION", self._three(attributes.read("POSITION")))
         count = len(vertices)
         if triangles is None:
             if "indices" in primitive:
-                index = file.raw(primitive["indices"])[:, 0].astype(np.int64)
+                index = self.file.raw(primitive["indices"])[:, 0].astype(np.int64)
             else:
                 index = np.arange(count)
             triangles = _triangles(index, mode)
         self._count(count + len(triangles))
         if bones is not None and "JOINTS_0" in attributes and "WEIGHTS_0" in attributes:
-            vertices = self._skinned(vertices, attributes, read, bones)
+            vertices = self._skinned(vertices, attributes, bones)
         else:
             vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
             if np.linalg.det(matrix[:3, :3]) < 0:
                 triangles = triangles[:, ::-1]
+        look, colours, uv = self._appearance(primitive, attributes, count)
+        self.looks.append(look)
+        self.parts.append(ParsedMesh(vertices, triangles, colours, uv))
+
+    def _appearance(
+        self, primitive: dict[str, Any], attributes: _Attributes, count: int
+    ) -> tuple[Look, np.ndarray | None, np.ndarray | None]:
+        """The look of a primitive, and the colors and texture coordinates of its vertices."""
         look, transform, coordinates = Look(), None, ""
         if self.with_looks and "material" in primitive:
             look, transform, coordinates = self._material(primitive["material"])
-        colours = None
+        colours = uv = None
         if "COLOR_0" in attributes:
-            colours = self._vertex_colors(morphed("COLOR_0", self._unit(read("COLOR_0"), attributes["COLOR_0"])), count)
+            colours = self._vertex_colors(attributes.morphed("COLOR_0", attributes.unit("COLOR_0")), count)
             if look.color is not None:
                 colours = colours * np.array(look.color, np.float32)
             look = look._replace(color=None)
-        uv = None
         if look.texture is not None and coordinates in attributes:
-            uv = morphed(coordinates, read(coordinates)[:, :2])
+            uv = attributes.morphed(coordinates, attributes.read(coordinates)[:, :2])
             if uv.shape != (count, 2):
                 raise MeshError(
-                    f"{file.path}: {coordinates} has {len(uv)} values for {count} vertices; export it again"
+                    f"{self.file.path}: {coordinates} has {len(uv)} values for {count} vertices; export it again"
                 )
             if transform is not None:
                 uv = np.concatenate([uv, np.ones((count, 1))], 1) @ transform.T
             uv = np.stack([uv[:, 0], 1 - uv[:, 1]], -1)
-        self.looks.append(look)
-        self.parts.append(ParsedMesh(vertices, triangles, colours, uv))
+        return look, colours, uv
 
     def _unpacked(self, primitive: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """What Draco has compressed: attributes as they are stored, and triangles; empty and None without."""
@@ -213,14 +248,13 @@ class _Scene:
                 "many times what the file holds; export it without instances"
             )
 
-    def _skinned(self, vertices: np.ndarray, attributes: dict[str, Any], read: Any, bones: np.ndarray) -> np.ndarray:
+    def _skinned(self, vertices: np.ndarray, attributes: _Attributes, bones: np.ndarray) -> np.ndarray:
         """Vertices moved by their joints (linear blending), four for each set of attributes."""
         found: list[np.ndarray] = []
         shares: list[np.ndarray] = []
         while f"JOINTS_{len(found)}" in attributes and f"WEIGHTS_{len(found)}" in attributes:
-            name = f"WEIGHTS_{len(found)}"
-            shares.append(self._unit(read(name), attributes[name]))
-            found.append(read(f"JOINTS_{len(found)}").astype(np.int64))
+            shares.append(attributes.unit(f"WEIGHTS_{len(found)}"))
+            found.append(attributes.read(f"JOINTS_{len(found)}").astype(np.int64))
             if not found[-1].shape == shares[-1].shape == (len(vertices), 4) or found[-1].min() < 0:
                 raise MeshError(
                     f"{self.file.path}: joints or weights do not fit the vertices; the file is damaged, export it again"
@@ -232,13 +266,6 @@ class _Scene:
             bone = bones[joints[:, k]]
             moved += weights[:, k, None] * ((bone[:, :3, :3] @ vertices[:, :, None])[..., 0] + bone[:, :3, 3])
         return moved
-
-    def _unit(self, values: np.ndarray, accessor: Any) -> np.ndarray:
-        """Values that cannot but be normalized, also where the accessor does not say so."""
-        component = self.file.item("accessors", accessor)
-        if component.get("normalized") is True or component["componentType"] == 5126:
-            return values
-        return values / {5121: 255.0, 5123: 65535.0}.get(component["componentType"], 1.0)
 
     def _vertex_colors(self, values: np.ndarray, count: int) -> np.ndarray:
         if len(values) != count or values.shape[1] not in (3, 4):

@@ -1,6 +1,7 @@
 """Reading a mesh file: `load_mesh`."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,25 +116,7 @@ def _assembled(path: Path, parsed: ParsedMesh, notes: list[str]) -> Mesh:
             uv = uv[used]
         vertices, faces = vertices[used], number[faces]
         colours = None if colours is None else colours[used]
-    low, high = vertices.min(0), vertices.max(0)
-    with np.errstate(over="ignore"):  # an infinite extent is refused below
-        origin, extent = np.zeros(3), float((high - low).max())
-    if max(abs(low).max(), abs(high).max()) > FAR * extent:
-        origin = (low + high) / 2
-        vertices = vertices - origin
-    if extent < NEAREST:
-        raise MeshError(f"{path}: a mesh of {extent:.3g} is too small to draw; scale it up")
-    largest = float(max(abs(low - origin).max(), abs(high - origin).max()))
-    if largest > FARTHEST:
-        raise MeshError(f"{path}: a coordinate of {largest:.3g} is too large to draw; scale the mesh down")
-
-    step = float(np.spacing(np.float32(max(abs(low).max(), abs(high).max()))))
-    if step * FEWEST_STEPS > extent and (parsed.vertices == parsed.vertices.astype(np.float32))[used].all():
-        notes.append(
-            f"{path}: its coordinates have steps of {step:.2g} in a mesh of {extent:.3g}, as floats far from 0 have; "
-            "export it with doubles, or nearer to 0"
-        )
-
+    vertices, origin = _centered(path, vertices, notes)
     textures, texture_of_face, tints, tint_of_face = _applied(parsed, colours, len(faces))
     source, uv_of, tint_of, index = _split(faces, uv_faces if uv is not None else None, tint_of_face, len(vertices))
     vertices = vertices if source is None else vertices[source]
@@ -159,7 +142,28 @@ def _assembled(path: Path, parsed: ParsedMesh, notes: list[str]) -> Mesh:
     )
     x, y, z = origin.tolist()
     which = None if texture_of_face is None else torch.from_numpy(texture_of_face)
-    return Mesh(**(vars(mesh) | {"textures": textures, "texture_of_face": which, "origin": (x, y, z)}))
+    return replace(mesh, textures=textures, texture_of_face=which, origin=(x, y, z))
+
+
+def _centered(path: Path, vertices: np.ndarray, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices around 0 where float32 would lose their detail elsewhere, and where 0 was moved to."""
+    low, high = vertices.min(0), vertices.max(0)
+    with np.errstate(over="ignore"):  # an infinite extent is refused below
+        origin, extent = np.zeros(3), float((high - low).max())
+    if max(abs(low).max(), abs(high).max()) > FAR * extent:
+        origin = (low + high) / 2
+    if extent < NEAREST:
+        raise MeshError(f"{path}: a mesh of {extent:.3g} is too small to draw; scale it up")
+    largest = float(max(abs(low - origin).max(), abs(high - origin).max()))
+    if largest > FARTHEST:
+        raise MeshError(f"{path}: a coordinate of {largest:.3g} is too large to draw; scale the mesh down")
+    step = float(np.spacing(np.float32(max(abs(low).max(), abs(high).max()))))
+    if step * FEWEST_STEPS > extent and (vertices == vertices.astype(np.float32)).all():
+        notes.append(
+            f"{path}: its coordinates have steps of {step:.2g} in a mesh of {extent:.3g}, as floats far from 0 have; "
+            "export it with doubles, or nearer to 0"
+        )
+    return (vertices - origin if origin.any() else vertices), origin
 
 
 Tint = tuple[float, float, float] | None

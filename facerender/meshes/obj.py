@@ -303,7 +303,7 @@ def _even_corners(piece: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _corners(piece: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The same of one piece; None if something is no corner."""
+    """The same of one piece, whose corners may have any form; None if something is no corner."""
     kind = np.concatenate([[4], _KIND[piece], [4]]).astype(np.uint8)  # one space on each side
     number = (kind == 1) | (kind == 2)
     start = np.flatnonzero(number[1:] & ~number[:-1]) + 1
@@ -328,9 +328,9 @@ def _corners(piece: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np.ndar
     value[minus] *= -1
     behind_slash = kind[start - 1] == 3
     two = behind_slash & (kind[start - 2] == 3)
-    slot = np.where(two, 2, behind_slash).astype(np.int8)
+    slot = np.where(two, 2, behind_slash).astype(np.int8)  # of a number in its corner: vertex, texture, normal
     again = np.flatnonzero(slot == 1)
-    slot[again] += slot[again - 1] > 0
+    slot[again] += slot[again - 1] > 0  # behind the second number stands the third
     third = np.flatnonzero(slot == 2)
     if (behind_slash[third] & ~two[third] & (slot[third - 1] != 1)).any() or (
         two[third] & (slot[third - 1] != 0)
