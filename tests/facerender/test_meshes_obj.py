@@ -9,6 +9,7 @@ from PIL import Image
 
 from facerender.color import to_linear
 from facerender.meshes import MeshError, MeshWarning, load_mesh
+from facerender.meshes.obj import read_polygons, read_vertices
 
 SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
 UV = "vt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\n"
@@ -302,3 +303,11 @@ def test_tiny_meshes_have_normals_or_are_refused(tmp_path):
     torch.testing.assert_close(read(tmp_path, square(1e-11)).normals, torch.tensor([0.0, 0, 1]).expand(4, 3))
     with pytest.raises(MeshError, match="a.obj: a mesh of 1e-20 is too small to draw; scale it up"):
         read(tmp_path, square(1e-20))
+
+
+def test_polygons_stay_whole_for_those_who_need_them(tmp_path):
+    (tmp_path / "a.obj").write_text(f"{SQUARE}{UV}f -4/-4 2/2 3/3 4/1\nf 1 2 3\n")
+    found = read_polygons(tmp_path / "a.obj")
+    assert found.vertices.tolist() == read_vertices(tmp_path / "a.obj").tolist() == CORNERS.tolist()
+    assert found.uv.tolist() == CORNERS[:, :2].tolist() and found.counts.tolist() == [4, 3]
+    assert found.corners.tolist() == [[0, 0], [1, 1], [2, 2], [3, 0], [0, -1], [1, -1], [2, -1]]

@@ -31,6 +31,7 @@ def test_ict_folder_with_a_missing_or_shorter_file_is_refused(tmp_path, face):
         ("browDown_L.obj", lambda p: p.write_text(p.read_text().replace("v ", "v x", 1)), "3 numbers"),
         ("generic_neutral_mesh.obj", lambda p: p.write_text("v 0 0 0\nv 1 0 0\n"), "polygons"),
         ("generic_neutral_mesh.obj", lambda p: p.write_text(p.read_text() + "f 1/1 2/2 999/3\n"), "vertex 999"),
+        ("generic_neutral_mesh.obj", lambda p: p.write_text(p.read_text() + "f 1 2 3\n"), "corners without any"),
         ("vertex_indices.json", lambda p: p.write_text("{"), "vertex_indices.json"),
         (
             "vertex_indices.json",
