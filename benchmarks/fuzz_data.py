@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -151,18 +152,18 @@ def convert() -> Run:
     from facemodels.cli.main import main
 
     files = importlib.import_module(_WRITERS)
-    holder = tempfile.TemporaryDirectory(prefix="fuzz-models-")  # removed when the process ends
+    holder = tempfile.mkdtemp(prefix="fuzz-models-")
     given = {}
     for writer in files.with_native(files.WRITERS):
-        kept = Path(holder.name, writer.__name__)
+        kept = Path(holder, writer.__name__)
         kept.mkdir()
-        given[writer.__name__] = writer(kept, files.dome())[0].relative_to(holder.name)
+        given[writer.__name__] = writer(kept, files.dome())[0].relative_to(holder)
 
     def command(path: Path, out: Path) -> int:
         family, name = path.suffix[1:].split("~", 1)
         model = out / path.name
         model.mkdir()
-        for file in Path(holder.name, family).iterdir():
+        for file in Path(holder, family).iterdir():
             os.link(file, model / file.name)
         damaged = model / name.replace("~", ".")
         damaged.unlink()
@@ -170,4 +171,5 @@ def convert() -> Run:
         result = out / "out.safetensors"
         return _whole(main(["convert", str(model.joinpath(*given[family].parts[1:])), str(result)]), result)
 
+    weakref.finalize(command, shutil.rmtree, holder, True)  # TemporaryDirectory would warn when it does the same
     return command
