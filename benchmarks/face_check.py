@@ -87,11 +87,12 @@ def apart(a: np.ndarray, b: np.ndarray) -> float:
 
 def add_aflw(crops: Crops, data: Path, rng: np.random.Generator) -> None:
     """AFLW's crops: as they are, turned, and parts of them."""
-    labels = np.load(data / "aflw_crops_labels.npz")
+    with np.load(data / "aflw_crops_labels.npz") as labels:
+        names, boxes, marked = (labels[key] for key in ("names", "roi_box", "pts21"))
     archive = zipfile.ZipFile(data / "aflw_crops.zip")
     files = {Path(name).name: name for name in archive.namelist()}
-    for k in range(0, len(labels["names"]), 2):
-        name = str(labels["names"][k])
+    for k in range(0, len(names), 2):
+        name = str(names[k])
         image = np.asarray(Image.open(io.BytesIO(archive.read(files[name]))).convert("RGB"))
         side, moved = 120 * rng.uniform(0.9, 1.15), 9.6 * rng.uniform(-1, 1, 2)
         part = rng.uniform(18, 54)
@@ -103,8 +104,8 @@ def add_aflw(crops: Crops, data: Path, rng: np.random.Generator) -> None:
             square(at[0], at[1], part, 0.0 if rng.random() < 0.5 else rng.uniform(0, 2 * math.pi)),
         ]
         landmarks, _, found = crops.predicted(image, views)
-        box = labels["roi_box"][k].astype(float)
-        known = labels["pts21"][k].T
+        box = boxes[k].astype(float)
+        known = marked[k].T
         seen = (known > 0).all(1)
         known = (known - box[:2]) * 120 / (box[2:] - box[:2])
         base = landmarks[0]

@@ -78,10 +78,12 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--samples", type=int, default=3, help="samples per pixel along each side, against jagged outlines (default: 3)"
     )
-    group = made.add_argument_group("pose, in degrees; the mesh turns about the middle of its bounding box")
-    group.add_argument("--yaw", type=float, default=0.0, help="a face turns to its own left, right in the picture")
-    group.add_argument("--pitch", type=float, default=0.0, help="a face nods down")
-    group.add_argument("--roll", type=float, default=0.0, help="counterclockwise in the picture, after the other two")
+    group = made.add_argument_group(
+        "pose, in degrees, in the convention of 300W-LP; the mesh turns about the middle of its bounding box"
+    )
+    group.add_argument("--yaw", type=float, default=0.0, help="positive: a face turns to the left of the picture")
+    group.add_argument("--pitch", type=float, default=0.0, help="positive: a face looks up")
+    group.add_argument("--roll", type=float, default=0.0, help="positive: clockwise in the picture")
     group = made.add_argument_group("camera")
     group.add_argument(
         "--fov",
@@ -209,14 +211,14 @@ def draw(mesh: Mesh, options: argparse.Namespace, yaw: float) -> np.ndarray:
     samples = 1 if options.what == "face_id" else options.samples  # ids cannot be averaged
     size = options.size[0] * samples, options.size[1] * samples
     angles = torch.tensor([[options.pitch, yaw, options.roll]], device=device).deg2rad()
-    rotation = camera.euler_rotation(angles)
+    rotation = camera.euler_rotation(angles).mT  # which has the opposite signs and order
     projection = "orthographic" if options.orthographic else "pinhole"
     fov = math.radians(20 if options.fov is None else options.fov)
     clip = camera.framing(mesh.vertices[None], size, projection, rotation=rotation, fov=fov, distance=options.distance)
     fragments = rasterize(clip, mesh.faces, size)
     hit = (fragments.face_id >= 0)[..., None]
     if not hit.any():
-        warn_of_empty_picture(clip, size, options)
+        warn_of_empty_picture(clip, options)
     linear = options.what in ("shaded", "albedo")  # shading in linear light, and averaging too; the file is sRGB
     if linear:
         image, behind = mesh_albedo(mesh, fragments), BACKGROUND
@@ -247,12 +249,12 @@ def draw(mesh: Mesh, options: argparse.Namespace, yaw: float) -> np.ndarray:
     return (averaged[0].clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
-def warn_of_empty_picture(clip: Tensor, size: tuple[int, int], options: argparse.Namespace) -> None:
+def warn_of_empty_picture(clip: Tensor, options: argparse.Namespace) -> None:
     """Say on standard error, once, that nothing of the mesh is in the picture, and why."""
     if getattr(options, "warned", False):
         return
     options.warned = True
-    reason = camera.why_out_of_view(clip, size)[0] or "it covers no pixel center: seen edge-on, or without area"
+    reason = camera.why_out_of_view(clip, options.size)[0] or "it covers no pixel center: seen edge-on, or without area"
     print(f"facerender: {options.mesh}: nothing of the mesh is in the picture: {reason}", file=sys.stderr)
 
 

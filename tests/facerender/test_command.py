@@ -3,8 +3,10 @@
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.meshes import head, write_ply
+from facemodels.core.rotation import head_rotation
 from facerender.__main__ import main
 
 trimesh = pytest.importorskip("trimesh")
@@ -187,11 +189,28 @@ def test_a_picture_need_not_be_square(ply, tmp_path, capsys):
     assert picture(tmp_path, ply, "--size", "30x60").shape == (60, 30, 3)
 
 
-def test_roll_turns_counterclockwise_in_the_picture(tmp_path):
-    """Red is left and green is right; after a quarter turn red is below."""
+def test_the_pose_has_the_signs_of_300w_lp(tmp_path):
+    """A cone that points to the viewer points up, and to the left of the picture, where these angles are positive."""
+    path = tmp_path / "cone.ply"
+    trimesh.creation.cone(0.3, 2.0).export(path)
+    face = torch.tensor([[0.0, 0.0, 1.0]])
+    for angles in ((20.0, 0.0, 0.0), (0.0, 35.0, 0.0), (15.0, 30.0, 40.0)):
+        pitch, yaw, roll = (str(v) for v in angles)
+        pixels = picture(
+            tmp_path, path, "--size", "96", "--pass", "depth", "--orthographic", "--pitch", pitch, "--yaw", yaw,
+            "--roll", roll,
+        )  # fmt: skip
+        y, x = np.unravel_index(pixels[..., 0].argmax(), pixels.shape[:2])  # the tip is nearest
+        tip = (face @ head_rotation(torch.tensor(angles)).mT)[0].tolist()
+        assert np.sign(round((x - 47.5) / 8)) == np.sign(round(tip[0] * 6)), angles
+        assert np.sign(round((47.5 - y) / 8)) == np.sign(round(tip[1] * 6)), angles
+
+
+def test_roll_turns_clockwise_in_the_picture(tmp_path):
+    """Red is left and green is right; after a quarter turn red is above."""
     pixels = picture(tmp_path, quad(tmp_path, ".ply"), "--size", "64", "--pass", "albedo", "--roll", "90")
     above, below = pixels[16, 32], pixels[48, 32]
-    assert above[1] > 200 and below[0] > 200
+    assert above[0] > 200 and below[1] > 200
 
 
 def test_a_wider_field_of_view_keeps_the_size_and_a_distance_changes_it(tmp_path):
