@@ -71,6 +71,7 @@ def run(options: Namespace) -> int:
         print(report(found))
     if options.json:
         write_atomically({options.json: (json.dumps(found, indent=1) + "\n").encode()})
+        print(f"\n{options.json}  the findings")
     return 0 if found["works"] else 1
 
 

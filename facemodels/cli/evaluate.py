@@ -125,11 +125,14 @@ def run(options: Namespace) -> int:
     results = about | report.results
     results.setdefault("protocol", report.protocol)
     print(f"{heading}\n{report}")
+    if options.json or options.curve:
+        print()
     if options.json:
         write_atomically({options.json: (json.dumps(results, indent=1) + "\n").encode()})
+        print(f"{options.json}  the results")
     if options.curve:
         write_curve(options.curve, report, name)
-        print(f"\n{options.curve}  the cumulative error curve")
+        print(f"{options.curve}  the cumulative error curve")
     return 0
 
 

@@ -3,6 +3,7 @@
 import copy
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from facemodels.cli.reconstruct_inputs import Clip, KnownFaces
 from facemodels.cli.reconstruct_outputs import OutputWriter, path_list, print_problem
 from facemodels.core.crops import Box
 from facemodels.core.errors import InputError
+from facemodels.core.progress import progress
 from facemodels.io.images import Picture, load_picture
 from facemodels.reconstruction.face import Face
 from facemodels.reconstruction.landmark_check import LandmarkWarning, landmark_doubt
@@ -37,29 +39,37 @@ def reconstruct_photos(
     Returns:
         How many photographs could not be read, have no face, or landmarks that cannot be right; each was named.
     """
-    failures = 0
-    bar = tqdm(total=len(photos), desc="pictures", unit="picture", disable=None if len(photos) > 1 else True)
-    with bar:
-        group: dict[Path, Picture] = {}
-        for photo in photos:
-            try:
-                picture = load_picture(photo)
-            except InputError as error:
-                print_problem(error)
-                failures += 1
-                bar.update()
-                continue
-            pixels = sum(p.image.size // 3 for p in (*group.values(), picture))
-            other = any(p.reduction != picture.reduction for p in group.values())
-            if group and (len(group) == GROUP or pixels > _GROUP_PIXELS or other):
-                failures += _reconstruct_group(_for_group(worker, group), group, names, known, writer)
-                bar.update(len(group))
-                group = {}
-            group[photo] = picture
-            del picture
-        failures += _reconstruct_group(_for_group(worker, group), group, names, known, writer) if group else 0
-        bar.update(len(group))
-    return failures
+
+    def failures() -> Iterator[int]:
+        """One number for each photograph; those of a group come together, with their sum in the first."""
+        for group in _groups(photos):
+            yield _reconstruct_group(_for_group(worker, group), group, names, known, writer) if group else 1
+            others = len(group) - 1
+            del group  # its memory, before the next is read
+            yield from [0] * others
+
+    return sum(progress(failures(), "pictures", len(photos), quiet=len(photos) < 2, unit="picture"))
+
+
+def _groups(photos: list[Path]) -> Iterator[dict[Path, Picture]]:
+    """Read photographs, and yield those that go through the network together; an empty group is an unreadable one."""
+    group: dict[Path, Picture] = {}
+    for photo in photos:
+        try:
+            picture = load_picture(photo)
+        except InputError as error:
+            print_problem(error)
+            yield {}
+            continue
+        pixels = sum(p.image.size // 3 for p in (*group.values(), picture))
+        other = any(p.reduction != picture.reduction for p in group.values())
+        if group and (len(group) == GROUP or pixels > _GROUP_PIXELS or other):
+            yield group
+            group = {}
+        group[photo] = picture
+        del picture
+    if group:
+        yield group
 
 
 def _for_group(worker: Reconstructor, group: dict[Path, Picture]) -> Reconstructor:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from facemodels.cli.reconstruct_inputs import Clip
 from facemodels.cli.reconstruct_outputs import OutputWriter, path_list, print_problem
 from facemodels.core.errors import InputError
+from facemodels.core.progress import progress
 from facemodels.io.video import Video, VideoFrame, open_video
 from facemodels.io.video_writer import video_writers
 from facemodels.reconstruction.face import Face
@@ -61,12 +62,11 @@ def reconstruct_video(
         clip = record(clip, writer.folder / f"{name}.mp4")
     video = open_video(clip)
     buffer, found, problem = FrameBuffer(), [], None
-    bar = tqdm(total=video.count, desc=f"{name}: faces", unit="frame", disable=None, leave=False)
-    with closing(video), bar:
+    with closing(video):
         try:
-            for faces in worker.follow(buffer.through(video.frames), every):
+            following = worker.follow(buffer.through(video.frames), every)
+            for faces in progress(following, f"{name}: finding faces", video.count, unit="frame"):
                 found.append(faces)
-                bar.update()
         except InputError as error:
             problem = error
     if problem is not None or not found:
@@ -151,8 +151,8 @@ def _draw(
     """Draw the frames into videos, and keep those that textures are taken from."""
     by_track: dict[int | None, _Person] = {person.track: person for person in people}
     with video_writers(paths, source) as videos:
-        bar = tqdm(frames, total=len(found), desc=f"{name}: drawing", unit="frame", disable=None, leave=False)
-        for k, (frame, time_of_frame) in enumerate(bar):
+        shown = progress(frames, f"{name}: drawing", len(found), unit="frame")
+        for k, (frame, time_of_frame) in enumerate(shown):
             faces = [by_track[f.track].faces[k] for f in found[k]]
             for word, video in zip(writer.pictures, videos):
                 video.append(writer.draw(word, frame, faces), time_of_frame)
@@ -209,9 +209,8 @@ def record(camera: str, path: Path) -> Path:
     """
     source = open_video(camera)
     with video_writers([path], source) as (video,):
-        bar = tqdm(source.frames, desc=f"{camera}: recording, Ctrl-C ends it", unit="frame", disable=None, leave=False)
         try:
-            for frame in bar:
+            for frame in progress(source.frames, f"{camera}: recording, Ctrl-C ends it", unit="frame"):
                 video.append(*frame)
         except KeyboardInterrupt:
             pass

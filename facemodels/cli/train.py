@@ -147,7 +147,7 @@ def _settings(method: type[Method], options: argparse.Namespace) -> Config:
     if options.show_settings:
         return config
     if options.resume == "never":
-        if options.preset is None:
+        if options.preset is None and not checkpoints(Path(config.output) / "checkpoints"):  # else the run is refused
             _say(f"the preset is {preset}, the default; there are {', '.join(method.PRESETS)}")
         return config
     folder: Path | None
@@ -155,7 +155,7 @@ def _settings(method: type[Method], options: argparse.Namespace) -> Config:
         folder = Path(config.output)
         present = checkpoints(folder / "checkpoints")
         if not present:
-            own_settings = options.preset is None and (folder / "config.json").is_file()
+            own_settings = options.preset is None and _read_own(folder, method) is not None
             chosen = "its own settings (config.json)" if own_settings else f"the preset {preset}"
             _say(f"{folder} holds no checkpoint to resume from, so a new run begins, with {chosen}")
         present = [*present, folder]  # the settings of the run itself come first

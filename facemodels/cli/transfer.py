@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from facemodels.core.errors import InputError, one_line
+from facemodels.core.progress import progress
 from facemodels.export import mesh_of
 from facemodels.export import write as write_mesh
 from facemodels.fitting.transfer import Transfer
@@ -243,8 +243,7 @@ def _transfer_expression(source: Path, target: Path, output: Path, method: str |
     texture, name = photo_texture(photo, onto, worker.model), f"{target.stem}_transfer"
 
     def pictures() -> Iterator[np.ndarray]:
-        disable = None if video else True
-        for face in tqdm(faces, desc=f"{name}: drawing", unit="frame", disable=disable, leave=False):
+        for face in progress(faces, f"{name}: drawing", quiet=video is None, unit="frame"):
             yield draw_textured(photo, onto, face, worker.model, texture)
 
     paths = [output / f"{name}.mp4" if video else output / f"{name}.png"]
@@ -309,12 +308,11 @@ def _video_expressions(worker: Reconstructor, path: Path) -> _VideoExpressions:
             yield frame.image
 
     found, problem = [], None
-    bar = tqdm(total=video.count, desc=f"{path.name}: faces", unit="frame", disable=None, leave=False)
     try:
-        with closing(video), bar:
-            for faces in worker.follow(images()):
+        with closing(video):
+            following = worker.follow(images())
+            for faces in progress(following, f"{path.name}: finding faces", video.count, unit="frame"):
                 found.append(faces)
-                bar.update()
     except InputError as error:
         if not found:
             raise

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
-from tqdm import tqdm
 
 import facerender as fr
 from facemodels.core.camera import POSE, Camera
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import BROWS, check_count
+from facemodels.core.progress import progress as core_progress
 from facemodels.fitting.judge import check_turn, mean_error, photo_doubts, warn_of
 from facemodels.fitting.landmarks import Labels, fit_landmarks, fitted_landmarks, known_labels
 from facemodels.fitting.least_squares import CoefficientLayout, coefficient_layout
@@ -93,7 +93,7 @@ def fit_image(
         iterations: Steps of the photometric stage; 0 for none. A model without albedo has no such stage.
         weights: Of the terms of the photometric stage.
         hold_expression: The expression stays as the landmarks have it.
-        progress: Show a bar on a terminal.
+        progress: Show the progress on stderr: a bar in a terminal, a line now and then in a log file.
 
     Returns:
         The fit, on the model's device.
@@ -298,7 +298,7 @@ class _Scene:
             optimizer, lambda k: min(1, 10 * (k + 1) / iterations) * (1 + math.cos(math.pi * k / iterations)) / 2
         )
         history = []
-        for _ in tqdm(range(iterations), "light, albedo and shape", disable=None if progress else True, leave=False):
+        for _ in core_progress(range(iterations), "light, albedo and shape", quiet=not progress):
             optimizer.zero_grad()
             pose, x, albedo, light = (f + s * u for f, s, u in zip(free, steps, units))
             energy, sigma = self.energy(pose, x, albedo, light)

@@ -8,6 +8,7 @@ a robust penalty that narrows from step to step, and a prior that loosens.
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
-from tqdm import tqdm
 
 import facerender as fr
 from facemodels.core.alignment import Similarity, similarity
 from facemodels.core.errors import InputError
+from facemodels.core.progress import progress as core_progress
 from facemodels.core.rotation import axis_angle_rotation
 from facemodels.core.surface import Closest, gather_points
 from facemodels.fitting.judge import mean_error, mesh_doubts, warn_of
@@ -73,7 +74,7 @@ def fit_mesh(
             the mesh may lie any way up, and must show a face's shape clearly.
         iterations: Of the last stage.
         expression: False keeps the model's face neutral, for scans that are known to be.
-        progress: Show a bar on a terminal.
+        progress: Show the progress on stderr: a bar in a terminal, a line now and then in a log file.
 
     Returns:
         The fit with `placement`, from the model's millimeters to the mesh's coordinates, on the model's device. It is
@@ -198,7 +199,7 @@ class _Registration:
     def run(self, iterations: int, progress: bool) -> tuple[Similarity, Tensor, list[float]]:
         """(placement, coefficients, mean distance in each iteration)."""
         history: list[float] = []
-        for k in tqdm(range(iterations), "surface", disable=None if progress else True, leave=False):
+        for k in core_progress(range(iterations), "fitting the surface", quiet=not progress):
             early = max(0.0, 1 - 2 * k / iterations)  # from 1 to 0: the penalty narrows, and the prior loosens
             history.append(
                 self.step(DEVIATION * (REACH / DEVIATION) ** early, self.count * (FIRST_COUNT / self.count) ** early)
@@ -337,7 +338,7 @@ def find_face(scan: Surface, model: MorphableModel, progress: bool = False) -> S
     Args:
         scan: In millimeters.
         model: The model.
-        progress: Show a bar on a terminal.
+        progress: Show the progress on stderr: a bar in a terminal, a line now and then in a log file.
     """
     used, faces = torch.unique(model.faces[face_triangles(model)].long(), return_inverse=True)
     face = Surface(model.mean[used].double(), fr.Topology(faces.int(), len(used)))
@@ -397,21 +398,27 @@ def find_face(scan: Surface, model: MorphableModel, progress: bool = False) -> S
     order = misfit(starts, points[some], normals[some]).argsort()[:80]
     starts = improve(Similarity(*(a[order] for a in starts)), points[some], 25)
     order = misfit(starts, points[some], normals[some]).argsort()
-    distinct: list[Tensor] = []
+
+    def distinct() -> Iterator[Similarity]:
+        """The starts, the best first, without those that lie near a better one."""
+        before: list[Tensor] = []
+        for k in order.tolist():
+            start = Similarity(*(a[k] for a in starts))
+            placed = start(points[some])
+            if not any((placed - other).norm(dim=-1).mean() < 20 for other in before):
+                before.append(placed)
+                yield start
+
     best: tuple[float, Similarity] | None = None
     shape = coefficient_layout(model, 20)
-    for k in tqdm(order.tolist(), "places", disable=None if progress else True, leave=False):
-        start = Similarity(*(a[k] for a in starts))
-        placed = start(points[some])
-        if any((placed - other).norm(dim=-1).mean() < 20 for other in distinct):
-            continue
-        distinct.append(placed)
+    candidates = itertools.islice(distinct(), CANDIDATES)
+    for start in core_progress(candidates, "finding the face", CANDIDATES, quiet=not progress):
         registration = _Registration(scan, model, shape, None, start, samples=500, count=FIRST_COUNT)
         registration.run(8, progress=False)
         found = registration.misfit()
         if best is None or found < best[0]:
             best = (found, registration.placement)
-        if best[0] < GOOD_MISFIT or len(distinct) == CANDIDATES:
+        if best[0] < GOOD_MISFIT:
             break
     assert best is not None  # there are always candidates
     return best[1]

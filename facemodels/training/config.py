@@ -48,7 +48,7 @@ class Config:
         "seed": (0, 2**63 - 1),
         "steps": (1, 10**9),
         "batch": (1, 65_536),
-        "lr": (1e-12, 10.0),
+        "lr": (1e-12, 1.0),
         "weight_decay": (0.0, 10.0),
         "warmup": STEPS,
         "decay": (0.0, 1.0),

@@ -20,8 +20,9 @@ class Setting(NamedTuple):
     range: tuple[float, float] | None  # of a number
 
     def __str__(self) -> str:
-        """The description with the range, where the range says something that the description does not."""
-        if self.range is None or self.range[1] >= 1e5 and self.range[0] in (0, 1):
+        """The description with the range, except that of a count, which is at least 0 or 1 and may be large."""
+        is_count = isinstance(self.default, int) and self.range is not None and self.range[0] in (0, 1)
+        if self.range is None or is_count and self.range[1] >= 1e5:
             return self.help
         return f"{self.help} ({range_words(*self.range)})"
 

@@ -154,7 +154,7 @@ def test_json_holds_all_that_is_printed(alone, capsys):
         "licence": found["models"][0]["licence"],
     }
     assert all(m["file"] in said and m["page"] in said for m in found["missing"])
-    assert doctor.report(found) + "\n" == said
+    assert f"{doctor.report(found)}\n\n{alone / 'doctor.json'}  the findings\n" == said
 
 
 def test_json_to_a_place_that_is_not_there_is_one_sentence(alone, capsys):

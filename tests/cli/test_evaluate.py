@@ -97,6 +97,7 @@ def test_command_prints_both_means_and_writes_flat_json_pictures_and_every_error
     )
     for key in ("nme68_2d_balanced_percent", "nme68_2d_plain_percent", "nme68_2d_reannotated_balanced_percent"):
         assert f"{results[key]:.3f}" in printed
+    assert f"\n\n{out}  the results\n" in printed
     assert "balanced" in printed and "plain" in printed and "from the labeled landmarks" in printed
     picture = iio.imread(tmp_path / "sheet" / "faces.png")
     assert picture.shape[1] == 5 * picture.shape[0] / 3

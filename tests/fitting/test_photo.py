@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from facemodels import InputError, MorphableModel, load_model
+from facemodels.core import progress
 from facemodels.core.landmarks import landmark_means
 from facemodels.fitting.photo import Weights, fit_image
 from tests.face_patch import patch, patch_data
@@ -152,3 +153,12 @@ def test_a_file_of_landmarks_is_one_sentence():
     picture, *_ = rendered(patch())
     with pytest.raises(InputError, match=r"expected landmarks \[L,2\], as read_landmarks gives them, got 'photo.pts'"):
         fit_image(picture, "photo.pts", patch())
+
+
+def test_a_fit_says_on_stderr_how_far_it_is_unless_it_is_told_not_to(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_FIRST", -1.0)  # seconds: every fit is a slow one
+    picture, *_, landmarks = rendered(patch(), seed=1)
+    fit_image(picture, landmarks, patch(), "static", iterations=3)
+    assert capsys.readouterr().err.startswith("light, albedo and shape: 1 of 3, ")
+    fit_image(picture, landmarks, patch(), "static", iterations=3, progress=False)
+    assert capsys.readouterr().err == ""

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from facemodels import InputError
+from facemodels.core import progress
 from facemodels.core.surface import closest_points
+from facemodels.fitting import scan
 from facemodels.fitting.scan import fit_mesh
 from tests.face_patch import patch
 from tests.synthetic_faces import scanned
@@ -94,3 +96,14 @@ def test_a_scan_far_from_the_origin_is_fitted_as_at_it(marked):
     assert there.arrays()["translation"].dtype == "float64" and there.arrays()["scale"].dtype == "float32"
     if marked:
         assert (there.landmarks - far - near.landmarks).abs().max() < 0.05
+
+
+def test_a_fit_says_on_stderr_how_far_it_is_unless_it_is_told_not_to(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_FIRST", -1.0)  # seconds: every fit is a slow one
+    monkeypatch.setattr(scan, "GOOD_MISFIT", 0.0)  # all places are looked at
+    model = patch()
+    vertices, _, _ = scanned(model, 1)
+    for shown in (True, False):
+        fit_mesh(vertices, model.faces, model, iterations=2, progress=shown)
+        words = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
+        assert words == (["finding the face: 1 of 24", "fitting the surface: 1 of 2"] if shown else [])

@@ -10,7 +10,7 @@ from facemodels import InputError
 from facemodels.cli.main import main
 from facemodels.methods.registry import METHODS, method_class
 from facemodels.methods.shipped import WEIGHTS_FOLDER, weight_names
-from facemodels.training.config import configured, default_of, ranges
+from facemodels.training.config import configured, default_of, range_words, ranges
 from facemodels.training.describe import documented_settings
 from tests.training.toy import ToyConfig
 
@@ -34,8 +34,8 @@ def test_settings_come_from_preset_file_and_command_in_that_order(tmp_path):
         (("batch=0",), "batch must be 1 to 65536, got 0"),
         (("batch=1000000000000",), "batch must be 1 to 65536, got 1000000000000"),
         (("steps=-1",), "steps must be 1 to 1000000000, got -1"),
-        (("lr=100",), "lr must be 1e-12 to 10, got 100.0"),
-        (("lr=nan",), "lr must be 1e-12 to 10, got nan"),
+        (("lr=10",), "lr must be 1e-12 to 1, got 10.0"),
+        (("lr=nan",), "lr must be 1e-12 to 1, got nan"),
         (("clip=inf",), "clip must be 0 to 1000000, got inf"),
         (("ema=1.5",), "ema must be 0 to 0.999999, got 1.5"),
         (("milestones=5,-3",), "milestones must be steps, 0 to 1000000000, got 5,-3"),
@@ -122,6 +122,16 @@ def test_every_setting_is_documented_once_and_in_a_group(name):
     defaults = {f.name: default_of(f) for f in dataclasses.fields(cls)}
     assert {s.name: s.default for s in found} == defaults and len(found) == len(defaults)
     assert [s.name for s in found if not s.help or not s.group] == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_help_lists_the_range_of_every_number_that_is_no_count(name):
+    for setting in documented_settings(method_class(name).config_class):
+        if isinstance(setting.default, float):
+            assert str(setting).endswith(f" ({range_words(*setting.range)})"), setting.name
+        if "weight_" in setting.name or "_weight" in setting.name:
+            assert str(setting).endswith((" (0 to 1000000)", " (0 to 10)")), setting.name  # of losses; weight_decay
+        assert setting.name != "steps" or str(setting) == "optimizer steps"
 
 
 def test_a_class_that_changes_a_default_need_not_describe_the_setting_again():

@@ -1,6 +1,8 @@
 """Several processes compute what one does."""
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -52,13 +54,14 @@ except InputError as error:
 
 
 def free_ports(count) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    """Ports below those that the system gives to connections, so that no connection takes one before it is used."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randint(10_000, 30_000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from facemodels import InputError
 from facemodels.cli.main import main
 from facemodels.core.drawing import captioned
 from facemodels.core.progress import duration
+from facemodels.methods.registry import method_class
 from facemodels.training import progress
 from facemodels.training.checkpoint import checkpoints
 from facemodels.training.loop import train
@@ -76,17 +77,28 @@ def test_a_run_resumes_with_its_own_settings_and_says_when_it_is_finished(tmp_pa
     last = checkpoints(tmp_path / "run" / "checkpoints")[-1]
     assert last.name == "step-000000007" and json.loads((last / "config.json").read_text())["batch"] == 2
     assert f"facemodels reconstruct photo.jpg -o out --method {last}" in capsys.readouterr().out
-    assert main(["train", "dasl", "--set", out, "--resume", "auto", "--set", "batch=4"]) == 1
-    assert "was trained with batch=2, not 4" in capsys.readouterr().err
+    for words, reason in (
+        (["--resume", "auto", "--set", "batch=4"], "was trained with batch=2, not 4"),
+        ([], "holds checkpoints of an earlier run"),
+    ):
+        assert main(["train", "dasl", "--set", out, *words]) == 1
+        said = capsys.readouterr().err
+        assert reason in said and "preset is" not in said  # no run begins with one
 
 
-def test_a_new_run_begins_where_there_is_nothing_to_resume_and_this_is_said(tmp_path, capsys):
+def test_a_new_run_begins_where_there_is_nothing_to_resume_and_this_is_said(tmp_path, capsys, monkeypatch):
     assert main(["train", "dasl", *SMOKE, "--set", f"output={tmp_path / 'new'}", "--resume", "auto"]) == 0
     assert "holds no checkpoint to resume from, so a new run begins, with the preset smoke" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "new" / "checkpoints")
     assert main(["train", "dasl", "--set", f"output={tmp_path / 'new'}", "--resume", "auto"]) == 0
     assert "so a new run begins, with its own settings (config.json)" in capsys.readouterr().err
     assert checkpoints(tmp_path / "new" / "checkpoints")[-1].name == "step-000000006"
+    shutil.rmtree(tmp_path / "new" / "checkpoints")
+    (tmp_path / "new" / "config.json").write_text("damaged")
+    monkeypatch.setitem(method_class("dasl").PRESETS, "cpu", method_class("dasl").PRESETS["smoke"])  # is as quick
+    words = ["--set", f"output={tmp_path / 'new'}", "--set", "device=cpu", "--resume", "auto"]
+    assert main(["train", "dasl", *words]) == 0
+    assert "so a new run begins, with the preset cpu" in capsys.readouterr().err
 
 
 def test_the_time_left_follows_the_latest_steps_and_not_the_first_which_prepares(monkeypatch, capsys):
