@@ -33,6 +33,8 @@ from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.texture import UNLIT, draw_textured, photo_texture
 from facemodels.reconstruction.tracking import smoothed
 
+MESH_SUFFIXES = (".obj", ".ply", ".glb", ".gltf", ".stl", ".fbx")  # of what is no source
+
 
 def configure(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -49,8 +51,13 @@ def configure(parser: ArgumentParser) -> None:
       also writes out.csv: ARKit's 52 curves, a row for each frame
 
 In photographs, the largest face counts. COEFFICIENTS.npz holds expression [N,E] of N frames, or
-identity [1,I], or both, and joints [N,J,3] for a model with a jaw, as facemodels fit writes them;
-the output holds the same arrays for the other model."""
+identity [1,I], or both, and joints [N,J,3] for a model with a jaw, as facemodels fit and
+facemodels reconstruct write them; the output holds the same arrays for the other model, or
+unchanged where both models are the same.
+
+The curves in out.csv are the coefficients as they are. A network's coefficients of a neutral face
+are not all 0 (up to 0.16); calm_transfer_arkit.csv and facemodels reconstruct --write arkit
+subtract what was measured on neutral faces, which the .npz does not hold."""
     parser.add_argument("input", type=Path, metavar="SOURCE", help="a photograph, a video, or COEFFICIENTS.npz")
     parser.add_argument("onto", type=Path, nargs="?", metavar="TARGET", help="a photograph")
     parser.add_argument(
@@ -72,6 +79,12 @@ the output holds the same arrays for the other model."""
 
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
+    for path in filter(None, (options.input, options.onto)):
+        if path.suffix.lower() in MESH_SUFFIXES:
+            raise InputError(
+                f"{path}: a mesh, but transfer takes photographs, videos or coefficients; facemodels fit {path} -o FIT "
+                "fits a model to it and writes FIT/coefficients.npz, which transfer --from builtin --to MODEL takes"
+            )
     if options.onto is not None:
         if given := [f"--{name}" for name, value in (("from", options.source), ("to", options.target)) if value]:
             raise InputError(
@@ -122,17 +135,23 @@ def transfer_coefficients(path: Path, source_name: str, target_name: str, output
     np.savez(packed, **arrays)  # type: ignore[arg-type] # no array is named allow_pickle
     write_atomically({output: packed.getvalue()})
     frames = len(out["expression"]) if "expression" in out else 0
-    transferred = (["identity"] if identity is not None else []) + ([f"{frames} frames"] if frames else [])
+    transferred = ["identity"] if identity is not None else []
+    transferred += [f"expression of {frames} frame{'s' if frames > 1 else ''}"] if frames else []
     print(
-        f"{output}  {source.name} to {target.name} over {len(transfer.vertices)} corresponding vertices: "
-        f"{', '.join(transferred)}"
+        f"{output}  {source.name} to {target.name}"
+        + ("; the models are the same, so" if transfer.same else f" over {len(transfer.vertices)} matching vertices:")
+        + f" {' and '.join(transferred)}"
+        + (" stayed the same" if transfer.same else "")
     )
     if frames and target.blendshapes:
         curves, names = out["expression"], target.expression_names
         if arkit_weights(names) is not None:
             curves, names = arkit_curves(target, curves.cpu()), ARKIT
         write_curves(table, names, curves.cpu().numpy())
-        print(f"{table}  {len(names)} curves, {'ARKit' if names is ARKIT else target.name}'s")
+        print(
+            f"{table}  {len(names)} curves, {'ARKit' if names is ARKIT else target.name}'s, as the coefficients have "
+            "them; those of facemodels reconstruct --write arkit are 0 on a neutral face"
+        )
 
 
 def read_coefficients(path: Path, model: MorphableModel) -> dict[str, Tensor]:

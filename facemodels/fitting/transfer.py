@@ -4,6 +4,8 @@ Correspondences are found once: the target's mean face is fitted to the source's
 face takes the closest point of the source's surface. A face of the source then tells where these vertices should be
 (identity), and an expression how far they should move (as in the deformation transfer of Sumner and Popovic 2004, but
 within the target's space). The target's coefficients follow by regularized least squares within their bounds.
+
+From a model to itself, coefficients stay as they are: least squares would shrink them a little.
 """
 
 import warnings
@@ -43,6 +45,7 @@ class Transfer:
     Attributes:
         source: The model.
         target: The model.
+        same: Whether both are one model; coefficients then stay as they are, activations of blend shapes within 0..1.
         vertices: int64 [P], the target's vertices that have a correspondence.
         face_id: int64 [P], the faces of the source that they correspond to.
         bary: [P,3], the barycentric coordinates in these faces.
@@ -54,7 +57,7 @@ class Transfer:
 
     def __init__(self, source: MorphableModel | str | Path, target: MorphableModel | str | Path) -> None:
         source, target = load_model(source), load_model(target)
-        self.source, self.target = source, target
+        self.source, self.target, self.same = source, target, _is_same(source, target)
         mean = source.mean.double()
         marked = (
             source.landmark_index is not None
@@ -108,6 +111,8 @@ class Transfer:
         Returns:
             [N,I] coefficients of the target.
         """
+        if self.same:
+            return _filled(identity, self.target.num_identity)
         layout = coefficient_layout(self.target, expression=0)
         vertices = VertexFunction(self.target, self.vertices, layout)
         zero = torch.zeros_like(layout.precision)
@@ -146,6 +151,8 @@ class Transfer:
         Returns:
             Coefficients [N,E] of the target, and its joints [N,J,3] or None for a target without.
         """
+        if self.same:
+            return self._kept(expression, joints)
         neutral, moved = self.source.shape(identity), self.source.shape(identity, expression, joints)
         motion = self._on_source(moved - neutral).double() @ self.placement.rotation
         layout = coefficient_layout(self.target)
@@ -170,6 +177,32 @@ class Transfer:
         if self.target.joints:
             turned = torch.stack([layout.joint_rotations(x, len(self.target.joints)) for x in carried])
         return layout.split(carried)[1], turned
+
+    def _kept(self, expression: Tensor | None, joints: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Expressions for the model that they are of."""
+        rest = self.target.mean
+        if expression is None:
+            assert joints is not None  # one of them is given
+            expression = rest.new_zeros(len(joints), 0)
+        if joints is None and self.target.joints:
+            joints = rest.new_zeros(len(expression), len(self.target.joints), 3)
+        filled = _filled(expression, self.target.num_expression)
+        return filled.clamp(0, 1) if self.target.blendshapes else filled, joints
+
+
+def _is_same(a: MorphableModel, b: MorphableModel) -> bool:
+    """Whether two models have the same coefficients: their modes and joints are equal."""
+    if a is b:
+        return True
+    parts = ("rows", "faces", "skin_weights", "joint_regressor", "pose_basis")
+    pairs = [(getattr(a, part), getattr(b, part)) for part in parts]
+    equal = all(x is y if x is None or y is None else torch.equal(x, y) for x, y in pairs)
+    return equal and (a.num_identity, a.blendshapes, a.joints) == (b.num_identity, b.blendshapes, b.joints)
+
+
+def _filled(coefficients: Tensor, count: int) -> Tensor:
+    """Coefficients [N,<=count] with zeros up to their whole number."""
+    return torch.nn.functional.pad(coefficients, (0, count - coefficients.shape[1]))
 
 
 @dataclass

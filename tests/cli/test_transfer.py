@@ -172,3 +172,22 @@ def test_coefficients_are_never_written_over_those_that_are_read(files, capsys):
     words = [str(files / "in.npz"), "--from", str(files / "a.safetensors"), "--to", str(files / "b.safetensors")]
     assert main(["transfer", *words, "-o", str(files / "in.npz")]) == 1
     assert "never overwritten" in capsys.readouterr().err and (files / "in.npz").read_bytes() == before
+
+
+def test_coefficients_stay_as_they_are_from_a_model_to_itself(files, capsys):
+    model = str(files / "a.safetensors")
+    np.savez(files / "one.npz", identity=IDENTITY.numpy()[:, :5], expression=EXPRESSION.numpy()[:1])
+    words = [str(files / "one.npz"), "--from", model, "--to", model, "-o", str(files / "out.npz")]
+    assert main(["transfer", *words]) == 0
+    out = np.load(files / "out.npz")
+    assert (out["expression"] == EXPRESSION.numpy()[:1]).all()
+    assert out["identity"].shape == (1, 8) and (out["identity"][:, :5] == IDENTITY.numpy()[:, :5]).all()
+    said = capsys.readouterr().out
+    assert "1 frame " in said and "the models are the same" in said and "as the coefficients have them" in said
+
+
+@pytest.mark.parametrize("words", [["head.glb"], ["head.OBJ", "b.png"], ["a.png", "head.ply"]])
+def test_a_mesh_is_refused_with_the_command_that_takes_it(words, capsys):
+    assert main(["transfer", *words, "-o", "out"]) == 1
+    said = capsys.readouterr().err
+    assert "a mesh, but" in said and "facemodels fit head" in said and said.count("\n") == 1

@@ -67,9 +67,22 @@ def test_more_than_the_target_can_do_stays_within_its_bounds():
     assert (expression >= 0).all() and (expression <= 1).all()
 
 
+def test_a_model_to_itself_is_the_identity_to_the_last_bit():
+    transfer = Transfer(patch(), patch())
+    assert torch.equal(transfer.identity(IDENTITY), IDENTITY)
+    assert torch.equal(transfer.expression(EXPRESSION, IDENTITY)[0], EXPRESSION)
+    assert torch.equal(transfer.expression(EXPRESSION[:, :2])[0][:, :2], EXPRESSION[:, :2])
+    other = replace(patch_data(), blendshapes=not patch_data().blendshapes)
+    assert transfer.same and not Transfer(patch(), MorphableModel(other)).same
+
+
 def test_a_jaw_becomes_a_jaw_and_blend_shapes():
     jawed, angles = patch(jaw=True), torch.tensor([[[0.2, 0.0, 0.0]], [[0.1, 0.05, 0.0]]])
-    _, joints = Transfer(jawed, jawed).expression(None, IDENTITY, angles)
+    expression, joints = Transfer(jawed, jawed).expression(None, IDENTITY, angles)
+    assert torch.equal(joints, angles) and not expression.any() and len(expression) == 2
+    data = patch_data(jaw=True)
+    other = MorphableModel(replace(data, mean=data.mean + np.float32([0, 0, 1])))
+    _, joints = Transfer(jawed, other).expression(None, IDENTITY, angles)
     torch.testing.assert_close(joints, angles, atol=0.02, rtol=0)
     expression, joints = Transfer(jawed, patch()).expression(None, None, angles)
     assert joints is None and expression[0, 0] > 0.3 and expression[0, 0] > expression[1, 0]
