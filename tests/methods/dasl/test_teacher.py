@@ -94,7 +94,7 @@ def test_a_teachers_landmarks_are_written_and_learned_from(tmp_path, capsys):
     write_teacher_labels(file, landmarks, faces)
     assert read_teacher_labels(file, faces).isnan().flatten(1).all(1).sum() == 8
     with pytest.raises(InputError, match="seen.npz: holds no landmarks of the photographs that are trained on"):
-        method.prepare_data()
+        DASL(method.config).prepare_data()
     (tmp_path / "less").mkdir()
     for k in range(11):
         for name in (f"{k:02}.png", f"{k:02}.txt"):
