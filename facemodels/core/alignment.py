@@ -78,16 +78,23 @@ def nearest_rotation(matrix: Tensor) -> Tensor:
     face seen from anywhere. Where s_i + s_j is below 1e-6 of s_1, M does not determine that rotation, and its gradient
     is 0.
     """
+    if not (matrix.requires_grad and torch.is_grad_enabled()):
+        return _signed_svd(matrix)[0]
     return _NearestRotation.apply(matrix)[0]
+
+
+def _signed_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(nearest rotation, V^T, signed singular values) of matrices."""
+    u, s, vt = torch.linalg.svd(matrix)
+    sign = torch.ones_like(s)
+    sign[..., 2] = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
+    return (u * sign[..., None, :]) @ vt, vt, s * sign
 
 
 class _NearestRotation(torch.autograd.Function):
     @staticmethod
     def forward(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        u, s, vt = torch.linalg.svd(matrix)
-        sign = torch.ones_like(s)
-        sign[..., 2] = torch.where(torch.linalg.det(u) * torch.linalg.det(vt) < 0, -1.0, 1.0)
-        return (u * sign[..., None, :]) @ vt, vt, s * sign
+        return _signed_svd(matrix)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, Tensor, Tensor]) -> None:

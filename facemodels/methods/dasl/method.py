@@ -11,7 +11,7 @@ import facerender as fr
 from facemodels.core.camera import scaled_orthography
 from facemodels.core.drawing import CLAY, draw_points, tile
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import center_depth, eighteen_points
+from facemodels.core.landmarks import NUM_LANDMARKS, center_depth, eighteen_points
 from facemodels.core.parameters import FaceParameters, flip_y
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import gather_points
@@ -309,9 +309,14 @@ class DASL(FaceMethod):
         )
         return PointBasis(rows[0], shape, expression)
 
-    def landmarks_of(self, q: Tensor) -> Landmarks:
-        """Return the landmarks of whitened parameters [N,62]."""
-        raw, points = self.whitening.raw(q), self.points(slice(0, 68))
+    def landmarks_of(self, q: Tensor, points: PointBasis | None = None) -> Landmarks:
+        """Return the landmarks of whitened parameters.
+
+        Args:
+            q: [N,62].
+            points: The reduced model at the landmarks; None: it is computed.
+        """
+        raw, points = self.whitening.raw(q), points or self.points(slice(0, NUM_LANDMARKS))
         basis = torch.cat([points.shape, points.expression]).flatten(1)
         head = points.mean + (raw[:, CAMERA:] @ basis).view(-1, 68, 3)
         return Landmarks(head, flip_y(projected_points(raw, points), SIZE))
@@ -440,11 +445,11 @@ class DASL(FaceMethod):
                 with an empty channel.
         """
         channel = "own first pass" if landmarks is None else "given"
-        form = self.config.channel
+        form, basis = self.config.channel, self.points(slice(0, NUM_LANDMARKS))
         if landmarks is None:
             nothing = torch.zeros(len(image), 18, 2, device=image.device)
             empty = landmark_channel(nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool), form=form)
-            landmarks = self.landmarks_of(self.network(image, empty)).pixels[..., :2]
+            landmarks = self.landmarks_of(self.network(image, empty), basis).pixels[..., :2]
         points = eighteen_points(landmarks.float())
         q = self.network(image, landmark_channel(points, points.isfinite().all(-1), form=form)).float()
         raw = self.whitening.raw(q)
@@ -457,7 +462,7 @@ class DASL(FaceMethod):
                 rotation,
                 scale,
                 flip_y(translation, SIZE),
-                self.landmarks_of(q).pixels,
+                self.landmarks_of(q, basis).pixels,
             ),
             raw,
             channel,
@@ -472,9 +477,11 @@ class DASL(FaceMethod):
         """
         p = self.predict(image).parameters
         expression = p.expression.clamp(0, 1) if self.model.blendshapes else p.expression
+        coefficients = torch.cat([torch.ones_like(p.scale)[:, None], p.identity, expression], 1)
+        points = (coefficients @ self.rows[:, :NUM_LANDMARKS].flatten(1)).view(-1, NUM_LANDMARKS, 3)
         target = flip_y(p.landmarks[..., :2], SIZE)
         scale, rotation, translation = scaled_orthography(
-            self.model.landmarks(self.model.shape(p.identity, expression)), target, p.landmarks[..., 2], steps=5
+            points, target, p.landmarks[..., 2], steps=5
         )  # few steps, because it begins near the solution
         return FaceParameters(p.identity, expression, rotation, scale, flip_y(translation[:, :2], SIZE), p.landmarks)
 
