@@ -130,7 +130,9 @@ def read_xml(path: Path, text: str, photo: str | None) -> list[np.ndarray]:
     except (KeyError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: expected <part name= x= y=> in each <box>, as dlib's imglab ({error})") from None
+        raise InputError(
+            f"{path}: expected <part name= x= y=> in each <box>, as dlib's imglab ({one_line(error)})"
+        ) from None
     if not faces:
         raise InputError(
             f"{path}: expected dlib's XML, with <part name= x= y=> in each <box>, or MeshLab's PickedPoints, found "

@@ -266,8 +266,8 @@ def _best_stream(path: Path, container: Any) -> Any:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         container.close()
-        raise InputError(f"{path}: not a readable video (it has {'sound' if container.streams.audio else 'nothing'} "
-                         "and no pictures)")  # fmt: skip
+        sound = "sound and " if container.streams.audio else ""
+        raise InputError(f"{path}: not a readable video (it has {sound}no pictures)")
     usable = [s for s in streams if s.codec_context is not None]
     if not usable:
         container.close()

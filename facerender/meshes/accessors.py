@@ -50,7 +50,7 @@ class Container:
             raise MeshError(
                 f"{path}: its JSON has {entries:,} entries, {MOST_ENTRIES:,} at most are read; export it again"
             )
-        self.json: dict[str, Any] = json.loads(data)
+        self.json: dict[str, Any] = self._parsed(data)
         if not isinstance(self.json, dict):
             raise MeshError(f"{path}: not a readable glTF file: its JSON is no object; export it again")
         version = str(self.json.get("asset", {}).get("version", ""))
@@ -82,6 +82,18 @@ class Container:
             raise MeshError(f"{self.path}: not a readable GLB file: it has no JSON; export it again")
         return text
 
+    def _parsed(self, data: bytes) -> Any:
+        """What the JSON says."""
+        try:
+            return json.loads(data)
+        except UnicodeDecodeError as error:
+            wrong = f"byte {error.start} of it is no text in UTF-8"
+        except json.JSONDecodeError as error:
+            wrong = f"{error.msg} in line {error.lineno}, column {error.colno}"
+        except RecursionError:
+            wrong = "it is nested too deeply"
+        raise MeshError(f"{self.path}: not a readable glTF file: its JSON is damaged ({wrong}); export it again")
+
     def item(self, kind: str, index: Any) -> dict[str, Any]:
         """Object `index` of a list at the top of the JSON."""
         items = self.json.get(kind, [])
@@ -98,7 +110,15 @@ class Container:
         """The content of a data URI, or the file that a URI names."""
         if uri.startswith("data:"):
             head, _, content = uri.partition(",")
-            return base64.b64decode(content) if head.endswith(";base64") else urllib.parse.unquote_to_bytes(content)
+            given = urllib.parse.unquote_to_bytes(content)
+            if not head.endswith(";base64"):
+                return given
+            try:
+                return base64.b64decode(given)
+            except ValueError:
+                raise MeshError(
+                    f"{self.path}: its {what} in the file is cut off or damaged (not whole base64); export it again"
+                ) from None
         given = urllib.parse.unquote_to_bytes(uri)
         if b"://" in given and not given.lower().startswith(b"file:"):
             raise MeshError(f"{self.path}: its {what} is at {shown(given)}, and addresses are not fetched; download it")

@@ -137,7 +137,7 @@ class _Scene:
         mesh = self.file.item("meshes", node["mesh"])
         weights = node.get("weights", mesh.get("weights", []))
         bones = self._bones(node)
-        for primitive in mesh["primitives"]:
+        for primitive in mesh.get("primitives", []):
             mode = primitive.get("mode", 4)
             if mode in POINTS_AND_LINES:
                 continue
@@ -162,7 +162,7 @@ class _Scene:
     def _add_primitive(
         self, primitive: dict[str, Any], mode: int, matrix: np.ndarray, weights: list[float], bones: np.ndarray | None
     ) -> None:
-        if "POSITION" not in primitive["attributes"]:
+        if "POSITION" not in primitive.get("attributes", {}):
             return
         unpacked, triangles = self._unpacked(primitive)
         attributes = _Attributes(self.file, primitive, weights, unpacked)
@@ -226,8 +226,7 @@ class _Scene:
             raise
         except Exception as error:
             raise MeshError(
-                f"{self.file.path}: the part that Draco has compressed cannot be read "
-                f"({' '.join(str(error).split())[:100]}); export it again"
+                f"{self.file.path}: the part that Draco has compressed is damaged; export it again"
             ) from error
         return found, triangles
 
@@ -260,6 +259,11 @@ class _Scene:
                     f"{self.file.path}: joints or weights do not fit the vertices; the file is damaged, export it again"
                 )
         joints, weights = np.concatenate(found, 1), np.concatenate(shares, 1)
+        if joints.max(initial=0) >= len(bones):
+            raise MeshError(
+                f"{self.file.path}: a vertex names joint {joints.max()} of {len(bones)}; the file is damaged, "
+                "export it again"
+            )
         weights = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
         moved = np.zeros_like(vertices)
         for k in range(joints.shape[1]):

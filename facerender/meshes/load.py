@@ -88,10 +88,11 @@ def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
         raise
     except MemoryError:
         raise MeshError(f"{path}: the mesh does not fit into memory; reduce it") from None
-    except Exception as error:  # whatever a parser raises at a damaged file
-        reason = " ".join(str(error).split())[:160].rstrip(".") or "no details"
+    except OSError as error:
+        raise MeshError(f"{error.filename or path}: the file cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # whatever a parser raises at a damaged file, in words of Python
         raise MeshError(
-            f"{path}: not a readable {kind[1:].upper()} file ({type(error).__name__}: {reason}); export it again"
+            f"{path}: not a readable {kind[1:].upper()} file: its parts do not fit together; export it again"
         ) from error
     if len(parsed.faces) == 0 or len(parsed.vertices) == 0:
         raise MeshError(

@@ -55,7 +55,7 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
 
     Args:
         path: the file.
-        say: takes a sentence about every texture that is not there.
+        say: takes a sentence about every texture that is not there, and about what stands behind the last row.
         looks: whether to read textures.
 
     Returns:
@@ -76,13 +76,15 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
             found[element.name] = body.rows(element)
         if wanted <= set(found):
             break
+    if element is elements[-1] and (rest := body.rest()):
+        say(f"{path}: {rest} behind the rows that its header declares are ignored; export it again if one is missing")
     vertex = {name: values for name, values in found["vertex"].items() if isinstance(values, np.ndarray)}
     if any(axis not in vertex for axis in "xyz"):
         raise MeshError(f"{path}: the vertices have no x, y and z; export it again")
     vertices = np.stack([vertex[axis] for axis in "xyz"], -1).astype(np.float64)
     polygons = found.get("face", {})
     corners = _list(polygons, *INDICES)
-    lists = [values for values in polygons.values() if isinstance(values, _Ragged)]
+    lists = [values for name, values in polygons.items() if isinstance(values, _Ragged) and name != "texcoord"]
     if corners is None and len(lists) == 1:  # under another name
         corners = lists[0]
     if corners is None:
@@ -177,6 +179,11 @@ class _Text:
             raise MeshError(f"{path}: {shown(wrong)!r} stands in place of a number; correct or export it again")
         self.values = values
 
+    def rest(self) -> str:
+        """What has not been read, in words; empty if nothing is left."""
+        left = len(self.values) - self.at
+        return f"{left:,} numbers" if left else ""
+
     def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
         """The element's properties by name; numbers or lists."""
         left = len(self.values) - self.at
@@ -244,6 +251,11 @@ class _Binary:
 
     def __init__(self, path: Path, data: bytes, begin: int, order: str) -> None:
         self.path, self.data, self.at, self.order = path, data, begin, order
+
+    def rest(self) -> str:
+        """What has not been read, in words; empty if nothing is left but padding."""
+        left = self.data[self.at :]
+        return f"{len(left):,} bytes" if left.strip(b"\0 \r\n") else ""
 
     def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
         """The element's properties by name; numbers or lists."""
@@ -403,7 +415,7 @@ def _textured(
     if not names or not looks:
         return None, None, [], None
     uv = uv_faces = which = None
-    wedge = _list(polygons, "texcoord")
+    wedge = _list(polygons, "texcoord") if len(corners.counts) else None
     pair = next((pair for pair in COORDINATES if all(name in vertex for name in pair)), None)
     if wedge is not None:
         has = wedge.counts == 2 * corners.counts

@@ -347,7 +347,7 @@ def test_draco(tmp_path):
     assert {tuple(c) for c in corners.round(decimals=3).reshape(-1, 3).tolist()} == {tuple(p) for p in POINTS.tolist()}
     close(mesh.uv, np.stack([mesh.vertices[:, 0], 1 - mesh.vertices[:, 1]], -1), 1e-3)
     glb.views[packed]["byteLength"] = 20
-    with pytest.raises(MeshError, match="a.glb: the part that Draco has compressed cannot be read"):
+    with pytest.raises(MeshError, match="a.glb: the part that Draco has compressed is damaged; export it again"):
         glb.load(tmp_path, primitive)
 
 
@@ -377,7 +377,11 @@ def test_other_required_extensions_are_refused_by_name(name, tmp_path):
         (lambda d: d["bufferViews"][0].update(byteStride=10**9), "an accessor ends behind its view"),
         (lambda d: d["meshes"][0]["primitives"][0].update(mode=7), "mode 7 is not read"),
         (lambda d: d["nodes"][0].update(children=[0]), "stands at two places"),
-        (lambda d: d["nodes"][0].update(rotation=[0, 1]), "not a readable GLB file"),
+        (lambda d: d["nodes"][0].update(rotation=[0, 1]), "not a readable GLB file: its parts do not fit together"),
+        (lambda d: d["nodes"][0].update(scale="x"), "not a readable GLB file: its parts do not fit together"),
+        (lambda d: d.update(accessors=None), "not a readable GLB file: its parts do not fit together"),
+        (lambda d: d["meshes"][0].update(primitives=[{}]), "the file holds no triangles"),
+        (lambda d: d["meshes"][0].pop("primitives"), "the file holds no triangles"),
         (lambda d: d["asset"].update(version="1.0"), "version 1.0 is not read"),
         (lambda d: d.update(scene=5), r"scenes\[5\], which it does not have"),
         (lambda d: d.update(meshes=[]), r"meshes\[0\], which it does not have"),
@@ -405,8 +409,59 @@ def test_a_damaged_texture_is_one_sentence(tmp_path):
     primitive = {"attributes": {"POSITION": glb.add(POINTS), "TEXCOORD_0": glb.add(UV)}, "material": 0}
     more = textured(glb)
     more["images"][0] = {"name": "face", "bufferView": glb.view(png()[:45])}
-    with pytest.raises(MeshError, match="a.glb: image face: not a readable texture"):
+    with pytest.raises(MeshError, match=r"a.glb: image face: not a readable texture \(it is cut off or damaged\)"):
         glb.load(tmp_path, primitive, **more)
+    more["images"][0]["bufferView"] = glb.view(b"\0" * 99)
+    with pytest.raises(MeshError, match=r"not a readable texture \(its format is none that is known\)"):
+        glb.load(tmp_path, primitive, **more)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b'{"asset": }', r"its JSON is damaged \(Expecting value in line 1, column 11\)"),
+        (b'{"asset": "\xff"}', r"its JSON is damaged \(byte 11 of it is no text in UTF-8\)"),
+        (b"[" * 100_000, r"its JSON is damaged \(it is nested too deeply\)"),
+    ],
+)
+def test_damaged_json_is_one_sentence_in_a_users_words(content, words, tmp_path):
+    (tmp_path / "a.gltf").write_bytes(content)
+    with pytest.raises(MeshError, match="a.gltf: not a readable glTF file: " + words):
+        load_mesh(tmp_path / "a.gltf")
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_data_in_the_file_may_be_escaped_and_must_be_whole(escaped, tmp_path):
+    glb = Glb()
+    document = glb.document({"attributes": {"POSITION": glb.add(POINTS)}, "indices": glb.add(FACES)})
+    data = base64.b64encode(glb.binary).decode()
+    for given, good in ((data, True), (data[:-3], False)):
+        given = given.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D") if escaped else given
+        document["buffers"][0]["uri"] = f"data:application/octet-stream;base64,{given}"
+        (tmp_path / "a.gltf").write_text(json.dumps(document))
+        if good:
+            close(load_mesh(tmp_path / "a.gltf").vertices, POINTS)
+        else:
+            with pytest.raises(MeshError, match="its buffer in the file is cut off or damaged"):
+                load_mesh(tmp_path / "a.gltf")
+
+
+def test_a_joint_that_a_skin_does_not_have_is_named(tmp_path):
+    glb = Glb()
+    attributes = {
+        "POSITION": glb.add(POINTS),
+        "JOINTS_0": glb.add(np.full((4, 4), 7, np.uint8)),
+        "WEIGHTS_0": glb.add(np.full((4, 4), 0.25, np.float32)),
+    }
+    nodes = [{"mesh": 0, "skin": 0}, {}]
+    with pytest.raises(MeshError, match="a vertex names joint 7 of 1; the file is damaged"):
+        glb.load(
+            tmp_path,
+            {"attributes": attributes, "indices": glb.add(FACES)},
+            nodes=nodes,
+            scenes=[{"nodes": [0, 1]}],
+            skins=[{"joints": [1]}],
+        )
 
 
 def test_colors_of_bytes_are_linear(tmp_path):

@@ -237,3 +237,33 @@ def test_floats_that_have_lost_the_mesh_are_said(tmp_path):
     body = (POINTS * 0.2 + [4.5e6, 0, 0]).astype("<f4").tobytes() + struct.pack("<B4i", 4, 0, 1, 2, 3)
     with pytest.warns(MeshWarning, match="a.ply: its coordinates have steps of 0.5 in a mesh of 0"):
         load_mesh(ply(tmp_path, "binary_little_endian", *HEAD, body=body))
+
+
+@pytest.mark.parametrize(
+    "form, more, said",
+    [
+        ("ascii", "3 0 2 3\n", "4 numbers"),
+        ("ascii", "\n\n", None),
+        ("binary_little_endian", struct.pack("<B3i", 3, 0, 2, 3), "13 bytes"),
+        ("binary_little_endian", b"\0\r\n", None),
+    ],
+)
+def test_rows_behind_those_of_the_header_are_said(form, more, said, tmp_path, recwarn):
+    if form == "ascii":
+        body = "".join("{} {} {}\n".format(*p) for p in POINTS) + "3 0 1 2\n" + more
+    else:
+        body = POINTS.astype("<f4").tobytes() + struct.pack("<B3i", 3, 0, 1, 2) + more
+    mesh = load_mesh(ply(tmp_path, form, "element vertex 4", *XYZ, "element face 1", LIST, body=body))
+    assert triangles(mesh) == SQUARE[:1]
+    wanted = f"a.ply: {said} behind the rows that its header declares are ignored"
+    assert [wanted in str(w.message) for w in recwarn] == ([True] if said else [])
+
+
+def test_texture_coordinates_of_corners_of_no_polygons_count_for_nothing(tmp_path):
+    body = "0 0 0\n1 0 0\n1 1 0\n6 0 0 0 0 0 0\n3 0 1 2\n"
+    lines = ["element vertex 3", *XYZ, "element face 1", "property list uchar float texcoord"]
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
+    strips = ["element tristrips 1", "property list uchar int vertex_indices"]
+    path = ply(tmp_path, "ascii", *lines, *strips, body=body, comment=b"TextureFile b.png")
+    with pytest.warns(MeshWarning, match="has no texture coordinates for it"):
+        assert triangles(load_mesh(path)) == SQUARE[:1]

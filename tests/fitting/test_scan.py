@@ -76,6 +76,38 @@ def test_meshes_that_cannot_be_fitted_are_refused():
             fit_mesh(vertices, faces, model)
 
 
+def test_what_cannot_show_a_face_is_refused_before_it_is_searched(monkeypatch):
+    monkeypatch.setattr(scan, "find_face", None)
+    model = patch()
+    flat = model.mean * torch.tensor([1.0, 1.0, 0.001])
+    box = torch.tensor([[x, y, z] for x in (0.0, 90.0) for y in (0.0, 90.0) for z in (0.0, 90.0)])
+    corners = torch.tensor([[0, 1, 2], [1, 2, 3], [4, 5, 6], [5, 6, 7]]).repeat(3, 1)
+    bad = {
+        "expected at least 20 triangles, found 1": (model.mean, model.faces[:1]),
+        "expected at least 20 triangles, found 12": (box, corners),
+        "nearly in one plane": (flat, model.faces),
+    }
+    for words, (vertices, faces) in bad.items():
+        for landmarks in (None, model.landmarks(model.mean[None])[0]):
+            with pytest.raises(InputError, match=f"cannot show a face: .*{words}"):
+                fit_mesh(vertices, faces, model, landmarks, progress=False)
+
+
+def test_coarse_meshes_are_fitted_with_landmarks_and_need_them():
+    model = patch()
+    vertices, landmarks, _ = scanned(model, 1)
+    chosen = torch.arange(0, 31, 5)
+    rows, columns = torch.meshgrid(chosen, chosen, indexing="ij")
+    coarse = vertices[(rows * 31 + columns).flatten()]
+    a = (torch.arange(6)[:, None] * 7 + torch.arange(6)).flatten()
+    faces = torch.cat([torch.stack([a, a + 1, a + 7], 1), torch.stack([a + 7, a + 1, a + 8], 1)])
+    with pytest.raises(InputError, match="a mesh of 49 points is too coarse to find a face in it; give landmarks"):
+        fit_mesh(coarse, faces, model, progress=False)
+    fit = fit_mesh(coarse, faces, model, landmarks, progress=False)
+    found = fit.placement(fit.face(model).vertices[0])
+    assert (found - vertices).norm(dim=1).median() < 5
+
+
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_scan_far_from_the_origin_is_fitted_as_at_it(marked):
     model = patch()

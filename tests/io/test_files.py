@@ -1,6 +1,10 @@
 """Writing files completely or not at all, and how errors of other libraries are quoted."""
 
+import io
 import os
+import struct
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -60,3 +64,38 @@ def test_letters_of_shapes_stand_for_the_same_size_in_all_arrays():
 def test_errors_are_quoted_on_one_line_of_bounded_length():
     assert one_line(ValueError("two\n  lines.")) == "two lines"
     assert one_line(KeyError()) == "KeyError" and len(one_line(ValueError("x" * 1000))) == 160
+
+
+def raised(call: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as error:
+        call()
+    return error.value
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: b"\xff".decode(), "it holds bytes that are no text"),
+        (lambda: float("2R"), "'2R' is not a number"),
+        (lambda: int("2R"), "a word stands in place of a whole number"),
+        (lambda: float(10**400), "a number is too large"),
+        (lambda: struct.unpack("<I", b"a"), "it is cut off"),
+        (lambda: np.zeros(5).reshape(2, 3), "its parts do not fit together"),
+        (lambda: np.zeros(5) + np.zeros(4), "its parts do not fit together"),
+        (lambda: np.zeros(5)[7], "its parts do not fit together"),
+        (lambda: [][0], "its parts do not fit together"),
+        (lambda: [None][0][0], "its parts do not fit together"),
+        (lambda: (1,) > 2, "its parts do not fit together"),
+        (lambda: {}["mean"], "'mean' is missing"),
+        (lambda: zlib.decompress(b"x\x9c\0\0\0"), "what is compressed in it is damaged"),
+        (lambda: {[]: 0}, "its parts do not fit together"),
+        (lambda: (1, 2) // 3, "its parts do not fit together"),
+        (lambda: "a".b, "its parts do not fit together"),
+        (lambda: "".join([1]), "its parts do not fit together"),
+        (lambda: open("/no/such/file"), "No such file or directory"),
+        (lambda: np.lib.format.read_array_header_1_0(io.BytesIO(b"\5\0{'a':")), "its header is damaged"),
+        (lambda: (_ for _ in ()).throw(InputError("the object is not a list")), "the object is not a list"),
+    ],
+)  # fmt: skip
+def test_errors_of_python_are_quoted_in_the_words_of_users(call, words):
+    assert one_line(raised(call)) == words

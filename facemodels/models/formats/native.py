@@ -92,5 +92,4 @@ def read_native(path: str | Path) -> ModelData:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        found = f"one whose parts do not fit together ({type(error).__name__}: {error})"
-        raise input_error(path, EXPECTED, found) from error
+        raise input_error(path, EXPECTED, "one whose parts do not fit together") from error
