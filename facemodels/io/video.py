@@ -31,6 +31,7 @@ _FRAME_RATE = 25.0  # where a file or camera declares none
 _SLOWEST, _FASTEST = 0.01, 480.0  # frames per second
 _GUESS = 240.0  # FFmpeg's guess where it knows nothing
 _LONGEST = 36_000  # seconds from one frame to the next; more is a mistake of the file
+_LAST = 10.0  # seconds that a last frame is shown, at most
 _AHEAD = 4  # frames that are decoded before they are asked for
 # What a file may be by its content. Playlists, which name other files and addresses, are none of them.
 _FORMATS = (
@@ -222,8 +223,10 @@ def _open_file(path: Path) -> Video:
                 yield VideoFrame(converter.to_array(frame), moment)
         # From here on the file is closed, and its stream must not be touched.
         if last is not None:
-            left = None if ends is None else ends - video.start - last
-            video.last = left if left is not None and usual / 4 < left <= 10 else usual
+            # Where frames are stored in another order than they are shown, the stream's duration may be too short.
+            known = (ends, reader.end, None if seconds is None else begins + seconds)
+            left = (end - video.start - last for end in known if end is not None)
+            video.last = next((time for time in left if usual / 4 < time <= _LAST), usual)
         if problem := reader.problem(seconds, video.count):
             video.last = usual
             raise InputError(f"{path}: " + problem.replace("{number}", str(number)))
@@ -305,6 +308,9 @@ class _Reader:
         container: The open file.
         stream: Its stream of pictures.
         decoder: What decodes its packets: the stream itself, or a decoder.
+
+    Attributes:
+        end: Seconds on the file's clock where the last packet that was read ends.
     """
 
     def __init__(self, container: Any, stream: Any, decoder: Any) -> None:
@@ -313,7 +319,9 @@ class _Reader:
         self._declared, self._rate = stream.frames, float(stream.average_rate or 0)
         self._damaged = self._packets = 0
         self._error: Exception | None = None
-        self._end = 0.0  # seconds, of the last packet
+        self.end = 0.0
+        self._newest: float | None = None  # seconds, of the packet that is shown last
+        self._gap = 0.0  # seconds, the longest from one packet to the next
 
     def frames(self) -> Iterator[Any]:
         """Iterate over PyAV's frames."""
@@ -338,7 +346,10 @@ class _Reader:
                 failed_in_a_row = 0
                 self._packets += 1
                 if packet.pts is not None and packet.time_base:
-                    self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                    shown = float(packet.pts * packet.time_base)
+                    self.end = max(self.end, shown + float((packet.duration or 0) * packet.time_base))
+                    self._gap = max(self._gap, shown - (shown if self._newest is None else self._newest))
+                    self._newest = max(shown, self._newest or shown)
             if packet.is_corrupt and not self._broadcast:
                 # The half packet at the end of a cut file: its error would come with the decoder's last good frames.
                 self._damaged += 1
@@ -361,7 +372,7 @@ class _Reader:
         """What was wrong, when all frames have been read; {number} stands for how many came."""
         if not self._packets or (self._damaged and self._damaged >= self._packets):
             return f"not a readable video ({_reason(self._error)})" if self._error else None
-        missing = bool(seconds and self._end < 0.9 * seconds - (2 / self._rate if self._rate else 0.1))
+        missing = bool(seconds and self.end + self._gap < 0.9 * seconds - (2 / self._rate if self._rate else 0.1))
         if self._declared:  # the table of contents says it exactly; AVI counts frames that are only repeated
             missing = self._packets < 0.9 * self._declared - 2 and (missing or not seconds)
         if missing:  # FFmpeg reports no error where a file is cut off

@@ -359,3 +359,25 @@ def test_frames_that_nobody_reads_to_the_end_are_let_go(tmp_path):
     assert isinstance(next(frames), VideoFrame)
     frames.close()
     assert not any(thread.name == "video" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    "name, codec", [("a.mp4", "libx264"), ("a.mov", "mjpeg"), ("a.mkv", "libx264"), ("a.webm", "libvpx")]
+)
+def test_a_last_frame_is_shown_as_long_as_its_file_says(name, codec, tmp_path):
+    av = pytest.importorskip("av")
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    # Stored in another order than they are shown, these frames make the duration of an .mp4 file's stream too short.
+    short = make_video(tmp_path / name, None, [0, 33, 70, 400, 900, 1400], Fraction(1, 1000), codec, pixels)
+    with av.open(str(short)) as file, av.open(str(tmp_path / f"long_{name}"), "w") as copy:
+        stream = file.streams.video[0]
+        made = copy.add_stream_from_template(stream)
+        packets = [packet for packet in file.demux(stream) if packet.size]
+        last = max(packets, key=lambda packet: packet.pts)
+        last.duration = round(Fraction(7, 10) / last.time_base)
+        for packet in packets:
+            packet.stream = made
+            copy.mux(packet)
+    video = open_video(tmp_path / f"long_{name}")
+    assert [round(frame.time, 3) for frame in video.frames] == [0, 0.033, 0.07, 0.4, 0.9, 1.4]
+    assert video.last == pytest.approx(0.7, abs=2e-3)
