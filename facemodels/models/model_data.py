@@ -14,7 +14,7 @@ import numpy as np
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NOSE_TIP, NUM_CONTOUR, NUM_LANDMARKS
-from facemodels.models.plausible import CLEAR, outwardness, turned_over, weak_modes, wrong_axes, wrong_size
+from facemodels.models.plausible import CLEAR, outwardness, turned_over, weak_modes, wrong_axes, wrong_front, wrong_size
 from facerender._checks import brief_repr
 
 FACE_RADIUS = 95.0  # mm around the tip of the nose: the crop of the MICC Florence protocol
@@ -188,6 +188,8 @@ class ModelData:
             weights = np.where(self.landmark_weights.any(1, keepdims=True), self.landmark_weights, np.nan)
             self._refuse(wrong_axes((self.mean[self.landmark_index] * weights[..., None]).sum(1)))
         face = regions_of(self).get("face", np.arange(len(self.mean)))
+        if self.landmark_index is None:
+            self._refuse(wrong_front(self.faces[np.isin(self.faces, face).all(1)], self.mean))
         for weak in weak_modes(self.identity, self.expression, face):
             warnings.warn(f"{self.name}: {weak}", stacklevel=4)
 

@@ -1,7 +1,7 @@
 """Whether the arrays of a morphable model are those of a face in this library's conventions.
 
-Checked are the size of its mean, which way it faces (by its landmarks), which side of its surface is the outside, and
-how far its modes move it.
+Checked are the size of its mean, which way it faces (by its landmarks; without any, along which axis), which side of
+its surface is the outside, and how far its modes move it.
 """
 
 from itertools import permutations
@@ -19,6 +19,7 @@ from facemodels.core.landmarks import (
 
 SMALLEST, LARGEST = 60.0, 5000.0  # mm that a mean face extends along one axis: half a face, and more than a body
 CLEAR = 0.5  # of `outwardness`
+FRONT = 0.3  # of a surface that faces one way: 1 in a plane, 0.5 in a face, less than 0.1 in a head with an open neck
 # The least movement in mm. Identity: the root mean square over vertices, with all modes at one standard deviation.
 # Expression: the farthest vertex of the largest mode. Known models move four times as far (docs/notes/models.md).
 IDENTITY_MOVES, EXPRESSION_MOVES = 1.0, 1.0
@@ -94,6 +95,32 @@ def _axes(landmarks: np.ndarray) -> np.ndarray | None:
         and lips @ left > 0.8 * np.linalg.norm(lips) > 0
     )
     return np.stack([left, up, out if depth > 0 else -out]) if face else None
+
+
+def wrong_front(faces: np.ndarray, mean: np.ndarray) -> str | None:
+    """Say along which axis a face's surface faces, where that is not z; for models without landmarks.
+
+    Which end of the axis is the front, and where up is, a surface does not tell.
+
+    Args:
+        faces: [F,3] of the face, without the back of the head.
+        mean: [V,3].
+
+    Returns:
+        What is wrong; None where the surface faces along z (within 45 degrees), or no way clearly.
+    """
+    corners = mean[faces].astype(np.float64)
+    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = float(np.linalg.norm(areas, axis=1).sum())
+    front = np.abs(areas.sum(0)) / total if total > 0 else np.zeros(3)
+    axis = int(front.argmax())
+    if axis == 2 or front[axis] < FRONT:
+        return None
+    turn = ": array[..., [0, 2, 1]] * np.array([1, 1, -1]) where z was up" if axis == 1 else ""
+    return (
+        f"mean must have y up and +z out of the face, but its surface faces along {'xyz'[axis]}; turn mean, identity "
+        f"and expression{turn}"
+    )
 
 
 def outwardness(faces: np.ndarray, mean: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from facemodels import ModelData
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import mirror_order
 from facemodels.models.builtin import builtin_data
+from facemodels.models.plausible import wrong_front
 
 KEPT = ("faces", "expression_names", "blendshapes", "landmark_index", "landmark_weights", "regions")
 TURNS = {
@@ -44,6 +45,28 @@ def test_message_says_which_way_the_model_faces(builtin):
         InputError, match=r"but by its landmarks \+z is up, -y is out of the face and \+x is to the left"
     ):
         ModelData(name="mine", **(builtin | {"mean": TURNS["z up, -y out"](builtin["mean"])}))
+
+
+def test_a_model_without_landmarks_that_faces_along_another_axis_is_refused(builtin):
+    bare = builtin | {"landmark_index": None, "landmark_weights": None}
+    assert ModelData(name="mine", **bare).landmark_index is None
+    arrays = {name: TURNS["z up, -y out"](builtin[name]) for name in ("mean", "identity", "expression")}
+    with pytest.raises(InputError, match="its surface faces along y; turn mean, identity and expression") as caught:
+        ModelData(name="mine", **(bare | arrays))
+    words = str(caught.value).partition("expression: ")[2].partition(" where z was up")[0]
+    turned = eval(words, {"np": np, "array": arrays["mean"]})
+    np.testing.assert_array_equal(turned, builtin["mean"])
+    sideways = {name: builtin[name][..., [2, 1, 0]] for name in ("mean", "identity", "expression")}
+    with pytest.raises(InputError, match="its surface faces along x"):
+        ModelData(name="mine", **(bare | sideways))
+
+
+def test_a_closed_surface_without_landmarks_faces_no_way():
+    rows, columns = np.meshgrid(np.linspace(0, np.pi, 20), np.linspace(0, 2 * np.pi, 40), indexing="ij")
+    ball = 90 * np.stack([np.sin(rows) * np.cos(columns), np.cos(rows), np.sin(rows) * np.sin(columns)], -1)
+    a = (np.arange(19)[:, None] * 40 + np.arange(39)).reshape(-1)
+    faces = np.concatenate([np.stack([a, a + 1, a + 40], 1), np.stack([a + 40, a + 1, a + 41], 1)])
+    assert wrong_front(faces, ball.reshape(-1, 3)) is None
 
 
 def test_exchanged_sides_of_landmarks_are_named_as_the_other_reason(builtin):
