@@ -1,4 +1,4 @@
-"""Draw an overlay of one's own over a photo: the face, lit anew, with half of it left as it is.
+"""Draw your own overlay on a photo: the face, lit anew, with half of it left as it is.
 
 python examples/overlay.py photo.jpg -o overlay.png
 """

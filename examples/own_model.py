@@ -1,7 +1,7 @@
-"""A morphable model of one's own: from meshes of people and of expressions, which share their vertices, to a file.
+"""A morphable model of your own: from meshes of people and of expressions, which share their vertices, to a file.
 
 python examples/own_model.py -o mine.safetensors                  # with meshes that are made up first
-python examples/own_model.py -o mine.safetensors --meshes FOLDER  # with one's own, see `make_meshes`
+python examples/own_model.py -o mine.safetensors --meshes FOLDER  # with your own, see `make_meshes`
 
 Then: facemodels doctor mine.safetensors; facemodels sheet -o faces.png --model mine.safetensors;
 facemodels fit scan.ply --model mine.safetensors -o out

@@ -1,7 +1,7 @@
 """Train 2DASL on a folder of photographs, and reconstruct one of them with what came out.
 
 python examples/train_own_pictures.py -o runs/own                       on pictures that are rendered for it
-python examples/train_own_pictures.py PHOTOS -o runs/own --preset cpu   on one's own
+python examples/train_own_pictures.py PHOTOS -o runs/own --preset cpu   on your own
 
 A picture needs its 68 landmarks in a file beside it: photo.jpg and photo.txt (or .pts, .json ...). Where there is none,
 those that the shipped weights predict are written there.

@@ -135,7 +135,7 @@ def _description(model: dict[str, Any]) -> list[str]:
         + " mm",
         f"  modes: {modes}",
         *([f"  expressions: {shown}; {kind}; {arkit}"] if names else []),
-        f"  landmarks: {len(landmarks)} of 68{few}",
+        f"  landmarks: {len(landmarks)} of 68{few or _without(model)}",
         *([f"  joints: {', '.join(model['joints'])}"] if model["joints"] else []),
         f"  texture coordinates: {'yes' if model['texture_coordinates'] else 'no'}; "
         f"mirror image of each vertex: {'known' if model['symmetry'] else 'not known'}",
@@ -143,6 +143,17 @@ def _description(model: dict[str, Any]) -> list[str]:
         "  regions, model.regions[NAME] in Python:" if width else "  regions: none",
         *(f"    {region:<{width}}  {count} vertices" for region, count in model["regions"].items()),
     ]
+
+
+def _without(model: dict[str, Any]) -> str:
+    """What a model cannot do without landmarks, and how to give it some; "" for a model that has them."""
+    if model["landmarks"]:
+        return ""
+    return (
+        "; without any, it cannot be fitted to photos, and to meshes only without landmarks. If its family has a "
+        "landmark file, put it beside the model (facemodels doctor lists it); for your own model, set landmark_index "
+        "(examples/own_model.py)"
+    )
 
 
 def search_folders() -> list[Path]:

@@ -33,8 +33,8 @@ def configure(parser: ArgumentParser) -> None:
 Each protocol has its own help, with the layout of its data, file by file, and the order of its
 landmarks: facemodels evaluate PROTOCOL --help. --example DIR writes a tiny data set in it.
 Printed are what was measured, the published table with the method's row in it, sorted by the
-column that the field ranks by, and what was excluded. Published numbers that were recalled and
-not found again in public material are marked."""
+column that the field ranks by, and what was excluded. Published numbers quoted from
+memory are marked."""
     protocols = parser.add_subparsers(dest="protocol", required=True, metavar="PROTOCOL", parser_class=_ProtocolParser)
     for name, entry in PROTOCOLS.items():
         protocols.add_parser(
@@ -75,7 +75,7 @@ class _ProtocolParser(ArgumentParser):
 def _add_shared_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--method",
-        help="name of shipped weights (default: the best of them); with --checkpoint, the method that it must be of",
+        help="name of shipped weights (default: the best of them); with --checkpoint, the method that it must belong to",
     )
     parser.add_argument(
         "--checkpoint",
@@ -88,7 +88,7 @@ def _add_shared_arguments(parser: ArgumentParser) -> None:
         action="store_const",
         const=ITERATIONS,
         default=0,
-        help="fit each predicted face to its crop, about a second a face",
+        help="fit each predicted face to its crop, about a second per face",
     )
     parser.add_argument(
         "--data", type=Path, metavar="PATH", help="folder or zip in the data set's own layout, which is described below"
@@ -146,7 +146,7 @@ def _write_example(protocol: str, folder: Path) -> int:
     again = f"--data {shlex.quote(str(folder))}"
     known = PROTOCOLS[protocol].module.startswith("facemodels.")  # else only where a script registers it
     print(
-        "\nRendered from the built-in model: a score on it says that everything works, and nothing about a method.\n"
+        "\nRendered from the built-in model: a score on it shows that everything works, and says nothing about a method.\n"
         f"Next: {f'facemodels evaluate {protocol} {again}' if known else f'the same command with {again}'}"
     )
     return 0

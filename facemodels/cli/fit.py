@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facemodels.cli.fit_face_check import face_doubts
 from facemodels.cli.fit_pictures import draw_mesh_error, draw_mesh_fit, draw_photo_fit
 from facemodels.core.alignment import Similarity
 from facemodels.core.errors import InputError
@@ -60,8 +61,10 @@ The folder gets:
   face.glb       the mesh with its expressions; face.html shows it in a browser
   coefficients.npz and coefficients.json
 
-A fit that cannot be right (landmarks far off, in another order or mirrored;
-a shape that is no face) is written too, but is said, and the exit code is 1."""
+What is checked: whether the landmarks fit a face (not far off, mirrored or in another order), the
+shape is one that people have, and, by the network that also checks faces in facemodels reconstruct,
+the photo shows a face where the landmarks are. A fit that fails a check is written, the reason is
+printed, and the exit code is 1."""
     parser.add_argument(
         "input",
         type=Path,
@@ -137,7 +140,7 @@ def run(options: Namespace) -> int:
         fit, text = _fit_mesh(options, model) if is_mesh else _fit_photo(options, model, landmarks)
     print(f"{text}\n{options.output}")
     if fit.doubts:
-        raise InputError(f"{options.input}: the fit, which is written, cannot be right: {'; '.join(fit.doubts)}")
+        raise InputError(f"{options.input}: the fit was written, but is probably wrong: {'; '.join(fit.doubts)}")
     return 0
 
 
@@ -161,6 +164,7 @@ def _fit_photo(options: Namespace, model: MorphableModel, file: Path | None) -> 
     iterations = {} if options.iterations is None else {"iterations": options.iterations}
     fit = fit_image(photo, given.points, model, options.contour or given.contour, options.focal, **iterations)
     seconds = time.perf_counter() - start
+    fit.doubts += face_doubts(photo, fit, model)
     overlay, error = draw_photo_fit(photo, given.points, fit, model)
     write_picture(options.output / "overlay.png", overlay)
     write_picture(options.output / "error.png", error)

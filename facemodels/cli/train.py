@@ -125,6 +125,7 @@ def run(options: argparse.Namespace) -> int:
     if options.show_settings:
         print(settings_toml(config), end="")
         return 0
+    _check_stages(config, options.settings)
     folder = Path(config.output) / "checkpoints"
     trained: list[int] = []  # the steps that were done
     train(method, config, options.resume, trained.append)
@@ -138,8 +139,28 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_stages(config: Config, given: list[str]) -> None:
+    """Refuse a first stage that is set longer than the run, and say it of one that the preset has."""
+    first = getattr(config, "stage1", 0)
+    if first <= config.steps:
+        return
+    if any(setting.startswith("stage1=") for setting in given):
+        raise InputError(
+            f"stage1={first}: the first stage must not be longer than the run, which has {config.steps} steps"
+        )
+    _say(
+        f"the first stage takes {first} steps (stage1) and the run only {config.steps}, so the other stages are left "
+        "out; set stage1 too to see them"
+    )
+
+
 def _settings(method: type[Method], options: argparse.Namespace) -> Config:
     """The settings that the options ask for; those of a run that is resumed come before its preset's."""
+    if options.config is not None and not Path(options.config).is_file():
+        raise InputError(
+            f"--config {options.config}: there is no such file; facemodels train {options.method} --settings > "
+            f"{options.method}.toml writes one with all settings"
+        )
     preset = options.preset or (None if options.show_settings else DEFAULT_PRESET)
     config = configured(
         method.config_class, method.PRESETS[preset] if preset else None, options.config, options.settings

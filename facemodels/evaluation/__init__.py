@@ -33,7 +33,7 @@ name of its module; a protocol of your own may live outside this package and reg
 """
 
 import typing
-from argparse import Action, ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -171,7 +171,7 @@ def named(report: "Report", name: str, data: str | Path) -> "Report":
     taken out: they are of other faces.
     """
     report.method = name
-    if _is_example(Path(data)):
+    if is_example(Path(data)):
         report.published = ()
         report.title = f"EXAMPLE DATA, rendered from the built-in model. {report.title}"
         report.results = {"example": True} | report.results
@@ -210,7 +210,7 @@ def _converted(action: Action, value: Any) -> Any:
     if isinstance(value, str) and callable(action.type):
         try:
             value = action.type(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ArgumentTypeError) as error:
             raise InputError(f"{action.dest}={value!r}: {error}") from None
     if action.choices is not None and value not in action.choices:
         raise InputError(f"{action.dest} must be one of {', '.join(map(str, action.choices))}, got {value!r}")
@@ -258,6 +258,7 @@ def write_example(protocol: str, folder: str | Path) -> Path:
 _EXAMPLE = "Example data of facemodels,"  # how README.txt begins
 
 
-def _is_example(data: Path) -> bool:
+def is_example(data: Path) -> bool:
+    """Whether a folder is one that `write_example` wrote."""
     readme = data / "README.txt"
     return readme.is_file() and readme.read_text(errors="replace").startswith(_EXAMPLE)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from facemodels.core.errors import InputError
+from facemodels.core.options import number
 from facemodels.training.method import Method
 
 
@@ -41,7 +42,7 @@ def predictor(method: Method, name: str) -> Callable[[Tensor], Any]:
 
 def add_limit(parser: ArgumentParser, what: str) -> None:
     """Add the argument --limit: the number of pictures to score, the first of the data set."""
-    parser.add_argument("--limit", type=int, metavar="N", help=f"score only the first N {what}")
+    parser.add_argument("--limit", type=number(int, 1), metavar="N", help=f"score only the first N {what}")
 
 
 def limited(names: list[str], limit: int | None) -> list[str]:

@@ -23,12 +23,13 @@ from torch import Tensor
 
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import SEVEN
+from facemodels.core.options import number
 from facemodels.core.progress import progress
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import ClosestPoints
 from facemodels.data.clips import SyntheticGroups
 from facemodels.data.synthetic import RandomizationConfig
-from facemodels.evaluation import now
+from facemodels.evaluation import is_example, now
 from facemodels.evaluation.examples import ORDER_SEVEN
 from facemodels.evaluation.report import PublishedRow, Report, Results
 from facemodels.evaluation.scan_faces import (
@@ -48,6 +49,7 @@ from facemodels.models.model_data import ModelData
 from facemodels.models.morphable import MorphableModel
 
 SIZE = 400  # pixels, side of a picture
+PEOPLE, EXAMPLE_PEOPLE = 20, 2
 PICTURES = 4  # of a person
 RANDOMIZATION = RandomizationConfig(
     yaw=45, frontal=0.3, pitch=8, roll=6, box=(2.0, 2.6), shift=0.06, occluded=0, expressive=0.5
@@ -87,22 +89,30 @@ it. One of:
 The scans are made: 30,000 points with noise and holes, millimeters, and seven landmarks on each.
 {ORDER_SEVEN}"""
     parser.add_argument(
-        "--people", type=int, default=20, metavar="N", help=f"random identities, {PICTURES} pictures each (default: 20)"
+        "--people",
+        type=number(int, 1),
+        metavar="N",
+        help=f"random identities, {PICTURES} pictures each (default: {PEOPLE}, or {EXAMPLE_PEOPLE} of an example)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
+    parser.add_argument(
+        "--seed", type=number(int, 0), default=0, metavar="N", help="seed of everything random (default: 0)"
+    )
 
 
 def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     """Score a method; see `facemodels.evaluation.Protocol`."""
-    if options.people < 1:
-        raise InputError(f"--people must be at least 1, got {options.people}")
+    count = options.people
+    if count is None:
+        count = EXAMPLE_PEOPLE if is_example(data) else PEOPLE
+    elif count < 1:
+        raise InputError(f"people must be at least 1, got {count}")
     model = colored_model(read(data), builtin_data(), data)
     groups = SyntheticGroups(model, SIZE, PICTURES, RANDOMIZATION)
     average = mean_surface(method.model)
     # Errors of each picture, by the beginning of their names in the results.
     errors: dict[str, list[np.ndarray]] = {"": [], "metrical_": [], "mean_face_": [], "mean_face_metrical_": []}
     medians = []
-    for person in progress(range(options.people), "people"):
+    for person in progress(range(count), "people"):
         photos, identity = render_person(groups, options.seed, person)
         points, marks = scan_person(model, identity, options.seed, person)
         for prefix, scale in (("mean_face_", True), ("mean_face_metrical_", False)):
@@ -113,8 +123,8 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
             errors["metrical_"].append(now.distances(points, marks, surface, scale=False).float().numpy())
         medians.append(float(np.median(np.concatenate(errors[""][-PICTURES:]))))
     results: Results = {
-        "people": options.people,
-        "images": options.people * PICTURES,
+        "people": count,
+        "images": count * PICTURES,
         "seed": options.seed,
         "vertices": sum(map(len, errors[""])),
     }
@@ -128,7 +138,7 @@ def run(method: FaceMethod, data: Path, options: Namespace) -> Report:
     mean_face = [results[f"mean_face_{key}"] for key in statistics]
     return Report(
         protocol="synthetic-scans",
-        title=f"Synthetic scans of {options.people} people of {model.name}, {PICTURES} pictures each: distance in mm "
+        title=f"Synthetic scans of {count} people of {model.name}, {PICTURES} pictures each: distance in mm "
         "of scan points from the neutral mesh predicted from one picture, by the protocol of NoW, scale aligned",
         results=results,
         errors=np.concatenate(errors[""]),

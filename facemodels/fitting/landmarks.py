@@ -144,8 +144,8 @@ def known_labels(model: MorphableModel, landmarks: Tensor, contour: str) -> Labe
     known = ~torch.isnan(landmarks).any(-1) & has.to(landmarks.device)
     if known.sum() < 4:
         raise InputError(
-            f"at least 4 landmarks are needed that are visible and that the model {model.name} has, got"
-            f" {int(known.sum())}"
+            f"at least 4 landmarks are needed that are known (not NaN) and that the model {model.name} has, got"
+            f" {int(known.sum())} of {len(landmarks)}"
         )
     return Labels(landmarks[known], means[known], spread[known])
 

@@ -19,7 +19,7 @@ from facemodels.core.camera import POSE, Camera
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import BROWS, check_count
 from facemodels.core.progress import progress as core_progress
-from facemodels.fitting.judge import check_turn, mean_error, photo_doubts, warn_of
+from facemodels.fitting.judge import check_turn, judged_error, mean_error, photo_doubts, warn_of
 from facemodels.fitting.landmarks import Labels, fit_landmarks, fitted_landmarks, known_labels
 from facemodels.fitting.least_squares import CoefficientLayout, coefficient_layout
 from facemodels.fitting.outline import outline_offsets
@@ -80,7 +80,8 @@ def fit_image(
 ) -> Fit:
     """Fit a model to a photo.
 
-    A fit that cannot be right is returned with `doubts`, and a `FitWarning` says them.
+    A fit that cannot be right is returned with `doubts`, and a `FitWarning` says them. They are about the landmarks and
+    the shape: whether the picture shows a face at the landmarks is not checked (`facemodels fit` does).
 
     Args:
         image: [H,W,3], uint8 or floats 0..1, sRGB; or a picture's file, or a PIL image.
@@ -110,7 +111,9 @@ def fit_image(
         raise ValueError(f"landmarks must be [L,2] or [L,3] of one face, got {list(labels.shape)}")
     check_count(len(labels))
     labels = labels[:, :2]
-    if float((labels[:, None] - labels).norm(dim=-1).nan_to_num().max()) < 2:
+    if labels.isinf().any():
+        raise InputError("a landmark lies at infinity; write NaN for a point that is missing")
+    if labels.isfinite().all(1).sum() > 1 and float((labels[:, None] - labels).norm(dim=-1).nan_to_num().max()) < 2:
         raise InputError(
             "the landmarks lie within two pixels; they must be pixels of the photo, not shares of its size"
         )
@@ -126,7 +129,8 @@ def fit_image(
     fit.landmarks = fitted_landmarks(model, points, len(labels))
     fit.landmark_error, fit.landmark_count = mean_error(fit.landmarks, labels), len(known.points)
     assert fit.camera is not None
-    fit.doubts = photo_doubts(fit.landmark_error, float(fit.camera.scale), fit.landmark_count, fit.identity)
+    judged = judged_error(fit.landmarks, labels)
+    fit.doubts = photo_doubts(judged, float(fit.camera.scale), fit.landmark_count, fit.identity, len(labels))
     if history and not math.isfinite(history[-1]):
         fit.doubts.append("the fit to the pixels did not converge; iterations=0 fits to the landmarks alone")
     warn_of(fit.doubts)

@@ -171,8 +171,8 @@ def landmarks_of(given: Any, size: tuple[int, int]) -> list[np.ndarray]:
         [L,2] of each face.
 
     Raises:
-        InputError: It holds anything else, another number of them, or landmarks of which most lie outside the picture,
-            or all within two pixels.
+        InputError: It holds anything else, another number of them, fewer than two that are known, or landmarks of which
+            most lie outside the picture, or all within two pixels.
     """
     wrong = InputError(
         "the landmarks of a face are [68,2], [21,2] or [5,2] in pixels; of several faces, a list of these; got "
@@ -196,8 +196,12 @@ def landmarks_of(given: Any, size: tuple[int, int]) -> list[np.ndarray]:
         faces = [face(points) for points in given]
     for points in faces:
         check_count(len(points))
-        if np.isfinite(points).all(1).any():
-            check_inside(points, size, "the landmarks of a face")
+        if (known := int((~np.isnan(points)).all(1).sum())) < 2:
+            raise InputError(
+                f"the landmarks of a face: {known} of {len(points)} are known (not NaN); give at least 2, or none: "
+                "then faces are detected"
+            )
+        check_inside(points, size, "the landmarks of a face")
     return faces
 
 

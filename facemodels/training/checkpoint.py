@@ -179,7 +179,7 @@ def set_damaged_aside(folder: Path, loads: Callable[[Path], Any]) -> list[str]:
         except DamagedError as error:
             damaged.append((checkpoint, error))
         else:
-            return [f"{why}; moved to {_move_aside(c).name}, going on from {checkpoint.name}" for c, why in damaged]
+            return [f"{why}; moved to {_move_aside(c).name}, resuming from {checkpoint.name}" for c, why in damaged]
     if damaged:
         raise InputError(
             f"{folder}: every checkpoint is damaged, the last one so: {damaged[0][1]}; begin another run with "

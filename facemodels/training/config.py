@@ -107,8 +107,11 @@ class Config:
         _check_ranges(type(self), vars(self))
         if not self.output:
             raise InputError("output must be the name of a folder, got none")
+        shown = ",".join(map(str, self.milestones))
         if any(not 0 <= m <= STEPS[1] for m in self.milestones):
-            raise InputError(f"milestones must be steps, 0 to {STEPS[1]}, got {','.join(map(str, self.milestones))}")
+            raise InputError(f"milestones must be steps, 0 to {STEPS[1]}, got {shown}")
+        if any(a >= b for a, b in zip(self.milestones, self.milestones[1:])):
+            raise InputError(f"milestones must be in ascending order, each once, got {shown}")
 
 
 def ranges(cls: type[Config]) -> Ranges:

@@ -132,7 +132,7 @@ class Run:
             self.progress.say(f"the run in {self.folder} is finished: {ended}")
         else:
             if self.step:
-                self.progress.say(f"going on after step {self.step}")
+                self.progress.say(f"resuming after step {self.step}")
             with self.progress.preparing("preparing data"):
                 self.method.prepare_data()
             for sentence in self.method.data_notes():
@@ -181,7 +181,7 @@ class Run:
                 if stuck or stop:
                     break
         if stop and self.step < c.steps:
-            self.progress.say(f"stopped after step {self.step}, with a checkpoint; --resume auto goes on")
+            self.progress.say(f"stopped after step {self.step}, with a checkpoint; --resume auto resumes the run")
             raise KeyboardInterrupt
         if self.step >= first:
             self._say_results()
@@ -249,18 +249,18 @@ class Run:
         )
 
     def _finished(self) -> str:
-        """Why there is nothing left to do, and how to go on; "" if there is."""
+        """Why there is nothing left to do, and how to train longer; "" if there is."""
         c = self.config
         if self.step >= c.steps:
-            return f"all of its {self.step} steps are done; --set steps={2 * self.step} --resume auto goes on"
+            return f"all {self.step} steps are done; to train longer, add --set steps={2 * self.step} --resume auto"
         if 0 < c.patience <= self.without_improvement:
             return f"it ended at step {self.step}, because {self._without_improvement()}"
         return ""
 
     def _without_improvement(self) -> str:
         return (
-            f"{self.method.monitor} got no better in {self.without_improvement} validations (patience="
-            f"{self.config.patience}); --set patience=0 --resume auto goes on"
+            f"{self.method.monitor} did not improve in {self.without_improvement} validations (patience="
+            f"{self.config.patience}); to train longer, add --set patience=0 --resume auto"
         )
 
     def _say_results(self) -> None:
@@ -368,7 +368,7 @@ class Run:
         if resume == "never" and present:
             raise InputError(
                 f"{self.folder}: holds checkpoints of an earlier run (the last is {present[-1].name}); "
-                "--resume auto goes on from it, --set output=DIR begins another"
+                "--resume auto resumes that run, --set output=DIR starts another"
             )
 
     def _checkpoint_to_resume(self, resume: str) -> Path | None:
@@ -405,8 +405,8 @@ class Run:
             elsewhere = checkpoint.parent.resolve() != last.parent.resolve()
             if elsewhere or int(last.name.removeprefix("step-")) > self.step:
                 raise InputError(
-                    f"{self.folder}: holds {last.name}, a later checkpoint or one of another run; --set output=DIR "
-                    f"goes on from {checkpoint} in another folder"
+                    f"{self.folder}: holds {last.name}, a later checkpoint or one of another run; add --set output=DIR "
+                    f"to resume from {checkpoint} in another folder"
                 )
         results = state["results"]
         self.best, self.without_improvement = results["best"], results["waited"]
@@ -421,9 +421,9 @@ class Run:
             named = "; ".join(f"{k}={before[k]!r}, not {now[k]!r}" for k in differ[:_NAMED])
             more = f"; and {len(differ) - _NAMED} more settings differ" if len(differ) > _NAMED else ""
             raise InputError(
-                f"{checkpoint}: was trained with {named}{more}. These cannot change in a run: "
-                "without --preset, --config and --set for them, --resume goes on with the run's own; "
-                "--set output=DIR begins another run"
+                f"{checkpoint}: was trained with {named}{more}. These settings cannot change within a run: "
+                "leave them out of --preset, --config and --set to resume with the run's own, or start another run "
+                "with --set output=DIR"
             )
 
 

@@ -50,7 +50,7 @@ def naming_the_step(step: int, folder: Path, path: Path) -> Iterator[Path]:
         yield path
     except OSError as error:
         last = checkpoints(folder / "checkpoints")
-        hint = f"; --resume auto goes on from {last[-1].name}" if last else ""
+        hint = f"; --resume auto resumes from {last[-1].name}" if last else ""
         raise InputError(f"step {step}: {path} could not be written ({error.strerror or error}){hint}") from error
 
 

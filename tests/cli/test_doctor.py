@@ -206,3 +206,11 @@ def test_curves_of_arkit_that_a_model_has_in_two_halves_are_counted(alone, capsy
     )
     code, said = run(capsys, alone / "halves.safetensors")
     assert code == 0 and "51 of ARKit's 52 among them" in said
+
+
+def test_a_model_without_landmarks_is_told_what_it_cannot_do(alone, capsys):
+    data = replace(patch_data(), landmark_index=None, landmark_weights=None, contour=None)
+    write_native(data, alone / "bare.safetensors")
+    code, said = run(capsys, alone / "bare.safetensors")
+    assert code == 0 and "landmarks: 0 of 68; without any, it cannot be fitted to photos" in said
+    assert "put it beside the model" in said and "landmark_index" in said

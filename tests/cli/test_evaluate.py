@@ -236,3 +236,18 @@ def test_predictions_are_scored_without_a_method(tmp_path, capsys):
         and "checkpoint" not in results
         and f"Landmarks of {len(photos)} of {len(photos)} predictions" in printed
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["aflw2000", "--limit", "0"], "argument --limit: expected a whole number, 1 or more; found 0"),
+        (["pose", "--limit", "two"], "argument --limit: expected a whole number, 1 or more; found 'two'"),
+        (["synthetic-scans", "--people", "0"], "argument --people: expected a whole number, 1 or more"),
+        (["synthetic-scans", "--seed", "-1"], "argument --seed: expected a whole number, 0 or more"),
+    ],
+)
+def test_a_number_out_of_its_range_ends_with_exit_code_2(words, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *words, "--data", "a"])
+    assert ended.value.code == 2 and said in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import imageio.v3 as iio
 import numpy as np
@@ -9,11 +10,15 @@ import pytest
 import torch
 import trimesh
 
+from facemodels import MorphableModel, load_model
+from facemodels.cli import fit_face_check
+from facemodels.cli.fit_face_check import face_confidence, face_doubts
 from facemodels.cli.fit_pictures import draw_photo_fit
 from facemodels.cli.main import main
 from facemodels.core.drawing import BACKGROUND, to_bytes
 from facemodels.export import Mesh, write
 from facemodels.fitting.photo import fit_image
+from facemodels.models.builtin import builtin_data
 from facemodels.models.formats.native import write_native
 from tests.face_patch import patch, patch_data
 from tests.synthetic_faces import rendered, scanned
@@ -157,7 +162,7 @@ def test_a_fit_that_cannot_be_right_is_written_and_said_with_exit_code_1(tmp_pat
     words = ["fit", str(tmp_path / "face.png"), "--model", model_file, "--iterations", "0", "--contour", "static", "-o"]
     assert main([*words, str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
-    assert "cannot be right" in said.err and "mm off" in said.err and (tmp_path / "out" / "overlay.png").is_file()
+    assert "is probably wrong" in said.err and "mm off" in said.err and (tmp_path / "out" / "overlay.png").is_file()
     named = json.loads((tmp_path / "out" / "coefficients.json").read_text())
     assert len(named["doubts"]) == 1 and named["landmark_count"] == 68
 
@@ -186,3 +191,57 @@ def test_an_input_is_never_overwritten(tmp_path, model_file, capsys, name):
     words = ["fit", str(tmp_path / name), "--landmarks", str(tmp_path / "points.txt"), "--model", model_file]
     assert main([*words, "-o", str(tmp_path)]) == 1
     assert "never overwritten" in capsys.readouterr().err and (tmp_path / name).read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def person():
+    """A rendered person of the built-in model with its landmarks, in the middle of a larger picture."""
+    picture, _, _, _, landmarks = rendered(load_model(), seed=1, yaw=0.3)
+    canvas = np.full((448, 448, 3), picture[0, 0], np.uint8)
+    canvas[112:336, 112:336] = picture
+    return canvas, landmarks.numpy() + 112
+
+
+def turned(points):
+    return points.mean(0) * 2 - points
+
+
+@pytest.mark.parametrize(
+    ("moved", "words"),
+    [
+        (lambda p: p, None),
+        (lambda p: p + [0, 70], "no face is seen at the landmarks"),
+        (lambda p: p / 2, "no face is seen at the landmarks"),
+        (turned, "no face is seen at the landmarks"),
+        (lambda p: 2 * p - p.mean(0), "only about half as large"),
+    ],
+    ids=["right", "shifted", "of a half-size picture", "turned by 180 degrees", "twice as large"],
+)
+def test_a_photo_without_a_face_at_the_landmarks_gives_a_doubt(tmp_path, capsys, person, moved, words):
+    iio.imwrite(tmp_path / "face.png", person[0])
+    np.savetxt(tmp_path / "face.txt", moved(person[1]))
+    words_given = ["fit", str(tmp_path / "face.png"), "--iterations", "0", "--contour", "static", "--mesh", ".ply"]
+    code = main([*words_given, "-o", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    doubts = json.loads((tmp_path / "out" / "coefficients.json").read_text())["doubts"]
+    assert code == (words is not None) and (words or "") in said and said.count("\n") == code
+    assert len(doubts) == code and (tmp_path / "out" / "face.ply").is_file()
+
+
+def test_without_the_weights_of_the_face_check_pixels_are_not_looked_at(person, monkeypatch):
+    fit = fit_image(person[0], turned(person[1]), "builtin", "static", iterations=0, progress=False)
+    assert fit.doubts == [] and len(face_doubts(person[0], fit, load_model())) == 1
+    monkeypatch.setattr(fit_face_check, "load_face_check", lambda: None)
+    assert face_doubts(person[0], fit, load_model()) == []
+
+
+def test_a_model_without_a_jaw_is_looked_at_around_the_five_points(person):
+    data = builtin_data()
+    weights = data.landmark_weights.copy()
+    weights[:17] = 0
+    model = MorphableModel(replace(data, landmark_weights=weights, contour=None))
+    for points, doubts in ((person[1], 0), (turned(person[1]), 1)):
+        fit = fit_image(person[0], points, model, "static", iterations=0, progress=False)
+        assert len(face_doubts(person[0], fit, model)) == doubts
+    unseen = MorphableModel(replace(data, landmark_weights=weights * 0, contour=None, landmark_index=None))
+    assert face_confidence(person[0], fit, unseen) is None

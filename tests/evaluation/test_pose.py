@@ -11,7 +11,7 @@ from facemodels import InputError
 from facemodels.core.parameters import FaceParameters
 from facemodels.core.rotation import head_angles
 from facemodels.data.tddfa import pose_rotation
-from facemodels.evaluation import pose
+from facemodels.evaluation import evaluate, pose
 from facemodels.evaluation.report import draw_curve
 from tests.evaluation.labeled_faces import YAWS, Stub, parse, points_of, write_aflw2000
 
@@ -88,7 +88,9 @@ def test_faces_beyond_99_degrees_are_excluded_and_named(tmp_path):
     assert json.loads(json.dumps(found.results, allow_nan=False)) == found.results
     assert pose.run(Stub(method.answer), data, parse(pose, "--limit", "1")).results["images"] == 1
     with pytest.raises(InputError, match="limit"):
-        pose.run(method, data, parse(pose, "--limit", "0"))
+        evaluate("pose", data, method, limit=0)
+    with pytest.raises(InputError, match="limit='0': expected a whole number, 1 or more; found 0"):
+        evaluate("pose", data, method, limit="0")
     for k in (0, 2, 3, 4):
         (data / f"image{k:05d}.mat").write_bytes(b"")
     with pytest.warns(UserWarning, match="4 of 5"):

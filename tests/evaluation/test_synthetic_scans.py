@@ -1,5 +1,6 @@
 """Synthetic scans, of people of a small model."""
 
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_error_names_another_model_and_a_number_of_people_below_one(tmp_path, ot
     stub = Stub(np.zeros(8), model=MorphableModel(toy("stranger")))
     with pytest.raises(InputError, match="patch.safetensors: expected ICT-FaceKit.*without a region full_face"):
         synthetic_scans.run(stub, tmp_path / "patch.safetensors", parse(synthetic_scans))
-    with pytest.raises(InputError, match="--people must be at least 1, got 0"):
-        synthetic_scans.run(stub, other_model, parse(synthetic_scans, "--people", "0"))
+    with pytest.raises(InputError, match="people must be at least 1, got 0"):
+        synthetic_scans.run(stub, other_model, Namespace(people=0, seed=0))
     with pytest.raises(InputError, match="none.npz"):
         synthetic_scans.run(stub, tmp_path / "none.npz", parse(synthetic_scans))

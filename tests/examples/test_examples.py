@@ -172,3 +172,8 @@ def test_now_scores_a_method_and_predictions_from_files(run, tmp_path):
     (data / "imagepathsvalidation.txt").write_text("subject_1/selfie/IMG_2.jpg\n")
     out = run("now", data, "--method", "pgn")
     assert "> pgn" in out and "> data_mean_face" in out and (tmp_path / "data_mean_face" / "subject_1").is_dir()
+
+
+def test_every_example_is_listed_by_what_it_is_for():
+    listed = (EXAMPLES / "README.md").read_text()
+    assert all(f"`{path.name}`" in listed for path in EXAMPLES.glob("*.py"))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from facemodels import InputError, MorphableModel, fit_image, fit_mesh, load_model
-from facemodels.fitting.judge import FitWarning, mean_error
+from facemodels.fitting.judge import FitWarning, judged_error, mean_error
 from tests.face_patch import patch, patch_data
 from tests.synthetic_faces import rendered, scanned
 
@@ -113,3 +113,11 @@ def test_the_mean_error_is_that_of_points_in_both():
     nan = float("nan")
     a, b = torch.tensor([[0.0, 0], [nan, 0], [1, 1], [5, 5]]), torch.tensor([[3.0, 4], [0, 0], [nan, nan], [5, 5]])
     assert mean_error(a, b) == 2.5
+
+
+def test_lobes_of_the_ears_which_models_lack_are_not_judged():
+    given, fitted = torch.zeros(21, 2), torch.full((21, 2), 3.0)
+    fitted[[12, 16]] = 100.0
+    given[0] = float("nan")
+    assert judged_error(fitted, given) == pytest.approx(3 * 2**0.5)
+    assert judged_error(fitted[:5], given[:5]) == pytest.approx(3 * 2**0.5)

@@ -162,3 +162,15 @@ def test_a_fit_says_on_stderr_how_far_it_is_unless_it_is_told_not_to(monkeypatch
     assert capsys.readouterr().err.startswith("light, albedo and shape: 1 of 3, ")
     fit_image(picture, landmarks, patch(), "static", iterations=3, progress=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "known", "words"),
+    [(torch.nan, 0, "at least 4 landmarks are needed that are known"), (torch.nan, 3, "got 3 of 68")]
+    + [(torch.inf, 67, "write NaN for a point that is missing")],
+)
+def test_landmarks_that_are_not_finite_are_refused_with_what_to_do(value, known, words):
+    points = 100 * torch.rand(68, 2, generator=torch.Generator().manual_seed(0))
+    points[known:] = value
+    with pytest.raises(InputError, match=words):
+        fit_image(torch.zeros(100, 100, 3), points, patch(), iterations=0, progress=False)

@@ -132,6 +132,8 @@ def test_a_folder_without_pictures_is_refused(stub, tmp_path):
         ({"boxes": [[90, 50, 200, 180], [0, 0, 1, 1]]}, "in pixels of the picture, not in shares of its size"),
         ({"boxes": [330, 50, 400, 180]}, "box 330, 50, 400, 180 covers no face"),
         ({"boxes": [90, -90, 200, 1]}, "box 90, -90, 200, 1 covers no face"),
+        ({"landmarks": np.full((68, 2), np.nan)}, r"0 of 68 are known \(not NaN\); give at least 2, or none"),
+        ({"landmarks": np.where(np.arange(5)[:, None] < 1, FIVE, np.nan)}, "1 of 5 are known"),
         ({"landmarks": FIVE / 320}, "the landmarks of a face: .* not shares of its size"),
         ({"landmarks": [FIVE, FIVE + 400]}, "0 of 5 landmarks lie in the image of 320 x 240 pixels"),
         ({"landmarks": np.zeros((66, 2))}, "landmarks must be 68 .* got 66"),

@@ -157,7 +157,7 @@ def test_a_damaged_newest_checkpoint_is_moved_aside_and_the_one_before_taken(run
     assert "step-000000030" in str(named.value) and "\n" not in str(named.value) and len(str(named.value)) < 400
     train(Toy, settings, resume="auto")
     said = [line for line in capsys.readouterr().err.splitlines() if "moved to" in line]
-    assert len(said) == 1 and "moved to damaged-step-000000030, going on from step-000000020" in said[0]
+    assert len(said) == 1 and "moved to damaged-step-000000030, resuming from step-000000020" in said[0]
     aside = folder / "damaged-step-000000030"
     assert {p.name: p.is_file() and p.read_bytes() for p in aside.iterdir()} == before
     assert same(weights(tmp_path / "run"), weights(run)) and metrics(tmp_path / "run") == metrics(run)

@@ -39,6 +39,8 @@ def test_settings_come_from_preset_file_and_command_in_that_order(tmp_path):
         (("clip=inf",), "clip must be 0 to 1000000, got inf"),
         (("ema=1.5",), "ema must be 0 to 0.999999, got 1.5"),
         (("milestones=5,-3",), "milestones must be steps, 0 to 1000000000, got 5,-3"),
+        (("milestones=20,10",), "milestones must be in ascending order, each once, got 20,10"),
+        (("milestones=10,10",), "milestones must be in ascending order"),
         (("output=",), "output must be the name of a folder, got none"),
         (("output=a\0b",), r"output must be text without zero bytes, got 'a\\x00b'"),
         (("x" * 10**6 + "=1",), "there is no setting 'xxxx.{70,80}; --settings of the command lists all"),

@@ -20,7 +20,7 @@ def test_a_disk_that_is_full_for_metrics_or_pictures_is_named_with_where_to_go_o
 
     with pytest.raises(
         InputError,
-        match=rf"step \d+: .*{name}.* could not be written \(.*\); --resume auto goes on from step-000000010",
+        match=rf"step \d+: .*{name}.* could not be written \(.*\); --resume auto resumes from step-000000010",
     ):
         train(Toy, config(tmp_path, log_every=15, panel_every=15, checkpoint_every=10), after_step=full)
     (tmp_path / name).unlink()

@@ -71,7 +71,7 @@ def test_a_run_resumes_with_its_own_settings_and_says_when_it_is_finished(tmp_pa
     capsys.readouterr()
     assert main(["train", "dasl", "--set", out, "--resume", "auto"]) == 0  # without --preset
     said = capsys.readouterr()
-    assert "all of its 6 steps are done; --set steps=12 --resume auto goes on" in said.err
+    assert "all 6 steps are done; to train longer, add --set steps=12 --resume auto" in said.err
     assert "trained" not in said.out and (tmp_path / "run" / "metrics.jsonl").read_text() == before
     assert main(["train", "dasl", "--set", out, "--resume", "auto", "--set", "steps=7"]) == 0
     last = checkpoints(tmp_path / "run" / "checkpoints")[-1]
@@ -160,7 +160,24 @@ def test_a_run_that_ends_early_says_why_and_which_checkpoint_is_the_best(tmp_pat
     train(Stuck, config(tmp_path, steps=1000, patience=3))
     said = capsys.readouterr().err
     assert said.index("no data is needed") < said.index("step 1 of")
-    assert "ended at step 40: error got no better in 3 validations (patience=3); --set patience=0" in said
+    assert (
+        "ended at step 40: error did not improve in 3 validations (patience=3); to train longer, add --set patience=0"
+        in said
+    )
     assert f"best validation error: 1 (on nothing), of {tmp_path / 'checkpoints' / 'step-000000010'}" in said
     train(Stuck, config(tmp_path, steps=1000, patience=3), resume="auto")
     assert "is finished: it ended at step 40" in capsys.readouterr().err
+
+
+def test_a_first_stage_longer_than_the_run_is_refused_or_said(tmp_path, capsys):
+    run = ["train", "dasl", "--preset", "smoke", "--set", "device=cpu", "--set", f"output={tmp_path / 'run'}"]
+    assert main([*run, "--set", "steps=3", "--set", "stage1=9"]) == 1
+    assert "stage1=9: the first stage must not be longer than the run, which has 3 steps" in capsys.readouterr().err
+    assert main([*run, "--set", "steps=2"]) == 0  # the preset has 4
+    assert "the first stage takes 4 steps (stage1) and the run only 2" in capsys.readouterr().err
+
+
+def test_a_file_of_settings_that_is_not_there_is_refused_with_how_to_write_one(capsys):
+    assert main(["train", "pgn", "--config", "nofile.toml"]) == 1
+    said = capsys.readouterr().err
+    assert "--config nofile.toml: there is no such file" in said and "train pgn --settings > pgn.toml" in said

@@ -47,7 +47,7 @@ class PGNConfig(Config):
     weight_vertices: float = 1.0  # weight of the vertices of the posed model
 
     # Losses of frames of one person
-    stage1: int = 0  # steps with labeled pictures alone; `steps` or more leaves frames out
+    stage1: int = 0  # steps with labeled pictures alone; as many as `steps` leaves frames out
     weight_2d: float = 0.1  # weight of the agreement of the two heads in the picture
     weight_identity: float = 0.1  # weight of the distance between the identities of two frames
     weight_swap: float = 0.1  # weight of the landmarks of shapes with the identity of the other frame
