@@ -121,13 +121,13 @@ class Container:
                 ) from None
         given = urllib.parse.unquote_to_bytes(uri)
         if b"://" in given and not given.lower().startswith(b"file:"):
-            raise MeshError(f"{self.path}: its {what} is at {shown(given)}, and addresses are not fetched; download it")
+            raise FileNotFoundError(f"{self.path}: its {what} is at {shown(given)}, and addresses are not fetched")
         if re.match(rb"(?i)file:|[a-z]:|[/\\]", given):
             given = re.split(rb"[/\\]", given)[-1]  # of another machine, or none of a mesh's business: only beside it
         found = find_file(self.path.parent, given)
         if found is None:
             name = shown(given)
-            raise FileNotFoundError(f"{self.path}: its {what} {name} was not found beside it; put it there")
+            raise FileNotFoundError(f"{self.path}: its {what} {name} was not found beside it")
         return found
 
     def buffer(self, index: Any) -> bytes:
@@ -139,7 +139,7 @@ class Container:
             try:
                 content = self.resource(buffer["uri"], "buffer")
             except FileNotFoundError as error:
-                raise MeshError(str(error)) from None
+                raise MeshError(f"{error}; put it beside the file") from None
             found = content if isinstance(content, bytes) else content.read_bytes()
             self.size += len(found)
         elif index == 0 and self.binary is not None:

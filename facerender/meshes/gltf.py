@@ -135,7 +135,7 @@ class _Scene:
     def add(self, node: dict[str, Any], matrix: np.ndarray) -> None:
         """Add the primitives of a node's mesh."""
         mesh = self.file.item("meshes", node["mesh"])
-        weights = node.get("weights", mesh.get("weights", []))
+        weights = node.get("weights") or mesh.get("weights") or []
         bones = self._bones(node)
         for primitive in mesh.get("primitives", []):
             mode = primitive.get("mode", 4)
@@ -264,6 +264,7 @@ class _Scene:
                 f"{self.file.path}: a vertex names joint {joints.max()} of {len(bones)}; the file is damaged, "
                 "export it again"
             )
+        weights[weights.sum(1) == 0, 0] = 1  # as three.js has it: no vertex falls to the origin
         weights = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
         moved = np.zeros_like(vertices)
         for k in range(joints.shape[1]):
@@ -318,7 +319,7 @@ class _Scene:
                 else:
                     content = self.file.view_bytes(image["bufferView"])
             except FileNotFoundError as error:
-                self.say(f"{str(error).removesuffix('; put it there')}; drawn without")
+                self.say(f"{error}; drawn without")
                 self.images[source] = None
             else:
                 self.images[source] = read_texture(content, name)

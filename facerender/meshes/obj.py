@@ -13,7 +13,8 @@ import numpy as np
 
 from .._checks import brief_repr
 from .mtl import Material, look_of, read_mtl
-from .parsed import MeshError, ParsedMesh, Say, fan, linear_colors
+from .parsed import MeshError, ParsedMesh, Say, linear_colors
+from .polygons import FANS, split_polygons
 from .text import decoded, find_file, is_number, parse_numbers, shown
 
 CHUNK = 1 << 18  # bytes that are parsed at once: temporary arrays stay small
@@ -111,7 +112,9 @@ def read_obj(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     lines = _lines(path)
     rows = _vertex_rows(lines)
     f_lines, (vertices, uv, counts, corners) = _with_polygons(lines, rows, looks)
-    triangles, polygon = fan(counts)
+    triangles, polygon, concave = split_polygons(vertices, corners[:, 0], counts)
+    if concave:
+        say(f"{path}: {concave:,} {FANS}")
     faces = corners[:, 0][triangles]
     colours = _colors(rows)
     if not looks:

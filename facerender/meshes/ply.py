@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from .images import read_texture
-from .parsed import Look, MeshError, ParsedMesh, Say, Texture, fan, linear_colors, strip
+from .parsed import Look, MeshError, ParsedMesh, Say, Texture, linear_colors, strip
+from .polygons import FANS, split_polygons
 from .text import decoded, find_file, is_number, parse_numbers, shown
 
 TYPES = {
@@ -94,7 +95,9 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
         triangles, polygon = np.arange(len(index)).reshape(-1, 3), np.arange(len(corners.counts))
         faces = index.reshape(-1, 3)
     else:
-        triangles, polygon = fan(corners.counts)
+        triangles, polygon, concave = split_polygons(vertices, index, corners.counts)
+        if concave:
+            say(f"{path}: {concave:,} {FANS}")
         faces = index[triangles]
     colours = _colors(vertex)
     if colours is None and len(polygon):

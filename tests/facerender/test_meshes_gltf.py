@@ -312,11 +312,16 @@ def test_text_files_with_data_and_with_files_beside_them(tmp_path):
     away += [
         (str(tmp_path / "elsewhere" / "other.bin").replace("/", "%5C"), "buffer other.bin was not found beside it")
     ]
-    away += [("https://example.com/a.bin", "addresses are not fetched; download it")]
+    away += [("https://example.com/a.bin", "addresses are not fetched; put it beside the file")]
     for uri, words in away:  # only what lies beside a file belongs to it
         (tmp_path / "a.gltf").write_text(json.dumps(document | {"buffers": [{"byteLength": 9, "uri": uri}]}))
         with pytest.raises(MeshError, match=words):
             load_mesh(tmp_path / "a.gltf")
+    far = {"images": [{"uri": "https://example.com/a.png"}], "buffers": [{"byteLength": 9, "uri": "my%20data.bin"}]}
+    (tmp_path / "my data.bin").write_bytes(glb.binary)
+    (tmp_path / "a.gltf").write_text(json.dumps(document | far))
+    with pytest.warns(MeshWarning, match="https://example.com/a.png, and addresses are not fetched; drawn without"):
+        close(load_mesh(tmp_path / "a.gltf").vertices, POINTS)
     whole = {"buffers": [{"byteLength": len(glb.binary), "uri": "/elsewhere/a.bin"}]}
     (tmp_path / "a.gltf").write_text(json.dumps(document | whole))
     with pytest.warns(MeshWarning, match="was not found"):
@@ -444,6 +449,33 @@ def test_data_in_the_file_may_be_escaped_and_must_be_whole(escaped, tmp_path):
         else:
             with pytest.raises(MeshError, match="its buffer in the file is cut off or damaged"):
                 load_mesh(tmp_path / "a.gltf")
+
+
+@pytest.mark.parametrize("own", [None, []])
+def test_a_node_without_weights_has_those_of_its_mesh(own, tmp_path):
+    glb = Glb()
+    primitive = {"attributes": {"POSITION": glb.add(POINTS)}, "indices": glb.add(FACES)}
+    primitive["targets"] = [{"POSITION": glb.add(POINTS)}]
+    nodes = [{"mesh": 0, "weights": own}]
+    close(glb.load(tmp_path, primitive, nodes=nodes, mesh={"weights": [1]}).vertices, POINTS * 2)
+
+
+def test_a_vertex_that_no_joint_moves_follows_its_first(tmp_path):
+    glb = Glb()
+    weights = np.eye(4, dtype=np.float32)[[0, 0, 0, 0]] * [[1], [0], [1], [0]]
+    attributes = {
+        "POSITION": glb.add(POINTS),
+        "JOINTS_0": glb.add(np.zeros((4, 4), np.uint8)),
+        "WEIGHTS_0": glb.add(weights.astype(np.float32)),
+    }
+    mesh = glb.load(
+        tmp_path,
+        {"attributes": attributes, "indices": glb.add(FACES)},
+        nodes=[{"mesh": 0, "skin": 0}, {"scale": [2, 2, 2]}],
+        scenes=[{"nodes": [0, 1]}],
+        skins=[{"joints": [1]}],
+    )
+    close(mesh.vertices, POINTS * 2)
 
 
 def test_a_joint_that_a_skin_does_not_have_is_named(tmp_path):
