@@ -36,6 +36,7 @@ _REFUSED = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FPX", "MIC")
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG", ".avif": "AVIF", ".avifs": "AVIF"}
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_PHOTOMETRIC = 262  # the tag of TIFF that says whether 0 is white (0) or black (1)
 _ROWS = 256  # that are copied at a time
 _LIMIT, _SILENT = threading.Lock(), threading.Lock()
 
@@ -217,6 +218,9 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
             reduction = next(k for k in (2, 4, 8) if k >= min(reduction, 8))
             opened.draft(None, (-(-width // reduction), -(-height // reduction)))
         profile = opened.info.get("icc_profile")
+        tags: Any = getattr(opened, "tag_v2", {})
+        # Pillow turns bytes where 0 is white, but no other numbers.
+        negative = tags.get(_PHOTOMETRIC) == 0 and (opened.mode.startswith("I") or opened.mode == "F")
         image: Image.Image = opened
         with _quiet() if opened.format == "TIFF" else nullcontext(), _pillow_limit(width * height):
             image.load()
@@ -228,7 +232,8 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
                 else image.resize(small, Image.Resampling.NEAREST)
             )
         ImageOps.exif_transpose(image, in_place=True)  # in place: large pictures are not held twice
-        return Picture(to_rgb(image, profile), reduction)
+        pixels = to_rgb(image, profile)
+        return Picture(255 - pixels if negative else pixels, reduction)
 
 
 def _reduction(pixels: int, largest: int) -> int:

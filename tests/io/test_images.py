@@ -19,6 +19,14 @@ GRAY = np.array([[0, 257, 12850], [25700, 51400, 65535]], np.uint16)  # 16-bit v
 BYTES = np.array([[0, 1, 50], [100, 200, 255]], np.uint8)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_tiff_files_whose_0_is_white_are_no_negatives(tmp_path, kind):
+    tifffile = pytest.importorskip("tifffile")
+    given = {"uint8": 255 - BYTES, "uint16": 65535 - GRAY, "float32": 1 - GRAY / np.float32(65535)}[kind]
+    tifffile.imwrite(tmp_path / "a.tif", given, photometric="miniswhite")
+    np.testing.assert_allclose(read_picture(tmp_path / "a.tif"), BYTES[..., None].repeat(3, -1), atol=1)
+
+
 @pytest.mark.parametrize("read", [read_picture, read_photo])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_16_bit_gray_is_scaled_to_bytes_and_not_clipped_to_white(tmp_path, read, suffix):
