@@ -245,3 +245,9 @@ def test_a_model_without_a_jaw_is_looked_at_around_the_five_points(person):
         assert len(face_doubts(person[0], fit, model)) == doubts
     unseen = MorphableModel(replace(data, landmark_weights=weights * 0, contour=None, landmark_index=None))
     assert face_confidence(person[0], fit, unseen) is None
+
+
+def test_a_mesh_that_cannot_show_a_face_is_named(tmp_path, model_file, capsys):
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    assert main(["fit", str(tmp_path / "a.obj"), "-o", str(tmp_path / "out"), "--model", str(model_file)]) == 1
+    assert "a.obj: the mesh cannot show a face: expected at least 20 triangles, found 1" in capsys.readouterr().err
