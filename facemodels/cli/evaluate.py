@@ -32,9 +32,9 @@ def configure(parser: ArgumentParser) -> None:
 
 Each protocol has its own help, with the layout of its data, file by file, and the order of its
 landmarks: facemodels evaluate PROTOCOL --help. --example DIR writes a tiny data set in it.
-Printed are what was measured, the published table with the method's row in it, sorted by the
-column that the field ranks by, and what was excluded. Published numbers quoted from
-memory are marked."""
+The command prints what was measured, the published table with the method's row in it, sorted by
+the column that the field ranks by, and what was excluded. Published numbers quoted from memory are
+marked."""
     protocols = parser.add_subparsers(dest="protocol", required=True, metavar="PROTOCOL", parser_class=_ProtocolParser)
     for name, entry in PROTOCOLS.items():
         protocols.add_parser(
@@ -75,7 +75,7 @@ class _ProtocolParser(ArgumentParser):
 def _add_shared_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--method",
-        help="name of shipped weights (default: the best of them); with --checkpoint, the method that it must belong to",
+        help="name of shipped weights (default: the best of them); with --checkpoint, the method it must be of",
     )
     parser.add_argument(
         "--checkpoint",
@@ -99,7 +99,9 @@ def _add_shared_arguments(parser: ArgumentParser) -> None:
         metavar="DIR",
         help="write a tiny data set in this layout, rendered from the built-in model, into a new folder, and stop",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, flat, with units in their names")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the results as flat JSON, with units in the names"
+    )
     parser.add_argument("--curve", type=Path, metavar="FILE", help="write the cumulative error curve, .png or .jpg")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default: auto)")
 
@@ -146,7 +148,7 @@ def _write_example(protocol: str, folder: Path) -> int:
     again = f"--data {shlex.quote(str(folder))}"
     known = PROTOCOLS[protocol].module.startswith("facemodels.")  # else only where a script registers it
     print(
-        "\nRendered from the built-in model: a score on it shows that everything works, and says nothing about a method.\n"
+        "\nRendered from the built-in model: a score on it shows that everything works, not how good a method is.\n"
         f"Next: {f'facemodels evaluate {protocol} {again}' if known else f'the same command with {again}'}"
     )
     return 0

@@ -54,10 +54,10 @@ def configure(parser: ArgumentParser) -> None:
       a mesh in any unit and orientation
 
 The folder gets:
-  overlay.png    of a photo, cut out around the face: its landmarks, given in green and fitted in
+  overlay.png    of a photo, cropped to the face: its landmarks, given in green and fitted in
                  red; the fit in its light (without colors of the model: in one color); the shape.
                  Of a mesh: the mesh, and below it the fit, from three sides
-  error.png      where the fit is how far from the photo's colors, or from the mesh
+  error.png      a map of how far the fit is from the photo's colors, or from the mesh
   face.glb       the mesh with its expressions; face.html shows it in a browser
   coefficients.npz and coefficients.json
 
@@ -97,7 +97,8 @@ printed, and the exit code is 1."""
         "--iterations",
         type=number(int, 0),
         metavar="N",
-        help="iterations of the last stage (default: 400 for a photo, 30 for a mesh); 0 for a photo: only landmarks",
+        help="iterations of the last stage (default: 400 for a photo, 30 for a mesh); for a photo, 0 fits the "
+        "landmarks alone",
     )
     parser.add_argument("--neutral", action="store_true", help="for a mesh: fit without expression")
     parser.add_argument(
@@ -114,8 +115,8 @@ printed, and the exit code is 1."""
         "--axes",
         choices=("y-up", "z-up", "blender"),
         default="y-up",
-        help="axes of these meshes: y-up, which GLB demands and Blender takes GLB and OBJ files for; z-up; or blender, "
-        "z-up for .ply and y-up for the others, which all stand upright in Blender (default: y-up)",
+        help="axes of these meshes: y-up, which GLB requires and Blender expects of GLB and OBJ files; z-up; or "
+        "blender, z-up for .ply and y-up for the others, which all stand upright in Blender (default: y-up)",
     )
 
 
@@ -203,7 +204,10 @@ def _fit_mesh(options: Namespace, model: MorphableModel) -> tuple[Fit, str]:
     start = time.perf_counter()
     iterations = {} if options.iterations is None else {"iterations": options.iterations}
     there = mesh.vertices.double() + torch.tensor(mesh.origin, dtype=torch.float64)  # in the file's coordinates
-    fit = fit_mesh(there, mesh.faces, model, given, expression=not options.neutral, **iterations)
+    try:
+        fit = fit_mesh(there, mesh.faces, model, given, expression=not options.neutral, **iterations)
+    except InputError as error:
+        raise InputError(f"{options.input}: {error}") from None
     seconds = time.perf_counter() - start
     assert fit.placement is not None  # of a fit to a mesh
     vertices = fit.face(model).vertices[0]

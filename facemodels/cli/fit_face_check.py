@@ -14,6 +14,7 @@ from facemodels.reconstruction.views import FIVE_POINTS_SCALE, FIVE_POINTS_SHIFT
 
 # What right and wrong landmarks give is in docs/notes/fitting_checks.md.
 MIN_CONFIDENCE = 0.01  # of a face at the landmarks
+MIN_CONFIDENCE_FIVE = 0.001  # the same of a model without all 68, whose crop follows from five points
 UNSURE, SURE = 0.5, 0.9  # below and above: there is a face of half the landmarks' size in their place
 
 
@@ -59,13 +60,14 @@ def face_doubts(photo: np.ndarray, fit: Fit, model: MorphableModel) -> list[str]
     if confidence is None:
         return []
     whole, half = confidence
+    lowest = MIN_CONFIDENCE if bool(model.has_landmark.all()) else MIN_CONFIDENCE_FIVE
     if whole < UNSURE and half > SURE:
         return [
             f"the face seen at the landmarks is only about half as large as they are (confidence {half:.2f}, and "
             f"{whole:.2g} for a face of their size); give landmarks in pixels of this picture, not of a larger version "
             "of it"
         ]
-    if whole < MIN_CONFIDENCE:
+    if whole < lowest:
         return [
             f"no face is seen at the landmarks (confidence {whole:.1g}); check that they belong to this picture, at "
             "this size and orientation: overlay.png shows where they lie. If they lie on the face of a drawing or a "

@@ -32,7 +32,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = f"""examples:
   facemodels reconstruct photo.jpg -o out
   facemodels reconstruct holiday/ clip.mp4 -o out --write usual,obj,arkit
-  facemodels reconstruct photo.jpg -o out --refine              better shapes, about a second a face
+  facemodels reconstruct photo.jpg -o out --refine              better shapes, a second per face
   facemodels reconstruct photo.jpg -o out --landmarks photo.pts 68, 21 or 5 known points
   facemodels reconstruct webcam -o out                          recorded until Ctrl-C as webcam.mp4
 
@@ -51,10 +51,10 @@ pictures become a video, and tables have a row for each frame:
 File names begin with the picture's name; those of single faces with NAME_0, NAME_1, ..., the
 largest face first (of a video: in the order in which they appear). The exit code is 0 if every
 input was read and has a face, and given landmarks fit their faces; else it is 1: what is wrong is
-named, and the rest is done all the same.
+named, and the rest is still processed.
 
 No input is ever replaced by a result. Results of earlier runs are replaced, but are no inputs of
-the next run on their folder; other files that are in the way are kept as NAME~."""
+the next run on their folder; other files that are in the way are renamed to NAME~."""
     parser.add_argument(
         "inputs",
         nargs="+",
@@ -105,33 +105,33 @@ the next run on their folder; other files that are in the way are kept as NAME~.
         type=number(float, 0, 1, exclusive=True),
         default=0.5,
         metavar="CONFIDENCE",
-        help="how likely a face that was found must be one, 0..1 (default: 0.5)",
+        help="minimum confidence of a detected face, 0..1 (default: 0.5)",
     )
     parser.add_argument(
         "--most",
         type=number(int, 1),
         metavar="N",
-        help="the largest of the faces that are found in each picture, at most N (default: all)",
+        help="keep at most the N largest faces of each picture (default: all)",
     )
     parser.add_argument(
         "--smallest",
         type=number(float, 1),
         metavar="PIXELS",
-        help="height of the smallest faces that are wanted, from brows to chin; small ones in a large picture take a "
+        help="height of the smallest faces to look for, from brows to chin; small ones in a large picture take a "
         "finer search (default: what the usual one finds, down to about a fortieth of the longer side)",
     )
     parser.add_argument(
         "--person",
         type=number(int, 0),
         metavar="N",
-        help="of each video, only the person whose files have this number: 0 is the first to appear",
+        help="only the person of each video whose files have this number: 0 is the first to appear",
     )
     parser.add_argument(
         "--every",
         type=number(int, 1),
         default=DETECT_EVERY,
         metavar="N",
-        help=f"frames of a video from one search for faces to the next (default: {DETECT_EVERY})",
+        help=f"look for new faces in every Nth frame of a video (default: {DETECT_EVERY})",
     )
     parser.add_argument(
         "--smooth",

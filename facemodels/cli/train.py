@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
       writes all settings, for --config
   torchrun --nproc-per-node 8 -m facemodels train e2far --preset gpu
 
-A preset is a set of settings; --config FILE (JSON or TOML) and then --set change single ones. The
+A preset is a set of settings; --config FILE (JSON or TOML) and then --set override it. The
 run's folder holds config.json, metrics.jsonl, panels/ (pictures) and checkpoints/ (weights as
 safetensors; the best and the last are kept). After pip install tensorboard, runs write their
 metrics for it too: tensorboard --logdir runs."""
@@ -61,7 +61,7 @@ def _add_arguments(parser: argparse.ArgumentParser, method: type[Method]) -> Non
     parser.add_argument(
         "--preset",
         help=f"{', '.join(method.PRESETS)}: seconds (smoke), minutes (ablation), under an hour on two cores (cpu) "
-        f"(default: {DEFAULT_PRESET}; of a resumed run, its own settings)",
+        f"(default: {DEFAULT_PRESET}; a resumed run keeps its own settings)",
     )
     parser.add_argument("--config", metavar="FILE", help="settings as JSON or TOML")
     parser.add_argument(
@@ -96,7 +96,7 @@ def settings_help(method: type[Method]) -> str:
         f"  facemodels train {name} --preset smoke --set output=runs/{name}",
         f"  facemodels train {name} --set output=runs/{name} --resume auto",
         "",
-        "settings (--set KEY=VALUE), with their defaults, of which a preset changes some:",
+        "settings (--set KEY=VALUE), with their defaults; presets change some:",
     ]
     group = None
     for setting in documented_settings(method.config_class):

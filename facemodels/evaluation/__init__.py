@@ -3,7 +3,7 @@
 Protocols on pictures with labels:
 
 * `aflw2000`: 68 landmarks on AFLW2000-3D. `aflw2000_dense`: all vertices there. `pose`: head pose there.
-* `aflw21`: the visible ones of 21 landmarks on AFLW.
+* `aflw21`: the visible ones of AFLW's 21 landmarks.
 
 Protocols on scans:
 
@@ -94,7 +94,7 @@ PROTOCOLS = {
     "aflw2000": _own("aflw2000", "68 landmarks on AFLW2000-3D"),
     "aflw2000-dense": _own("aflw2000_dense", "all vertices on AFLW2000-3D, with its Basel model"),
     "pose": _own("pose", "head pose on AFLW2000-3D: yaw, pitch and roll"),
-    "aflw21": _own("aflw21", "the visible ones of 21 landmarks on AFLW"),
+    "aflw21": _own("aflw21", "the visible ones of AFLW's 21 landmarks"),
     "now": _own("now", "NoW: neutral faces against scans"),
     "florence": _own("florence", "MICC Florence: faces against scans within 95 mm of the nose tip"),
     "facewarehouse": _own("facewarehouse", "FaceWarehouse: faces with expressions against registered meshes"),
@@ -131,7 +131,7 @@ def evaluate(
             `write_example` writes a tiny one.
         method: A method in evaluation mode; or the name of weights that ship, or the folder of a checkpoint; None
             takes the best weights that ship.
-        refine: Whether each predicted face is fitted to its crop, about a second a face.
+        refine: Whether each predicted face is fitted to its crop, about a second per face.
         device: Where a method that is loaded here runs.
         options: The protocol's own arguments, with _ for -, such as `limit=100`.
 
@@ -176,8 +176,8 @@ def named(report: "Report", name: str, data: str | Path) -> "Report":
         report.title = f"EXAMPLE DATA, rendered from the built-in model. {report.title}"
         report.results = {"example": True} | report.results
         report.notes = [
-            "Example data, rendered from the built-in model: the numbers say that everything works and nothing about "
-            "the method. Published rows are left out.",
+            "Example data, rendered from the built-in model: the numbers show that everything works and say nothing "
+            "about the method. Published rows are left out.",
             *report.notes,
         ]
     return report
@@ -247,10 +247,10 @@ def write_example(protocol: str, folder: str | Path) -> Path:
     module.write_example(folder)
     (folder / "README.txt").write_text(
         f"{_EXAMPLE} in the layout of {protocol}.\n\n"
-        "Pictures and scans are rendered from the built-in model: a score on them says that everything works, and\n"
-        "nothing about a method. Reports on this folder say so as long as this file is in it.\n\n"
+        "Pictures and scans are rendered from the built-in model: a score on them shows that everything works and\n"
+        "says nothing about a method. Reports on this folder say so as long as this file is in it.\n\n"
         f"facemodels evaluate {protocol} --help     describes every file\n"
-        f"facemodels evaluate {protocol} --data .   scores the best weights that ship\n"
+        f"facemodels evaluate {protocol} --data .   scores the best shipped weights\n"
     )
     return folder
 

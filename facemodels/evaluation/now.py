@@ -100,7 +100,7 @@ def configure(parser: ArgumentParser) -> None:
 
 The data, as the challenge's validation set comes:
   DATA/
-    imagepathsvalidation.txt         a photograph a line: SUBJECT/CHALLENGE/NAME.jpg
+    imagepathsvalidation.txt         one photograph per line: SUBJECT/CHALLENGE/NAME.jpg
     scans/SUBJECT/*.obj              one neutral scan each, .obj, millimeters
     scans_lmks_onlypp/SUBJECT/*.pp   seven landmarks picked in MeshLab, in the scan's coordinates
     NoW_Dataset/final_release_version/                   (or final_release_version/, or DATA itself)

@@ -235,7 +235,7 @@ def add_keep_going(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--keep-going",
         action="store_true",
-        help=f"go on where the landmarks of the first {STOP_AFTER} predictions do not fit those of the scans",
+        help=f"continue even if the landmarks of the first {STOP_AFTER} predictions do not fit those of the scans",
     )
 
 

@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--threshold",
         type=number(float, 0, 1, exclusive=True),
         default=0.5,
-        help="how likely a face that was found must be one, 0..1 (default: 0.5)",
+        help="minimum confidence of a detected face, 0..1 (default: 0.5)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
     options = parser.parse_args(arguments)
