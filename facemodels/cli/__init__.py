@@ -4,6 +4,7 @@
 * `reconstruct`: faces of photographs and videos. `reconstruct_inputs`: what is read. `reconstruct_photos` and
   `reconstruct_videos`: the work. `reconstruct_outputs`: what is written.
 * `fit`: a model fitted to a photo, a mesh or a scan. `fit_pictures`: the pictures of a fit.
+  `fit_face_check`: whether the photo shows a face there.
 * `transfer`: identity and expression from one model or face to another.
 * `convert`: model files. `sheet`: random faces of a model.
 * `train`: methods. `evaluate`: their scores.
