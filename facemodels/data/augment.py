@@ -37,6 +37,8 @@ class AugmentConfig:
     blur: float = 0.012  # largest standard deviation, over the picture's longer side
     covered: float = 0.25  # probability of a patch in front of the face
     patch: float = 0.45  # largest diameter of the patch, over the picture's longer side
+    ended: float = 0.0  # probability that the photo ends inside the picture, which is black beyond, at a side or two
+    margin: float = 0.3  # most of the picture that is black then, over the side that is cut
 
 
 @torch.no_grad()
@@ -83,7 +85,30 @@ def augment(faces: FaceBatch, seed: int, step: int, indices: range, config: Augm
     chosen = (cpu_uniform[:, 12] < config.blurred).nonzero()[:, 0].to(device, non_blocking=True)
     if len(chosen):
         image[chosen] = gaussian_blur(image[chosen], 0.3 + config.blur * max(height, width) * uniform[chosen, 13])
-    return replace(faces, image=_change_color(image, config, normal[:, 4:], uniform[:, 14] < config.grey), mask=mask)
+    image = _change_color(image, config, normal[:, 4:], uniform[:, 14] < config.grey)
+    if config.ended:
+        ends = torch.stack([torch.rand(4, generator=g) for g in generators]).to(device, non_blocking=True)
+        shown = _within_ends(ends, config, height, width)
+        image = image * shown[:, None]
+        mask = None if mask is None else mask * shown
+    return replace(faces, image=image, mask=mask)
+
+
+def _within_ends(uniform: Tensor, config: AugmentConfig, height: int, width: int) -> Tensor:
+    """1 where a photo that ends inside the picture shows something, 0 beyond: [N,H,W], of [N,4] uniform numbers."""
+    across, down = (
+        (torch.arange(count, device=uniform.device) + 0.5) / count - 0.5 for count in (width, height)
+    )  # -0.5 to 0.5
+    ends = uniform[:, :1] < config.ended
+    side = (uniform[:, 1:2] * 4).floor()  # right, left, bottom, top
+    depth = config.margin * uniform[:, 2:3]
+    second = uniform[:, 3:4] < 0.3  # of the other axis, by the same depth
+    sign = 1 - 2 * (side % 2)
+    horizontal = ends & ((side < 2) | second)
+    vertical = ends & ((side >= 2) | second)
+    shown_across = ~horizontal | (sign * across < 0.5 - depth)
+    shown_down = ~vertical | (sign * down < 0.5 - depth)
+    return (shown_down[:, :, None] & shown_across[:, None, :]).to(uniform.dtype)
 
 
 def _change_color(image: Tensor, config: AugmentConfig, normal: Tensor, gray: Tensor) -> Tensor:

@@ -252,3 +252,22 @@ def test_colors_and_sharpness_change_as_they_are_named(name, amount):
     else:
         torch.testing.assert_close(after, before, rtol=0, atol=2e-2)
         assert spread.max() < 1 and spread.min() < 0.6
+
+
+def test_a_photo_may_end_at_one_side_or_two_and_is_black_beyond_with_its_mask():
+    faces = replace(some_faces(64), image=torch.full((64, 3, 48, 48), 0.5), mask=torch.ones(64, 48, 48))
+    changed = augment(faces, 0, 0, range(64), only(ended=0.5, margin=0.3))
+    shown = changed.image[:, 0] > 0
+    assert torch.equal(shown, changed.mask > 0)
+    torch.testing.assert_close(changed.image, 0.5 * shown[:, None].expand(-1, 3, -1, -1))
+    ends = ~shown.flatten(1).all(1)
+    assert 20 < int(ends.sum()) < 44
+    rows, columns = shown.any(2), shown.any(1)
+    assert torch.equal(shown, rows[:, :, None] & columns[:, None, :])  # a rectangle
+    black = torch.stack([(~rows).float().mean(1), (~columns).float().mean(1)], 1)
+    assert black.max() <= 0.31 and bool((black.amax(1)[ends] > 0.2).any())
+    cut = torch.stack([~rows[:, 0], ~rows[:, -1], ~columns[:, 0], ~columns[:, -1]], 1).sum(0)
+    assert bool((cut > 3).all())  # every side occurs
+    torch.testing.assert_close(changed.landmarks, faces.landmarks, equal_nan=True)
+    whole = augment(faces, 0, 0, range(64), only(margin=0.3))
+    torch.testing.assert_close(whole.image, faces.image)

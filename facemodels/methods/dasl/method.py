@@ -41,6 +41,7 @@ from facemodels.methods.dasl.schemes import (
 )
 from facemodels.methods.dasl.settings import PRESETS, DASLConfig
 from facemodels.methods.face_method import FaceMethod
+from facemodels.networks import load_weights
 from facemodels.training.method import Panel
 from facerender._checks import brief_repr
 from facerender.color import to_linear
@@ -55,7 +56,7 @@ LOBE = (-68.4, -40.0, -7.0)
 LOBES_AND_CHIN = [12, 16, 20]  # among AFLW's 21 points
 CHIN = 8  # among iBUG's 68 points
 # Random changes of photographs in training.
-PHOTOGRAPHS = AugmentConfig(rotation=12, scale=0.06, shift=0.035, covered=0.1, blurred=0.1)
+PHOTOGRAPHS = AugmentConfig(rotation=12, scale=0.06, shift=0.035, covered=0.1, blurred=0.1, ended=0.2)
 OTHER_VERTICES = 132  # vertices besides the landmarks at which wpdc measures the effect of a parameter (Zhu et al.)
 
 
@@ -164,6 +165,8 @@ class DASL(FaceMethod):
         if c.start:
             super().initialize()
             return
+        if c.weights:
+            load_weights(self.network.trunk, c.weights, skip=("fc",))
         if c.labelled == "synthetic":
             labels = [self.source.labels(c.seed, k, range(256)) for k in range(8)]
             raw = torch.cat([self.raw_parameters(faces) for faces in labels])

@@ -14,6 +14,7 @@ from facemodels.methods.dasl import (
     DASL,
 )
 from facemodels.methods.registry import load_method
+from facemodels.networks import MobileNet
 from facemodels.training.checkpoint import checkpoints, save_checkpoint
 from facemodels.training.loop import train
 from tests.methods.dasl.common import pictures, small
@@ -166,6 +167,21 @@ def test_smoke_training_from_nothing_and_from_a_checkpoint(tmp_path):
     (last / "config.json").write_text((last / "config.json").read_text().replace('"light"', '"resnet50"'))
     with pytest.raises(InputError, match="other settings"):
         DASL(small(tmp_path / "other", start=str(last))).initialize()
+
+
+def test_the_trunk_begins_with_the_weights_of_a_file_of_three_channels(tmp_path):
+    torch.manual_seed(0)
+    published = MobileNet(3, 10, 0.5)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in published.state_dict().items()}}, tmp_path / "mb.pth")
+    method = DASL(small(tmp_path / "run", trunk="mobilenet_05", weights=str(tmp_path / "mb.pth")))
+    head = method.network.trunk.fc.weight.clone()
+    method.initialize()
+    trunk = method.network.trunk
+    assert torch.equal(trunk.dw6.conv_sep.weight, published.dw6.conv_sep.weight)
+    assert torch.equal(trunk.conv1.weight[:, :3], published.conv1.weight) and (trunk.conv1.weight[:, 3] == 0).all()
+    assert torch.equal(trunk.fc.weight, head)
+    with pytest.raises(InputError, match="mb.pth: expected the .* weights of LightNet"):
+        DASL(small(tmp_path / "other", weights=str(tmp_path / "mb.pth"))).initialize()
 
 
 def test_a_resumed_run_is_the_run(tmp_path):
