@@ -91,6 +91,8 @@ def test_train_ends_with_a_method_that_loads(run, tmp_path):
     assert "dasl: " in run("train", "-o", tmp_path / "run")
 
 
+# After twelve steps, a method's own landmarks may be far from those that are right.
+@pytest.mark.filterwarnings("ignore::facemodels.reconstruction.landmark_check.LandmarkWarning")
 def test_own_pictures_are_trained_on_and_one_of_them_is_reconstructed(run, tmp_path):
     out = run("train_own_pictures", "-o", tmp_path / "run")
     assert "step-000000012\n" in out and out.endswith("000.png, 11737 vertices\n")

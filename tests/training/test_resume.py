@@ -122,7 +122,7 @@ def test_killed_at_random_instants_it_ends_in_the_same_bits(tmp_path, kind, live
 def test_going_back_needs_another_folder(tmp_path):
     train(Toy, config(tmp_path, keep=5))
     first = checkpoints(tmp_path / "checkpoints")[0]
-    with pytest.raises(InputError, match="a later checkpoint or one of another run; --set output=DIR"):
+    with pytest.raises(InputError, match="a later checkpoint or one of another run; add --set output=DIR"):
         train(Toy, config(tmp_path), resume=str(first))
     train(Toy, config(tmp_path / "branch"), resume=str(first))
     assert same(weights(tmp_path / "branch"), weights(tmp_path))
