@@ -5,7 +5,7 @@ import io
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -37,12 +37,14 @@ _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG", ".av
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _PHOTOMETRIC = 262  # the tag of TIFF that says whether 0 is white (0) or black (1)
+_BITS, _COMPRESSION, _PLANES, _KIND = 258, 259, 284, 339  # of its numbers; kind 1 is unsigned, 2 signed, 3 floats
 _ROWS = 256  # that are copied at a time
+_MOST_BELOW = 0.1  # of the largest number: how far below 0 there may be numbers
 _LIMIT, _SILENT = threading.Lock(), threading.Lock()
 
 
-class _UnknownFormatError(InputError):
-    """No format of Pillow is that of the file."""
+class UnknownFormatError(InputError):
+    """A file that is no picture: its format is none that is known."""
 
 
 @brief_repr
@@ -262,23 +264,39 @@ def _pillow_limit(pixels: int | None) -> Iterator[None]:
 
 
 def _pillow_reads(stream: BinaryIO, name: str, length: int) -> bool:
-    """Whether Pillow reads a TIFF file right: it knows no color of floats, and takes 32 bits for signed."""
+    """Whether Pillow reads a TIFF file right.
+
+    It knows no color of floats, takes 32 bits for signed and 8 signed bits for unsigned, the planes of a file without
+    compression for bytes, and turns the bytes of compressed big-endian floats twice.
+    """
     try:
         with _open(stream, name, length) as opened:
             tags: Any = getattr(opened, "tag_v2", {})
-            return not (opened.mode == "I" and 32 in tags.get(258, ()) and 1 in tags.get(339, (1,)))
-    except _UnknownFormatError:
+            bits, kinds = tags.get(_BITS, (1,)), tags.get(_KIND, (1,))
+            plain = tags.get(_COMPRESSION, 1) == 1
+            return not (
+                2 in kinds
+                or (32 in bits and 1 in kinds)
+                or (max(bits) > 8 and tags.get(_PLANES) == 2 and plain)
+                or (3 in kinds and tags.prefix == b"MM" and not plain)
+            )
+    except UnknownFormatError:
         return False
 
 
 def _load_numbers(stream: BinaryIO, name: str, length: int, largest: int) -> Picture:
-    """Read a TIFF file of floats or of 32 bits."""
-    values, orientation = read_numbers(stream, name, length, lambda size: _check_size(size, False, name, length))
+    """Read a TIFF file with tifffile."""
+    found = read_numbers(stream, name, length, lambda size: _check_size(size, False, name, length))
+    values, orientation = found.values, found.orientation
     colors = values.shape[2] - (values.shape[2] in (2, 4))
     pixels = _scaled(values[..., :colors])
+    pixels = 255 - pixels if found.negative else pixels
+    if found.profile and colors == 3:
+        pixels = np.array(_from_profile(Image.fromarray(pixels), found.profile))
     if colors < values.shape[2]:
         opacity = _scaled(values[..., colors:])[..., :1].astype(np.uint16)
-        pixels = ((pixels * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+        shown = np.minimum(pixels, opacity) * np.uint16(255) if found.premultiplied else pixels * opacity
+        pixels = ((shown + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
     reduction = _reduction(pixels.shape[0] * pixels.shape[1], largest)
     image = Image.fromarray(pixels).reduce(reduction) if reduction > 1 else Image.fromarray(pixels)
     if orientation > 1:
@@ -316,7 +334,7 @@ def _open(stream: BinaryIO, name: str, length: int) -> Image.Image:
         try:
             image = Image.open(stream, formats=formats)
         except Image.UnidentifiedImageError:
-            raise _UnknownFormatError(f"{name}: not a readable picture ({_unknown(head)})") from None
+            raise UnknownFormatError(f"{name}: not a readable picture ({_unknown(head)})") from None
     reducible = image.format in ("JPEG", "MPO") and not image.info.get("progressive")
     _check_size(image.size, reducible, name, length)
     return image
@@ -430,12 +448,23 @@ def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.I
 def _scaled(values: np.ndarray) -> np.ndarray:
     """Values [h,w] or [h,w,C] of 16 bits, 32 bits or floats as bytes [h,w,3].
 
-    They are scaled from 0..1, 0..255, 0..65535 or 0..the largest.
+    They are scaled from 0..1, 0..255, 0..65535 or 0..the largest; whole numbers of 8 and 16 bits from all that are not
+    negative. Numbers a little below 0, as resizing leaves them, are black.
+
+    Raises:
+        ValueError: they go farther below 0, so that 0 is not black.
     """
     floats = values.dtype.kind == "f"
     bands = [slice(top, top + _ROWS) for top in range(0, len(values), _ROWS)]  # as a whole, there would be many copies
-    top = max((_top(values[band]) for band in bands), default=0.0)
-    limits = (1.0, 255.0, 65535.0) if floats else (65535.0,)
+    top = max((_limit(values[band], np.max) for band in bands), default=0.0)
+    bottom = min((_limit(values[band], np.min) for band in bands), default=0.0)
+    if bottom < -_MOST_BELOW * top:
+        raise ValueError(
+            f"its numbers go from {bottom:.6g} to {top:.6g}, so that 0 is not black; save it with numbers from 0 on"
+        )
+    limits = [1.0, 255.0, 65535.0]
+    if not floats:
+        limits = [float(np.iinfo(values.dtype).max) if values.dtype.itemsize < 4 else 65535.0]
     largest = next((limit for limit in limits if top <= limit), top)
     pixels = np.empty((*values.shape[:2], 3), np.uint8)
     for band in bands:
@@ -449,6 +478,6 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _top(values: np.ndarray) -> float:
-    """The largest value that is finite."""
-    return float(values.max(initial=0, where=np.isfinite(values)))
+def _limit(values: np.ndarray, which: Callable[..., Any]) -> float:
+    """The largest or smallest of 0 and the values that are finite."""
+    return float(which(values, initial=0, where=np.isfinite(values)))

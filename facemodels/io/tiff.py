@@ -1,11 +1,11 @@
-"""TIFF files of floats and of 32 bits, which Pillow does not read or reads wrong: by tifffile."""
+"""TIFF files that Pillow does not read or reads wrong, by tifffile: floats, signed numbers, 32 bits, planes of 16."""
 
 import logging
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,28 @@ from facemodels.core.errors import InputError
 
 _TYPES = ("f2", "f4", "f8", "u1", "u2", "u4", "i1", "i2", "i4")
 _LARGEST = 1 << 30  # bytes of an array
-_GRAY, _RGB = 1, 2  # black is 0
+_NEGATIVE, _GRAY, _RGB = 0, 1, 2  # white is 0; black is 0
 _NONE, _DEFLATE = 1, (8, 32946)
+_PREMULTIPLIED = 1  # of ExtraSamples
 _QUIET = threading.Lock()
+
+
+class Numbers(NamedTuple):
+    """The numbers of a TIFF file's first page.
+
+    Attributes:
+        values: Floats or integers [h,w,C] as they are stored, of 1 or 3 channels, or 2 or 4 with opacity.
+        orientation: As EXIF numbers it.
+        negative: Whether 0 is white.
+        premultiplied: Whether colors are already multiplied by the opacity.
+        profile: The color profile (ICC), if there is one.
+    """
+
+    values: np.ndarray
+    orientation: int
+    negative: bool
+    premultiplied: bool
+    profile: bytes | None
 
 
 def is_tiff(head: bytes) -> bool:
@@ -23,9 +42,7 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read_numbers(
-    stream: BinaryIO, name: str, length: int, check: Callable[[tuple[int, int]], None]
-) -> tuple[np.ndarray, int]:
+def read_numbers(stream: BinaryIO, name: str, length: int, check: Callable[[tuple[int, int]], None]) -> Numbers:
     """Read the numbers of a TIFF file's first page.
 
     Args:
@@ -33,10 +50,6 @@ def read_numbers(
         name: What to call it in messages.
         length: Its bytes.
         check: Called with the width and height that it claims, before memory is used.
-
-    Returns:
-        Floats or integers [h,w,C] as they are stored, of 1 or 3 channels, or 2 or 4 with opacity; and the orientation
-        as EXIF numbers it.
 
     Raises:
         InputError: tifffile is not installed, or the file is of a kind that is not read.
@@ -46,7 +59,8 @@ def read_numbers(
         import tifffile
     except ImportError:
         raise InputError(
-            f'{name}: TIFF files of floats or 32 bits need tifffile: pip install "facerender[models]"'
+            f"{name}: TIFF files of floats, signed numbers, 32 bits or planes of 16 need tifffile: "
+            'pip install "facerender[models]"'
         ) from None
     stream.seek(0)
     with _quiet(), tifffile.TiffFile(stream) as file:
@@ -54,7 +68,7 @@ def read_numbers(
         check((page.imagewidth, page.imagelength))
         channels = page.samplesperpixel
         dtype = np.dtype(page.dtype) if page.dtype is not None else None
-        usual = channels in {_GRAY: (1, 2), _RGB: (3, 4)}.get(page.photometric, ())
+        usual = channels in {_NEGATIVE: (1, 2), _GRAY: (1, 2), _RGB: (3, 4)}.get(page.photometric, ())
         if dtype is None or dtype.str[1:] not in _TYPES or not usual or page.imagedepth != 1:
             raise InputError(
                 f"{name}: expected a gray or RGB picture, found a TIFF file of kind {_name(page.photometric)} with "
@@ -73,8 +87,14 @@ def read_numbers(
         if channels > 1 and page.planarconfig == 2:
             values = np.moveaxis(values, 0, -1)
         values = values.reshape(page.imagelength, page.imagewidth, channels)
-        tag = page.tags.get(274)
-        return values, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+        turned, profile = page.tags.valueof(274), page.tags.valueof(34675)
+        return Numbers(
+            values,
+            int(turned) if turned in range(1, 9) else 1,
+            page.photometric == _NEGATIVE,
+            tuple(page.extrasamples[:1]) == (_PREMULTIPLIED,),
+            profile if isinstance(profile, bytes) else None,
+        )
 
 
 def _name(code: Any) -> str:

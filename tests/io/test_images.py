@@ -44,6 +44,13 @@ def test_every_mode_of_a_picture_is_read_as_rgb(tmp_path, read, mode):
     np.testing.assert_array_equal(read(tmp_path / "a.png"), values[..., None].repeat(3, -1))
 
 
+def test_the_error_for_what_is_no_picture_has_a_public_name(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture at all")
+    with pytest.raises(InputError) as caught:
+        read_picture(tmp_path / "a.jpg")
+    assert not type(caught.value).__name__.startswith("_")
+
+
 @pytest.mark.parametrize("read", [read_picture, read_photo])
 def test_a_picture_is_rotated_as_its_exif_tag_says(tmp_path, read):
     exif = Image.Exif()
@@ -150,7 +157,10 @@ def test_floats_and_32_bits_are_scaled_and_not_cut(tmp_path):
     for top in (1, 255, 65535, 1e6):
         assert np.abs(gray_levels(tmp_path, share * np.float32(top)) - expected).max() <= 1
     share[0, 0] = np.nan
-    assert gray_levels(tmp_path, share)[0, 0] == 0 and gray_levels(tmp_path, -share).max() == 0
+    assert gray_levels(tmp_path, share)[0, 0] == 0
+    assert gray_levels(tmp_path, np.where(share < 0.1, np.float32(-0.05), share))[0, 1] == 0
+    with pytest.raises(InputError, match="0 is not black"):
+        gray_levels(tmp_path, -share)
     whole = share.clip(0, 1) * 1_000_000
     whole[0, 0] = 0
     assert np.abs(gray_levels(tmp_path, whole.astype(np.int32)) - expected).max() <= 1
@@ -195,6 +205,67 @@ def test_gray_tiff_of_any_numbers_is_scaled_and_turned(tmp_path):
     assert np.abs(read_picture(path)[..., 0] - np.rot90(255 * ramp, -1)).max() <= 1
 
 
+LEVELS = np.array([[[0, 1, 50], [100, 200, 255]], [[7, 90, 12], [255, 0, 128]]], np.uint8)  # [2,2,3]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"])
+def test_tiff_of_every_type_and_layout_has_the_same_pixels(tmp_path, order, kind):
+    top = 1 if kind[0] == "f" else np.iinfo(kind).max
+    values = (LEVELS / 255.0 * top).round(0 if top > 1 else 9).astype(kind)
+    gray = values[..., 0]
+    cases = [
+        ("rgb", values, {"photometric": "rgb"}, LEVELS),
+        ("gray", gray, {"photometric": "minisblack"}, LEVELS[..., :1].repeat(3, -1)),
+        ("white", (top - gray).astype(kind), {"photometric": "miniswhite"}, LEVELS[..., :1].repeat(3, -1)),
+    ]
+    for rows in (None, 1):
+        planes = {"photometric": "rgb", "planarconfig": "separate", "rowsperstrip": rows}
+        cases.append((f"planes of {rows}", values.transpose(2, 0, 1), planes, LEVELS))
+    for name, given, options, expected in cases:
+        for compression in (None, "zlib"):
+            path = tiff(tmp_path / "a.tif", given, byteorder=order, compression=compression, **options)
+            found = read_picture(path).astype(int)
+            assert np.abs(found - expected).max() <= 1, (name, compression, found - expected)
+
+
+def test_tiles_in_planes_of_16_bits_are_read(tmp_path):
+    image = ramps(48, 40)
+    values = (image.astype(np.uint16) * 257).transpose(2, 0, 1)
+    path = tiff(tmp_path / "a.tif", values, photometric="rgb", planarconfig="separate", tile=(16, 16))
+    assert np.abs(read_picture(path).astype(int) - image).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["i1", "i2", "i4", "f4"])
+def test_numbers_below_0_are_black_if_few_and_else_refused_in_a_sentence(tmp_path, kind):
+    top = 1 if kind == "f4" else np.iinfo(kind).max
+    for lowest, said in ((-0.04, None), (-1, "a.tif: not a readable picture .its numbers go from -.* 0 is not black")):
+        values = (np.array([[lowest, 0, 0.5, 1]]) * top).astype(kind)
+        path = tiff(tmp_path / "a.tif", values, photometric="minisblack")
+        if said is None:
+            assert np.abs(read_picture(path)[0, :, 0].astype(int) - [0, 0, 127, 255]).max() <= 1
+        else:
+            with pytest.raises(InputError, match=said):
+                read_picture(path)
+
+
+def test_profile_and_premultiplied_opacity_of_a_tiff_of_numbers(tmp_path):
+    colors = np.full((2, 2, 3), (200, 60, 40), np.uint8)
+    swapped = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # a profile of green, red and blue
+    for old, new in (
+        (b"rXYZ", b"RED "),
+        (b"gXYZ", b"rXYZ"),
+        (b"RED ", b"gXYZ"),
+        ("sRGB".encode("utf-16-be"), b"\0a" * 4),
+    ):
+        swapped = swapped.replace(old, new)
+    shown = np.array([[[255, 0, 0, 255], [100, 0, 0, 100]]], np.float32) / 255
+    path = tiff(tmp_path / "a.tif", shown, photometric="rgb", extrasamples=["assocalpha"])
+    np.testing.assert_allclose(read_picture(path), [[[255, 0, 0], [255, 155, 155]]], atol=1)
+    path = tiff(tmp_path / "b.tif", colors / np.float32(255), photometric="rgb", iccprofile=swapped)
+    np.testing.assert_allclose(read_picture(path), colors[..., [1, 0, 2]], atol=4)
+
+
 def test_a_large_tiff_of_floats_is_reduced(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 100)
     image, reduction = load_picture(tiff(tmp_path / "a.tif", np.ones((20, 20, 3), np.float32), photometric="rgb"))
@@ -220,7 +291,7 @@ def test_tiff_of_floats_that_is_not_read_is_one_sentence(tmp_path, monkeypatch):
         read_picture(path)
     path.write_bytes(whole)
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(InputError, match='a.tif: TIFF files of floats or 32 bits need tifffile: pip install "face'):
+    with pytest.raises(InputError, match='a.tif: TIFF files of floats, .* need tifffile: pip install "face'):
         read_picture(path)
 
 
