@@ -10,6 +10,8 @@ python -m benchmarks.detection [PART ...] [--data FOLDER] [--count N] [--method 
              corners of AFLW's crops
     small    faces of 40 pixels in pictures of 4000 x 3000, with `smallest=40`
     cuts     videos of clips, photographs and pictures without faces, one cut after the other
+    crossings
+             two people of the clips who move past each other, one in front of the other: tracks that are of both
     time     milliseconds of a photograph of 450 pixels, and of a frame of a video
 
 --wrong keeps the pictures that went wrong. The data are for research only, and are not part of this repository.
@@ -37,7 +39,7 @@ from facemodels.reconstruction.reconstructor import Reconstructor
 
 from . import common
 
-PARTS = ("turns", "closeup", "none", "small", "cuts", "time")
+PARTS = ("turns", "closeup", "none", "small", "cuts", "crossings", "time")
 LEAN, YAW = 6.0, 5.0  # degrees
 MARGINS, SIDES = (0.0, 0.05, 0.1, 0.2, 0.35), (100, 160, 256, 400, 700, 1024, 1500, 2048)
 WITHOUT_PEOPLE = (
@@ -406,6 +408,62 @@ def cuts(worker: Reconstructor, data: Path, photos: Photographs, chosen: list[in
     }
 
 
+def crossing(front: list[np.ndarray], back: list[np.ndarray], size: int = 224) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Frames in which a person passes in front of another one, each with the middle of both in x."""
+    ys, xs = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    cover = np.clip((0.5 - np.hypot(xs, ys)) / 0.04, 0, 1)[..., None]  # a disc, soft at its border
+    count, width, height = min(len(front), len(back), 60), 3 * size, 3 * size // 2
+    for t in range(count):
+        way = round((width - size) * t / (count - 1))
+        frame = np.full((height, width, 3), 96.0)
+        for x, person in ((width - size - way, back[t]), (way, front[t])):
+            place = frame[height // 2 - size // 2 :][:size, x : x + size]
+            place += cover * (person - place)
+        yield frame.astype(np.uint8), way + size // 2, width - size // 2 - way
+
+
+def crossings(worker: Reconstructor, data: Path, count: int, wrong: Wrong) -> dict[str, Any]:
+    """People who pass each other."""
+    files = sorted((data / "face_clips").glob("p*/1.mp4"))
+    pairs = list(zip(files[0::2], files[1::2]))[:count]
+    kept = {"front": 0, "back": 0}
+    tracks = both = 0
+    for n, pair in enumerate(common.progress(pairs, "crossings")):
+        people = [list(frames_of(file)) for file in pair]
+        places = []  # the middle of the person in front and of the one behind, of each frame
+        followed: dict[int, set[str]] = {}
+        sides: dict[str, list[set[int]]] = {"front": [set(), set()], "back": [set(), set()]}
+
+        def frames() -> Iterator[np.ndarray]:
+            for frame, *middles in crossing(*people):  # noqa: B023 # used up before the next round
+                places.append(middles)  # noqa: B023
+                yield frame
+
+        for faces in worker.follow(frames()):
+            front, back = places[-1]
+            if abs(front - back) < 100:  # who is who cannot be seen
+                continue
+            for face in faces:
+                x = float(face.landmarks[:, 0].mean())
+                name = "front" if abs(x - front) < abs(x - back) else "back"
+                followed.setdefault(face.track or 0, set()).add(name)
+                sides[name][int(front > back)].add(face.track or 0)
+        tracks += len(followed)
+        mixed = sum(len(names) > 1 for names in followed.values())
+        both += mixed
+        for name, (before, after) in sides.items():
+            kept[name] += bool(before & after)
+        if mixed:
+            wrong.keep(f"crossing_{n}", np.concatenate([f for f, *_ in crossing(*people)][20:44:6]), [])
+    return {
+        "crossings": len(pairs),
+        "tracks": tracks,
+        "tracks_of_both_people": both,
+        "keeps_its_number_in_front": f"{kept['front']} of {len(pairs)}",
+        "keeps_its_number_behind": f"{kept['back']} of {len(pairs)}",
+    }
+
+
 def timing(worker: Reconstructor, data: Path, photos: Photographs, chosen: list[int]) -> dict[str, Any]:
     """Times of ordinary pictures."""
     images = [photos.image(k) for k in chosen[:40]]
@@ -457,6 +515,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             found = small(Reconstructor(options.method, smallest=40, **more), photos, chosen, wrong)
         elif part == "cuts":
             found = cuts(worker, options.data, photos, chosen, wrong)
+        elif part == "crossings":
+            found = crossings(worker, options.data, options.count, wrong)
         else:
             found = timing(worker, options.data, photos, chosen)
         result[part] = found

@@ -157,6 +157,8 @@ def _cast(name: str, value: Tensor, dtypes: Sequence[torch.dtype]) -> str:
     if torch.int32 in dtypes:
         loses = value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
         return "" if loses else f"; give {name}.int()"
+    if name == "background" and value.dtype == torch.uint8:
+        return "; give color.to_linear(background.float() / 255), as colors are linear light"
     return "" if value.is_complex() else f"; give {name}.float()"
 
 

@@ -6,7 +6,16 @@ from torch import Tensor
 
 
 def to_linear(srgb: Tensor) -> Tensor:
-    """Convert sRGB values in 0..1 [...] to linear light, elementwise and differentiably."""
+    """Convert sRGB values to linear light, elementwise and differentiably.
+
+    Args:
+        srgb: [...], floating point, in 0..1.
+
+    Raises:
+        TypeError: it holds whole numbers, as pictures of bytes do.
+    """
+    if not srgb.is_floating_point():
+        raise TypeError(f"srgb must be floating point in 0..1, got {srgb.dtype}; give srgb.float() / 255 for bytes")
     return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
 
 

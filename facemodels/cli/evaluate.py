@@ -184,4 +184,13 @@ def _load(options: Namespace) -> tuple[FaceMethod, str, str]:
     method = load_method(options.checkpoint, device)
     if options.method and options.method != method.name:
         raise InputError(f"{options.checkpoint}: a checkpoint of the method {method.name}, not of {options.method}")
-    return method, method.name, str(options.checkpoint)
+    return method, f"{method.name} ({_run_name(Path(options.checkpoint))})", str(options.checkpoint)
+
+
+def _run_name(checkpoint: Path) -> str:
+    """The name of a checkpoint in tables: "own, step 400" for runs/own/checkpoints/step-000000400."""
+    path = checkpoint.absolute()
+    step = path.name.removeprefix("step-")
+    if path.parent.name == "checkpoints" and step.isdigit():
+        return f"{path.parent.parent.name}, step {int(step)}"
+    return path.name

@@ -114,7 +114,8 @@ class LandmarkCheck:
 
     Aligned by such landmarks, a face comes to lie anywhere, and its errors look like those of a bad prediction. The
     first misfit warns; where the first five are all misfits, or all where there are fewer, the evaluation ends with an
-    error; `finish` counts all, for the report.
+    error; `finish` counts all, for the report. A face of another size than its scan's is no misfit, since its size is
+    fitted, but for metrical errors; it is warned of and counted alike.
 
     Args:
         numbers: Which of the 68 landmarks are picked on the scans, in their order there; those of the contour are left
@@ -155,9 +156,9 @@ class LandmarkCheck:
         found = self._complaint(surface.landmarks, marks.double(), prediction is not None)
         if found is None:
             return True
-        self._misfits += 1
-        kind, complaint = found
-        if self._misfits == self._added == STOP_AFTER:
+        kind, complaint, hopeless = found
+        self._misfits += hopeless
+        if hopeless and self._misfits == self._added == STOP_AFTER:
             self._refuse(f"{files[kind]}: {complaint}", f"the first {STOP_AFTER} predictions fits its scan")
         if not any(self._complaints.values()):
             warnings.warn(f"{files[kind]}: {complaint}", stacklevel=3)
@@ -194,8 +195,11 @@ class LandmarkCheck:
                 "--keep-going (keep_going=True in Python)"
             )
 
-    def _complaint(self, landmarks: Tensor, marks: Tensor, stored: bool) -> tuple[str, str] | None:
-        """What is wrong, and with which kind of file; predictions are among them where they are `stored`."""
+    def _complaint(self, landmarks: Tensor, marks: Tensor, stored: bool) -> tuple[str, str, bool] | None:
+        """What is wrong, with which kind of file, and whether the landmarks fit at no size.
+
+        Predictions are among the files where they are `stored`.
+        """
         numbers = torch.tensor(self.numbers)
         targets = marks[numbers] if len(marks) == NUM_LANDMARKS != len(numbers) else marks
         used = targets.isfinite().all(1) & (numbers >= NUM_CONTOUR)
@@ -208,7 +212,7 @@ class LandmarkCheck:
             at_fault = stored and misfit(points, _typical()[numbers]) > misfit(targets, _typical()[numbers])
             names = ", ".join(NAMES[NUM_LANDMARKS][k] for k in self.numbers)
             order = names if len(self.numbers) < 20 else "that of the 68 landmarks of iBUG"
-            return "predictions" if at_fault else "scans", (
+            complaint = (
                 f"expected landmarks of a face, found {len(numbers)} that miss those of the "
                 f"{'scan' if at_fault else 'prediction'} by "
                 f"{100 * found:.0f} % of their spread after alignment (other people's: 5 to 20 %)"
@@ -216,18 +220,21 @@ class LandmarkCheck:
                 f"order, which is {order} (right is the subject's)"
                 f"{'' if at_fault else ', else the prediction itself is no face'}"
             )
+            return "predictions" if at_fault else "scans", complaint, True
         size = float(similarity(targets, points).scale)  # of the prediction, in units of the scan
         if not self.millimeters or SIZES[0] < size < SIZES[1]:
             return None
         if stored and not SIZES[0] < float(similarity(_typical()[numbers], points).scale) < SIZES[1]:
-            return "predictions", (
+            complaint = (
                 f"expected a face in millimeters, found landmarks of one {size:.3g} times the size of the scan's: "
                 "metrical errors mean nothing; check the unit of the predictions (--unit)"
             )
-        return "scans", (
+            return "predictions", complaint, False
+        complaint = (
             f"expected a scan in millimeters, found landmarks of a face {1 / size:.3g} times the size of the "
             "prediction; check the scan's unit"
         )
+        return "scans", complaint, False
 
 
 def add_keep_going(parser: ArgumentParser) -> None:

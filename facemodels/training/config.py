@@ -23,6 +23,15 @@ Ranges: TypeAlias = dict[str, tuple[float, float]]
 WEIGHT = (0.0, 1e6)  # range of the weight of a loss
 STEPS = (0, 10**9)  # range of a number of steps
 SAMPLES = (0, 10**8)  # range of a number of samples
+# Settings by the names that they often have elsewhere.
+ALIASES = {
+    **dict.fromkeys(("learning_rate", "learningrate", "base_lr"), "lr"),
+    **dict.fromkeys(("batch_size", "batchsize", "bs"), "batch"),
+    **dict.fromkeys(("iterations", "iters", "max_steps", "num_steps", "epochs", "max_epochs", "num_epochs"), "steps"),
+    **dict.fromkeys(("workers", "num_workers"), "prefetch"),
+    **dict.fromkeys(("save_every", "save_interval"), "checkpoint_every"),
+    **dict.fromkeys(("amp", "fp16", "bf16"), "precision"),
+}
 
 # Settings that may change on resume.
 MAY_CHANGE = frozenset(
@@ -176,7 +185,7 @@ def _checked(cls: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
     converted = {}
     for key, value in values.items():
         if key not in fields:
-            close = difflib.get_close_matches(key[:100], fields, 3, 0.4)
+            close = [ALIASES[key]] if key in ALIASES else difflib.get_close_matches(key[:100], fields, 3, 0.4)
             hint = f"close to it are {', '.join(close)}" if close else "--settings of the command lists all of them"
             raise InputError(f"there is no setting {_shortened(key)}; {hint}")
         converted[key] = _converted(key, value, default_of(fields[key]))

@@ -90,7 +90,8 @@ def test_command_prints_both_means_and_writes_flat_json_pictures_and_every_error
     assert main(["evaluate", "aflw2000", *arguments, "--device", "cpu"]) == 0
     results, printed = json.loads(out.read_text()), capsys.readouterr().out
     assert (
-        results["method"] == results["name"] == "toy"
+        results["method"] == "toy"
+        and results["name"] == "toy (run, step 1)"
         and results["images"] == 5
         and results["given"] == "the picture alone"
         and "the picture alone" in printed
@@ -134,7 +135,7 @@ def test_command_prints_the_published_table_with_its_own_row_and_notes_and_draws
     rows = [line for line in printed.splitlines() if line.startswith(("> ", "  3DDFA 2016", "  2DASL (arXiv)"))]
     assert (
         [r.split()[0] for r in rows] == ["2DASL", "3DDFA", ">"]
-        and rows[2].split()[1] == "toy"
+        and rows[2].split()[1:5] == ["toy", "(run,", "step", "1)"]
         and "3.53*" in rows[0]
         and "5.42" in rows[1]
     )

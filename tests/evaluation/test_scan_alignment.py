@@ -248,6 +248,15 @@ def test_evaluation_stops_where_the_first_five_predictions_are_misfits_unless_to
             mixed.add(f"{k}.pp", surface, FACE.flip(0))
 
 
+def test_faces_in_another_unit_are_warned_of_and_scored_all_the_same():
+    surface, _ = faces_and_check()
+    small = Surface(surface.vertices / 1000, surface.faces, surface.landmarks / 1000)
+    check = LandmarkCheck(SEVEN, millimeters=True)
+    with pytest.warns(UserWarning, match="0.npy: expected a face in millimeters, .* one 0.001 times .*--unit"):
+        assert not any([check.add(f"{k}.pp", small, FACE, f"{k}.npy") for k in range(9)])
+    assert check.finish()[0].startswith("Landmarks of 9 of 9 predictions do not fit; the first, 0.npy")
+
+
 @pytest.mark.parametrize("name", ["now", "florence", "facewarehouse", "realy", "e2far-shape"])
 def test_every_protocol_that_checks_landmarks_of_scans_can_keep_going(name):
     module = load_protocol(name)

@@ -138,3 +138,14 @@ def test_a_tensor_of_another_dtype_is_named_with_the_cast_that_it_needs():
             call_wrongly()
     with pytest.raises(TypeError, match=r"got float32 \[\d+, 3\]$"):  # fractions are no indices
         fr.rasterize(clip, topology.faces.float(), SIZE)
+
+
+def test_pictures_of_bytes_are_named_with_what_makes_them_linear_light():
+    picture = torch.full((1, 4, 4, 3), 128, dtype=torch.uint8)
+    clip, topology = scene()
+    with pytest.raises(TypeError, match=r"give color.to_linear\(background.float\(\) / 255\), as colors are linear"):
+        fr.render_face(clip, None, ATTRIBUTES, None, topology, SIZE, background=picture)
+    with pytest.raises(
+        TypeError, match=r"srgb must be floating point in 0..1, got torch.uint8; give srgb.float\(\) / 255"
+    ):
+        fr.color.to_linear(picture)

@@ -10,7 +10,7 @@ from facemodels import InputError
 from facemodels.cli.main import main
 from facemodels.methods.registry import METHODS, method_class
 from facemodels.methods.shipped import WEIGHTS_FOLDER, weight_names
-from facemodels.training.config import configured, default_of, range_words, ranges
+from facemodels.training.config import ALIASES, configured, default_of, range_words, ranges
 from facemodels.training.describe import documented_settings
 from tests.training.toy import ToyConfig
 
@@ -165,3 +165,10 @@ def test_settings_of_earlier_versions_load(name):
     stored = json.loads(path.read_text())
     loaded = configured(method_class(stored.pop("method")).config_class, file=path)
     assert {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}.items() <= vars(loaded).items()
+
+
+@pytest.mark.parametrize("name, own", [("learning_rate", "lr"), ("batch_size", "batch"), ("epochs", "steps")])
+def test_settings_by_the_names_that_they_have_elsewhere_are_pointed_at(name, own):
+    with pytest.raises(InputError, match=f"there is no setting '{name}'; close to it are {own}$"):
+        configured(ToyConfig, settings=[f"{name}=1"])
+    assert all(hasattr(ToyConfig(), setting) for setting in ALIASES.values())

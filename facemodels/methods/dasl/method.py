@@ -166,7 +166,13 @@ class DASL(FaceMethod):
             super().initialize()
             return
         if c.weights:
-            load_weights(self.network.trunk, c.weights, skip=("fc",))
+            try:
+                load_weights(self.network.trunk, c.weights, skip=("fc",))
+            except InputError as error:
+                raise InputError(
+                    f"weights={c.weights}: not those of trunk={c.trunk}; give another trunk, or a whole checkpoint of "
+                    f"2DASL as start ({error})"
+                ) from None
         if c.labelled == "synthetic":
             labels = [self.source.labels(c.seed, k, range(256)) for k in range(8)]
             raw = torch.cat([self.raw_parameters(faces) for faces in labels])

@@ -73,6 +73,8 @@ class DASLConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.weights and self.start:
+            raise InputError("weights are those that a new trunk begins with, and start has all; give one of them")
         if self.teacher and (self.wild == "synthetic" or not self.extra):
             raise InputError("teacher is for photographs and for all 68 points; give wild=PATH and extra=true with it")
         if self.teacher and not {"l2d", "cycle"} & {*self.schemes}:

@@ -180,8 +180,10 @@ def test_the_trunk_begins_with_the_weights_of_a_file_of_three_channels(tmp_path)
     assert torch.equal(trunk.dw6.conv_sep.weight, published.dw6.conv_sep.weight)
     assert torch.equal(trunk.conv1.weight[:, :3], published.conv1.weight) and (trunk.conv1.weight[:, 3] == 0).all()
     assert torch.equal(trunk.fc.weight, head)
-    with pytest.raises(InputError, match="mb.pth: expected the .* weights of LightNet"):
+    with pytest.raises(InputError, match="not those of trunk=light; give another trunk, .* weights of LightNet"):
         DASL(small(tmp_path / "other", weights=str(tmp_path / "mb.pth"))).initialize()
+    with pytest.raises(InputError, match="start has all; give one of them"):
+        small(tmp_path / "both", weights=str(tmp_path / "mb.pth"), start="dasl-aflw")
 
 
 def test_a_resumed_run_is_the_run(tmp_path):
