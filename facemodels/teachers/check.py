@@ -81,7 +81,7 @@ def draw_panel(faces: FaceBatch, landmarks: Tensor, mesh: MeshPoints | None, lab
     pictures = pictures.repeat_interleave(ENLARGED, 1).repeat_interleave(ENLARGED, 2)
     if mesh is not None:
         points = torch.from_numpy(mesh.points[some.numpy()][:, list(IBUG), :2])
-        pictures = draw_points(pictures, ENLARGED * points, MESH, 1.2)
-    pictures = draw_points(pictures, ENLARGED * landmarks[some, :, :2], NETWORK, 1.2)
-    pictures = draw_points(pictures, ENLARGED * labels[some, :, :2], LABEL, 1.2)
+        pictures = draw_points(pictures, ENLARGED * points, MESH, 1.5)
+    pictures = draw_points(pictures, ENLARGED * landmarks[some, :, :2], NETWORK, 1.5)
+    pictures = draw_points(pictures, ENLARGED * labels[some, :, :2], LABEL, 1.8)
     return (tile(pictures, min(COLUMNS, len(some)), 4) * 255).round().byte().numpy()
