@@ -8,6 +8,7 @@ Packages, each of which imports only from those below it:
 * `cli`: the commands, `facemodels COMMAND`.
 * `evaluation`: the protocols of the field, one file each.
 * `reconstruction`: photographs and videos in, faces out.
+* `teachers`: labels for photographs by networks that were trained elsewhere.
 * `methods`: UH-E2FAR, 2DASL, the pose guidance network and cycle-consistency, and the registry that loads them.
 * `training`: the loop, its settings and its checkpoints.
 * `data`: sources of training and test images.

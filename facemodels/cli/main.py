@@ -41,6 +41,7 @@ COMMANDS = {
     ),
     "convert": Command("facemodels.cli.convert", "convert a model file to .safetensors"),
     "sheet": Command("facemodels.cli.sheet", "render random faces of a model, and write an HTML viewer"),
+    "teacher": Command("facemodels.cli.teacher", "label photographs by networks, for a method to learn from"),
     "train": Command("facemodels.cli.train", "train a method"),
     "evaluate": Command("facemodels.cli.evaluate", "score a trained method on a benchmark"),
     "doctor": Command(

@@ -1,11 +1,11 @@
 """Photographs with 2D landmarks, of whatever kind a path holds, and teacher labels: landmarks from another network.
 
-A file of teacher labels is an .npz that belongs to one set of photographs; ``python -m facemodels.methods.teacher``
-writes it:
+A file of teacher labels is an .npz that belongs to one set of photographs; ``facemodels teacher`` writes it:
 
     landmarks [N,68,3]   pixels of the crops, y down; z toward the viewer in the same scale, from any origin; NaN for
                          pictures to skip
     given [N,L,2]        the photographs' own landmarks, by which the file is matched to them
+    weight [N]           0..1, how far the teachers, or the views of one, agree; files of earlier versions have none
 """
 
 from pathlib import Path
@@ -45,10 +45,12 @@ def photographs(path: str | Path, cache: str | Path | None = None) -> FaceBatch:
     return faces
 
 
-def write_teacher_labels(path: str | Path, landmarks: Tensor, faces: FaceBatch) -> None:
-    """Write the teacher labels [N,68,3] of photographs."""
+def write_teacher_labels(path: str | Path, landmarks: Tensor, faces: FaceBatch, weight: Tensor | None = None) -> None:
+    """Write the teacher labels [N,68,3] of photographs, and their weight [N] (None: all 1)."""
+    weight = torch.ones(len(landmarks)) if weight is None else weight
+    arrays = {"landmarks": landmarks.numpy().astype(np.float32), "weight": weight.numpy().astype(np.float32)}
     with atomic_write(Path(path)) as part, open(part, "wb") as file:
-        np.savez_compressed(file, landmarks=landmarks.numpy().astype(np.float32), given=_landmarks(faces))
+        np.savez_compressed(file, given=_landmarks(faces), **arrays)  # type: ignore[arg-type] # no name is allow_pickle
 
 
 def read_teacher_labels(path: str | Path, faces: FaceBatch) -> Tensor:
@@ -87,7 +89,7 @@ def check_teacher_labels(path: str | Path) -> None:
 
 def _stored_labels(path: Path) -> list[np.ndarray]:
     """Read `landmarks` and `given` of a file of teacher labels."""
-    expected = "landmarks that a network predicted, as facemodels.methods.teacher writes them"
+    expected = "landmarks that a network predicted, as facemodels teacher writes them"
     arrays = read_npz(path, expected)
     return take_arrays(path, arrays, {"landmarks": (None, 68, 3), "given": (None, None, None)}, expected)
 

@@ -45,7 +45,7 @@ class DASLConfig(Config):
     wild: str = "synthetic"  # pictures with 2D landmarks: "synthetic" (other renderings, of which only 2D is used),
     #   AFLW's crops (the zip, its labels beside it), or a folder of pictures with landmark files
     teacher: str = ""  # file of 68 landmarks with depth that another network predicted for the pictures of `wild`;
-    #   they replace the pictures' own, except of those held out (see facemodels.methods.teacher)
+    #   they replace the pictures' own, except of those held out (see facemodels teacher)
     profiles: int = 1  # sampling weight of pictures of `wild` with a third of the points hidden; others have 1
     extra: bool = False  # l2d and cycle compare all landmarks of `wild`, and not only 18 of them (no jaw, no lids, few
     #   of the lips); right where the jaw is marked at places of the head, not along the outline that a photo shows

@@ -1,17 +1,13 @@
 """Landmarks of one network for another to learn from."""
 
-from types import SimpleNamespace
-
 import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
 
 from facemodels import InputError
-from facemodels.core.landmarks import (
-    center_depth,
-    mirror_order,
-)
+from facemodels.cli.main import main
+from facemodels.core.landmarks import center_depth
 from facemodels.data.photographs import (
     photographs,
     read_teacher_labels,
@@ -22,39 +18,9 @@ from facemodels.methods.dasl import (
     HELD_OUT,
 )
 from facemodels.methods.registry import load_method
-from facemodels.methods.teacher import VIEWS, predict_in_view, predict_landmarks
-from facemodels.methods.teacher import main as teacher_command
+from facemodels.teachers.check import errors_of
+from facemodels.teachers.network import predict_landmarks
 from tests.methods.dasl.common import small
-
-
-def test_views_of_a_picture_agree_where_a_teacher_makes_no_mistakes():
-    """The teacher finds the centers of two spots, the left one for the left half of the 68 points: every view gives the
-    same points."""
-    ys, xs = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(96) + 0.5, indexing="ij")
-    spots = torch.tensor([[35.0, 40.0], [58.0, 52.0]])
-    image = sum((-((xs - x) ** 2 + (ys - y) ** 2) / 8).exp() for x, y in spots).expand(1, 3, 96, 96)
-    partners = torch.tensor(mirror_order(68))
-    side = torch.where(partners > torch.arange(68), 0, 1)
-    depth = torch.minimum(partners, torch.arange(68)).float()[:, None] / 4
-
-    def landmarks(image):
-        half = (image[:, 0] * xs).sum((1, 2), keepdim=True) / image[:, 0].sum((1, 2), keepdim=True)
-        found = []
-        for mask in (xs < half, xs >= half):
-            weights = image[:, 0] * mask
-            found.append(torch.stack([(weights * c).sum((1, 2)) / weights.sum((1, 2)) for c in (xs, ys)], -1))
-        found = torch.stack(found, 1)
-        apart = (found[:, 1] - found[:, 0]).norm(dim=1)[:, None, None] / (
-            spots[1] - spots[0]
-        ).norm()  # nearer heads are deeper
-        return torch.cat([found[:, side], apart * depth], -1)
-
-    expected = torch.cat([spots[side], depth - depth.mean()], 1)
-    expected[partners == torch.arange(68)] = torch.nan
-    method = SimpleNamespace(size=96, landmarks=landmarks)
-    for view in VIEWS:
-        error = predict_in_view(method, image, view)[0] - expected
-        assert error[error.isfinite()].abs().max() < 0.05, view
 
 
 def test_a_teachers_landmarks_are_written_and_learned_from(tmp_path, capsys):
@@ -66,15 +32,13 @@ def test_a_teachers_landmarks_are_written_and_learned_from(tmp_path, capsys):
         np.savetxt(tmp_path / f"{k:02}.txt", source.landmarks[k].numpy())
     faces = photographs(tmp_path)
     teacher = load_method("dasl")
-    landmarks, off = predict_landmarks(teacher, faces, worst=1000.0)
+    landmarks, _ = predict_landmarks(teacher, faces.image)
     with torch.no_grad():
         assert torch.allclose(landmarks, center_depth(teacher.landmarks(faces.image.float() / 255)), atol=1e-3)
+    off = errors_of(landmarks, faces)
     middle = off.median().item()
-    assert (
-        predict_landmarks(teacher, faces, worst=middle)[0].isnan().all(-1).all(-1).tolist() == (off > middle).tolist()
-    )
     file = tmp_path / "seen.npz"
-    assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", str(middle), "--views", "1"]) == 0
+    assert main(["teacher", "dasl", str(tmp_path), "-o", str(file), "--worst", str(middle), "--views", "1"]) == 0
     assert f"{int((off <= middle).sum())} of 12 photographs" in capsys.readouterr().out
     method = DASL(small(tmp_path / "run", wild=str(tmp_path), teacher=str(file), extra="true", held_out=4, profiles=2))
     method.prepare_data()
@@ -106,5 +70,5 @@ def test_a_teachers_landmarks_are_written_and_learned_from(tmp_path, capsys):
         small(tmp_path, teacher=str(file))
     with pytest.raises(InputError, match="give one of them with it, got schemes=l3d"):
         small(tmp_path, teacher=str(file), extra="true", wild=str(tmp_path), schemes="l3d")
-    assert teacher_command(["dasl", str(tmp_path), "-o", str(file), "--worst", "0"]) == 1
+    assert main(["teacher", "dasl", str(tmp_path), "-o", str(file), "--worst", "0"]) == 1
     assert "a higher --worst" in capsys.readouterr().err
