@@ -88,7 +88,7 @@ __all__ = [
 
 _PACKAGES = (
     *("cli", "core", "data", "evaluation", "export", "fitting", "io", "losses", "methods", "models", "networks"),
-    *("reconstruction", "training", "weights"),
+    *("reconstruction", "teachers", "training", "weights"),
 )
 
 

@@ -66,7 +66,7 @@ def fill(module: nn.Module, found: dict[str, Tensor], path: str | Path, skip: tu
         raise input_error(
             path,
             f"the {len(wanted)} weights of {type(module).__name__}",
-            f"a file {' and '.join(sides)}; skip=(PREFIX, ...) of fill and load_weights leaves out what does not matter",
+            f"a file {' and '.join(sides)}; skip=(PREFIX, ...) in Python leaves out what does not matter",
         )
     first = next((name for name, p in module.named_parameters() if p.dim() == 4), None)
     if first in found:
@@ -80,7 +80,7 @@ def fill(module: nn.Module, found: dict[str, Tensor], path: str | Path, skip: tu
         raise input_error(
             path,
             f"the shapes of {type(module).__name__}",
-            f"{_some(shapes)}; skip=(PREFIX, ...) of fill and load_weights leaves out what does not matter",
+            f"{_some(shapes)}; skip=(PREFIX, ...) in Python leaves out what does not matter",
         )
     broken = [name for name, value in found.items() if not torch.isfinite(value).all()]
     if broken:
