@@ -86,7 +86,9 @@ def _flat(ring: np.ndarray, normal: np.ndarray) -> np.ndarray:
     normal = normal / np.linalg.norm(normal)
     across = np.cross(np.eye(3)[np.abs(normal).argmin()], normal)
     across /= np.linalg.norm(across)
-    return (ring - ring.mean(0)) @ np.stack([across, np.cross(normal, across)], 1)
+    places, which = np.unique(ring - ring.mean(0), axis=0, return_inverse=True)
+    # Each place once: equal rows of a matrix product may differ in the last bit.
+    return (places @ np.stack([across, np.cross(normal, across)], 1))[which.reshape(-1)]
 
 
 def _clipped(ring: np.ndarray) -> np.ndarray:
@@ -101,16 +103,41 @@ def _clipped(ring: np.ndarray) -> np.ndarray:
 
 
 def _ear(ring: np.ndarray) -> int:
-    """A corner whose triangle with its neighbors lies inside; of a polygon that crosses itself, any."""
+    """A corner whose triangle with its neighbors lies inside; of a polygon that crosses itself, any.
+
+    Several corners may lie at one place, such as those of a bridge to a hole.
+    """
     before, after = np.roll(ring, 1, 0), np.roll(ring, -1, 0)
     bend = _side(before, ring, after)
-    for k in np.flatnonzero(bend > 0):
+    least = 1e-12 * float(np.ptp(ring, 0).max(initial=0.0)) ** 2  # what rounding leaves of 0
+    for k in np.flatnonzero(bend > least):
         a, b, c = before[k], ring[k], after[k]
-        inside = (_side(a, b, ring) >= 0) & (_side(b, c, ring) >= 0) & (_side(c, a, ring) >= 0)
+        inside = (_side(a, b, ring) >= -least) & (_side(b, c, ring) >= -least) & (_side(c, a, ring) >= -least)
         own = ((ring == a) | (ring == b) | (ring == c)).all(1)
-        if not (inside & ~own).any():
+        if (inside & ~own).any():
+            continue
+        if own.sum() == 3 or not _obstructed(ring, before, after, (a, b, c), least):
             return int(k)
     return int(np.abs(bend).argmin())
+
+
+def _obstructed(
+    ring: np.ndarray, before: np.ndarray, after: np.ndarray, triangle: tuple[np.ndarray, ...], least: float
+) -> bool:
+    """Whether a triangle [3], counterclockwise, is no ear, although no other place of the polygon lies in it.
+
+    That is where an edge leads from one of its corners into it, or lies on its open side: what is left of the polygon
+    would hang together by that edge alone.
+    """
+    if ((ring == triangle[2]) & (after == triangle[0])).all(1).any():
+        return True
+    for k, place in enumerate(triangle):
+        here = (ring == place).all(1)
+        ends = np.concatenate([before[here], after[here]])
+        left, right = triangle[k - 2], triangle[k - 1]
+        if ((_side(place, left, ends) > least) & (_side(right, place, ends) > least)).any():
+            return True
+    return False
 
 
 def _side(a: np.ndarray, b: np.ndarray, p: np.ndarray) -> np.ndarray:

@@ -39,6 +39,29 @@ def test_concave_polygons_are_covered_from_every_corner_on(points, backwards):
         assert np.linalg.norm(areas, axis=1).sum() / 2 == pytest.approx(area(points))
 
 
+BRIDGED = [[0, 0], [6, 0], [6, 6], [0, 6], [0, 0], [2, 2], [2, 4], [4, 4], [4, 2], [2, 2]]  # a square with a hole
+TWO_HOLES = [  # at one corner, with bridges from the same place
+    *([0, 0], [8, 0], [8, 4], [0, 4], [0, 0], [1, 2], [2, 3], [3, 2], [2, 1], [1, 2]),
+    *([0, 0], [5, 1], [5, 2], [7, 2], [7, 1], [5, 1]),
+]
+
+
+@pytest.mark.parametrize(("points", "covered"), [(BRIDGED, 32), (TWO_HOLES, 28)], ids=["one hole", "two holes"])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("shared", [False, True], ids=["copies", "shared"])
+def test_polygons_with_bridged_holes_are_covered_from_every_corner_on(points, covered, backwards, shared):
+    points = points[::-1] if backwards else points
+    for begin in range(len(points)):
+        ring = turned(points[begin:] + points[:begin])
+        index = np.arange(len(ring))
+        if shared:  # one vertex for each place, instead of copies
+            index = np.array([np.flatnonzero((np.abs(ring - place) < 1e-9).all(1))[0] for place in ring])
+        triangles, _, left = split_polygons(ring, index, np.array([len(ring)]))
+        corners = ring[index[triangles]]
+        areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        assert left == 0 and np.linalg.norm(areas, axis=1).sum() / 2 == pytest.approx(covered), begin
+
+
 def test_convex_polygons_and_those_of_vertices_that_do_not_exist_stay_fans():
     rings = np.concatenate([turned([[0, 0], [1, 0], [1, 1], [0, 1]]), turned([[0, 0], [2, 0], [3, 1], [2, 2], [0, 2]])])
     index, counts = np.array([*range(9), 0, 1, 99, -5]), np.array([4, 5, 4])
