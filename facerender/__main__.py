@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ examples:
   python -m facerender head.obj -o head.png --yaw 35 --light=-1,1,1 --background transparent
   python -m facerender head.glb -o head.jpg --size 1280x720 --fov 60 --distance 350
   python -m facerender head.glb --turntable head.mp4 --frames 96 --pass normals
+
+exit codes: 0 done, also where nothing of the mesh is in the picture, as of one without area: that is said, and an
+empty picture written; 1 a file cannot be read or written; 2 an option cannot be used
 """
 
 
@@ -34,13 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        Its exit code: 0, 1 after a sentence about a file, or 2 after one about an option.
+        Its exit code: 0, also where nothing of the mesh is in the picture, which is said; 1 after a sentence about a
+        file; 2 after one about an option.
     """
     options = parser().parse_args(arguments)
     try:
         check_options(options)
         if not options.mesh.is_file():
-            raise MeshError(f"{options.mesh}: there is no such file")
+            raise MeshError(
+                f"{options.mesh}: a folder; expected a mesh file"
+                if options.mesh.is_dir()
+                else f"{options.mesh}: there is no such file"
+            )
         output = options.output or (None if options.turntable else options.mesh.with_suffix(".png"))
         check_outputs(options, output)
         mesh = load_mesh(options.mesh, lambda note: print(f"facerender: {note}", file=sys.stderr)).to(options.device)
@@ -48,17 +57,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pixels = draw(mesh, options, options.yaw)
             write_image(output, pixels)
             counts = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles"
-            print(f"{output}  {pixels.shape[1]}x{pixels.shape[0]}  {options.what}, {counts}")
+            say(f"{output}  {pixels.shape[1]}x{pixels.shape[0]}  {options.what}, {counts}")
         if options.turntable:
             write_turntable(options.turntable, mesh, options)
-            print(f"{options.turntable}  {options.frames} frames")
+            say(f"{options.turntable}  {options.frames} frames")
     except OptionError as error:
         print(f"facerender: {error}", file=sys.stderr)
         return 2
-    except (MeshError, OSError, RuntimeError) as error:
+    except (MeshError, RuntimeError) as error:
         print(f"facerender: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        about = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        print(f"facerender: {about}", file=sys.stderr)
+        return 1
     return 0
+
+
+def say(line: str) -> None:
+    """Print a line; where the reader of standard output has gone, as `head` does, the work goes on without.
+
+    Raises:
+        MeshError: Standard output cannot be written, as on a full disk.
+    """
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # so that Python does not try it again at its end
+        os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):
+            raise MeshError(
+                f"standard output cannot be written ({error.strerror or error}); the picture is complete"
+            ) from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -198,9 +229,11 @@ def check_outputs(options: argparse.Namespace, output: Path | None) -> None:
         raise MeshError(
             f"--device {options.device}: torch finds no CUDA device here; leave it out to render on the CPU"
         )
-    for path in (output, options.turntable):
+    for path, option in ((output, "-o"), (options.turntable, "--turntable")):
         if path and not path.parent.is_dir():
             raise MeshError(f"{path}: the folder {path.parent} does not exist")
+        if path and not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise MeshError(f"{path}: cannot be written (permission denied); give another folder with {option}")
     need("imageio.v3", "writing pictures")
     need("PIL", "writing pictures")
 

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, advice
 
 
 class Command(NamedTuple):
@@ -83,16 +83,16 @@ class _Output(io.TextIOBase):
         except UnicodeEncodeError:
             encoding = self._stream.encoding or "utf-8"
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        except BrokenPipeError:
-            self._close()
+        except OSError as error:
+            self._failed(error)
         return len(text)
 
     def flush(self) -> None:
         """Flush the stream."""
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._close()
+        except OSError as error:
+            self._failed(error)
 
     def fileno(self) -> int:
         """The stream's."""
@@ -106,6 +106,15 @@ class _Output(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]
         """The stream's."""
         return str(self._stream.encoding)
+
+    def _failed(self, error: OSError) -> None:
+        """Write nowhere from now on; a disk that is full, unlike a closed reader, is an error."""
+        self._close()
+        if not isinstance(error, BrokenPipeError):
+            raise InputError(
+                f"standard output cannot be written ({error.strerror or error}); files that have been written are "
+                "complete"
+            ) from None
 
     def _close(self) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -153,10 +162,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     with contextlib.redirect_stdout(_Output(sys.stdout)), _plain_warnings(" ".join(arguments[:1])):
         warnings.filterwarnings("ignore", module=r"PIL\.")  # on damaged tags of pictures that are read all the same
+        code = 1
         try:
-            return _run(arguments)
+            code = _run(arguments)
         finally:
-            sys.stdout.flush()
+            try:
+                sys.stdout.flush()
+            except InputError as error:  # standard output is full
+                code = _stop(" ".join(arguments[:1]), str(error), 1)
+        return code
 
 
 @contextlib.contextmanager
@@ -182,8 +196,11 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         options = _parser(arguments).parse_args(arguments)
         return options.run(options)
-    except (InputError, OSError) as error:
+    except InputError as error:
         return _stop(name, str(error), 1)
+    except OSError as error:
+        about = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        return _stop(name, about + advice(error), 1)
     except ModuleNotFoundError as error:
         if name not in COMMANDS or (error.name or "").split(".")[0] not in OPTIONAL_PACKAGES:
             raise

@@ -1,5 +1,6 @@
 """The error for users, and how errors of other libraries are quoted in it."""
 
+import errno
 import re
 
 # What Python and NumPy say where a damaged file leads them astray, and what that means to a user.
@@ -27,6 +28,15 @@ class InputError(ValueError):
     The message is one sentence for the user: what was expected, what was found, what to do. Commands print it and exit
     with 1.
     """
+
+
+def advice(error: OSError) -> str:
+    """What to do where a file or folder cannot be written, as "; give another folder"; empty if nothing is known."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "; give another folder"
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+        return "; free some space, or give another folder"
+    return ""
 
 
 def one_line(error: BaseException) -> str:

@@ -38,7 +38,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from facemodels.core.errors import InputError
+from facemodels.core.errors import InputError, advice
 
 if TYPE_CHECKING:
     from facemodels.evaluation.report import Report
@@ -243,7 +243,7 @@ def write_example(protocol: str, folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: the folder cannot be made ({error.strerror or error})") from None
+        raise InputError(f"{folder}: the folder cannot be made ({error.strerror or error}){advice(error)}") from None
     module.write_example(folder)
     (folder / "README.txt").write_text(
         f"{_EXAMPLE} in the layout of {protocol}.\n\n"

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from facemodels.core.errors import InputError, one_line
+from facemodels.core.errors import InputError, advice, one_line
 
 DEFLATE_LIMIT = 1032  # the largest ratio by which deflate compresses
 _LONGEST = 300  # characters of a message that quote the file
@@ -52,7 +52,7 @@ def existing_file(path: str | Path, expected: str) -> Path:
 
 
 def no_such_file(path: str | Path, what: str = "file", expected: str = "") -> InputError:
-    """Return the error for a path at which there is nothing, or for a URL, which is no path.
+    """Return the error for a path at which there is no file: nothing, a folder, or a URL, which is no path.
 
     Args:
         path: the path.
@@ -61,6 +61,8 @@ def no_such_file(path: str | Path, what: str = "file", expected: str = "") -> In
     """
     if url := _url(path):
         return InputError(f"{url}: URLs are not read; download the file, and give its path")
+    if Path(path).is_dir():
+        return InputError(f"{path}: a folder; expected {expected or f'a {what}'}")
     return InputError(f"{path}: there is no such {what}" + (f"; expected {expected}" if expected else ""))
 
 
@@ -272,7 +274,7 @@ def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from error
+        raise WriteError(f"{path}: cannot be written ({error.strerror or one_line(error)}){advice(error)}") from error
 
 
 def _node() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from facemodels.core.errors import InputError, one_line
+from facemodels.core.errors import InputError, advice, one_line
 
 try:
     import fcntl
@@ -25,7 +25,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: the folder of the run cannot be made ({one_line(error)})") from error
+        more = "; give another one with --set output=DIR" if isinstance(error, OSError) and advice(error) else ""
+        raise InputError(f"{folder}: the folder of the run cannot be made ({one_line(error)}){more}") from error
     if fcntl is None:
         yield
         return

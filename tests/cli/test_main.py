@@ -1,9 +1,12 @@
 """The list of commands, what they share, and their exit codes."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +138,26 @@ def test_warnings_of_the_command_are_sentences():
         text = warnings.formatwarning("a.pp: no face", UserWarning, "evaluate.py", 1, "report = named(...)")
     assert text == "facemodels evaluate: warning: a.pp: no face\n"
     assert "UserWarning" in warnings.formatwarning("a", UserWarning, "b", 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_standard_output_is_named_and_a_closed_one_is_no_error():
+    command = [sys.executable, "-m", "facemodels", "train", "pgn", "--settings"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "facemodels train: standard output cannot be written (No space left on device)" in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_that_cannot_be_written_says_what_to_do(monkeypatch, capsys):
+    def stop(_):
+        raise PermissionError(errno.EACCES, "Permission denied", "out")
+
+    monkeypatch.setattr("facemodels.cli.sheet.run", stop)
+    assert main(["sheet", "-o", "out"]) == 1
+    assert capsys.readouterr().err == "facemodels sheet: out: Permission denied; give another folder\n"

@@ -1,5 +1,10 @@
 """python -m facerender: pictures of mesh files, and one clear sentence for a wrong one."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -272,3 +277,25 @@ def test_help_shows_examples(capsys):
     said = capsys.readouterr().out
     assert ended.value.code == 0 and "--size 1280x720 --fov 60 --distance 350" in said
     assert all(option in said for option in ("--roll", "--fov", "--distance", "--light", "--background"))
+
+
+def test_a_closed_standard_output_is_no_error_and_a_full_one_is_named(tmp_path):
+    command = [sys.executable, "-m", "facerender", str(quad(tmp_path, ".ply")), "-o", "out.png", "--size", "8"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "out.png").is_file()
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1
+        assert "facerender: standard output cannot be written (No space left on device)" in done.stderr
+
+
+def test_folders_that_cannot_be_written_or_are_no_mesh_get_one_sentence(ply, tmp_path, capsys, monkeypatch):
+    assert main([str(tmp_path), "-o", "out.png"]) == 1
+    assert capsys.readouterr().err == f"facerender: {tmp_path}: a folder; expected a mesh file\n"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert main([str(ply), "-o", str(tmp_path / "out.png")]) == 1
+    assert "out.png: cannot be written (permission denied); give another folder with -o" in capsys.readouterr().err
