@@ -45,11 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_options(options)
         if not options.mesh.is_file():
-            raise MeshError(
-                f"{options.mesh}: a folder; expected a mesh file"
-                if options.mesh.is_dir()
-                else f"{options.mesh}: there is no such file"
-            )
+            what = "expected a mesh file, found a folder" if options.mesh.is_dir() else "there is no such file"
+            raise MeshError(f"{options.mesh}: {what}")
         output = options.output or (None if options.turntable else options.mesh.with_suffix(".png"))
         check_outputs(options, output)
         mesh = load_mesh(options.mesh, lambda note: print(f"facerender: {note}", file=sys.stderr)).to(options.device)

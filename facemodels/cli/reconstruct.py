@@ -217,5 +217,5 @@ def run(options: Namespace) -> int:
                 print_problem(error, clip)
                 failures += 1
     if writer.count:
-        print(f"{writer.count} files in {options.output}")
+        print(f"{writer.count} file{'s' if writer.count > 1 else ''} in {options.output}")
     return 1 if failures else 0

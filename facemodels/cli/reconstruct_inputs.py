@@ -68,7 +68,8 @@ def _search(folder: Path, found: Inputs) -> None:
     results = {f for f in files if is_result(f, known[f.parent])}
     shown = sum(f.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES) for f in results)
     if shown:
-        found.notes.append(f"{folder}: {shown} pictures or videos that earlier runs wrote there are passed over")
+        what, are = ("picture or video", "is") if shown == 1 else ("pictures or videos", "are")
+        found.notes.append(f"{folder}: {shown} {what} that earlier runs wrote there {are} passed over")
     videos, pictures, rest = [], [], []
     for file in files:
         if file in results:

@@ -85,6 +85,10 @@ def run(options: Namespace) -> int:
                 f"{path}: a mesh, but transfer takes photographs, videos or coefficients; facemodels fit {path} -o FIT "
                 "fits a model to it and writes FIT/coefficients.npz, which transfer --from builtin --to MODEL takes"
             )
+        if path.suffix.lower() == ".json":
+            raise InputError(f"{path}: coefficients are read from .npz; give {path.with_suffix('.npz')}")
+        if path.suffix.lower() == ".npz" and options.onto is not None:
+            raise InputError(f"{path}: coefficients go alone, with --from and --to, the models, and -o OUT.npz")
     if options.onto is not None:
         if given := [f"--{name}" for name, value in (("from", options.source), ("to", options.target)) if value]:
             raise InputError(

@@ -34,7 +34,7 @@ def write_obj(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
     files: dict[Path, bytes] = {}
     text = [f"# {' '.join(mesh.name.split())}, {unit}, {axes}\n"]
     if mesh.texture is not None:
-        image, material = path.with_name(path.stem + "_skin.png"), path.with_suffix(".mtl")
+        material, image = texture_files(path)
         files[image] = encode_image(mesh.texture, "PNG")
         files[material] = (
             f"newmtl skin\nKa 0 0 0\nKd 1 1 1\nKs 0.04 0.04 0.04\nNs 20\nillum 2\nmap_Kd {image.name}\n".encode()
@@ -60,6 +60,11 @@ def write_obj(path: str | Path, mesh: Mesh, unit: str = "mm", axes: str = "y-up"
         )
     files[path] = "".join(text).encode()
     write_atomically(files)
+
+
+def texture_files(path: Path) -> tuple[Path, Path]:
+    """The files of the material and of the texture that lie beside an OBJ."""
+    return path.with_suffix(".mtl"), path.with_name(path.stem + "_skin.png")
 
 
 def _lines(form: str, rows: np.ndarray) -> str:

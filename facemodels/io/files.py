@@ -62,7 +62,7 @@ def no_such_file(path: str | Path, what: str = "file", expected: str = "") -> In
     if url := _url(path):
         return InputError(f"{url}: URLs are not read; download the file, and give its path")
     if Path(path).is_dir():
-        return InputError(f"{path}: a folder; expected {expected or f'a {what}'}")
+        return InputError(f"{path}: expected {expected or f'a {what}'}, found a folder")
     return InputError(f"{path}: there is no such {what}" + (f"; expected {expected}" if expected else ""))
 
 

@@ -378,8 +378,10 @@ class _Reader:
         if missing:  # FFmpeg reports no error where a file is cut off
             return f"ends after frame {{number}} of about {count}" if count else "ends early, after frame {number}"
         if self._damaged or self._error:
-            parts = f"{self._damaged} of its {self._packets} frames are" if self._damaged else "a part of it is"
-            return f"{parts} damaged ({_reason(self._error)})"
+            parts = "a part of it is"
+            if self._damaged:
+                parts = f"{self._damaged} of its {self._packets} frames {'is' if self._damaged == 1 else 'are'}"
+            return f"{parts} damaged" + (f" ({_reason(self._error)})" if self._error else "")
         return None
 
 

@@ -201,6 +201,11 @@ class ModelData:
         """Check the landmarks, and bring those of one vertex each to the form of the others."""
         index = np.asarray(self.landmark_index)
         if index.ndim == 1 and self.landmark_weights is None:
+            if len(index) != NUM_LANDMARKS:
+                raise InputError(
+                    f"{self.name}: landmark_index must be [{NUM_LANDMARKS}], got [{len(index)}]; put -1 for each "
+                    "landmark that the model lacks"
+                )
             self._indices("landmark_index", np.where(index == -1, 0, index), (NUM_LANDMARKS,), vertices)
             both = vertex_landmarks(index)
             self.landmark_index, self.landmark_weights = both["landmark_index"], both["landmark_weights"]

@@ -20,6 +20,7 @@ from torch import Tensor
 from facemodels.core.drawing import to_bytes
 from facemodels.core.errors import InputError
 from facemodels.export import mesh_of, write
+from facemodels.export.obj import texture_files
 from facemodels.io.files import write_atomically
 from facemodels.models.arkit import arkit_curves, has_arkit
 from facemodels.models.builtin.expressions import NAMES as ARKIT
@@ -62,8 +63,9 @@ def _mesh_writer(suffix: str) -> Writer:
     def save(output: Output) -> list[Path]:
         path, face = output.path(suffix), output.faces[0]
         mesh = mesh_of(output.model, face.identity, face.expression, face.albedo, name=output.stem.name)
-        write(path, mesh if output.model.uv is None else replace(mesh, texture=UNLIT * output.texture().numpy()))
-        return [path]
+        textured = output.model.uv is not None
+        write(path, replace(mesh, texture=UNLIT * output.texture().numpy()) if textured else mesh)
+        return [path, *texture_files(path)] if textured and suffix == ".obj" else [path]
 
     return save
 

@@ -75,7 +75,9 @@ def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     path = Path(path)
     kind = path.suffix.lower()
     if not path.is_file():
-        raise MeshError(f"{path}: there is no such file")
+        raise MeshError(
+            f"{path}: expected a mesh file, found a folder" if path.is_dir() else f"{path}: there is no such file"
+        )
     if kind not in SUFFIXES:
         raise MeshError(f"{path}: only .obj, .ply, .glb and .gltf files can be read; convert it to one of them")
     if path.stat().st_size == 0:
@@ -96,7 +98,8 @@ def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
         ) from error
     if len(parsed.faces) == 0 or len(parsed.vertices) == 0:
         raise MeshError(
-            f"{path}: the file holds no triangles, only {len(parsed.vertices):,} vertices; export a mesh with faces"
+            f"{path}: the file holds no triangles, only {len(parsed.vertices):,} "
+            f"{'vertex' if len(parsed.vertices) == 1 else 'vertices'}; export a mesh with faces"
         )
     if parsed.faces.min() < 0 or parsed.faces.max() >= len(parsed.vertices):
         raise MeshError(f"{path}: a triangle names a vertex that does not exist; export it again")

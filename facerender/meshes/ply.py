@@ -77,8 +77,10 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
             found[element.name] = body.rows(element)
         if wanted <= set(found):
             break
-    if element is elements[-1] and (rest := body.rest()):
-        say(f"{path}: {rest} behind the rows that its header declares are ignored; export it again if one is missing")
+    rest = body.rest() if element is elements[-1] else ""
+    if rest:
+        are = "is" if rest.startswith("1 ") else "are"
+        say(f"{path}: {rest} behind the rows that its header declares {are} ignored; export it again if one is missing")
     vertex = {name: values for name, values in found["vertex"].items() if isinstance(values, np.ndarray)}
     if any(axis not in vertex for axis in "xyz"):
         raise MeshError(f"{path}: the vertices have no x, y and z; export it again")
@@ -113,6 +115,11 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
             uv_faces = np.concatenate([uv_faces, np.full_like(more, -1)])
         if which is not None:
             which = np.concatenate([which, np.full(len(more), -1)])
+    if len(polygon) == len(faces) == 0 < len(corners.counts) and rest:
+        raise MeshError(
+            f"{path}: its header does not fit what follows: {rest} stand behind the {len(vertices):,} rows of "
+            "'vertex' and the others that it declares, and no triangle was found; export it again"
+        )
     return ParsedMesh(vertices, faces, colours, uv, uv_faces, made, which)
 
 
@@ -159,8 +166,9 @@ def _header(path: Path, data: bytes) -> tuple[str, list[_Element], list[bytes], 
 
 
 def _short(path: Path, element: _Element) -> MeshError:
+    rows = "row" if element.count == 1 else f"{element.count:,} rows"
     return MeshError(
-        f"{path}: the file ends before the {element.count:,} rows of {element.name!r} that its header has; it is cut "
+        f"{path}: the file ends before the {rows} of {element.name!r} that its header has; it is cut "
         "off or damaged, copy or export it again"
     )
 
@@ -185,7 +193,7 @@ class _Text:
     def rest(self) -> str:
         """What has not been read, in words; empty if nothing is left."""
         left = len(self.values) - self.at
-        return f"{left:,} numbers" if left else ""
+        return f"{left:,} number{'s' if left > 1 else ''}" if left else ""
 
     def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
         """The element's properties by name; numbers or lists."""
@@ -258,7 +266,7 @@ class _Binary:
     def rest(self) -> str:
         """What has not been read, in words; empty if nothing is left but padding."""
         left = self.data[self.at :]
-        return f"{len(left):,} bytes" if left.strip(b"\0 \r\n") else ""
+        return f"{len(left):,} byte{'s' if len(left) > 1 else ''}" if left.strip(b"\0 \r\n") else ""
 
     def rows(self, element: _Element) -> dict[str, np.ndarray | _Ragged]:
         """The element's properties by name; numbers or lists."""

@@ -136,6 +136,8 @@ def test_command_fits_a_mesh(tmp_path, model_file, capsys):
     "arguments, words",
     [
         (["missing.jpg"], "missing.jpg: there is no such file"),
+        (["."], ": expected a file, found a folder"),
+        (["photo.png", "--landmarks", "."], ": expected a landmark file, found a folder"),
         (["https://example.com/a.jpg"], "https://example.com/a.jpg: URLs are not read"),
         (["photo.png"], "needs landmarks"),
         (["photo.png", "--landmarks", "wrong.txt"], "68"),

@@ -152,11 +152,14 @@ def test_a_file_that_is_not_there_is_named_before_the_work(tmp_path, monkeypatch
         (["a.png", "b.png", "--from", "builtin"], "--from: for coefficients"),
         (["a.png", "b.png", "--from", "builtin", "--to", "x"], "--from and --to: for coefficients"),
         (["a.npz", "--from", "builtin", "--to", "x", "--method", "pgn"], "--method: for photographs"),
+        (["a.json", "--from", "builtin", "--to", "x"], "a.json: coefficients are read from .npz; give a.npz"),
+        (["a.npz", "b.png"], "a.npz: coefficients go alone, with --from and --to, the models"),
     ],
 )
-def test_an_option_of_the_other_kind_of_transfer_is_refused(words, said, capsys):
+def test_an_option_of_the_other_kind_of_transfer_is_refused(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert main(["transfer", *words, "-o", "out"]) == 1
-    assert said in capsys.readouterr().err
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_member_of_a_npz_that_is_no_array_is_refused(files, capsys):

@@ -275,6 +275,7 @@ def test_help_shows_examples(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     said = capsys.readouterr().out
+    assert "exit codes: 0 done, also where nothing of the mesh is in the picture" in said
     assert ended.value.code == 0 and "--size 1280x720 --fov 60 --distance 350" in said
     assert all(option in said for option in ("--roll", "--fov", "--distance", "--light", "--background"))
 
@@ -295,7 +296,7 @@ def test_a_closed_standard_output_is_no_error_and_a_full_one_is_named(tmp_path):
 
 def test_folders_that_cannot_be_written_or_are_no_mesh_get_one_sentence(ply, tmp_path, capsys, monkeypatch):
     assert main([str(tmp_path), "-o", "out.png"]) == 1
-    assert capsys.readouterr().err == f"facerender: {tmp_path}: a folder; expected a mesh file\n"
+    assert capsys.readouterr().err == f"facerender: {tmp_path}: expected a mesh file, found a folder\n"
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert main([str(ply), "-o", str(tmp_path / "out.png")]) == 1
     assert "out.png: cannot be written (permission denied); give another folder with -o" in capsys.readouterr().err

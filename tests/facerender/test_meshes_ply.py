@@ -161,7 +161,7 @@ HEAD = ("element vertex 4", *XYZ, "element face 1", LIST)
         (
             (*HEAD[:5], "property list int int vertex_indices"),
             b"\0" * 48 + b"\xff\xff\xff\x7f",
-            "ends before the 1 rows of 'face'",
+            "ends before the row of 'face'",
         ),
         ((*HEAD[:5], "property list int int vertex_indices"), b"\0" * 48 + b"\xff\xff\xff\xff", "ends before"),
         (HEAD, b"\0" * 47, "ends before the 4 rows of 'vertex'"),
@@ -267,3 +267,11 @@ def test_texture_coordinates_of_corners_of_no_polygons_count_for_nothing(tmp_pat
     path = ply(tmp_path, "ascii", *lines, *strips, body=body, comment=b"TextureFile b.png")
     with pytest.warns(MeshWarning, match="has no texture coordinates for it"):
         assert triangles(load_mesh(path)) == SQUARE[:1]
+
+
+def test_a_header_with_too_few_vertices_is_named_as_the_cause(tmp_path):
+    head = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
+    head += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    (tmp_path / "a.ply").write_text(head + "0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    with pytest.raises(MeshError, match="its header does not fit what follows: 6 numbers"):
+        load_mesh(tmp_path / "a.ply")

@@ -115,7 +115,10 @@ def test_wrong_coefficients_name_both_sizes(model, device):
         (dict(albedo=np.zeros((A, 3 * V))), r"got \[3,120\]; albedo.reshape\(-1, 40, 3\)"),
         (dict(albedo_mean=np.full((V, 3), 140.0)), r"albedo_mean must be in 0..1, got 0..140; divide .* by 255"),
         (dict(landmark_index=np.full(68, V), landmark_weights=None), "landmark_index must hold indices in 0..39"),
-        (dict(landmark_index=np.zeros(51), landmark_weights=None), r"landmark_index must be \[68\], got \[51\]"),
+        (
+            dict(landmark_index=np.zeros(51), landmark_weights=None),
+            r"landmark_index must be \[68\], got \[51\]; put -1 for",
+        ),
         (dict(landmark_weights=None), r"landmark_index \[68,3\] needs landmark_weights"),
         (dict(landmark_weights=np.ones((68, 3))), "landmark_weights must have rows of sum 1.*row 0 has 3"),
     ],

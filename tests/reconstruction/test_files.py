@@ -24,6 +24,7 @@ def test_every_file_of_a_photograph_is_written(stub, tmp_path, monkeypatch, caps
         for s in (
             ".obj",
             ".mtl",
+            "_skin.png",
             ".ply",
             ".glb",
             ".html",
@@ -48,4 +49,6 @@ def test_every_file_of_a_photograph_is_written(stub, tmp_path, monkeypatch, caps
     assert [float(row[k]) for k in ("pitch_up_deg", "yaw_left_deg", "roll_clockwise_deg")] == [-6, -23, 11]
     (row,) = read_rows(tmp_path / "out" / "one_0_arkit.csv")
     assert float(row[stub.model.expression_names[0]]) == 0.5
-    assert "1 face (score 0.90 pitch -6 yaw -23 roll 11)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 face (score 0.90 pitch -6 yaw -23 roll 11)" in said
+    assert f"\n{len(got) - 1} files in " in said  # without the hidden one
