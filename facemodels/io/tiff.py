@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from facemodels.core.errors import InputError
+from facerender._checks import brief_repr
 
 _TYPES = ("f2", "f4", "f8", "u1", "u2", "u4", "i1", "i2", "i4")
 _LARGEST = 1 << 30  # bytes of an array
@@ -19,6 +20,7 @@ _PREMULTIPLIED = 1  # of ExtraSamples
 _QUIET = threading.Lock()
 
 
+@brief_repr
 class Numbers(NamedTuple):
     """The numbers of a TIFF file's first page.
 
