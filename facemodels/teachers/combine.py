@@ -16,6 +16,7 @@ from facemodels.core.landmarks import NUM_CONTOUR, NUM_LANDMARKS
 from facemodels.core.rotation import head_angles
 from facemodels.models.morphable import MorphableModel
 from facemodels.teachers.face_mesh import IBUG, MeshPoints
+from facerender._checks import brief_repr
 
 LIMIT = 70.0  # degrees of yaw, beyond which photographs say nothing about offsets
 SURE = 0.9, 0.99  # scores of the mesh from which it begins to count, and counts fully
@@ -25,6 +26,7 @@ SPREAD = 2.5  # mm, of the robust fit of offsets
 DOUBT = 4.0  # mm of disagreement at which a photograph counts half
 
 
+@brief_repr
 class Combined(NamedTuple):
     """Labels of N photographs.
 
@@ -42,6 +44,7 @@ class Combined(NamedTuple):
     distance: Tensor
 
 
+@brief_repr
 class Poses(NamedTuple):
     """Rough poses of N faces.
 

@@ -18,6 +18,7 @@ from facemodels.core.errors import InputError
 from facemodels.core.landmarks import CHIN
 from facemodels.core.progress import progress
 from facemodels.io.files import input_error
+from facerender._checks import brief_repr
 
 SIZE, POINTS = 192, 468
 AROUND = 1.5  # the side of a crop over that of the box around the landmarks
@@ -36,6 +37,7 @@ IBUG = (
 Network = Callable[[np.ndarray], tuple[np.ndarray, float]]
 
 
+@brief_repr
 class MeshPoints(NamedTuple):
     """What the network sees in N pictures.
 

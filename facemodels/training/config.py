@@ -168,7 +168,7 @@ def configured(
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise InputError(f"--set {_shortened(setting)}: a setting is key=value")
+            raise InputError(f"--set {shortened(setting)}: a setting is key=value")
         given[key] = text
     try:
         return cls(**values | _checked(cls, given))
@@ -187,7 +187,7 @@ def _checked(cls: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
         if key not in fields:
             close = [ALIASES[key]] if key in ALIASES else difflib.get_close_matches(key[:100], fields, 3, 0.4)
             hint = f"close to it are {', '.join(close)}" if close else "--settings of the command lists all of them"
-            raise InputError(f"there is no setting {_shortened(key)}; {hint}")
+            raise InputError(f"there is no setting {shortened(key)}; {hint}")
         converted[key] = _converted(key, value, default_of(fields[key]))
     _check_ranges(cls, converted)
     return converted
@@ -197,7 +197,7 @@ def _check_ranges(cls: type[Config], values: Mapping[str, Any]) -> None:
     for name, (low, high) in ranges(cls).items():
         value = values.get(name, low)
         if not isinstance(value, (int, float)) or not low <= value <= high:  # so written, NaN is refused too
-            raise InputError(f"{name} must be {range_words(low, high)}, got {_shortened(value)}")
+            raise InputError(f"{name} must be {range_words(low, high)}, got {shortened(value)}")
 
 
 def config_json(name: str, config: Config) -> str:
@@ -282,7 +282,7 @@ def _converted(key: str, value: Any, default: Any) -> Any:
         return tuple(_as_type(item, w) for w in items)
     except (ValueError, KeyError, TypeError, OverflowError):
         expected = f"a list, each {TYPES[item]}" if isinstance(default, tuple) else TYPES[type(default)]
-        raise InputError(f"{key} must be {expected}, got {_shortened(value)}") from None
+        raise InputError(f"{key} must be {expected}, got {shortened(value)}") from None
 
 
 def _as_type(wanted: type, value: Any) -> Any:
@@ -306,7 +306,7 @@ def _is_name(text: str) -> bool:
     return True
 
 
-def _shortened(value: Any) -> str:
+def shortened(value: Any) -> str:
     """A value as Python writes it, at most 80 characters."""
     try:
         text = repr(value)

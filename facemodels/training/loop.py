@@ -44,7 +44,7 @@ from facemodels.training.checkpoint import (
     save_checkpoint,
     set_damaged_aside,
 )
-from facemodels.training.config import MAY_CHANGE, Config, config_json, read_settings
+from facemodels.training.config import MAY_CHANGE, Config, config_json, read_settings, shortened
 from facemodels.training.distributed import Processes, training_device
 from facemodels.training.lock import folder_lock
 from facemodels.training.method import Method
@@ -418,7 +418,7 @@ class Run:
         before, now = read_settings(checkpoint / "config.json"), json.loads(json.dumps(dataclasses.asdict(self.config)))
         differ = [k for k, v in now.items() if k not in MAY_CHANGE and k in before and before[k] != v]
         if differ:
-            named = "; ".join(f"{k}={before[k]!r}, not {now[k]!r}" for k in differ[:_NAMED])
+            named = "; ".join(f"{k}={shortened(before[k])}, not {shortened(now[k])}" for k in differ[:_NAMED])
             more = f"; and {len(differ) - _NAMED} more settings differ" if len(differ) > _NAMED else ""
             raise InputError(
                 f"{checkpoint}: was trained with {named}{more}. These settings cannot change within a run: "

@@ -1,5 +1,6 @@
 """Resuming: a run that was stopped or killed ends in the same bits as one that was not."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,14 @@ def test_a_run_goes_on_only_with_the_settings_that_it_began_with(tmp_path):
     train(Toy, config(tmp_path))
     with pytest.raises(InputError, match="was trained with optimizer='adamw', not 'sgd'"):
         train(Toy, config(tmp_path, optimizer="sgd", steps=40), resume="auto")
+
+
+def test_a_setting_of_hundreds_of_digits_in_a_checkpoint_is_shortened(tmp_path):
+    train(Toy, config(tmp_path))
+    last = checkpoints(tmp_path / "checkpoints")[-1]
+    settings = json.loads((last / "config.json").read_text())
+    (last / "config.json").write_text(json.dumps(settings | {"decay": 10**400}))
+    (last / "checksums.json").unlink()  # as earlier versions wrote none
+    with pytest.raises(InputError, match=r"was trained with decay=10{60,80}\.\.\., not 0") as caught:
+        train(Toy, config(tmp_path, steps=40), resume=str(last))
+    assert len(str(caught.value)) < 600
