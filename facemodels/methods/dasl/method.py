@@ -13,6 +13,7 @@ from facemodels.core.drawing import CLAY, draw_points, tile
 from facemodels.core.errors import InputError
 from facemodels.core.landmarks import NUM_LANDMARKS, center_depth, eighteen_points
 from facemodels.core.parameters import FaceParameters, flip_y
+from facemodels.core.progress import progress
 from facemodels.core.seeding import seed_of
 from facemodels.core.surface import gather_points
 from facemodels.data import FaceBatch
@@ -57,6 +58,7 @@ LOBES_AND_CHIN = [12, 16, 20]  # among AFLW's 21 points
 CHIN = 8  # among iBUG's 68 points
 # Random changes of photographs in training.
 PHOTOGRAPHS = AugmentConfig(rotation=12, scale=0.06, shift=0.035, covered=0.1, blurred=0.1, ended=0.2)
+RENDERED, RIDGE = 4096, 1e-3  # renderings, and regularization, of the first last layer of published weights
 OTHER_VERTICES = 132  # vertices besides the landmarks at which wpdc measures the effect of a parameter (Zhu et al.)
 
 
@@ -182,6 +184,29 @@ class DASL(FaceMethod):
             raw = self.raw_parameters(replace(faces, image=faces.image[:, :, :0]).to(self.rows.device))
         self.parameter_mean.copy_(raw.mean(0))
         self.parameter_std.copy_(torch.where(raw.std(0) > 1e-8, raw.std(0), 1.0))
+        if c.weights and c.labelled == "synthetic" and not self.network.light:
+            self._fit_last_layer()
+
+    @torch.no_grad()
+    def _fit_last_layer(self) -> None:
+        """Begin with the last layer that is best on renderings, by ridge regression.
+
+        From a random one, the first steps would destroy what the trunk's weights know.
+        """
+        trunk, features, targets = self.network.trunk.eval(), [], []
+        for k in progress(range(RENDERED // 64), "fitting the last layer"):
+            faces = self.source(seed_of(self.config.seed, 2), k, range(64))
+            blank = landmark_channel(faces.image.new_zeros(64, 1, 2), torch.zeros(64, 1, dtype=torch.bool))
+            features.append(trunk(self.network.inputs(faces.image, blank)).pooled)
+            targets.append(self.whitening.whitened(self.raw_parameters(faces)))
+        self.network.trunk.train()
+        x, y = torch.cat(features).double(), torch.cat(targets).double()
+        centered = x - x.mean(0)
+        square = centered.mT @ centered
+        square += RIDGE * square.trace() / len(square) * torch.eye(len(square), dtype=x.dtype, device=x.device)
+        weight = torch.linalg.solve(square, centered.mT @ (y - y.mean(0)))
+        self.network.trunk.fc.weight.copy_(weight.mT)
+        self.network.trunk.fc.bias.copy_(y.mean(0) - x.mean(0) @ weight)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the network's parameters and, for the scheme, the critic's, which are trained in turn."""

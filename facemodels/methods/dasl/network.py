@@ -67,15 +67,18 @@ class Network(nn.Module):
             image: [N,3,120,120], sRGB in 0..1.
             channel: [N,1,120,120], see `landmark_channel`.
         """
-        # Blue, green, red: the released code reads pictures with OpenCV.
-        inputs = torch.cat([(image.flip(1) * 255 - 127.5) / 128, channel], 1).contiguous(
-            memory_format=torch.channels_last
-        )
-        features = self.trunk(inputs)
+        features = self.trunk(self.inputs(image, channel))
         if not self.light:
             return features.outputs
         with torch.autocast(image.device.type, enabled=False):
             return self.head(features.maps[-1].flatten(1).float())
+
+    @staticmethod
+    def inputs(image: Tensor, channel: Tensor) -> Tensor:
+        """What the trunk sees [N,4,120,120], arguments as of `forward`."""
+        # Blue, green, red: the released code reads pictures with OpenCV.
+        pixels = (image.flip(1) * 255 - 127.5) / 128
+        return torch.cat([pixels, channel], 1).contiguous(memory_format=torch.channels_last)
 
 
 class Critic(nn.Module):
