@@ -9,10 +9,13 @@ from PIL import Image
 
 from facemodels import InputError
 from facemodels.cli.main import main
+from facemodels.core.seeding import seed_of
 from facemodels.data.synthetic import Synthetic
 from facemodels.methods.dasl import (
     DASL,
 )
+from facemodels.methods.dasl import method as dasl_method
+from facemodels.methods.dasl.network import landmark_channel
 from facemodels.methods.registry import load_method
 from facemodels.networks import MobileNet
 from facemodels.training.checkpoint import checkpoints, save_checkpoint
@@ -169,17 +172,23 @@ def test_smoke_training_from_nothing_and_from_a_checkpoint(tmp_path):
         DASL(small(tmp_path / "other", start=str(last))).initialize()
 
 
-def test_the_trunk_begins_with_the_weights_of_a_file_of_three_channels(tmp_path):
+def test_the_trunk_begins_with_the_weights_of_a_file_and_its_last_layer_with_what_is_best(tmp_path, monkeypatch):
     torch.manual_seed(0)
     published = MobileNet(3, 10, 0.5)
     torch.save({"state_dict": {f"module.{k}": v for k, v in published.state_dict().items()}}, tmp_path / "mb.pth")
+    monkeypatch.setattr(dasl_method, "RENDERED", 192)
     method = DASL(small(tmp_path / "run", trunk="mobilenet_05", weights=str(tmp_path / "mb.pth")))
-    head = method.network.trunk.fc.weight.clone()
     method.initialize()
     trunk = method.network.trunk
-    assert torch.equal(trunk.dw6.conv_sep.weight, published.dw6.conv_sep.weight)
+    assert torch.equal(trunk.dw6.conv_sep.weight, published.dw6.conv_sep.weight) and trunk.training
     assert torch.equal(trunk.conv1.weight[:, :3], published.conv1.weight) and (trunk.conv1.weight[:, 3] == 0).all()
-    assert torch.equal(trunk.fc.weight, head)
+    faces = method.source(seed_of(method.config.seed, 2), 0, range(64))
+    true = method.whitening.whitened(method.raw_parameters(faces))
+    blank = landmark_channel(torch.zeros(64, 1, 2), torch.zeros(64, 1, dtype=torch.bool))
+    with torch.no_grad():
+        found = method.network.eval()(faces.image, blank)
+    error, spread = ((x - true).square().mean(0) for x in (found, true.mean(0)))
+    assert (error <= 0.8 * spread).all()  # on those it was fitted to
     with pytest.raises(InputError, match="not those of trunk=light; give another trunk, .* weights of LightNet"):
         DASL(small(tmp_path / "other", weights=str(tmp_path / "mb.pth"))).initialize()
     with pytest.raises(InputError, match="start has all; give one of them"):
