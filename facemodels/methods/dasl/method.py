@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ from facemodels.methods.dasl.schemes import (
 )
 from facemodels.methods.dasl.settings import PRESETS, DASLConfig
 from facemodels.methods.face_method import FaceMethod
-from facemodels.networks import load_weights
+from facemodels.networks import Trunk, load_weights
 from facemodels.training.method import Panel
 from facerender._checks import brief_repr
 from facerender.color import to_linear
@@ -193,20 +193,21 @@ class DASL(FaceMethod):
 
         From a random one, the first steps would destroy what the trunk's weights know.
         """
-        trunk, features, targets = self.network.trunk.eval(), [], []
+        trunk, features, targets = cast(Trunk, self.network.trunk).eval(), [], []
+        assert trunk.fc is not None  # of all trunks but the light one
         for k in progress(range(RENDERED // 64), "fitting the last layer"):
             faces = self.source(seed_of(self.config.seed, 2), k, range(64))
             blank = landmark_channel(faces.image.new_zeros(64, 1, 2), torch.zeros(64, 1, dtype=torch.bool))
             features.append(trunk(self.network.inputs(faces.image, blank)).pooled)
             targets.append(self.whitening.whitened(self.raw_parameters(faces)))
-        self.network.trunk.train()
+        trunk.train()
         x, y = torch.cat(features).double(), torch.cat(targets).double()
         centered = x - x.mean(0)
         square = centered.mT @ centered
         square += RIDGE * square.trace() / len(square) * torch.eye(len(square), dtype=x.dtype, device=x.device)
         weight = torch.linalg.solve(square, centered.mT @ (y - y.mean(0)))
-        self.network.trunk.fc.weight.copy_(weight.mT)
-        self.network.trunk.fc.bias.copy_(y.mean(0) - x.mean(0) @ weight)
+        trunk.fc.weight.copy_(weight.mT)
+        trunk.fc.bias.copy_(y.mean(0) - x.mean(0) @ weight)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the network's parameters and, for the scheme, the critic's, which are trained in turn."""
