@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from facemodels.core.errors import InputError
-from facemodels.core.landmarks import center_depth
 from facemodels.core.options import number
 from facemodels.data.photographs import photographs, write_teacher_labels
 from facemodels.io.files import check_not_inputs, check_writable
@@ -15,7 +14,7 @@ from facemodels.io.images import write_picture
 from facemodels.methods.registry import load_method
 from facemodels.models.load import load_model
 from facemodels.teachers.check import BINS, SHOWN, draw_panel, errors_of, held_out_distances
-from facemodels.teachers.combine import DOUBT, combine, poses_of
+from facemodels.teachers.combine import agreement, combine, poses_of
 from facemodels.teachers.face_mesh import load_network, predict_mesh
 from facemodels.teachers.network import VIEWS, predict_landmarks
 
@@ -32,7 +31,7 @@ they are. Their own landmarks judge the teachers: photographs in which these mis
 and the mean distances are printed, without what is constant in each point.
 
 --face-mesh adds MediaPipe's 468 points (npm pack @mediapipe/face_mesh gets the package; unpack it;
-pip install ai-edge-litert): brows, nose, eyes and lips are then means of both, the more of it the
+pip install "facerender[teacher]"): brows, nose, eyes and lips are then means of both, the more of it the
 less a head is turned. The file has a weight for how far the teachers agree."""
     parser.add_argument("network", metavar="NETWORK", help="a checkpoint, or the name of shipped weights")
     parser.add_argument(
@@ -80,13 +79,13 @@ def run(options: Namespace) -> int:
     landmarks, spread = predict_landmarks(method, faces.image, options.views)
     poses = poses_of(landmarks, model)
     mesh = found = None
-    labels, weight = landmarks, 1 / (1 + (spread / poses.scale / DOUBT).square())
+    labels, weight = landmarks, agreement(spread / poses.scale)
     if mesh_network is not None:
         mesh = predict_mesh(mesh_network, faces.image.permute(0, 2, 3, 1).numpy(), landmarks[..., :2].numpy())
         found = combine(landmarks, mesh, poses, spread)
         labels, weight = found.landmarks, found.weight
     error = errors_of(labels, faces)
-    labels = torch.where((error <= options.worst)[:, None, None], center_depth(labels), torch.nan)
+    labels = torch.where((error <= options.worst)[:, None, None], labels, torch.nan)
     kept = labels.isfinite().flatten(1).all(1)
     if not kept.any():
         raise InputError(

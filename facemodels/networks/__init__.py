@@ -10,7 +10,7 @@
 * `weights`, `matconvnet`: weights from files.
 """
 
-from facemodels.networks.head import regression_head
+from facemodels.networks.head import fit_linear, regression_head
 from facemodels.networks.light import LightNet
 from facemodels.networks.mobilenet import MobileNet
 from facemodels.networks.resnet import ResNet, resnet18, resnet50
@@ -26,6 +26,7 @@ __all__ = [
     "Trunk",
     "VGGFace",
     "fill",
+    "fit_linear",
     "load_weights",
     "read_weights",
     "regression_head",

@@ -1,6 +1,9 @@
 """Heads: the fully connected layers that turn features into numbers."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+RIDGE = 1e-3  # regularization, relative to the mean variance of a feature
 
 
 def regression_head(inputs: int, hidden: tuple[int, ...], outputs: int, normalized: bool = True) -> nn.Sequential:
@@ -28,3 +31,15 @@ def regression_head(inputs: int, hidden: tuple[int, ...], outputs: int, normaliz
     nn.init.normal_(last.weight, std=1e-3)
     nn.init.zeros_(last.bias)
     return nn.Sequential(*layers, last)
+
+
+@torch.no_grad()
+def fit_linear(layer: nn.Linear, features: Tensor, targets: Tensor) -> None:
+    """Set a linear layer to the ridge regression of targets [N,outputs] on features [N,inputs]."""
+    x, y = features.double(), targets.double()
+    centered = x - x.mean(0)
+    square = centered.mT @ centered
+    square += RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=x.dtype, device=x.device)
+    weight = torch.linalg.solve(square, centered.mT @ (y - y.mean(0)))
+    layer.weight.copy_(weight.mT)
+    layer.bias.copy_(y.mean(0) - x.mean(0) @ weight)

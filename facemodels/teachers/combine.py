@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from facemodels.core.alignment import similarity
-from facemodels.core.landmarks import NUM_CONTOUR, NUM_LANDMARKS
+from facemodels.core.errors import InputError
+from facemodels.core.landmarks import NUM_CONTOUR
 from facemodels.core.rotation import head_angles
 from facemodels.models.morphable import MorphableModel
 from facemodels.teachers.face_mesh import IBUG, MeshPoints
 from facerender._checks import brief_repr
 
 LIMIT = 70.0  # degrees of yaw, beyond which photographs say nothing about offsets
+FEWEST = 100  # photographs that do: of fewer, offsets would make the teachers agree whatever they say
 SURE = 0.9, 0.99  # scores of the mesh from which it begins to count, and counts fully
 SHARES = ((0, 0.75), (20, 0.7), (40, 0.5), (60, 0.25), (80, 0.0))  # (yaw in degrees, share of the mesh)
 TOO_FAR = 6.0  # mm, mean distance of the teachers from each other, beyond which the mesh does not count
@@ -91,6 +93,9 @@ def combine(landmarks: Tensor, mesh: MeshPoints, poses: Poses, spread: Tensor) -
         mesh: Of the same pictures.
         poses: See `poses_of`.
         spread: [N], pixels, how far the network's views of a picture are apart.
+
+    Raises:
+        InputError: The mesh sees a face in too few pictures to find its offsets.
     """
     points = torch.from_numpy(mesh.points)[:, list(IBUG), :2].to(landmarks)
     score = torch.from_numpy(mesh.score).to(landmarks)
@@ -103,7 +108,12 @@ def combine(landmarks: Tensor, mesh: MeshPoints, poses: Poses, spread: Tensor) -
     both = landmarks.clone()
     both[:, NUM_CONTOUR:, :2] = torch.lerp(own, points, share[:, None, None])
     apart = torch.where(share > 0, distance, spread / poses.scale)
-    return Combined(both, 1 / (1 + (apart / DOUBT).square()), share, distance)
+    return Combined(both, agreement(apart), share, distance)
+
+
+def agreement(apart: Tensor) -> Tensor:
+    """The weight 0..1 of labels whose teachers, or views, are so many mm apart."""
+    return 1 / (1 + (apart / DOUBT).square())
 
 
 def _offsets(poses: Poses, shift: Tensor, score: Tensor) -> Tensor:
@@ -111,6 +121,11 @@ def _offsets(poses: Poses, shift: Tensor, score: Tensor) -> Tensor:
     pitch, yaw = poses.angles[:, 0] / 30, poses.angles[:, 1] / 30
     terms = torch.stack([torch.ones_like(yaw), yaw, yaw**2, yaw**3, pitch, pitch**2, yaw * pitch], 1)
     good = ((score > SURE[1]) & (poses.angles[:, 1].abs() < LIMIT)).to(shift)
+    if good.sum() < FEWEST:
+        raise InputError(
+            f"the mesh sees a face in {int(good.sum())} of {len(score)} photographs, and where its points stand on a "
+            f"face takes at least {FEWEST}; give more photographs, or leave out --face-mesh"
+        )
     weight, ridge = good, 1e-3 * torch.eye(terms.shape[1], dtype=shift.dtype, device=shift.device)
     for _ in range(5):
         square = torch.einsum("n,ni,nj->ij", weight, terms, terms) + ridge
@@ -127,6 +142,3 @@ def _interpolated(x: Tensor, table: tuple[tuple[float, float], ...]) -> Tensor:
     for (x0, y0), (x1, y1) in zip(table, table[1:]):
         result = torch.where(x > x0, y0 + (y1 - y0) * ((x - x0) / (x1 - x0)).clamp(max=1), result)
     return result
-
-
-assert len(IBUG) == NUM_LANDMARKS - NUM_CONTOUR

@@ -67,7 +67,9 @@ def load_network(package: str | Path) -> Network:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        raise InputError(f"MediaPipe's network needs the package ai-edge-litert ({error}); pip install it") from None
+        raise InputError(
+            f'MediaPipe\'s network needs the package ai-edge-litert ({error}): pip install "facerender[teacher]"'
+        ) from None
     try:
         interpreter = Interpreter(model_content=content, num_threads=1)
         interpreter.allocate_tensors()

@@ -9,6 +9,7 @@ from facemodels.cli.main import main
 from facemodels.data.photographs import photographs
 from facemodels.data.synthetic import RandomizationConfig, Synthetic
 from facemodels.models.load import load_model
+from facemodels.teachers import combine
 from facemodels.teachers.face_mesh import IBUG, POINTS, MeshPoints
 
 
@@ -35,6 +36,7 @@ def test_the_mesh_is_a_second_teacher(pictures, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(teacher, "load_network", lambda path: "a network")
     monkeypatch.setattr(teacher, "predict_mesh", predict)
+    monkeypatch.setattr(combine, "FEWEST", 12)
     file, panel = tmp_path / "labels.npz", tmp_path / "panel.png"
     words = ["teacher", "dasl-aflw", str(pictures), "-o", str(file), "--worst", "100"]
     assert main([*words, "--face-mesh", str(tmp_path), "--panel", str(panel)]) == 0

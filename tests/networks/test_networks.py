@@ -7,7 +7,17 @@ import scipy.io
 import torch
 
 from facemodels import InputError
-from facemodels.networks import Features, LightNet, MobileNet, Trunk, VGGFace, load_weights, resnet18, resnet50
+from facemodels.networks import (
+    Features,
+    LightNet,
+    MobileNet,
+    Trunk,
+    VGGFace,
+    fit_linear,
+    load_weights,
+    resnet18,
+    resnet50,
+)
 from facemodels.networks.matconvnet import read_matconvnet
 
 TRUNKS = {"resnet18": resnet18, "resnet50": resnet50, "vgg": VGGFace, "mobilenet": MobileNet, "light": LightNet}
@@ -528,3 +538,13 @@ def test_damaged_mat_files_give_weights_or_an_input_error_never_anything_else(co
         except InputError:
             refused += 1
     assert refused > 100
+
+
+def test_a_linear_layer_is_fitted_to_what_features_say():
+    torch.manual_seed(0)
+    true, layer = torch.nn.Linear(6, 3), torch.nn.Linear(6, 3)
+    features = 5 + torch.randn(400, 6) * torch.tensor([1.0, 1, 1, 1, 2, 0])  # the last one says nothing
+    with torch.no_grad():
+        fit_linear(layer, features, true(features))
+        assert (layer(features) - true(features)).abs().max() < 0.02
+    assert layer.weight[:, 5].abs().max() < 1e-6

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from facemodels import load_model
+from facemodels import InputError, load_model
 from facemodels.core.rotation import head_rotation
-from facemodels.teachers.combine import SHARES, TOO_FAR, _interpolated, combine, poses_of
+from facemodels.teachers.combine import FEWEST, SHARES, TOO_FAR, _interpolated, combine, poses_of
 from facemodels.teachers.face_mesh import IBUG, POINTS, MeshPoints
 
 FACES = 400
@@ -80,6 +80,20 @@ def test_a_mesh_that_sees_no_face_or_another_one_does_not_count(seen, what):
     assert torch.equal(found.landmarks[:50], truth[:50]) and (found.share[50:][angles[50:, 1].abs() < 60] > 0.2).all()
     assert found.weight[:50].tolist() == pytest.approx([0.5] * 50, abs=1e-3)
     assert found.weight[50:][angles[50:, 1].abs() < 60].min() > 0.8
+
+
+def test_too_few_photographs_to_find_offsets_are_refused(seen):
+    truth, angles, scale = seen
+    mesh = mesh_of(truth, (angles, scale))
+    some = slice(0, FEWEST - 1)
+    few = MeshPoints(mesh.points[some], mesh.score[some])
+    poses = poses_of(truth[some], load_model("builtin"))
+    with pytest.raises(InputError, match=f"of {FEWEST - 1} photographs, .* takes at least {FEWEST}; give more"):
+        combine(truth[some], few, poses, scale[some])
+
+
+def test_the_mesh_has_a_point_for_each_landmark_but_the_contour():
+    assert len(IBUG) == len(set(IBUG)) == 68 - 17 and max(IBUG) < POINTS
 
 
 def test_values_between_those_of_a_table():

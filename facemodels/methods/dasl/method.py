@@ -42,7 +42,7 @@ from facemodels.methods.dasl.schemes import (
 )
 from facemodels.methods.dasl.settings import PRESETS, DASLConfig
 from facemodels.methods.face_method import FaceMethod
-from facemodels.networks import Trunk, load_weights
+from facemodels.networks import Trunk, fit_linear, load_weights
 from facemodels.training.method import Panel
 from facerender._checks import brief_repr
 from facerender.color import to_linear
@@ -58,7 +58,7 @@ LOBES_AND_CHIN = [12, 16, 20]  # among AFLW's 21 points
 CHIN = 8  # among iBUG's 68 points
 # Random changes of photographs in training.
 PHOTOGRAPHS = AugmentConfig(rotation=12, scale=0.06, shift=0.035, covered=0.1, blurred=0.1, ended=0.2)
-RENDERED, RIDGE = 4096, 1e-3  # renderings, and regularization, of the first last layer of published weights
+RENDERED = 4096  # renderings by which the last layer on a published trunk begins
 OTHER_VERTICES = 132  # vertices besides the landmarks at which wpdc measures the effect of a parameter (Zhu et al.)
 
 
@@ -189,7 +189,7 @@ class DASL(FaceMethod):
 
     @torch.no_grad()
     def _fit_last_layer(self) -> None:
-        """Begin with the last layer that is best on renderings, by ridge regression.
+        """Begin with the last layer that a regression on renderings gives.
 
         From a random one, the first steps would destroy what the trunk's weights know.
         """
@@ -201,13 +201,7 @@ class DASL(FaceMethod):
             features.append(trunk(self.network.inputs(faces.image, blank)).pooled)
             targets.append(self.whitening.whitened(self.raw_parameters(faces)))
         trunk.train()
-        x, y = torch.cat(features).double(), torch.cat(targets).double()
-        centered = x - x.mean(0)
-        square = centered.mT @ centered
-        square += RIDGE * square.trace() / len(square) * torch.eye(len(square), dtype=x.dtype, device=x.device)
-        weight = torch.linalg.solve(square, centered.mT @ (y - y.mean(0)))
-        trunk.fc.weight.copy_(weight.mT)
-        trunk.fc.bias.copy_(y.mean(0) - x.mean(0) @ weight)
+        fit_linear(trunk.fc, torch.cat(features), torch.cat(targets))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the network's parameters and, for the scheme, the critic's, which are trained in turn."""
