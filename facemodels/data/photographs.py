@@ -5,8 +5,8 @@ A file of teacher labels is an .npz that belongs to one set of photographs; ``fa
     landmarks [N,68,3]   pixels of the crops, y down; z toward the viewer in the same scale, from any origin; NaN for
                          pictures to skip
     given [N,L,2]        the photographs' own landmarks, by which the file is matched to them
-    weight [N]           0..1, how far the teachers, or the views of one, agree; nothing here uses it yet, and files of earlier
-                         versions have none
+    weight [N]           0..1, how far the teachers, or the views of one, agree; nothing here uses it yet, and files of
+                         earlier versions have none
 """
 
 from pathlib import Path
