@@ -16,6 +16,7 @@ from facemodels.methods import shipped
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
 from facemodels.reconstruction.refine import ITERATIONS, Refined
+from facemodels.training.checkpoint import steps_of
 
 _CURVE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _OUTPUTS = ("json", "curve", "pictures", "example")  # arguments that name what is written
@@ -190,7 +191,7 @@ def _load(options: Namespace) -> tuple[FaceMethod, str, str]:
 def _run_name(checkpoint: Path) -> str:
     """The name of a checkpoint in tables: "own, step 400" for runs/own/checkpoints/step-000000400."""
     path = checkpoint.absolute()
-    step = path.name.removeprefix("step-")
-    if path.parent.name == "checkpoints" and step.isdigit():
-        return f"{path.parent.parent.name}, step {int(step)}"
+    step = steps_of(path)
+    if path.parent.name == "checkpoints" and step >= 0:
+        return f"{path.parent.parent.name}, step {step}"
     return path.name

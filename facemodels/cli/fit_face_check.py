@@ -1,16 +1,13 @@
 """Whether the photo shows a face where `facemodels fit` put one: landmarks alone do not say what the pixels are."""
 
-import math
-
 import numpy as np
 import torch
 
-from facemodels.core.crops import cut_rotated
 from facemodels.core.landmarks import FIVE_OF, NUM_LANDMARKS
 from facemodels.fitting.result import Fit
 from facemodels.models.morphable import MorphableModel
-from facemodels.reconstruction.face_check import SIZE, load_face_check
-from facemodels.reconstruction.views import FIVE_POINTS_SCALE, FIVE_POINTS_SHIFT_DOWN, MAX_ROLL, turned_box
+from facemodels.reconstruction.face_check import cut_crops, load_face_check
+from facemodels.reconstruction.views import FIVE_POINTS_SCALE, FIVE_POINTS_SHIFT_DOWN, View, turned_box, upright_turn
 
 # What right and wrong landmarks give is in docs/notes/fitting_checks.md.
 MIN_CONFIDENCE = 0.01  # of a face at the landmarks
@@ -43,14 +40,12 @@ def face_confidence(photo: np.ndarray, fit: Fit, model: MorphableModel) -> tuple
             return None
         points = np.array([points[group].mean(0) for group in groups])
         scale, shift_down = FIVE_POINTS_SCALE, FIVE_POINTS_SHIFT_DOWN
-    up = fit.camera.rotation[0, :2, 1].tolist()
-    turn = math.atan2(-up[0], up[1]) if math.hypot(*up) > 0.5 else 0.0
-    turn = turn if abs(turn) > MAX_ROLL else 0.0
+    turn = upright_turn(fit.camera.rotation[0])
     x0, y0, x1, y1 = turned_box(points, turn, scale, shift_down)
     quarter = (x1 - x0) / 4
     boxes = (x0, y0, x1, y1), (x0 + quarter, y0 + quarter, x1 - quarter, y1 - quarter)
-    crops = torch.from_numpy(np.stack([cut_rotated(photo, box, SIZE, turn) for box in boxes]))
-    whole, half = torch.sigmoid(network(crops.permute(0, 3, 1, 2).float() / 255)).tolist()
+    crops = cut_crops([photo], [View(0, box, turn, box, 1.0) for box in boxes])
+    whole, half = torch.sigmoid(network(crops)).tolist()
     return whole, half
 
 

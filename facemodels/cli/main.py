@@ -162,7 +162,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     with contextlib.redirect_stdout(_Output(sys.stdout)), _plain_warnings(" ".join(arguments[:1])):
         warnings.filterwarnings("ignore", module=r"PIL\.")  # on damaged tags of pictures that are read all the same
-        code = 1
         try:
             code = _run(arguments)
         finally:

@@ -71,8 +71,7 @@ def reconstruct_video(
             problem = error
     if problem is not None or not found:
         done = f"the {len(found)} frames that were read are done" if found else "it has no readable frame"
-        named = problem if problem is None or str(clip) in str(problem) else f"{clip}: {problem}"
-        print_problem(f"{named}; {done}" if named else f"{clip}: {done}")
+        print_problem(done if problem is None else f"{problem}; {done}", clip)
     tracks = frequent_tracks(found)
     if not tracks:
         if found:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facemodels.cli.fit import MESH_SUFFIXES
 from facemodels.core.errors import InputError, one_line
 from facemodels.core.progress import progress
 from facemodels.export import mesh_of
@@ -33,7 +34,7 @@ from facemodels.reconstruction.reconstructor import Reconstructor
 from facemodels.reconstruction.texture import UNLIT, draw_textured, photo_texture
 from facemodels.reconstruction.tracking import smoothed
 
-MESH_SUFFIXES = (".obj", ".ply", ".glb", ".gltf", ".stl", ".fbx")  # of what is no source
+_OTHER_MESHES = (".stl", ".fbx")  # meshes that facemodels fit does not read
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -80,10 +81,14 @@ subtract what was measured on neutral faces, which the .npz does not hold."""
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
     for path in filter(None, (options.input, options.onto)):
-        if path.suffix.lower() in MESH_SUFFIXES:
+        if path.suffix.lower() in (*MESH_SUFFIXES, *_OTHER_MESHES):
+            other = path.suffix.lower() not in MESH_SUFFIXES
+            readable = path.with_suffix(".obj") if other else path
             raise InputError(
-                f"{path}: a mesh, but transfer takes photographs, videos or coefficients; facemodels fit {path} -o FIT "
-                "fits a model to it and writes FIT/coefficients.npz, which transfer --from builtin --to MODEL takes"
+                f"{path}: a mesh, but transfer takes photographs, videos or coefficients; "
+                + (f"save it as {readable}, then " if other else "")
+                + f"facemodels fit {readable} -o FIT fits a model to it and writes FIT/coefficients.npz, which "
+                "transfer --from builtin --to MODEL takes"
             )
         if path.suffix.lower() == ".json":
             raise InputError(f"{path}: coefficients are read from .npz; give {path.with_suffix('.npz')}")

@@ -137,14 +137,16 @@ def run(method: FaceMethod | None, data: Path, options: Namespace) -> Report:
         raise input_error(listing, "lines subject/challenge/name.jpg", "none" if bad is None else bad)
     surfaces: Iterator[Surface]
     sources: list[Path | None]
-    crops: list[str]  # notes
+    how_cropped: list[str]  # for the notes
     if method is None:
         files = _stored_files(options.predictions, paths)
         surfaces = (read_prediction(mesh, marks, UNITS[options.unit]) for mesh, marks in files)
-        sources, crops = [marks for _, marks in files], []
+        sources, how_cropped = [marks for _, marks in files], []
     else:
         surfaces, sources = _surfaces_of(method, data, paths), [None] * len(paths)
-        crops = ["A face is cropped by the detector's box first, then around the landmarks that are predicted there."]
+        how_cropped = [
+            "A face is cropped by the detector's box first, then around the landmarks that are predicted there."
+        ]
     subjects = {subject: _read_subject(data, subject) for subject in sorted({Path(p).parts[0] for p in paths})}
 
     model = load_model("builtin") if method is None else method.model
@@ -187,7 +189,7 @@ def run(method: FaceMethod | None, data: Path, options: Namespace) -> Report:
         notes=[
             *check.finish(),
             *NOTES,
-            *crops,
+            *how_cropped,
             f"The mean face of {model.name} in place of every prediction: what a method is worth that has not seen the "
             "photographs.",
             "Published numbers are of the test set (80 people), ours are of the validation set: near each other, but "

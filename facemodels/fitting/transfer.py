@@ -112,6 +112,7 @@ class Transfer:
             [N,I] coefficients of the target.
         """
         if self.same:
+            self.source.shape(identity[:1])  # raises if they are of another model, as below
             return _filled(identity, self.target.num_identity)
         layout = coefficient_layout(self.target, expression=0)
         vertices = VertexFunction(self.target, self.vertices, layout)
@@ -152,6 +153,8 @@ class Transfer:
             Coefficients [N,E] of the target, and its joints [N,J,3] or None for a target without.
         """
         if self.same:
+            one_frame = (None if x is None else x[:1] for x in (expression, joints))
+            self.source.shape(identity, *one_frame)  # raises if they are of another model, as below
             return self._kept(expression, joints)
         neutral, moved = self.source.shape(identity), self.source.shape(identity, expression, joints)
         motion = self._on_source(moved - neutral).double() @ self.placement.rotation

@@ -84,8 +84,12 @@ def face_crops(images: Sequence[np.ndarray], faces: Sequence[Face], views: Seque
     Returns:
         [N,3,64,64] in 0..1.
     """
-    places = [recrop(face, view) for face, view in zip(faces, views)]
-    crops = np.stack([cut_rotated(images[v.picture], v.crop, SIZE, v.turn) for v in places])
+    return cut_crops(images, [recrop(face, view) for face, view in zip(faces, views)])
+
+
+def cut_crops(images: Sequence[np.ndarray], views: Sequence[View]) -> Tensor:
+    """Crops of pictures [N,3,64,64] in 0..1, one for each view, as the network takes them."""
+    crops = np.stack([cut_rotated(images[v.picture], v.crop, SIZE, v.turn) for v in views])
     return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
 
 

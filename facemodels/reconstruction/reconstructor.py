@@ -129,7 +129,7 @@ class Reconstructor:
         if most is not None and (not isinstance(most, Integral) or isinstance(most, bool) or most < 1):
             raise InputError(f"most must be a whole number of faces, at least 1, got {most!r}")
         if smallest is not None and (
-            not isinstance(smallest, (Real, np.number)) or isinstance(smallest, bool) or not 1 <= smallest < math.inf
+            not isinstance(smallest, Real) or isinstance(smallest, bool) or not 1 <= smallest < math.inf
         ):
             raise InputError(f"smallest must be the height of a face in pixels, at least 1, got {smallest!r}")
         if device is not None and not isinstance(device, (str, torch.device)):

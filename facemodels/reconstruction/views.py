@@ -94,6 +94,17 @@ def roll_angle(points: np.ndarray, usual: float = 0.0) -> float:
     return turn if abs(math.remainder(turn - usual, 2 * math.pi)) > MAX_ROLL else usual
 
 
+def upright_turn(rotation: Tensor) -> float:
+    """The turn of a crop in which a head stands upright, radians; 0 for rolls up to `MAX_ROLL`.
+
+    Args:
+        rotation: [3,3], of the head.
+    """
+    up = rotation[:2, 1].tolist()
+    turn = math.atan2(-up[0], up[1]) if math.hypot(*up) > 0.5 else 0.0
+    return turn if abs(turn) > MAX_ROLL else 0.0
+
+
 def view_of_landmarks(picture: int, points: np.ndarray) -> View:
     """The crop around landmarks that are given.
 
@@ -140,9 +151,7 @@ def recrop(face: Face, view: View) -> View:
     points = face.landmarks[:, :2].double().numpy()
     if not np.isfinite(points).all() or not np.ptp(points, axis=0).max() > 0:
         return view
-    up = face.rotation[:2, 1].tolist()
-    turn = math.atan2(-up[0], up[1]) if math.hypot(*up) > 0.5 else 0.0
-    turn = turn if abs(turn) > MAX_ROLL else 0.0
+    turn = upright_turn(face.rotation)
     new, old = turned_box(points, turn), view.crop
     side = old[2] - old[0]
     far = max(abs(new[0] + new[2] - old[0] - old[2]), abs(new[1] + new[3] - old[1] - old[3])) >= side

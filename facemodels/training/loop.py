@@ -43,6 +43,7 @@ from facemodels.training.checkpoint import (
     load_weights,
     save_checkpoint,
     set_damaged_aside,
+    steps_of,
 )
 from facemodels.training.config import MAY_CHANGE, Config, config_json, read_settings, shortened
 from facemodels.training.distributed import Processes, training_device
@@ -403,7 +404,7 @@ class Run:
         if named and present:
             last = present[-1]
             elsewhere = checkpoint.parent.resolve() != last.parent.resolve()
-            if elsewhere or int(last.name.removeprefix("step-")) > self.step:
+            if elsewhere or steps_of(last) > self.step:
                 raise InputError(
                     f"{self.folder}: holds {last.name}, a later checkpoint or one of another run; add --set output=DIR "
                     f"to resume from {checkpoint} in another folder"

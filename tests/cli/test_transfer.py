@@ -194,3 +194,8 @@ def test_a_mesh_is_refused_with_the_command_that_takes_it(words, capsys):
     assert main(["transfer", *words, "-o", "out"]) == 1
     said = capsys.readouterr().err
     assert "a mesh, but" in said and "facemodels fit head" in said and said.count("\n") == 1
+
+
+def test_a_mesh_that_fit_does_not_read_either_is_to_be_saved_as_another(capsys):
+    assert main(["transfer", "head.stl", "-o", "out"]) == 1
+    assert "save it as head.obj, then facemodels fit head.obj -o FIT" in capsys.readouterr().err

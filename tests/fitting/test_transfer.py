@@ -72,6 +72,9 @@ def test_a_model_to_itself_is_the_identity_to_the_last_bit():
     assert torch.equal(transfer.identity(IDENTITY), IDENTITY)
     assert torch.equal(transfer.expression(EXPRESSION, IDENTITY)[0], EXPRESSION)
     assert torch.equal(transfer.expression(EXPRESSION[:, :2])[0][:, :2], EXPRESSION[:, :2])
+    for too_many in (lambda x: transfer.identity(x), lambda x: transfer.expression(x)):
+        with pytest.raises(ValueError, match="999"):
+            too_many(torch.zeros(1, 999))  # none is dropped
     other = replace(patch_data(), blendshapes=not patch_data().blendshapes)
     assert transfer.same and not Transfer(patch(), MorphableModel(other)).same
 
