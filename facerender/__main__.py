@@ -14,6 +14,7 @@ from torch import Tensor
 from . import camera, interpolate, lighting, rasterize, sh_shade
 from .color import to_linear, to_srgb
 from .meshes import Mesh, MeshError, load_mesh, mesh_albedo, need
+from .meshes.load import check_file
 from .rasterize import Fragments
 
 PASSES = ("shaded", "normals", "depth", "albedo", "face_id")
@@ -44,9 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         check_options(options)
-        if not options.mesh.is_file():
-            what = "expected a mesh file, found a folder" if options.mesh.is_dir() else "there is no such file"
-            raise MeshError(f"{options.mesh}: {what}")
+        check_file(options.mesh)
         output = options.output or (None if options.turntable else options.mesh.with_suffix(".png"))
         check_outputs(options, output)
         mesh = load_mesh(options.mesh, lambda note: print(f"facerender: {note}", file=sys.stderr)).to(options.device)
@@ -74,11 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def say(line: str) -> None:
     """Print a line; where the reader of standard output has gone, as `head` does, the work goes on without.
 
+    What its encoding lacks, as file names may hold it, is written with backslashes.
+
     Raises:
         MeshError: Standard output cannot be written, as on a full disk.
     """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
-        print(line, flush=True)
+        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # so that Python does not try it again at its end

@@ -74,10 +74,7 @@ def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     """
     path = Path(path)
     kind = path.suffix.lower()
-    if not path.is_file():
-        raise MeshError(
-            f"{path}: expected a mesh file, found a folder" if path.is_dir() else f"{path}: there is no such file"
-        )
+    check_file(path)
     if kind not in SUFFIXES:
         raise MeshError(f"{path}: only .obj, .ply, .glb and .gltf files can be read; convert it to one of them")
     if path.stat().st_size == 0:
@@ -106,6 +103,17 @@ def parse_mesh(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
     if not np.isfinite(parsed.vertices).all() and not np.isfinite(parsed.vertices[parsed.faces]).all():
         raise MeshError(f"{path}: a vertex of a triangle is NaN or infinite; remove it, or export the mesh again")
     return parsed
+
+
+def check_file(path: Path) -> None:
+    """Check that there is a file.
+
+    Raises:
+        MeshError: there is none, or a folder.
+    """
+    if not path.is_file():
+        found = "expected a mesh file, found a folder" if path.is_dir() else "there is no such file"
+        raise MeshError(f"{path}: {found}")
 
 
 def _assembled(path: Path, parsed: ParsedMesh, notes: list[str]) -> Mesh:

@@ -294,6 +294,14 @@ def test_a_closed_standard_output_is_no_error_and_a_full_one_is_named(tmp_path):
         assert "facerender: standard output cannot be written (No space left on device)" in done.stderr
 
 
+def test_names_that_standard_output_cannot_encode_are_printed_with_backslashes(tmp_path):
+    command = [sys.executable, "-m", "facerender", str(quad(tmp_path, ".ply")), "-o", "\u00e9.png", "--size", "8"]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(r"\xe9.png  8x8")
+    assert (tmp_path / "\u00e9.png").is_file()
+
+
 def test_folders_that_cannot_be_written_or_are_no_mesh_get_one_sentence(ply, tmp_path, capsys, monkeypatch):
     assert main([str(tmp_path), "-o", "out.png"]) == 1
     assert capsys.readouterr().err == f"facerender: {tmp_path}: expected a mesh file, found a folder\n"
