@@ -123,11 +123,11 @@ class Container:
         if b"://" in given and not given.lower().startswith(b"file:"):
             raise FileNotFoundError(f"{self.path}: its {what} is at {shown(given)}, and addresses are not fetched")
         if re.match(rb"(?i)file:|[a-z]:|[/\\]", given):
-            given = re.split(rb"[/\\]", given)[-1]  # of another machine, or none of a mesh's business: only beside it
+            # An absolute path is one of another machine, or of a file that no mesh should open.
+            given = re.split(rb"[/\\]", given)[-1]
         found = find_file(self.path.parent, given)
         if found is None:
-            name = shown(given)
-            raise FileNotFoundError(f"{self.path}: its {what} {name} was not found beside it")
+            raise FileNotFoundError(f"{self.path}: its {what} {shown(given)} was not found beside it")
         return found
 
     def buffer(self, index: Any) -> bytes:

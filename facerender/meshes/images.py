@@ -45,9 +45,11 @@ def read_texture(source: bytes | Path, name: str) -> Tensor:
     except MeshError:
         raise
     except Exception as error:  # whatever a decoder raises at a damaged file, in words of its own
-        unknown = isinstance(error, image_module.UnidentifiedImageError)
-        wrong = "its format is none that is known" if unknown else "it is cut off or damaged"
-        wrong = (isinstance(error, OSError) and error.strerror) or wrong  # no permission, and the like
+        wrong = "it is cut off or damaged"
+        if isinstance(error, image_module.UnidentifiedImageError):
+            wrong = "its format is none that is known"
+        elif isinstance(error, OSError) and error.strerror:  # no permission, and the like
+            wrong = error.strerror
         raise MeshError(f"{name}: not a readable texture ({wrong}); replace it or take it out of the mesh") from error
     return torch.from_numpy(linear_colors(pixels))
 

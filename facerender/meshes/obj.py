@@ -110,8 +110,7 @@ def read_obj(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
         MeshError: a line cannot be read, or names what does not exist.
     """
     lines = _lines(path)
-    rows = _vertex_rows(lines)
-    f_lines, (vertices, uv, counts, corners) = _with_polygons(lines, rows, looks)
+    rows, f_lines, (vertices, uv, counts, corners) = _read(lines, looks)
     triangles, polygon, concave = split_polygons(vertices, corners[:, 0], counts)
     if concave:
         say(f"{path}: {concave:,} {FANS}")
@@ -135,8 +134,7 @@ def read_polygons(path: Path) -> Polygons:
     Raises:
         MeshError: a line cannot be read, or names what does not exist.
     """
-    lines = _lines(path)
-    return _with_polygons(lines, _vertex_rows(lines), True)[1]
+    return _read(_lines(path), True)[2]
 
 
 def read_vertices(path: Path) -> np.ndarray:
@@ -145,17 +143,22 @@ def read_vertices(path: Path) -> np.ndarray:
     Raises:
         MeshError: a line of a vertex cannot be read.
     """
-    return _vertex_rows(_lines(path))[:, :3]
+    lines = _lines(path)
+    return _vertex_rows(lines, lines.beginning(b"v"))[:, :3]
 
 
-def _vertex_rows(lines: _Lines) -> np.ndarray:
+def _vertex_rows(lines: _Lines, v_lines: np.ndarray) -> np.ndarray:
     """Coordinates of vertices and what stands behind them, [V,3 or more]."""
-    return _numbers(lines, lines.beginning(b"v"), 1, (3, 4, 6, 7), "a vertex", "3 (x y z) or 6 (with a color)")
+    return _numbers(lines, v_lines, 1, (3, 4, 6, 7), "a vertex", "3 (x y z) or 6 (with a color)")
 
 
-def _with_polygons(lines: _Lines, rows: np.ndarray, with_uv: bool) -> tuple[np.ndarray, Polygons]:
-    """The lines of polygons, and the polygons; without texture coordinates their indices stay unchecked."""
+def _read(lines: _Lines, with_uv: bool) -> tuple[np.ndarray, np.ndarray, Polygons]:
+    """The rows of vertices, the lines of polygons, and the polygons.
+
+    Without texture coordinates, the indices of these stay unchecked.
+    """
     v_lines, vt_lines, f_lines = (lines.beginning(word) for word in (b"v", b"vt", b"f"))
+    rows = _vertex_rows(lines, v_lines)
     uv = _numbers(lines, vt_lines, 2, (1, 2, 3), "a texture coordinate", "2")[:, :2] if with_uv else np.zeros((0, 2))
     counts, corners = _polygons(lines, f_lines)
     line_of_corner = np.repeat(f_lines, counts)
@@ -163,7 +166,7 @@ def _with_polygons(lines: _Lines, rows: np.ndarray, with_uv: bool) -> tuple[np.n
     for column, (known, what) in enumerate(wanted):
         before = np.searchsorted(known, f_lines)
         _resolve(lines, corners[:, column], before, counts, line_of_corner, len(known), what)
-    return f_lines, Polygons(rows[:, :3], uv, counts, corners)
+    return rows, f_lines, Polygons(rows[:, :3], uv, counts, corners)
 
 
 def _lines(path: Path) -> _Lines:

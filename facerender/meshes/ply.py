@@ -117,8 +117,8 @@ def read_ply(path: Path, say: Say, looks: bool = True) -> ParsedMesh:
             which = np.concatenate([which, np.full(len(more), -1)])
     if len(polygon) == len(faces) == 0 < len(corners.counts) and rest:
         raise MeshError(
-            f"{path}: its header does not fit what follows: {rest} stand behind the {len(vertices):,} rows of "
-            "'vertex' and the others that it declares, and no triangle was found; export it again"
+            f"{path}: its header does not fit what follows: {rest} behind the {len(vertices):,} rows of 'vertex' and "
+            "the others that it declares, and no triangle; export it again"
         )
     return ParsedMesh(vertices, faces, colours, uv, uv_faces, made, which)
 

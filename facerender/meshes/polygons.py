@@ -34,16 +34,16 @@ def split_polygons(vertices: np.ndarray, index: np.ndarray, counts: np.ndarray) 
         doubtful[quads] = _folded(vertices, given)
     if not doubtful.any():
         return triangles, polygon, 0
-    many = np.flatnonzero(doubtful[polygon])
-    areas = _areas(vertices, index, triangles[many])
-    place = np.cumsum(np.diff(polygon[many], prepend=-1) > 0) - 1
-    whole = np.add.reduceat(areas, np.flatnonzero(np.diff(place, prepend=-1)))  # that of each polygon
-    turned = (areas * whole[place]).sum(1) < 0
+    tested = np.flatnonzero(doubtful[polygon])  # triangles
+    areas = _areas(vertices, index, triangles[tested])
+    starts = np.flatnonzero(np.diff(polygon[tested], prepend=-1))  # of each polygon's triangles
+    normals = np.repeat(np.add.reduceat(areas, starts), np.diff(starts, append=len(tested)), 0)  # of whole polygons
+    turned = (areas * normals).sum(1) < 0
     if not turned.any():
         return triangles, polygon, 0
     begins, left, work = np.cumsum(counts) - counts, 0, 0
-    concave, which = np.unique(polygon[many][turned], return_index=True)
-    first, normals = np.searchsorted(polygon, concave), whole[place[turned][which]]
+    concave, which = np.unique(polygon[tested][turned], return_index=True)
+    first, normals = np.searchsorted(polygon, concave), normals[turned][which]
     quads = counts[concave] == 4
     for k, corners in enumerate(((1, 2, 3), (1, 3, 0))):  # the other diagonal
         triangles[first[quads] + k] = begins[concave[quads]][:, None] + corners

@@ -308,12 +308,12 @@ def test_text_files_with_data_and_with_files_beside_them(tmp_path):
         load_mesh(tmp_path / "a.gltf")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "other.bin").write_bytes(glb.binary)
-    away = [(str(tmp_path / "elsewhere" / "other.bin"), "buffer other.bin was not found beside it")]
-    away += [
-        (str(tmp_path / "elsewhere" / "other.bin").replace("/", "%5C"), "buffer other.bin was not found beside it")
-    ]
-    away += [("https://example.com/a.bin", "addresses are not fetched; put it beside the file")]
-    for uri, words in away:  # only what lies beside a file belongs to it
+    other = str(tmp_path / "elsewhere" / "other.bin")
+    for uri, words in (  # only what lies beside a file belongs to it
+        (other, "buffer other.bin was not found beside it"),
+        (other.replace("/", "%5C"), "buffer other.bin was not found beside it"),
+        ("https://example.com/a.bin", "addresses are not fetched; put it beside the file"),
+    ):
         (tmp_path / "a.gltf").write_text(json.dumps(document | {"buffers": [{"byteLength": 9, "uri": uri}]}))
         with pytest.raises(MeshError, match=words):
             load_mesh(tmp_path / "a.gltf")
