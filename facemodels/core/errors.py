@@ -1,6 +1,7 @@
 """The error for users, and how errors of other libraries are quoted in it."""
 
 import errno
+import os
 import re
 
 # What Python and NumPy say where a damaged file leads them astray, and what that means to a user.
@@ -31,8 +32,11 @@ class InputError(ValueError):
 
 
 def advice(error: OSError) -> str:
-    """What to do where a file or folder cannot be written, as "; give another folder"; empty if nothing is known."""
+    """What to do about an error of a file or folder, as "; give another folder"; empty if nothing is known."""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        path = error.filename
+        if isinstance(path, str) and os.path.exists(path) and not os.access(path, os.R_OK):
+            return "; make it readable"
         return "; give another folder"
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return "; free some space, or give another folder"
@@ -49,11 +53,10 @@ def one_line(error: BaseException) -> str:
         return error.strerror
     message = str(error).partition("=== stderr ===")[0]  # imageio quotes all that ffmpeg has said behind it
     line = " ".join(message.split()).rstrip(".")
-    if isinstance(error, InputError):
-        return line[:160] or type(error).__name__
     if isinstance(error, KeyError) and re.fullmatch(r"'\S{1,40}'", line):
         return f"{line} is missing"
-    for words, meaning in _MEANINGS:
-        if found := re.search(words, line, re.IGNORECASE):
-            return meaning.format(**found.groupdict())
+    if not isinstance(error, InputError):
+        for words, meaning in _MEANINGS:
+            if found := re.search(words, line, re.IGNORECASE):
+                return meaning.format(**found.groupdict())
     return line[:160].rstrip(".") or type(error).__name__

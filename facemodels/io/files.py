@@ -274,7 +274,7 @@ def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error.strerror or one_line(error)}){advice(error)}") from error
+        raise WriteError(f"{path}: cannot be written ({one_line(error)}){advice(error)}") from error
 
 
 def _node() -> str:
@@ -345,5 +345,5 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"{folder}: nothing can be written there ({error.strerror or error}); give another folder with -o"
+            f"{folder}: nothing can be written there ({one_line(error)}); give another folder with -o"
         ) from None

@@ -36,8 +36,10 @@ _REFUSED = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FPX", "MIC")
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG", ".avif": "AVIF", ".avifs": "AVIF"}
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_PHOTOMETRIC = 262  # the tag of TIFF that says whether 0 is white (0) or black (1)
-_BITS, _COMPRESSION, _PLANES, _KIND = 258, 259, 284, 339  # of its numbers; kind 1 is unsigned, 2 signed, 3 floats
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES, _KIND = 258, 259, 262, 284, 339  # tags of TIFF
+_WHITE_IS_0 = 0  # of _PHOTOMETRIC
+_UNSIGNED, _SIGNED, _FLOATS = 1, 2, 3  # of _KIND
+_UNCOMPRESSED, _IN_PLANES = 1, 2  # of _COMPRESSION and _PLANES
 _ROWS = 256  # that are copied at a time
 _MOST_BELOW = 0.1  # of the largest number: how far below 0 there may be numbers
 _LIMIT, _SILENT = threading.Lock(), threading.Lock()
@@ -222,7 +224,7 @@ def _load(stream: BinaryIO, name: str, largest: int) -> Picture:
         profile = opened.info.get("icc_profile")
         tags: Any = getattr(opened, "tag_v2", {})
         # Pillow turns bytes where 0 is white, but no other numbers.
-        negative = tags.get(_PHOTOMETRIC) == 0 and (opened.mode.startswith("I") or opened.mode == "F")
+        negative = tags.get(_PHOTOMETRIC) == _WHITE_IS_0 and (opened.mode.startswith("I") or opened.mode == "F")
         image: Image.Image = opened
         with _quiet() if opened.format == "TIFF" else nullcontext(), _pillow_limit(width * height):
             image.load()
@@ -272,13 +274,13 @@ def _pillow_reads(stream: BinaryIO, name: str, length: int) -> bool:
     try:
         with _open(stream, name, length) as opened:
             tags: Any = getattr(opened, "tag_v2", {})
-            bits, kinds = tags.get(_BITS, (1,)), tags.get(_KIND, (1,))
-            plain = tags.get(_COMPRESSION, 1) == 1
+            bits, kinds = tags.get(_BITS, (1,)), tags.get(_KIND, (_UNSIGNED,))
+            compressed = tags.get(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED
             return not (
-                2 in kinds
-                or (32 in bits and 1 in kinds)
-                or (max(bits) > 8 and tags.get(_PLANES) == 2 and plain)
-                or (3 in kinds and tags.prefix == b"MM" and not plain)
+                _SIGNED in kinds
+                or (32 in bits and _UNSIGNED in kinds)
+                or (max(bits) > 8 and tags.get(_PLANES) == _IN_PLANES and not compressed)
+                or (_FLOATS in kinds and tags.prefix == b"MM" and compressed)
             )
     except UnknownFormatError:
         return False
@@ -395,12 +397,10 @@ def _check_webp(head: bytes, name: str, length: int) -> None:
 
 
 def _reason(error: Exception, name: str) -> str:
-    if isinstance(error, OSError) and error.strerror:  # without its number and the file's name
-        return error.strerror
     text = one_line(error)
     if "truncated" in text or "broken data stream" in text or "not enough" in text:
         return f"it is cut off: {text}"
-    return text.replace(name, "the file")
+    return text.replace(repr(name), "the file")
 
 
 def to_rgb(image: Image.Image, profile: bytes | None) -> np.ndarray:
@@ -462,8 +462,9 @@ def _scaled(values: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"its numbers go from {bottom:.6g} to {top:.6g}, so that 0 is not black; save it with numbers from 0 on"
         )
-    limits = [1.0, 255.0, 65535.0]
-    if not floats:
+    if floats:
+        limits = [1.0, 255.0, 65535.0]
+    else:
         limits = [float(np.iinfo(values.dtype).max) if values.dtype.itemsize < 4 else 65535.0]
     largest = next((limit for limit in limits if top <= limit), top)
     pixels = np.empty((*values.shape[:2], 3), np.uint8)

@@ -169,16 +169,16 @@ def check_inside(landmarks: np.ndarray, size: tuple[int, int], path: str | Path)
     """
     x, y = landmarks[~np.isnan(landmarks).any(1)].T
     inside = (x >= 0) & (x <= size[1]) & (y >= 0) & (y <= size[0])
-    if inside.mean() >= 0.5 and max(np.ptp(x), np.ptp(y)) < 2:
-        raise InputError(
-            f"{path}: all {len(x)} landmarks lie within two pixels of ({x.min():.4g}, {y.min():.4g}); they must be "
-            f"pixels of the image of {size[1]} x {size[0]} pixels, not shares of its size"
-        )
     if inside.mean() < 0.5:
         raise InputError(
             f"{path}: {inside.sum()} of {len(x)} landmarks lie in the image of {size[1]} x {size[0]} pixels "
             f"(x {x.min():.4g}..{x.max():.4g}, y {y.min():.4g}..{y.max():.4g}); "
             "they must be pixels of this very image, not shares of its size and not of a crop"
+        )
+    if max(np.ptp(x), np.ptp(y)) < 2:
+        raise InputError(
+            f"{path}: all {len(x)} landmarks lie within two pixels of ({x.min():.4g}, {y.min():.4g}); they must be "
+            f"pixels of the image of {size[1]} x {size[0]} pixels, not shares of its size"
         )
     far = _FARTHEST * max(size)
     for number, point in enumerate(landmarks.tolist(), 1):

@@ -28,7 +28,7 @@ _UNITS = {"meters": 1000.0, "decimeters": 100.0, "centimeters": 10.0, "inches": 
 
 
 def wrong_size(mean: np.ndarray) -> str | None:
-    """Say what is wrong with a mean [V,3] that has not the size of a face in millimeters; None where it has."""
+    """Say what is wrong with a mean [V,3] that is not as large as a face in millimeters; None where it is."""
     size = float(np.ptp(mean.astype(np.float64), axis=0).max(initial=0)) if len(mean) else 0.0
     if SMALLEST <= size <= LARGEST:
         return None

@@ -1,5 +1,6 @@
 """Writing files completely or not at all, and how errors of other libraries are quoted."""
 
+import errno
 import io
 import os
 import struct
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from facemodels import InputError
-from facemodels.core.errors import one_line
+from facemodels.core.errors import advice, one_line
 from facemodels.io.files import atomic_write, check_writable, take_arrays, write_atomically
 
 
@@ -99,3 +100,12 @@ def raised(call: Callable[[], object]) -> Exception:
 )  # fmt: skip
 def test_errors_of_python_are_quoted_in_the_words_of_users(call, words):
     assert one_line(raised(call)) == words
+
+
+def test_what_cannot_be_read_gets_another_advice_than_what_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "a.pts").write_text("1 2\n")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+    denied = [PermissionError(errno.EACCES, "Permission denied", str(tmp_path / name)) for name in ("a.pts", "b.obj")]
+    assert [advice(error) for error in denied] == ["; make it readable", "; give another folder"]
+    assert advice(OSError(errno.ENOSPC, "No space left on device")) == "; free some space, or give another folder"
+    assert advice(OSError(errno.EIO, "Input/output error")) == ""
