@@ -429,18 +429,11 @@ def crossings(worker: Reconstructor, data: Path, count: int, wrong: Wrong) -> di
     kept = {"front": 0, "back": 0}
     tracks = both = 0
     for n, pair in enumerate(common.progress(pairs, "crossings")):
-        people = [list(frames_of(file)) for file in pair]
-        places = []  # the middle of the person in front and of the one behind, of each frame
+        front_person, back_person = (list(frames_of(file)) for file in pair)
+        frames, fronts, backs = zip(*crossing(front_person, back_person))
         followed: dict[int, set[str]] = {}
         sides: dict[str, list[set[int]]] = {"front": [set(), set()], "back": [set(), set()]}
-
-        def frames() -> Iterator[np.ndarray]:
-            for frame, *middles in crossing(*people):  # noqa: B023 # used up before the next round
-                places.append(middles)  # noqa: B023
-                yield frame
-
-        for faces in worker.follow(frames()):
-            front, back = places[-1]
+        for faces, front, back in zip(worker.follow(frames), fronts, backs):
             if abs(front - back) < 100:  # who is who cannot be seen
                 continue
             for face in faces:
@@ -454,7 +447,7 @@ def crossings(worker: Reconstructor, data: Path, count: int, wrong: Wrong) -> di
         for name, (before, after) in sides.items():
             kept[name] += bool(before & after)
         if mixed:
-            wrong.keep(f"crossing_{n}", np.concatenate([f for f, *_ in crossing(*people)][20:44:6]), [])
+            wrong.keep(f"crossing_{n}", np.concatenate(frames[20:44:6]), [])
     return {
         "crossings": len(pairs),
         "tracks": tracks,
