@@ -6,7 +6,9 @@ from .parsed import fan
 
 MOST_WORK = 200_000  # sum of the squared numbers of corners of concave polygons with more than four
 CHUNK = 1 << 13  # polygons or triangles
-FANS = "concave polygons are drawn as if they were convex, as there are so many; triangulate them before the export"
+FANS = (
+    "concave polygons are drawn as if they were convex, as they have so many corners; triangulate them and export again"
+)
 
 
 def split_polygons(vertices: np.ndarray, index: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -19,7 +21,7 @@ def split_polygons(vertices: np.ndarray, index: np.ndarray, counts: np.ndarray) 
 
     Returns:
         int64 [F,3], indices of corners; int64 [F], the polygon of each triangle; the number of concave polygons that
-        are fans all the same, as there are too many of them, or of too many corners.
+        are fans all the same, as they have too many corners.
     """
     triangles, polygon = fan(counts)
     if not len(vertices):
@@ -49,10 +51,10 @@ def split_polygons(vertices: np.ndarray, index: np.ndarray, counts: np.ndarray) 
         triangles[first[quads] + k] = begins[concave[quads]][:, None] + corners
     for polygon_id, at, normal in zip(concave[~quads].tolist(), first[~quads].tolist(), normals[~quads]):
         count, begin = int(counts[polygon_id]), int(begins[polygon_id])
-        work += count**2
-        if work > MOST_WORK:
+        if work + count**2 > MOST_WORK:
             left += 1
             continue
+        work += count**2
         ring = vertices[np.clip(index[begin : begin + count], 0, len(vertices) - 1)]
         triangles[at : at + count - 2] = begin + _clipped(_flat(ring, normal))
     return triangles, polygon, left

@@ -96,6 +96,16 @@ def test_more_concave_polygons_than_can_be_divided_are_said(tmp_path, monkeypatc
         assert len(load_mesh(tmp_path / "a.obj").faces) == 12
 
 
+def test_a_polygon_of_too_many_corners_leaves_the_others_their_triangles(monkeypatch):
+    monkeypatch.setattr(polygons, "MOST_WORK", 100)
+    ring = np.concatenate([turned(COMB), turned(L)])
+    counts = np.array([len(COMB), len(L)])
+    triangles, polygon, left = split_polygons(ring, np.arange(len(ring)), counts)
+    corners = ring[triangles[polygon == 1]]
+    areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert left == 1 and np.linalg.norm(areas, axis=1).sum() / 2 == pytest.approx(area(L))
+
+
 def test_polygons_that_cross_themselves_or_lie_in_a_line_end_as_triangles():
     for ring in (
         turned([[0, 0], [2, 2], [2, 0], [0, 2], [1, 3]]),
