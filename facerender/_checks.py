@@ -18,6 +18,7 @@ ATTRIBUTE = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 HALF = (torch.float16, torch.bfloat16)
 # Checks face indices on CUDA too, which waits for the device.
 CHECK_CUDA_INDICES = os.environ.get("FACERENDER_CHECKS", "0") == "1"
+_COLORS = ("background", "albedo", "texture")  # arguments that hold colors
 _MOST_SHOWN = 6  # items of a container in a message
 _LONGEST = 80  # characters of a value in a message
 
@@ -157,8 +158,8 @@ def _cast(name: str, value: Tensor, dtypes: Sequence[torch.dtype]) -> str:
     if torch.int32 in dtypes:
         loses = value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
         return "" if loses else f"; give {name}.int()"
-    if name == "background" and value.dtype == torch.uint8:
-        return "; give color.to_linear(background.float() / 255), as colors are linear light"
+    if name in _COLORS and value.dtype == torch.uint8:
+        return f"; give color.to_linear({name}.float() / 255), as colors are linear light"
     return "" if value.is_complex() else f"; give {name}.float()"
 
 

@@ -145,6 +145,8 @@ def test_pictures_of_bytes_are_named_with_what_makes_them_linear_light():
     clip, topology = scene()
     with pytest.raises(TypeError, match=r"give color.to_linear\(background.float\(\) / 255\), as colors are linear"):
         fr.render_face(clip, None, ATTRIBUTES, None, topology, SIZE, background=picture)
+    with pytest.raises(TypeError, match=r"give color.to_linear\(texture.float\(\) / 255\), as colors are linear"):
+        fr.sample_texture(picture, torch.zeros(1, 4, 4, 2))
     with pytest.raises(
         TypeError, match=r"srgb must be floating point in 0..1, got torch.uint8; give srgb.float\(\) / 255"
     ):
