@@ -87,7 +87,7 @@ def test_no_two_words_write_one_file(stub, tmp_path, monkeypatch, capsys):
         out = tmp_path / words
         assert run_reconstruct(stub, monkeypatch, tmp_path / "a.png", "-o", out, "--write", words) == 0
         contents.append({p.name: p.read_bytes() for p in out.iterdir() if not p.name.startswith(".")})
-        assert int(capsys.readouterr().out.splitlines()[-1].split()[0]) <= len(contents[-1])  # .mtl is not counted
+        assert int(capsys.readouterr().out.splitlines()[-1].split()[0]) == len(contents[-1])
     assert contents[0] == contents[1] and contents[0].items() <= contents[2].items()
 
 

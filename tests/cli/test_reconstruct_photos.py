@@ -33,19 +33,8 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_done(stub, tmp_path, monke
     Image.fromarray(np.zeros((1, 1, 3), np.uint8)).save(folder / "dot.png")
     (folder / "notes.txt").write_text("left alone")
     (tmp_path / "empty").mkdir()
-    code = run_reconstruct(
-        stub,
-        monkeypatch,
-        folder,
-        tmp_path / "empty",
-        tmp_path / "nowhere.jpg",
-        "https://example.com/a.jpg",
-        "-o",
-        tmp_path / "out",
-        "--write",
-        "landmarks",
-    )
-    assert code == 1
+    inputs = [folder, tmp_path / "empty", tmp_path / "nowhere.jpg", "https://example.com/a.jpg"]
+    assert run_reconstruct(stub, monkeypatch, *inputs, "-o", tmp_path / "out", "--write", "landmarks") == 1
     said = capsys.readouterr().err
     for part in (
         "text.png: not a readable picture",
@@ -125,15 +114,8 @@ def test_refined_coefficients_of_a_photo_are_others_and_have_an_albedo(tmp_path)
         np.pad((image[0].permute(1, 2, 0) * 255).byte().numpy(), ((40, 40), (40, 40), (0, 0)), mode="edge"),
     )
     np.savetxt(tmp_path / "photo.txt", camera.pixels(model.landmarks(model.mean[None]))[0].numpy() + 40)
-    arguments = [
-        "reconstruct",
-        str(tmp_path / "photo.png"),
-        "--landmarks",
-        str(tmp_path / "photo.txt"),
-        "--write",
-        "coefficients",
-        "-o",
-    ]
+    known = [str(tmp_path / "photo.png"), "--landmarks", str(tmp_path / "photo.txt")]
+    arguments = ["reconstruct", *known, "--write", "coefficients", "-o"]
     assert main([*arguments, str(tmp_path / "a")]) == 0 and main([*arguments, str(tmp_path / "b"), "--refine"]) == 0
     plain, refined = (read_arrays(tmp_path / folder / "photo_0.npz") for folder in "ab")
     assert "albedo" in refined and "albedo" not in plain and not np.array_equal(plain["identity"], refined["identity"])

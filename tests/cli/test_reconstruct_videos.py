@@ -34,18 +34,8 @@ def test_a_video_becomes_a_video_and_tables_with_a_row_a_frame(stub, tmp_path, m
     write_video(tmp_path / "clip.mp4")
     pretend(monkeypatch, found_at((110, 60, 210, 190)))
     out = tmp_path / "out"
-    assert (
-        run_reconstruct(
-            stub,
-            monkeypatch,
-            tmp_path / "clip.mp4",
-            "-o",
-            out,
-            "--write",
-            "overlay,pose,glb,coefficients,arkit,landmarks",
-        )
-        == 0
-    )
+    words = "overlay,pose,glb,coefficients,arkit,landmarks"
+    assert run_reconstruct(stub, monkeypatch, tmp_path / "clip.mp4", "-o", out, "--write", words) == 0
     assert iio.imread(out / "clip_overlay.mp4", plugin="FFMPEG").shape == (12, HEIGHT, WIDTH, 3)
     assert len(read_rows(out / "clip_0_pose.csv")) == 12
     arrays = read_arrays(out / "clip_0.npz")
@@ -112,10 +102,8 @@ def test_a_video_that_breaks_off_is_done_up_to_there(stub, tmp_path, monkeypatch
     pytest.importorskip("av", reason="PyAV is not installed: no videos")
     monkeypatch.setattr(reconstruct_videos, "open_video", opened)
     (tmp_path / "torn.mp4").write_bytes(b"x")
-    assert (
-        run_reconstruct(stub, monkeypatch, tmp_path / "torn.mp4", "-o", tmp_path / "out", "--write", "overlay,pose")
-        == 1
-    )
+    words = [tmp_path / "torn.mp4", "-o", tmp_path / "out", "--write", "overlay,pose"]
+    assert run_reconstruct(stub, monkeypatch, *words) == 1
     assert "damaged after frame 8 (torn); the 8 frames that were read are done" in capsys.readouterr().err
     assert len(read_rows(tmp_path / "out" / "torn_0_pose.csv")) == 8
     assert (tmp_path / "out" / "torn_overlay.mp4").is_file()
@@ -134,10 +122,8 @@ def test_a_frame_that_cannot_be_seen_ends_a_video_there(stub, tmp_path, monkeypa
         return see(self, images, views)
 
     monkeypatch.setattr(Reconstructor, "predict", seven)
-    assert (
-        run_reconstruct(stub, monkeypatch, tmp_path / "clip.mp4", "-o", tmp_path / "out", "--write", "overlay,pose")
-        == 1
-    )
+    words = [tmp_path / "clip.mp4", "-o", tmp_path / "out", "--write", "overlay,pose"]
+    assert run_reconstruct(stub, monkeypatch, *words) == 1
     assert "a crop is too large; the 7 frames that were read are done" in capsys.readouterr().err
     assert (
         len(read_rows(tmp_path / "out" / "clip_0_pose.csv")) == 7

@@ -56,8 +56,9 @@ except InputError as error:
 def free_ports(count) -> list[int]:
     """Ports below those that the system gives to connections, so that no connection takes one before it is used."""
     found: list[int] = []
+    candidates = iter(random.sample(range(10_000, 30_000), 1000))  # each once
     while len(found) < count:
-        port = random.randint(10_000, 30_000)
+        port = next(candidates)
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", port))
             found.append(port)
