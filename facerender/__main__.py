@@ -4,7 +4,8 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +232,8 @@ def check_outputs(options: argparse.Namespace, output: Path | None) -> None:
     for path, option in ((output, "-o"), (options.turntable, "--turntable")):
         if path and not path.parent.is_dir():
             raise MeshError(f"{path}: the folder {path.parent} does not exist")
+        if path and path.is_dir():
+            raise MeshError(f"{path}: expected the name of a file to write, found a folder")
         if path and not os.access(path if path.exists() else path.parent, os.W_OK):
             raise MeshError(f"{path}: cannot be written (permission denied); give another folder with {option}")
     need("imageio.v3", "writing pictures")
@@ -308,9 +311,19 @@ def id_colors(face_id: Tensor) -> Tensor:
     return torch.stack([(hashed >> shift & 255).float() / 255 * 0.8 + 0.15 for shift in (16, 8, 0)], -1)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise a MeshError that names the file where it cannot be written, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise MeshError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
 def write_image(path: Path, pixels: np.ndarray) -> None:
     """Write a picture, uint8 [H,W,3] or [H,W,4]."""
-    need("imageio.v3", "writing pictures").imwrite(path, pixels)
+    with writing(path):
+        need("imageio.v3", "writing pictures").imwrite(path, pixels)
 
 
 def write_turntable(path: Path, mesh: Mesh, options: argparse.Namespace) -> None:
@@ -319,11 +332,12 @@ def write_turntable(path: Path, mesh: Mesh, options: argparse.Namespace) -> None
     tqdm = need("tqdm", "drawing a turntable").tqdm
     turn = [options.yaw + 360 * k / options.frames for k in range(options.frames)]
     frames = [draw(mesh, options, yaw) for yaw in tqdm(turn, desc="turntable", disable=None)]
-    if path.suffix.lower() == ".gif":
-        iio.imwrite(path, frames, duration=1000 / 24, loop=0)
-        return
-    height, width = (side // 2 * 2 for side in options.size)  # video wants even sides
-    write_video(path, [f[:height, :width] for f in frames])
+    with writing(path):
+        if path.suffix.lower() == ".gif":
+            iio.imwrite(path, frames, duration=1000 / 24, loop=0)
+            return
+        height, width = (side // 2 * 2 for side in options.size)  # video wants even sides
+        write_video(path, [f[:height, :width] for f in frames])
 
 
 def write_video(path: Path, frames: list[np.ndarray]) -> None:

@@ -1,5 +1,6 @@
 """python -m facerender: pictures of mesh files, and one clear sentence for a wrong one."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -305,6 +306,24 @@ def test_names_that_standard_output_cannot_encode_are_printed_with_backslashes(t
 def test_folders_that_cannot_be_written_or_are_no_mesh_get_one_sentence(ply, tmp_path, capsys, monkeypatch):
     assert main([str(tmp_path), "-o", "out.png"]) == 1
     assert capsys.readouterr().err == f"facerender: {tmp_path}: expected a mesh file, found a folder\n"
+    for option, name in (("-o", "a.png"), ("--turntable", "a.mp4"), ("--turntable", "a.gif")):
+        (tmp_path / name).mkdir()
+        assert main([str(ply), option, str(tmp_path / name)]) == 1
+        assert f"{name}: expected the name of a file to write, found a folder\n" in capsys.readouterr().err
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert main([str(ply), "-o", str(tmp_path / "out.png")]) == 1
     assert "out.png: cannot be written (permission denied); give another folder with -o" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option, name", [("-o", "a.png"), ("--turntable", "a.gif"), ("--turntable", "a.mp4")])
+def test_a_full_disk_is_said_with_the_name_of_the_file(option, name, ply, tmp_path, capsys, monkeypatch):
+    av = pytest.importorskip("av")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(iio, "imwrite", full)
+    monkeypatch.setattr(av, "open", full)
+    assert main([str(ply), option, str(tmp_path / name), "--size", "8", "--frames", "2"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"facerender: {tmp_path / name}: cannot be written (No space left on device)"
