@@ -7,6 +7,6 @@
   `fit_face_check`: whether the photo shows a face there.
 * `transfer`: identity and expression from one model or face to another.
 * `convert`: model files. `sheet`: random faces of a model.
-* `train`: methods. `evaluate`: their scores.
+* `train`: methods. `evaluate`: their scores. `teacher`: labels of photographs for a method to learn from.
 * `doctor`: what is installed and found, and where to get the rest. `sources`: where models and data sets come from.
 """

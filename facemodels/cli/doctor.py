@@ -135,7 +135,7 @@ def _description(model: dict[str, Any]) -> list[str]:
         + " mm",
         f"  modes: {modes}",
         *([f"  expressions: {shown}; {kind}; {arkit}"] if names else []),
-        f"  landmarks: {len(landmarks)} of 68{few or _without(model)}",
+        f"  landmarks: {len(landmarks)} of 68{few or _without_landmarks(model)}",
         *([f"  joints: {', '.join(model['joints'])}"] if model["joints"] else []),
         f"  texture coordinates: {'yes' if model['texture_coordinates'] else 'no'}; "
         f"mirror image of each vertex: {'known' if model['symmetry'] else 'not known'}",
@@ -145,7 +145,7 @@ def _description(model: dict[str, Any]) -> list[str]:
     ]
 
 
-def _without(model: dict[str, Any]) -> str:
+def _without_landmarks(model: dict[str, Any]) -> str:
     """What a model cannot do without landmarks, and how to give it some; "" for a model that has them."""
     if model["landmarks"]:
         return ""

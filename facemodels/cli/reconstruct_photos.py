@@ -41,7 +41,7 @@ def reconstruct_photos(
     """
 
     def failures() -> Iterator[int]:
-        """One number for each photograph; those of a group come together, with their sum in the first."""
+        """Yield a number for each photograph, so that the progress counts photographs: a group's sum, then zeros."""
         for group in _groups(photos):
             yield _reconstruct_group(_for_group(worker, group), group, names, known, writer) if group else 1
             others = len(group) - 1

@@ -31,8 +31,8 @@ they are. Their own landmarks judge the teachers: photographs in which these mis
 and the mean distances are printed, without what is constant in each point.
 
 --face-mesh adds MediaPipe's 468 points (npm pack @mediapipe/face_mesh gets the package; unpack it;
-pip install "facerender[teacher]"): brows, nose, eyes and lips are then means of both, the more of it the
-less a head is turned. The file has a weight for how far the teachers agree."""
+pip install "facerender[teacher]"): brows, nose, eyes and lips are then means of both, the more of
+it the less a head is turned. The file has a weight for how far the teachers agree."""
     parser.add_argument("network", metavar="NETWORK", help="a checkpoint, or the name of shipped weights")
     parser.add_argument(
         "photos", type=Path, metavar="PHOTOS", help="AFLW's crops (.zip), or a folder of pictures with landmark files"

@@ -159,7 +159,7 @@ class LandmarkCheck:
         kind, complaint, hopeless = found
         self._misfits += hopeless
         if hopeless and self._misfits == self._added == STOP_AFTER:
-            self._refuse(f"{files[kind]}: {complaint}", f"the first {STOP_AFTER} predictions fits its scan")
+            self._refuse(f"{files[kind]}: {complaint}", f"the first {STOP_AFTER} predictions")
         if not any(self._complaints.values()):
             warnings.warn(f"{files[kind]}: {complaint}", stacklevel=3)
         self._complaints[kind].setdefault(files[kind], complaint)
@@ -180,7 +180,7 @@ class LandmarkCheck:
             if complaints
         }
         if self._misfits == self._added > 0:
-            self._refuse(next(iter(first.values())), "the predictions fits its scan")
+            self._refuse(next(iter(first.values())), "the predictions")
         return [
             f"Landmarks of {len(self._complaints[kind])} of {len(self._checked[kind])} {kind} do not fit; the first, "
             f"{complaint}"
@@ -191,8 +191,8 @@ class LandmarkCheck:
         """Stop the evaluation, unless it should keep going."""
         if not self.keep_going:
             raise InputError(
-                f"{complaint}. None of {which}, so the numbers would mean nothing; to compute them all the same, give "
-                "--keep-going (keep_going=True in Python)"
+                f"{complaint}. None of {which} fits its scan, so the numbers would mean nothing; to compute them all "
+                "the same, give --keep-going (keep_going=True in Python)"
             )
 
     def _complaint(self, landmarks: Tensor, marks: Tensor, stored: bool) -> tuple[str, str, bool] | None:

@@ -74,7 +74,7 @@ def reconstruct(
             `FaceMethod` is moved there.
         threshold: How likely a face that was found must be one, 0..1; see `Face.confidence`.
         refine: Fit each face to its picture after the network, as `--refine` of the command does: a better shape, about
-            a second a face (see `Refined`). A number is that of the steps. Not for videos.
+            a second per face (see `Refined`). A number is that of the steps. Not for videos.
         bgr: Arrays and tensors hold blue, green, red, as OpenCV reads them.
         most: The largest of the faces that are found in each picture, at most so many; None: all. Boxes and landmarks
             that are given are all done.
