@@ -14,8 +14,7 @@ def to_linear(srgb: Tensor) -> Tensor:
     Raises:
         TypeError: it holds whole numbers, as pictures of bytes do.
     """
-    if not srgb.is_floating_point():
-        raise TypeError(f"srgb must be floating point in 0..1, got {srgb.dtype}; give srgb.float() / 255 for bytes")
+    _check("srgb", srgb)
     return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
 
 
@@ -28,6 +27,24 @@ def to_linear_array(srgb: np.ndarray) -> np.ndarray:
 
 
 def to_srgb(linear: Tensor) -> Tensor:
-    """Convert linear light [...], clamped to 0..1, to sRGB, elementwise and differentiably."""
+    """Convert linear light to sRGB, elementwise and differentiably.
+
+    Args:
+        linear: [...], floating point; clamped to 0..1.
+
+    Raises:
+        TypeError: it holds whole numbers.
+    """
+    _check("linear", linear)
     linear = linear.clamp(0, 1)
     return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def _check(name: str, value: object) -> None:
+    """Check that a value is a tensor of floating point, and not a picture of bytes."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(
+            f"{name} must be floating point in 0..1, got {value.dtype}; give {name}.float() / 255 for bytes"
+        )

@@ -11,7 +11,7 @@ from facemodels.core.device import parse_device
 from facemodels.core.errors import InputError
 from facemodels.evaluation import PROTOCOLS, load_protocol, named, write_example
 from facemodels.evaluation.report import write_curve
-from facemodels.io.files import write_atomically
+from facemodels.io.files import check_outputs, write_atomically
 from facemodels.methods import shipped
 from facemodels.methods.face_method import FaceMethod
 from facemodels.methods.registry import load_method
@@ -157,21 +157,10 @@ def _write_example(protocol: str, folder: Path) -> int:
 
 def _check_outputs(options: Namespace) -> None:
     """Refuse, before the work, outputs that cannot be written or would overwrite what is read."""
-    outputs = [file for file in (options.json, options.curve) if file]
-    inputs = {key: value for key, value in vars(options).items() if isinstance(value, Path) and key not in _OUTPUTS}
-    for file in outputs:
-        if not file.parent.is_dir():
-            raise InputError(f"{file}: cannot be written, there is no folder {file.parent}")
-        if file.is_dir():
-            raise InputError(f"{file}: expected the name of a file to write, found a folder")
-        for key, given in inputs.items():
-            place = given.resolve()
-            if file.resolve() == place or (file.exists() and place in file.resolve().parents):
-                raise InputError(
-                    f"{file}: would be overwritten, and it is or may be a part of --{key}; give another name"
-                )
-    if len({file.resolve() for file in outputs}) < len(outputs):
-        raise InputError(f"{options.json}: --json and --curve must be two files")
+    inputs = {
+        f"--{key}": value for key, value in vars(options).items() if isinstance(value, Path) and key not in _OUTPUTS
+    }
+    check_outputs({"--json": options.json, "--curve": options.curve}, inputs)
     if options.curve and options.curve.suffix.lower() not in _CURVE_SUFFIXES:
         raise InputError(f"{options.curve}: expected a .png or .jpg file for the curve")
 

@@ -9,7 +9,7 @@ import torch
 from facemodels.core.errors import InputError
 from facemodels.core.options import number
 from facemodels.data.photographs import photographs, write_teacher_labels
-from facemodels.io.files import check_not_inputs, check_writable
+from facemodels.io.files import check_outputs
 from facemodels.io.images import write_picture
 from facemodels.methods.registry import load_method
 from facemodels.models.load import load_model
@@ -69,10 +69,7 @@ it the less a head is turned. The file has a weight for how far the teachers agr
 
 def run(options: Namespace) -> int:
     """Run the command and return its exit code."""
-    outputs = [path for path in (options.output, options.panel) if path is not None]
-    for path in outputs:
-        check_writable(path.parent)
-    check_not_inputs(outputs, [options.photos])
+    _check_outputs(options)
     mesh_network = None if options.face_mesh is None else load_network(options.face_mesh)
     method, faces = load_method(options.network), photographs(options.photos)
     model = load_model("builtin")
@@ -90,22 +87,35 @@ def run(options: Namespace) -> int:
     if not kept.any():
         raise InputError(
             f"{options.photos}: the mean error is above {options.worst:g} % of the box in all {len(faces)} photographs"
-            "; give another network, or a higher --worst"
+            "; look whether their landmark files are right, give another network, or a higher --worst"
         )
     write_teacher_labels(options.output, labels, faces, weight)
     print(
         f"{options.output}: landmarks of {int(kept.sum())} of {len(faces)} photographs, whose own landmarks are "
         f"{error[kept].mean():.2f} % of the box away on average"
     )
-    print("\nmean distance from the photographs' own points, mm on the face, by yaw")
+    print("\nmean distance from the photographs' own points, mm on the face, by yaw; what is constant in each point")
+    print("is found in every second photograph and left out in the others, which are measured")
     print(f"{'':14}" + "".join(f"{f'{low}-{high}':>8}" for low, high in BINS))
     for name, points in [("the network", landmarks)] + ([] if found is None else [("with the mesh", found.landmarks)]):
         values = held_out_distances(points, faces, poses)
         print(f"{name:14}" + "".join(f"{'-' if math.isnan(v) else f'{v:.2f}':>8}" for v in values))
     if found is not None:
         counts = found.share > 0
-        print(f"the mesh counts in {int(counts.sum())} photographs, {found.distance[counts].mean():.2f} mm away there")
+        apart = found.distance[counts].mean()
+        print(f"the mesh counts in {int(counts.sum())} photographs, {apart:.2f} mm from the network there")
     if options.panel is not None:
         write_picture(options.panel, draw_panel(faces, landmarks, mesh, labels, poses.angles[:, 1]))
-        print(f"{options.panel}  red: the network, blue: the mesh, green: the labels")
+        blue = "" if mesh is None else ", blue: the mesh"
+        print(f"{options.panel}  red: the network{blue}, green: the labels")
     return 0
+
+
+def _check_outputs(options: Namespace) -> None:
+    """Refuse, before the work, outputs that cannot be written or would overwrite what is read."""
+    inputs = {"PHOTOS": options.photos, "NETWORK": Path(options.network), "--face-mesh": options.face_mesh}
+    check_outputs({"-o": options.output, "--panel": options.panel}, inputs)
+    if options.output.suffix != ".npz":
+        raise InputError(f"{options.output}: labels are written as .npz; give a name that ends so")
+    if options.panel is not None and options.panel.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"{options.panel}: expected a .png or .jpg file for the panel")

@@ -37,7 +37,7 @@ class CounterRNG:
         self.field_keys = self.noise_keys = self.keys.to(device, non_blocking=True)
 
     def cpu_uniform(self, k: int) -> Tensor:
-        """Uniform numbers [N,k] in 0..1, on the CPU."""
+        """Uniform numbers [N,k] between 0 and 1, both excluded, on the CPU."""
         return self._uniform(self.keys, k)
 
     def cpu_normal(self, k: int) -> Tensor:
@@ -45,7 +45,7 @@ class CounterRNG:
         return _normal(self.cpu_uniform(k))
 
     def uniform(self, k: int) -> Tensor:
-        """Uniform numbers [N,k] in 0..1."""
+        """Uniform numbers [N,k] between 0 and 1, both excluded."""
         return self.cpu_uniform(k).to(self.device, non_blocking=True)
 
     def normal(self, k: int) -> Tensor:
@@ -78,7 +78,8 @@ class CounterRNG:
         return torch.stack([table[bits >> shift & 1023] for shift in (0, 10, 20)], 1).view(-1, 3, h, w)
 
     def _uniform(self, keys: Tensor, k: int) -> Tensor:
-        return ((self._bits(keys, k) >> 8).float() + 0.5) * 2.0**-24
+        # The largest would be rounded to 1, of which no normal number comes and no place in a list.
+        return (((self._bits(keys, k) >> 8).float() + 0.5) * 2.0**-24).clamp(max=1 - 2.0**-24)
 
     def _bits(self, keys: Tensor, k: int) -> Tensor:
         """Return int64 [N,k], 32 random bits each."""

@@ -33,7 +33,8 @@ def folder(path: str | Path, size: int = 120, cache: str | Path | None = None) -
     """
     path = Path(path)
     if not path.is_dir():
-        raise InputError(f"{path}: there is no such folder")
+        found = "expected a folder of pictures, found a file" if path.is_file() else "there is no such folder"
+        raise InputError(f"{path}: {found}")
     pictures = {str(picture.relative_to(path)): picture for picture in picture_files(path)}
     marks = {name: sidecar(picture) for name, picture in pictures.items()}
     if pictures and not any(marks.values()):

@@ -42,7 +42,7 @@ def photographs(path: str | Path, cache: str | Path | None = None) -> FaceBatch:
     faces = read(path, CROP, cache)
     count = _landmarks(faces).shape[1]
     if count not in (68, 21):
-        raise InputError(f"{path}: pictures with {count} landmarks; 68 or 21 are needed")
+        raise InputError(f"{path}: pictures with {count} landmarks each; give files with iBUG's 68 or AFLW's 21")
     return faces
 
 

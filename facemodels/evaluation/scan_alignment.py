@@ -226,12 +226,12 @@ class LandmarkCheck:
             return None
         if stored and not SIZES[0] < float(similarity(_typical()[numbers], points).scale) < SIZES[1]:
             complaint = (
-                f"expected a face in millimeters, found landmarks of one {size:.3g} times the size of the scan's: "
+                f"expected a face in millimeters, found landmarks of one {size:.4g} times the size of the scan's: "
                 "metrical errors mean nothing; check the unit of the predictions (--unit)"
             )
             return "predictions", complaint, False
         complaint = (
-            f"expected a scan in millimeters, found landmarks of a face {1 / size:.3g} times the size of the "
+            f"expected a scan in millimeters, found landmarks of a face {1 / size:.4g} times the size of the "
             "prediction; check the scan's unit"
         )
         return "scans", complaint, False

@@ -332,6 +332,36 @@ def check_not_inputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path
             raise InputError(f"{path}: the output is an input, which is never overwritten; give another name")
 
 
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """Check, before the work, that files can be written and are no part of what is read.
+
+    Args:
+        outputs: option -> file; None is passed over.
+        inputs: what is read, as it is called -> file or folder; None is passed over.
+
+    Raises:
+        InputError: the folder of an output is missing, an output is a folder, an input or an existing file in one, or
+            two outputs are one file.
+    """
+    written: dict[Path, str] = {}
+    for option, file in outputs.items():
+        if file is None:
+            continue
+        if not file.parent.is_dir():
+            raise InputError(f"{file}: cannot be written, there is no folder {file.parent}")
+        if file.is_dir():
+            raise InputError(f"{file}: expected the name of a file to write, found a folder")
+        for name, given in inputs.items():
+            place = None if given is None else given.resolve()
+            if place is not None and (file.resolve() == place or (file.exists() and place in file.resolve().parents)):
+                raise InputError(
+                    f"{file}: would be overwritten, and it is or may be a part of {name}; give another name"
+                )
+        if other := written.get(file.resolve()):
+            raise InputError(f"{file}: {other} and {option} must be two files")
+        written[file.resolve()] = option
+
+
 def check_writable(folder: Path) -> None:
     """Make a folder if there is none, and check that files can be made in it.
 

@@ -400,6 +400,11 @@ class Run:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.step = state["step"]
+        if self.step > self.config.steps:
+            raise InputError(
+                f"{checkpoint}: is at step {self.step}, beyond steps={self.config.steps}; give more steps, or leave "
+                "steps out to resume with the run's own"
+            )
         present = checkpoints(self.folder / "checkpoints")
         if named and present:
             last = present[-1]

@@ -58,7 +58,33 @@ def test_a_package_that_is_missing_is_said_before_photographs_are_read(tmp_path,
         main(["teacher", "dasl-aflw", str(tmp_path), "-o", str(tmp_path / "x.npz"), "--face-mesh", str(tmp_path)]) == 1
     )
     assert "npm pack @mediapipe/face_mesh" in capsys.readouterr().err
-    assert main(["teacher", "dasl-aflw", "crops.zip", "-o", "crops.zip"]) == 1
     with pytest.raises(SystemExit) as end:
         main(["teacher", "dasl-aflw", "crops.zip", "-o", "x.npz", "--views", "11"])
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "output, panel, message",
+    [
+        ("pictures/00.txt", None, "may be a part of PHOTOS"),
+        ("pictures/00.png", None, "may be a part of PHOTOS"),
+        ("new.npz", "pictures/00.png", "may be a part of PHOTOS"),
+        ("package/network.data", None, "may be a part of --face-mesh"),
+        ("run/weights.safetensors", None, "may be a part of NETWORK"),
+        ("new.png", "new.png", "-o and --panel must be two files"),
+        ("labels.txt", None, "labels are written as .npz"),
+        ("pictures", None, "expected the name of a file to write, found a folder"),
+        ("new.npz", "panel.tif", "expected a .png or .jpg file for the panel"),
+        ("new.npz", "nowhere/panel.png", "there is no folder"),
+    ],
+)
+def test_no_input_is_overwritten_and_names_are_checked_first(output, panel, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(teacher, "load_network", lambda path: pytest.fail("the work began"))
+    files = ("pictures/00.txt", "pictures/00.png", "package/network.data", "run/weights.safetensors")
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    words = ["teacher", str(tmp_path / "run"), str(tmp_path / "pictures"), "--face-mesh", str(tmp_path / "package")]
+    words += ["-o", str(tmp_path / output)] + ([] if panel is None else ["--panel", str(tmp_path / panel)])
+    assert main(words) == 1 and message in capsys.readouterr().err
+    assert all((tmp_path / name).read_text() == name for name in files)

@@ -151,3 +151,7 @@ def test_pictures_of_bytes_are_named_with_what_makes_them_linear_light():
         TypeError, match=r"srgb must be floating point in 0..1, got torch.uint8; give srgb.float\(\) / 255"
     ):
         fr.color.to_linear(picture)
+    with pytest.raises(TypeError, match="linear must be floating point"):
+        fr.color.to_srgb(picture)
+    with pytest.raises(TypeError, match="srgb must be a tensor, got ndarray"):
+        fr.color.to_linear(picture.numpy())

@@ -144,3 +144,11 @@ def test_a_setting_of_hundreds_of_digits_in_a_checkpoint_is_shortened(tmp_path):
     with pytest.raises(InputError, match=r"was trained with decay=10{60,80}\.\.\., not 0") as caught:
         train(Toy, config(tmp_path, steps=40), resume=str(last))
     assert len(str(caught.value)) < 600
+
+
+def test_fewer_steps_than_a_run_has_done_are_refused_and_leave_its_settings(tmp_path):
+    train(Toy, config(tmp_path))
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(InputError, match="step-000000030: is at step 30, beyond steps=12; give more steps"):
+        train(Toy, config(tmp_path, steps=12), resume="auto")
+    assert (tmp_path / "config.json").read_text() == before

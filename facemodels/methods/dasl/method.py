@@ -171,9 +171,10 @@ class DASL(FaceMethod):
             try:
                 load_weights(self.network.trunk, c.weights, skip=("fc",))
             except InputError as error:
+                found = str(error).partition("; skip=")[0]  # the end is for Python
                 raise InputError(
                     f"weights={c.weights}: not those of trunk={c.trunk}; give another trunk, or a whole checkpoint of "
-                    f"2DASL as start ({error})"
+                    f"2DASL as start ({found})"
                 ) from None
         if c.labelled == "synthetic":
             labels = [self.source.labels(c.seed, k, range(256)) for k in range(8)]

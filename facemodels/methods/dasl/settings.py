@@ -35,8 +35,8 @@ class DASLConfig(Config):
     # Network
     model: str = "builtin"  # the morphable model: "builtin" or a file
     trunk: str = "light"  # "resnet50" (the paper's), "mobilenet" (3DDFA's), "mobilenet_05" (half as wide) or "light"
-    weights: str = ""  # file of weights that the trunk begins with (ImageNet's of torchvision, 3DDFA's ...); its last
-    #   layer is not taken
+    weights: str = ""  # file of weights that the trunk begins with (ImageNet's of torchvision, 3DDFA's ...), but
+    #   for its last layer, which is fitted to renderings (not of the light one); take a lower lr then, such as 1e-4
     channel: str = "hard"  # landmark channel: "hard" (single pixels, no gradient) or "soft" (Gaussians of one pixel)
     blank: float = 0.5  # share of samples whose channel is empty, so that the network works without landmarks
 
